@@ -1,0 +1,90 @@
+"""The exception tree. Every error says what is wrong, where, and what to do about it.
+
+A user sees ``str(error)`` on one line and an exit code; a traceback only with ``--debug``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HdapbenchError(Exception):
+    """Base of all errors that hdapbench raises on purpose."""
+
+
+@dataclass(frozen=True)
+class SpecProblem:
+    """One thing that is wrong in a spec: where it stands, and what to write instead.
+
+    ``line`` and ``column`` start at 1; both are 0 for a value that came from ``--set``.
+    """
+
+    source: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return f"{place} {self.path}: {self.message}" if self.path else f"{place} {self.message}"
+
+
+class SpecError(HdapbenchError):
+    """A spec cannot be used; carries every problem found, not only the first."""
+
+    def __init__(self, problems: Sequence[SpecProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class MissingExtraError(HdapbenchError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, needed_for: str) -> None:
+        self.package, self.extra = package, extra
+        super().__init__(
+            f"{needed_for} needs the package '{package}', which is not installed; "
+            f"install it with: pip install 'hdapbench[{extra}]'"
+        )
+
+
+class ModelError(HdapbenchError):
+    """A model cannot be built, loaded or traced."""
+
+
+class UnknownLayerError(ModelError):
+    """A layer has parameters or arithmetic that the cost model has no rule for."""
+
+
+class DataError(HdapbenchError):
+    """A data set is absent, empty or not laid out as expected."""
+
+
+class PlanError(HdapbenchError):
+    """A plan does not fit its model: unknown group, missing group, index out of range, empty group."""
+
+
+class SurgeryError(HdapbenchError):
+    """A physically pruned model does not compute what its masked model computes."""
+
+
+class TargetUnreachableError(HdapbenchError):
+    """No plan of this model meets the target."""
+
+
+class BudgetExceededError(HdapbenchError):
+    """A method asked for more than its budget allows."""
+
+
+class FleetError(HdapbenchError):
+    """A fleet cannot be made, read, clustered or measured."""
+
+
+class MethodError(HdapbenchError):
+    """A method plug-in cannot be found, imported or configured."""
+
+
+class StoreError(HdapbenchError):
+    """The results database cannot be read or written."""

@@ -1,0 +1,78 @@
+"""Plan: what a method decides. Plain data, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hdapbench.errors import PlanError
+
+
+class Plan(BaseModel):
+    """The channels kept in every group, and optionally bit-widths and trained weights.
+
+    Attributes
+    ----------
+    kept
+        Channel group -> indices of the kept channels, ascending, without repeats, never empty.
+        Every group of the model has an entry.
+    weight_bits
+        Layer -> bits of each output channel. Empty for float models.
+    activation_bits
+        Layer -> bits of its input activations. Empty for float models.
+    weights
+        Handle of trained weights in the dense model's shapes, from ``Problem.keep_weights``;
+        None means the base model's own weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kept: Mapping[str, tuple[int, ...]]
+    weight_bits: Mapping[str, tuple[int, ...]] = Field(default_factory=dict)
+    activation_bits: Mapping[str, int] = Field(default_factory=dict)
+    weights: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that depend on the content alone."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    def canonical_json(self) -> str:
+        """JSON with sorted groups and layers, the same text for equal plans."""
+        ordered = {
+            name: dict(sorted(value.items())) if isinstance(value, Mapping) else value
+            for name, value in self.__dict__.items()
+        }
+        return self.model_construct(**ordered).model_dump_json()
+
+    def widths(self, groups: Sequence[str]) -> tuple[int, ...]:
+        """Number of kept channels of each of ``groups``, in that order."""
+        return tuple(len(self.kept[name]) for name in groups)
+
+    def check(self, sizes: Mapping[str, int]) -> None:
+        """Raise `PlanError` unless the plan fits groups of these sizes exactly.
+
+        Parameters
+        ----------
+        sizes
+            Channel group -> number of channels in the dense model.
+
+        Raises
+        ------
+        PlanError
+            With every mismatch, one per line.
+        """
+        problems = [f"group '{name}' is not planned" for name in sizes if name not in self.kept]
+        for name, kept in self.kept.items():
+            if name not in sizes:
+                problems.append(f"group '{name}' does not exist in the model")
+            elif not kept:
+                problems.append(f"group '{name}' keeps no channel; at least one must stay")
+            elif any(later <= earlier for earlier, later in zip(kept, kept[1:], strict=False)):
+                problems.append(f"group '{name}': kept channels must ascend without repeats")
+            elif kept[0] < 0 or kept[-1] >= sizes[name]:
+                problems.append(f"group '{name}': channels {kept[0]}..{kept[-1]} outside 0..{sizes[name] - 1}")
+        if problems:
+            raise PlanError("\n".join(problems))

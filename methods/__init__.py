@@ -1,0 +1,1 @@
+"""The pruning methods that ship with hdapbench: plug-ins like anybody else's, with no privileges."""
