@@ -1,0 +1,156 @@
+"""Trial, Status, Result, Environment: the frozen values that a run produces. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hdapbench.plan import Plan
+
+DENSE = "dense"
+"""Method name of the row that every other row is compared with: the base model, not compressed."""
+
+
+class Status(StrEnum):
+    """How a trial ended. Everything but `COMPLETE` carries a reason."""
+
+    COMPLETE = "complete"
+    SKIPPED = "skipped"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Trial(_Value):
+    """One cell of the grid: a method with resolved parameters, a target, a fleet and a seed.
+
+    Attributes
+    ----------
+    benchmark
+        Name of the spec.
+    context
+        Hash of everything in the spec that bears on the numbers and is common to all its trials:
+        model, weights, data, recipes, budget.
+    method, parameters
+        The method's name and its *resolved* parameters, defaults included.
+    target
+        Canonical target text such as ``0.5x``; None for the dense reference.
+    fleet, fleet_hash
+        Name of the fleet and hash of its resolved description.
+    seed
+        Seed of the method's search and of fine-tuning.
+    """
+
+    benchmark: str
+    context: str
+    method: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    target: str | None
+    fleet: str
+    fleet_hash: str
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the content; the benchmark's and the fleet's names do not count."""
+        content = self.model_dump(mode="json", exclude={"benchmark", "fleet"})
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """Method with the parameters that differ from their defaults are told apart by, for people."""
+        return self.method
+
+    def __str__(self) -> str:
+        return f"{self.method} @ {self.target or 'dense'} on {self.fleet}, seed {self.seed} [{self.id}]"
+
+
+class Spent(_Value):
+    """What a method used up before it proposed its plan.
+
+    ``device_queries`` counts one plan measured on one device (all its repeats) as one.
+    """
+
+    device_queries: int = 0
+    accuracy_evals: int = 0
+    train_epochs: float = 0.0
+    wall_seconds: float = 0.0
+
+
+class Metrics(_Value):
+    """What the runner measured of a compressed model. Latencies in ms, accuracy and shares in [0, 1].
+
+    ``flops`` are multiply-accumulates. ``size_bytes`` are parameter bytes. ``latency_low_ms`` and ``latency_high_ms``
+    bound the 95 % interval of the average clustered latency ``latency_ms`` over the devices that were not measured.
+    ``p95_ms`` is the 95 % quantile over devices, ``worst_cluster_ms`` the slowest cluster's representative.
+    ``mask_difference`` is the largest absolute difference between masked and compact model on the probe batch.
+    ``accuracy_before`` is the test accuracy before fine-tuning.
+    """
+
+    flops: int
+    params: int
+    size_bytes: int
+    activation_bytes: int
+    flops_target: int | None
+    accuracy: float
+    accuracy_before: float
+    latency_ms: float
+    latency_low_ms: float
+    latency_high_ms: float
+    p95_ms: float
+    worst_cluster_ms: float
+    latency_source: str
+    mask_difference: float
+    fine_tune_epochs: float
+
+    @property
+    def flops_share(self) -> float | None:
+        """Share of the FLOPs target that the plan uses, or None for the dense reference."""
+        return None if self.flops_target is None else self.flops / self.flops_target
+
+
+class DeviceLatency(_Value):
+    """Raw repeats of one model on one device."""
+
+    device: str
+    cluster: int
+    weight: float
+    samples_ms: tuple[float, ...]
+
+
+class Environment(_Value):
+    """Where a result was obtained: enough to explain a difference between two machines."""
+
+    hdapbench: str
+    python: str
+    platform: str
+    torch: str
+    torchvision: str
+    torch_pruning: str
+    numpy: str
+    threads: int
+
+
+class Result(_Value):
+    """What came of one trial. ``metrics`` is present exactly when the status is complete or infeasible-by-FLOPs."""
+
+    trial: Trial
+    status: Status
+    reason: str | None = None
+    plan: Plan | None = None
+    metrics: Metrics | None = None
+    devices: tuple[DeviceLatency, ...] = ()
+    spent: Spent = Field(default_factory=Spent)
+    seconds: float = 0.0
+    environment: Environment
+    artifact: str | None = None
+    notes: dict[str, Any] = Field(default_factory=dict)
