@@ -1,0 +1,1 @@
+"""Exact costs of a plan in closed form, from one trace."""

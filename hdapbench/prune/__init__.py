@@ -1,0 +1,1 @@
+"""Channel groups of a model, and plans made physical."""

@@ -1,0 +1,56 @@
+"""The spec: what a benchmark is, read strictly from YAML. Imports no torch."""
+
+from hdapbench.spec.document import path_text
+from hdapbench.spec.loader import (
+    LoadedSpec,
+    canonical_json,
+    context_hash,
+    did_you_mean,
+    load,
+    load_spec,
+    problem_at,
+    schema_json,
+    spec_hash,
+)
+from hdapbench.spec.schema import (
+    BaseRecipe,
+    BudgetSpec,
+    ClusteringSpec,
+    DataSpec,
+    FleetSpec,
+    MethodSpec,
+    ModelSpec,
+    NormalizeSpec,
+    Recipe,
+    SimulatedFleetSpec,
+    Spec,
+    TargetSpec,
+)
+from hdapbench.spec.units import FlopsTarget, parse_flops
+
+__all__ = [
+    "BaseRecipe",
+    "BudgetSpec",
+    "ClusteringSpec",
+    "DataSpec",
+    "FleetSpec",
+    "FlopsTarget",
+    "LoadedSpec",
+    "MethodSpec",
+    "ModelSpec",
+    "NormalizeSpec",
+    "Recipe",
+    "SimulatedFleetSpec",
+    "Spec",
+    "TargetSpec",
+    "canonical_json",
+    "context_hash",
+    "did_you_mean",
+    "load",
+    "load_spec",
+    "parse_flops",
+    "path_text",
+    "problem_at",
+    "schema_json",
+    "spec_hash",
+]

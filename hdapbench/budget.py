@@ -1,0 +1,64 @@
+"""Budget: what a method may use up, and what it has used. Every costly call of a Problem is charged here."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from hdapbench.errors import BudgetExceededError
+from hdapbench.spec import BudgetSpec
+from hdapbench.trial import Spent
+
+Account = Literal["device_queries", "accuracy_evals", "train_epochs"]
+
+
+class Budget:
+    """Limits and what is spent, in device queries, accuracy evaluations, training epochs and seconds.
+
+    Parameters
+    ----------
+    limits
+        Upper limits; None means unlimited.
+    """
+
+    def __init__(self, limits: BudgetSpec) -> None:
+        self.limits = limits
+        self._spent: dict[Account, float] = {"device_queries": 0, "accuracy_evals": 0, "train_epochs": 0.0}
+        self._started = time.monotonic()
+
+    def remaining(self, account: Account) -> float:
+        """What is left of one account; infinity when it has no limit."""
+        limit: float | None = getattr(self.limits, account)
+        return float("inf") if limit is None else limit - self._spent[account]
+
+    def charge(self, account: Account, amount: float) -> None:
+        """Take ``amount`` from an account, before the work is done.
+
+        Raises
+        ------
+        BudgetExceededError
+            When less than ``amount`` is left, or the time is up. Nothing is charged then.
+        """
+        self.check_time()
+        if amount > self.remaining(account) + 1e-9:
+            raise BudgetExceededError(
+                f"{amount:g} {account} asked for, {self.remaining(account):g} left of {getattr(self.limits, account):g}; "
+                f"raise budget.{account} in the spec or ask for less (problem.budget.remaining)"
+            )
+        self._spent[account] += amount
+
+    def check_time(self) -> None:
+        """Raise `BudgetExceededError` when ``wall_seconds`` have passed."""
+        limit = self.limits.wall_seconds
+        if limit is not None and time.monotonic() - self._started > limit:
+            raise BudgetExceededError(f"the time limit of {limit:g} s is up; raise budget.wall_seconds in the spec")
+
+    @property
+    def spent(self) -> Spent:
+        """What has been used so far, the seconds since the budget was opened included."""
+        return Spent(
+            device_queries=int(self._spent["device_queries"]),
+            accuracy_evals=int(self._spent["accuracy_evals"]),
+            train_epochs=round(self._spent["train_epochs"], 6),
+            wall_seconds=round(time.monotonic() - self._started, 3),
+        )

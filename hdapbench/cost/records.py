@@ -1,0 +1,91 @@
+"""LayerRecord: what one trace notes of each executed operation. Plain values, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["conv", "depthwise", "linear", "norm", "pool", "global_pool", "add", "elementwise", "concat"]
+
+
+@dataclass(frozen=True)
+class ChannelCount:
+    """Number of channels as an affine function of the groups' widths.
+
+    ``constant + sum(multiplicity[g] * width[g])``. A multiplicity above one comes from flattening or repeated concat.
+    """
+
+    constant: int
+    multiplicity: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: ChannelCount) -> ChannelCount:
+        names = {**self.multiplicity, **other.multiplicity}
+        both = {name: self.multiplicity.get(name, 0) + other.multiplicity.get(name, 0) for name in names}
+        return ChannelCount(self.constant + other.constant, both)
+
+    def scaled(self, factor: int) -> ChannelCount:
+        """The same count ``factor`` times."""
+        return ChannelCount(self.constant * factor, {name: n * factor for name, n in self.multiplicity.items()})
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One executed operation, at batch 1.
+
+    Attributes
+    ----------
+    name
+        Dotted name of the layer, or of the operation.
+    kind
+        What it does. ``norm`` counts parameters only.
+    inputs
+        Positions of the records whose outputs it reads; -1 is the model's input.
+    channels_in, channels_out
+        Channels it consumes and produces.
+    area_in, area_out
+        Height times width of input and output (tokens for a linear layer).
+    height_in, width_in, height_out, width_out
+        The same, apart.
+    taps
+        Height times width of the kernel or window.
+    stride
+        Stride of the rows.
+    n_conv_groups
+        Groups of a convolution.
+    bias
+        Whether it adds a bias.
+    parameters_per_channel
+        Of ``norm``: 2 with affine weights.
+    first
+        Whether this is the layer's first call: parameters count once, arithmetic at every call.
+    executed
+        False for a layer with parameters that the forward pass does not reach.
+    """
+
+    name: str
+    kind: Kind
+    inputs: tuple[int, ...]
+    channels_in: ChannelCount
+    channels_out: ChannelCount
+    height_in: int = 1
+    width_in: int = 1
+    height_out: int = 1
+    width_out: int = 1
+    taps: int = 1
+    stride: int = 1
+    n_conv_groups: int = 1
+    bias: bool = False
+    parameters_per_channel: int = 0
+    first: bool = True
+    executed: bool = True
+
+    @property
+    def area_in(self) -> int:
+        """Positions of the input."""
+        return self.height_in * self.width_in
+
+    @property
+    def area_out(self) -> int:
+        """Positions of the output."""
+        return self.height_out * self.width_out

@@ -1,0 +1,134 @@
+"""Widths that meet a FLOPs target exactly: by one share, by a one-knob family, by repair, by filling up. Pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hdapbench.cost.model import CostModel
+from hdapbench.errors import TargetUnreachableError
+
+Integers = NDArray[np.int64]
+
+
+def widths_at_share(cost: CostModel, share: ArrayLike, *, round_to: int = 1) -> Integers:
+    """Widths that keep a share of every group, rounded to the nearest multiple, at least one of it.
+
+    Parameters
+    ----------
+    share
+        Kept share in [0, 1]: a number, or an array of shape (n_groups,) or (n_plans, n_groups).
+    round_to
+        Widths are multiples of this, except in groups smaller than it, and never above the dense width.
+    """
+    sizes = cost.sizes
+    wanted = np.asarray(share, dtype=float) * sizes
+    if round_to == 1:
+        return np.clip(np.rint(wanted), 1, sizes).astype(np.int64)
+    rounded = np.maximum(np.rint(wanted / round_to) * round_to, round_to)
+    return np.asarray(np.minimum(rounded, sizes), dtype=np.int64)
+
+
+def check_reachable(cost: CostModel, target_flops: int, *, round_to: int = 1) -> None:
+    """Raise `TargetUnreachableError` when even the smallest widths exceed the target."""
+    minimum = int(cost.flops(widths_at_share(cost, 0.0, round_to=round_to))[0])
+    if minimum > target_flops:
+        raise TargetUnreachableError(
+            f"the target of {target_flops:,} FLOPs is out of reach: with the fewest channels "
+            f"(multiples of {round_to}) the model still needs {minimum:,} of {cost.dense.flops:,}"
+        )
+
+
+def largest_share(cost: CostModel, target_flops: int, *, steps: int = 12, round_to: int = 1) -> float:
+    """Largest share, within ``2**-steps``, that every group may keep under the target; in [0, 1].
+
+    Raises
+    ------
+    TargetUnreachableError
+        When even the smallest widths exceed the target.
+    """
+    check_reachable(cost, target_flops, round_to=round_to)
+    low, high = 0.0, 1.0
+    if int(cost.flops(widths_at_share(cost, 1.0, round_to=round_to))[0]) <= target_flops:
+        return 1.0
+    for _ in range(steps):
+        middle = (low + high) / 2
+        if int(cost.flops(widths_at_share(cost, middle, round_to=round_to))[0]) <= target_flops:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def fit(widths_at: Callable[[float], Integers], cost: CostModel, target_flops: int, *, steps: int = 30) -> Integers:
+    """Widths of a one-knob family that meet the target with the knob as low as possible, shape (n_groups,).
+
+    Parameters
+    ----------
+    widths_at
+        Knob in [0, 1] -> widths of shape (n_groups,); FLOPs fall as the knob rises.
+
+    Raises
+    ------
+    TargetUnreachableError
+        When the target is exceeded at knob 1.
+    """
+    low, high, best = 0.0, 1.0, widths_at(1.0)
+    flops = int(cost.flops(best)[0])
+    if flops > target_flops:
+        raise TargetUnreachableError(f"{flops:,} FLOPs at the strongest setting, target {target_flops:,}")
+    for _ in range(steps):
+        middle = (low + high) / 2
+        widths = widths_at(middle)
+        if int(cost.flops(widths)[0]) <= target_flops:
+            best, high = widths, middle
+        else:
+            low = middle
+    return best
+
+
+def fill(cost: CostModel, widths: ArrayLike, target_flops: int) -> Integers:
+    """Widths with single channels added back while the target allows, shape (n_groups,).
+
+    The group that keeps the smallest share of its channels goes first, so that proportions stay.
+    """
+    filled = np.array(widths, dtype=np.int64).reshape(-1)
+    open_groups = filled < cost.sizes
+    while open_groups.any():
+        share = np.where(open_groups, filled / cost.sizes, np.inf)
+        group = int(np.argmin(share))
+        filled[group] += 1
+        if int(cost.flops(filled)[0]) > target_flops:
+            filled[group] -= 1
+            open_groups[group] = False
+        elif filled[group] == cost.sizes[group]:
+            open_groups[group] = False
+    return filled
+
+
+def repair(cost: CostModel, widths: ArrayLike, target_flops: int, *, steps: int = 24, round_to: int = 1) -> Integers:
+    """Widths scaled down, each plan by one factor, until it meets the target; shape (n_plans, n_groups).
+
+    Plans that meet it already are returned as they are.
+
+    Raises
+    ------
+    TargetUnreachableError
+        When even the smallest widths exceed the target.
+    """
+    check_reachable(cost, target_flops, round_to=round_to)
+    plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+    over = cost.flops(plans) > target_flops
+    if not over.any():
+        return plans.copy()
+    wanted = plans[over] / cost.sizes
+    low, high = np.zeros(len(wanted)), np.ones(len(wanted))
+    for _ in range(steps):
+        middle = (low + high) / 2
+        fits = cost.flops(widths_at_share(cost, wanted * middle[:, None], round_to=round_to)) <= target_flops
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+    repaired = plans.copy()
+    repaired[over] = widths_at_share(cost, wanted * low[:, None], round_to=round_to)
+    return repaired

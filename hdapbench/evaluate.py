@@ -1,0 +1,93 @@
+"""Plan + workbench -> compact model -> fine-tune -> accuracy, size, latency: the same for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hdapbench.errors import SurgeryError
+from hdapbench.trial import DeviceLatency, Metrics
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hdapbench.plan import Plan
+    from hdapbench.tasks.classification import EpochReport
+    from hdapbench.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of one plan, the raw latencies behind it, and the fine-tuned compact model."""
+
+    metrics: Metrics
+    devices: tuple[DeviceLatency, ...]
+    model: nn.Module
+
+
+def evaluate_plan(
+    bench: Workbench,
+    plan: Plan,
+    *,
+    target_flops: int | None,
+    seed: int,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> Evaluation:
+    """Evaluation of a plan: applied, checked, fine-tuned by the common recipe, tested, measured.
+
+    The dense reference (``target_flops`` None) is not fine-tuned: it is the base model as it stands.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the model.
+    SurgeryError
+        When the compact model differs from the masked one, or its parameters from the closed form.
+    """
+    model, difference = bench.apply(plan)
+    costs = bench.network.cost.evaluate(np.array([plan.widths(list(bench.network.cost.groups))]))
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    if n_params != int(costs.params[0]):
+        raise SurgeryError(f"the compact model has {n_params:,} parameters, the closed form {int(costs.params[0]):,}")
+
+    accuracy_before = bench.test_accuracy(model)
+    epochs = 0.0 if target_flops is None else float(bench.recipe.epochs)
+    accuracy = accuracy_before
+    if epochs:
+        bench.train(model, epochs=epochs, seed=seed, on_epoch=on_epoch)
+        accuracy = bench.test_accuracy(model)
+
+    widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
+    clustered = bench.clustered_fleet()
+    measured = bench.measure_clusters(widths, session=("score", seed))
+    estimate = clustered.average(measured.latency_ms)
+    metrics = Metrics(
+        flops=int(costs.flops[0]),
+        params=n_params,
+        size_bytes=int(costs.parameter_bytes[0]),
+        activation_bytes=int(costs.activation_bytes[0]),
+        flops_target=target_flops,
+        accuracy=accuracy,
+        accuracy_before=accuracy_before,
+        latency_ms=float(estimate.mean_ms[0]),
+        latency_low_ms=float(estimate.low_ms[0]),
+        latency_high_ms=float(estimate.high_ms[0]),
+        p95_ms=float(clustered.percentile(measured.latency_ms, 95)[0]),
+        worst_cluster_ms=float(measured.latency_ms[0].max()),
+        latency_source=bench.fleet.source,
+        mask_difference=difference,
+        fine_tune_epochs=epochs,
+    )
+    devices = tuple(
+        DeviceLatency(
+            device=bench.fleet.device_ids[device],
+            cluster=cluster,
+            weight=float(clustered.clustering.weights[cluster]),
+            samples_ms=tuple(float(sample) for sample in measured.samples_ms[cluster, 0]),
+        )
+        for cluster, device in enumerate(clustered.clustering.representatives)
+    )
+    return Evaluation(metrics=metrics, devices=devices, model=model)

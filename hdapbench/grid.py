@@ -1,0 +1,129 @@
+"""Spec + registry -> the trials of its grid, with every semantic problem reported at its line. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from hdapbench.errors import MethodError, SpecError, SpecProblem
+from hdapbench.paths import expand_path
+from hdapbench.registry import MethodRegistry
+from hdapbench.spec import FleetSpec, LoadedSpec, Spec, context_hash, parse_flops, problem_at
+from hdapbench.trial import DENSE, Trial
+
+
+def fleet_hash(fleet: FleetSpec) -> str:
+    """Sixteen hexadecimal digits of everything in a fleet's spec but its name."""
+    content = fleet.model_dump(mode="json", exclude={"name"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ...]:
+    """Trials of a spec: one dense reference per fleet, then method x target x fleet x seed.
+
+    Raises
+    ------
+    SpecError
+        With every unknown method, wrong parameter and missing file of the spec.
+    """
+    spec = loaded.spec
+    problems = _method_problems(loaded, registry)
+    weights = _weights_path(loaded)
+    if weights is not None and not weights.is_file():
+        problems.append(problem_at(loaded, ("model", "weights"), f"there is no file '{weights}'"))
+    if problems:
+        raise SpecError(problems)
+
+    extra = {"weights": file_hash(weights)} if weights is not None else {}
+    context = context_hash(spec, extra)
+    trials = []
+    for fleet in spec.fleets:
+        common = {"benchmark": spec.name, "context": context, "fleet": fleet.name, "fleet_hash": fleet_hash(fleet)}
+        trials.append(Trial(**common, method=DENSE, target=None, seed=0))
+        trials += [
+            Trial(
+                **common,
+                method=method.name,
+                parameters=registry.resolve(method.name, parameters).model_dump(mode="json"),
+                target=str(parse_flops(target.flops)),
+                seed=seed,
+            )
+            for seed in spec.seeds
+            for target in spec.targets
+            for method in spec.methods
+            for parameters in method.grid()
+        ]
+    return tuple(dict.fromkeys(trials_by_id(trials).values()))
+
+
+def trials_by_id(trials: list[Trial]) -> dict[str, Trial]:
+    """Trials keyed by id; a trial that the grid names twice appears once."""
+    return {trial.id: trial for trial in trials}
+
+
+def register_plugins(loaded: LoadedSpec, registry: MethodRegistry, extra_files: tuple[str, ...] = ()) -> None:
+    """Add the method files that the spec and the command line name.
+
+    Raises
+    ------
+    SpecError
+        When a file of the spec cannot be used.
+    MethodError
+        When a file of the command line cannot be used.
+    """
+    problems = []
+    for number, plugin in enumerate(loaded.spec.plugins):
+        try:
+            registry.add_file(resolve_path(loaded, plugin))
+        except MethodError as error:
+            problems.append(problem_at(loaded, ("plugins", number), str(error)))
+    if problems:
+        raise SpecError(problems)
+    for file in extra_files:
+        registry.add_file(Path(file))
+
+
+def resolve_path(loaded: LoadedSpec, path: str) -> Path:
+    """Path of a spec with ``${VAR}`` and ``~`` expanded, relative to the spec's folder."""
+    return base_directory(loaded) / expand_path(path)
+
+
+def base_directory(loaded: LoadedSpec) -> Path:
+    """Folder that relative paths of a spec start from: the one the spec lies in."""
+    return Path(loaded.source).resolve().parent
+
+
+def _weights_path(loaded: LoadedSpec) -> Path | None:
+    weights = loaded.spec.model.weights
+    if weights is None or weights.startswith("torchvision:"):
+        return None
+    return resolve_path(loaded, weights)
+
+
+def _method_problems(loaded: LoadedSpec, registry: MethodRegistry) -> list[SpecProblem]:
+    problems = []
+    for number, method in enumerate(loaded.spec.methods):
+        try:
+            registry.get(method.name)
+        except MethodError as error:
+            problems.append(problem_at(loaded, ("methods", number), str(error)))
+            continue
+        seen = set()
+        for parameters in method.grid():
+            for field, message in registry.parameter_problems(method.name, parameters):
+                if (field, message) not in seen:
+                    seen.add((field, message))
+                    problems.append(problem_at(loaded, ("methods", number, "parameters", field), message))
+    return problems
+
+
+def used_methods(spec: Spec) -> tuple[str, ...]:
+    """Names of the methods that a spec uses, each once, in order."""
+    return tuple(dict.fromkeys(method.name for method in spec.methods))

@@ -1,0 +1,188 @@
+"""KernelModel: the fused kernels that an inference engine would run, for any plan, from its widths alone. Pure numpy.
+
+Convolution, batch norm and activation are one kernel; a residual addition is read in the epilogue of the convolution
+that comes last before it; concatenation is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hdapbench.cost.records import ChannelCount, LayerRecord
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_KINDS = {"conv": "conv", "depthwise": "dw", "linear": "fc", "pool": "pool", "global_pool": "gap"}
+_MATRIX_KINDS = ("conv", "dw", "fc")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One fused kernel.
+
+    Attributes
+    ----------
+    kind
+        ``conv``, ``dw`` (depthwise), ``fc``, ``pool``, ``gap`` (global average pool) or ``ew`` (elementwise).
+    taps
+        Height times width of its window.
+    residual
+        Whether its epilogue also reads a tensor shaped like its output.
+    """
+
+    name: str
+    kind: str
+    channels_in: ChannelCount
+    channels_out: ChannelCount
+    height_in: int
+    width_in: int
+    height_out: int
+    width_out: int
+    taps: int
+    stride: int
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class KernelModel:
+    """All kernels of a model, and their channels as functions of the groups' widths.
+
+    Attributes
+    ----------
+    groups
+        Names of the groups: the order of widths.
+    sizes
+        Channels of each group in the dense model, shape (n_groups,).
+    kernels
+        The kernels in order of execution.
+    """
+
+    groups: tuple[str, ...]
+    sizes: Integers
+    kernels: tuple[Kernel, ...]
+
+    @classmethod
+    def from_records(cls, records: Iterable[LayerRecord], sizes: Mapping[str, int]) -> KernelModel:
+        """Kernels of a trace; ``sizes`` gives the groups in the order of widths."""
+        fused = _Fusion()
+        for record in records:
+            if record.executed:
+                fused.take(record)
+            else:
+                fused.skip()
+        return cls(tuple(sizes), np.array(list(sizes.values()), dtype=np.int64), tuple(fused.kernels))
+
+    def __len__(self) -> int:
+        return len(self.kernels)
+
+    @cached_property
+    def dense_widths(self) -> Integers:
+        """Widths of the dense model, shape (n_groups,)."""
+        return self.sizes
+
+    def channels(self, widths: ArrayLike) -> tuple[Integers, Integers]:
+        """Consumed and produced channels of every kernel, two arrays of shape (n_plans, n_kernels)."""
+        plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        (constant_in, matrix_in), (constant_out, matrix_out) = self._counts
+        return plans @ matrix_in.T + constant_in, plans @ matrix_out.T + constant_out
+
+    def features(self, widths: ArrayLike) -> Floats:
+        """Physics features of plans, shape (n_plans, 2 * n_matrix_kernels + 2).
+
+        For every convolution, depthwise and linear kernel its multiply-accumulates and the values it moves, then the
+        totals over all kernels; each column scaled by the dense model's value.
+        """
+        flops, moved = self._work(widths)
+        dense_flops, dense_moved = self._work(self.sizes)
+        picked = np.array([kernel.kind in _MATRIX_KINDS for kernel in self.kernels])
+        columns = [flops[:, picked] / dense_flops[:, picked], moved[:, picked] / dense_moved[:, picked]]
+        columns += [flops.sum(1, keepdims=True) / dense_flops.sum(), moved.sum(1, keepdims=True) / dense_moved.sum()]
+        return np.concatenate(columns, axis=1)
+
+    def _work(self, widths: ArrayLike) -> tuple[Floats, Floats]:
+        """Multiply-accumulates and values moved by each kernel, two arrays of shape (n_plans, n_kernels)."""
+        taken, made = (counts.astype(float) for counts in self.channels(widths))
+        table = self.table
+        dense_input = np.isin(table["kind"], ("conv", "fc"))
+        weights = made * table["taps"] * np.where(dense_input, taken, 1.0)
+        weights[:, ~np.isin(table["kind"], _MATRIX_KINDS)] = 0.0
+        flops = np.where(weights > 0, weights, made * table["taps"]) * table["area_out"]
+        moved = taken * table["area_in"] + weights + made * table["area_out"] * (1 + table["residual"])
+        return flops, moved
+
+    @cached_property
+    def table(self) -> dict[str, NDArray[Any]]:
+        """The kernels' fixed properties as arrays of shape (n_kernels,)."""
+        return {
+            "kind": np.array([kernel.kind for kernel in self.kernels]),
+            "taps": np.array([kernel.taps for kernel in self.kernels], dtype=np.int64),
+            "stride": np.array([kernel.stride for kernel in self.kernels], dtype=np.int64),
+            "height_out": np.array([kernel.height_out for kernel in self.kernels], dtype=np.int64),
+            "width_out": np.array([kernel.width_out for kernel in self.kernels], dtype=np.int64),
+            "area_in": np.array([kernel.height_in * kernel.width_in for kernel in self.kernels], dtype=np.int64),
+            "area_out": np.array([kernel.height_out * kernel.width_out for kernel in self.kernels], dtype=np.int64),
+            "residual": np.array([int(kernel.residual) for kernel in self.kernels], dtype=np.int64),
+        }
+
+    @cached_property
+    def _counts(self) -> tuple[tuple[Integers, Integers], tuple[Integers, Integers]]:
+        def affine(counts: list[ChannelCount]) -> tuple[Integers, Integers]:
+            constant = np.array([count.constant for count in counts], dtype=np.int64)
+            rows = [[count.multiplicity.get(name, 0) for name in self.groups] for count in counts]
+            return constant, np.array(rows, dtype=np.int64).reshape(len(counts), len(self.groups))
+
+        return (
+            affine([kernel.channels_in for kernel in self.kernels]),
+            affine([kernel.channels_out for kernel in self.kernels]),
+        )
+
+
+class _Fusion:
+    """Turns records into kernels one by one."""
+
+    def __init__(self) -> None:
+        self.kernels: list[Kernel] = []
+        self._producer: list[int] = []  # record -> kernel whose output it passes on, -1 for none
+
+    def skip(self) -> None:
+        """Pass over a record that is never executed."""
+        self._producer.append(-1)
+
+    def take(self, record: LayerRecord) -> None:
+        """Add a record: as a kernel of its own, or fused into one before it."""
+        sources = [self._producer[number] if number >= 0 else -1 for number in record.inputs]
+        last = max(sources, default=-1)
+        if record.kind == "norm" and self._is_matrix(last):
+            self._producer.append(last)
+        elif record.kind == "add" and self._is_matrix(last) and not self.kernels[last].residual:
+            self.kernels[last] = replace(self.kernels[last], residual=True)
+            self._producer.append(last)
+        elif record.kind == "concat":
+            self._producer.append(-1)
+        else:
+            self.kernels.append(
+                Kernel(
+                    name=record.name,
+                    kind=_KINDS.get(record.kind, "ew"),
+                    channels_in=record.channels_in,
+                    channels_out=record.channels_out,
+                    height_in=record.height_in,
+                    width_in=record.width_in,
+                    height_out=record.height_out,
+                    width_out=record.width_out,
+                    taps=record.taps,
+                    stride=record.stride,
+                    residual=record.kind == "add",
+                )
+            )
+            self._producer.append(len(self.kernels) - 1)
+
+    def _is_matrix(self, kernel: int) -> bool:
+        return kernel >= 0 and self.kernels[kernel].kind in _MATRIX_KINDS

@@ -1,0 +1,390 @@
+"""The plug-in contract: all that a method author reads.
+
+A method is a class with a ``name``, fields that are its YAML parameters, and ``compress(problem) -> Plan``.
+It proposes; the runner applies, fine-tunes, measures and scores.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from hdapbench.budget import Budget
+from hdapbench.plan import Plan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from hdapbench.cost.model import CostModel, Costs
+    from hdapbench.fleet.estimate import ClusteredFleet
+    from hdapbench.latency.kernels import KernelModel
+    from hdapbench.prune.groups import ChannelGroup
+    from hdapbench.workbench import Workbench
+
+__all__ = ["Budget", "Method", "Plan", "Problem"]
+
+GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor"})
+GRADIENT_IMAGES = 512
+
+
+class Method(BaseModel, ABC):
+    """Base of all methods. Fields of a subclass are its parameters in the spec.
+
+    Attributes
+    ----------
+    name
+        How a spec names the method.
+    extra
+        The pip extra that brings the packages it needs, or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: ClassVar[str]
+    extra: ClassVar[str | None] = None
+
+    def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - subclasses use it
+        """Reason why this method cannot take the problem ("needs batch norm"), or None."""
+        return None
+
+    @abstractmethod
+    def compress(self, problem: Problem) -> Plan:
+        """Plan that meets ``problem.target_flops``.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When no plan of this method meets the target.
+        BudgetExceededError
+            When the method needs more than its budget.
+        """
+
+
+class Problem:
+    """What a method may ask. Costly calls are charged to ``budget`` before they are carried out.
+
+    Everything is reproducible from ``seed``: two problems of the same trial give the same answers to the same calls.
+    The test split is out of reach.
+
+    Parameters
+    ----------
+    workbench
+        The traced model, its data and its fleet.
+    target_flops
+        Multiply-accumulates that the plan must not exceed.
+    seed
+        Seed of the trial.
+    budget
+        Where costly calls are charged.
+    on_progress
+        Receives a line of text now and then.
+    """
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        *,
+        target_flops: int,
+        seed: int,
+        budget: Budget,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._bench = workbench
+        self._network = workbench.network
+        self._on_progress = on_progress
+        self._n_sessions = 0
+        self._clusters_charged = False
+        self.target_flops = target_flops
+        self.seed = seed
+        self.budget = budget
+        self.rng = np.random.default_rng([seed, 0x48444150])
+        self.groups: Mapping[str, ChannelGroup] = {group.name: group for group in self._network.group_set.groups}
+
+    # What is known for free ------------------------------------------------------------------------------------
+
+    @property
+    def cost(self) -> CostModel:
+        """Exact costs over widths, in the order of ``groups``."""
+        return self._network.cost
+
+    @property
+    def kernels(self) -> KernelModel:
+        """Fused kernels over widths, in the order of ``groups``: shapes and physics features, not latencies."""
+        return self._network.kernels
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Channels of each group in the dense model, shape (n_groups,)."""
+        return self._network.cost.sizes
+
+    @property
+    def n_train_images(self) -> int:
+        """Images in the training split: what one epoch is."""
+        return len(self._bench.data.train)
+
+    def costs(self, plans: Sequence[Plan]) -> Costs:
+        """Exact FLOPs, parameters and bytes of plans, arrays of shape (n_plans,)."""
+        return self.cost.evaluate(np.array([plan.widths(list(self.groups)) for plan in plans]))
+
+    def example_input(self) -> Tensor:
+        """Two normalised training images, shape (2, channels, height, width)."""
+        images, _ = next(iter(self.batches(2, batch_size=2)))
+        return images
+
+    def model(self) -> nn.Module:
+        """Fresh deep copy of the trained dense model, in eval mode, with gradients enabled."""
+        from copy import deepcopy
+
+        return deepcopy(self._network.model).eval().requires_grad_(True)
+
+    def progress(self, text: str) -> None:
+        """Tell whoever watches what is going on; also the place where an overlong method is stopped."""
+        self.budget.check_time()
+        if self._on_progress is not None:
+            self._on_progress(text)
+
+    # Plans -----------------------------------------------------------------------------------------------------
+
+    def solve_ratio(self, steps: int = 12, round_to: int = 1) -> float:
+        """Largest share of channels that every group may keep under the target, in (0, 1].
+
+        Parameters
+        ----------
+        steps
+            Bisection steps.
+        round_to
+            Widths are rounded down to multiples of this.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When even the smallest widths exceed the target.
+        """
+        from hdapbench.cost.target import largest_share
+
+        return largest_share(self.cost, self.target_flops, steps=steps, round_to=round_to)
+
+    def plan_by_importance(self, shares: Mapping[str, float], criterion: str, *, round_to: int = 1) -> Plan:
+        """Plan that keeps the given share of each group, the most important channels first.
+
+        Rounding leaves some FLOPs unused; with ``round_to=1`` single channels are added back while the target allows.
+        """
+        from hdapbench.cost.target import fill, widths_at_share
+
+        share = np.array([shares[name] for name in self.groups])
+        widths = widths_at_share(self.cost, share, round_to=round_to)
+        if round_to == 1 and int(self.cost.flops(widths)[0]) <= self.target_flops:
+            widths = fill(self.cost, widths, self.target_flops)
+        return self.plan_by_widths(widths, criterion)
+
+    def plan_by_widths(
+        self, widths: Mapping[str, int] | NDArray[np.integer], criterion: str | Mapping[str, NDArray[np.floating]]
+    ) -> Plan:
+        """Plan with exactly these widths, keeping the most important channels of each group.
+
+        Parameters
+        ----------
+        widths
+            Group -> number of kept channels, or an array of shape (n_groups,) in the order of ``groups``.
+        criterion
+            Name for ``importance``, or the scores themselves: group -> array of shape (n_channels,).
+        """
+        scores = self.importance(criterion) if isinstance(criterion, str) else criterion
+        if not isinstance(widths, Mapping):
+            widths = {name: int(width) for name, width in zip(self.groups, widths, strict=True)}
+        return Plan(kept={name: top_channels(scores[name], widths[name]) for name in self.groups})
+
+    def plan_by_scores(
+        self, scores: Mapping[str, NDArray[np.floating]], *, scope: Literal["global", "local"] = "global"
+    ) -> Plan:
+        """Plan that removes the channels of least score until the target is met, and no more.
+
+        Parameters
+        ----------
+        scores
+            Group -> score of each channel, shape (n_channels,); higher is kept longer.
+        scope
+            ``global`` compares channels across groups; ``local`` removes the same share of each group.
+        """
+        if scope == "local":
+            share = self.solve_ratio(steps=20)
+            from hdapbench.cost.target import fill, widths_at_share
+
+            widths = fill(self.cost, widths_at_share(self.cost, share), self.target_flops)
+            return self.plan_by_widths(widths, scores)
+        # One channel of each group always stays: its best one gets rank infinity.
+        names = list(self.groups)
+        ranked = []
+        for number, name in enumerate(names):
+            score = np.asarray(scores[name], dtype=float)
+            best = int(np.argmax(score))
+            ranked += [(float(value), number, c) for c, value in enumerate(score) if c != best]
+        ranked.sort()
+        owner = np.array([number for _, number, _ in ranked], dtype=int)
+
+        def widths_without(n_removed: int) -> NDArray[np.int64]:
+            return self.sizes - np.bincount(owner[:n_removed], minlength=len(names))
+
+        n_removed = self._least_feasible(widths_without, len(ranked))
+        gone = {(number, channel) for _, number, channel in ranked[:n_removed]}
+        return Plan(
+            kept={
+                name: tuple(c for c in range(self.groups[name].n_channels) if (number, c) not in gone)
+                for number, name in enumerate(names)
+            }
+        )
+
+    def fit(self, plan_at: Callable[[float], Plan], *, steps: int = 12) -> Plan:
+        """Plan of a one-knob family that meets the target with the knob as low as possible.
+
+        Parameters
+        ----------
+        plan_at
+            Knob in [0, 1] -> plan; 0 is (nearly) dense and FLOPs fall as the knob rises.
+        steps
+            Bisection steps.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When the target is exceeded at knob 1.
+        """
+        from hdapbench.errors import TargetUnreachableError
+
+        low, high = 0.0, 1.0
+        best: Plan | None = None
+        for _ in range(steps):
+            middle = (low + high) / 2
+            plan = plan_at(middle)
+            if int(self.costs([plan]).flops[0]) <= self.target_flops:
+                best, high = plan, middle
+            else:
+                low = middle
+        if best is None:
+            best = plan_at(1.0)
+            flops = int(self.costs([best]).flops[0])
+            if flops > self.target_flops:
+                raise TargetUnreachableError(f"{flops:,} FLOPs at the strongest setting, target {self.target_flops:,}")
+        return best
+
+    def _least_feasible(self, widths_at: Callable[[int], NDArray[np.int64]], highest: int) -> int:
+        """Smallest n in 0..highest whose widths meet the target; FLOPs must not rise with n."""
+        from hdapbench.errors import TargetUnreachableError
+
+        low, high = 0, highest
+        if int(self.cost.flops(widths_at(highest))[0]) > self.target_flops:
+            raise TargetUnreachableError(
+                f"one channel per group still needs {self.cost.minimum_flops:,} FLOPs, target {self.target_flops:,}"
+            )
+        while low < high:
+            middle = (low + high) // 2
+            if int(self.cost.flops(widths_at(middle))[0]) <= self.target_flops:
+                high = middle
+            else:
+                low = middle + 1
+        return high
+
+    # Data and training -----------------------------------------------------------------------------------------
+
+    def batches(self, n_images: int, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images and labels from the training split, in an order fixed by the seed.
+
+        Gradients over these images cost as much as training on them: charge them with
+        ``budget.charge("train_epochs", n_images / n_train_images)``, as ``importance`` does.
+        """
+        return self._bench.data.train.batches(batch_size, shuffle_seed=self.seed, limit=n_images)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Scalar training loss of a batch of outputs."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(outputs, labels)
+
+    def importance(self, criterion: str) -> dict[str, NDArray[np.float64]]:
+        """Score of every channel of the dense model: group -> array of shape (n_channels,), higher is more important.
+
+        Parameters
+        ----------
+        criterion
+            ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``random``, or, with gradients over 512 training images
+            (charged as that share of an epoch), ``taylor`` and ``sqrt_taylor``.
+        """
+        from hdapbench.prune.importance import importance
+
+        batches = None
+        if criterion in GRADIENT_CRITERIA:
+            n_images = min(GRADIENT_IMAGES, self.n_train_images)
+            self.budget.charge("train_epochs", n_images / self.n_train_images)
+            batches = self.batches(n_images)
+        return importance(self.model(), self._network.group_set, criterion, batches=batches, seed=self.seed)
+
+    def train(self, model: nn.Module, epochs: float) -> None:
+        """Train ``model`` in place on the training split by the spec's fine-tune recipe; charged."""
+        self.budget.charge("train_epochs", epochs)
+        self._bench.train(model, epochs=epochs, seed=self.seed)
+
+    def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0) -> float:
+        """Accuracy in [0, 1] of a plan on the search split, after an optional short fine-tune; charged."""
+        self.budget.charge("accuracy_evals", 1)
+        if fine_tune_epochs:
+            self.budget.charge("train_epochs", fine_tune_epochs)
+        model, _ = self._bench.apply(plan)
+        if fine_tune_epochs:
+            self._bench.train(model, epochs=fine_tune_epochs, seed=self.seed)
+        return self._bench.search_accuracy(model)
+
+    def keep_weights(self, model: nn.Module) -> str:
+        """Handle for ``Plan.weights``: the trained weights of a model in the dense shapes, stored for the runner."""
+        return self._bench.keep_weights(model)
+
+    # The fleet -------------------------------------------------------------------------------------------------
+
+    @property
+    def cluster_weights(self) -> NDArray[np.float64]:
+        """Share of the fleet in each cluster, shape (n_clusters,), summing to one.
+
+        The first look at the clusters is charged with the device queries of the fleet's fingerprint.
+        """
+        return self._clusters().clustering.weights
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of device clusters, and of representatives measured per plan."""
+        return len(self.cluster_weights)
+
+    def latency(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Latency in ms of plans on each cluster's representative, shape (n_plans, n_clusters).
+
+        Parameters
+        ----------
+        widths
+            Kept channels per group, shape (n_plans, n_groups); which channels does not matter for latency.
+            One device query is charged per plan and cluster.
+        """
+        clusters = self._clusters()
+        widths = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        self.budget.charge("device_queries", len(widths) * clusters.n_clusters)
+        self._n_sessions += 1
+        return self._bench.measure_clusters(widths, session=(self.seed, self._n_sessions)).latency_ms
+
+    def average(self, latency_ms: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Average clustered latency in ms, shape (n_plans,), of latencies of shape (n_plans, n_clusters)."""
+        return np.asarray(np.atleast_2d(latency_ms) @ self.cluster_weights, dtype=np.float64)
+
+    def _clusters(self) -> ClusteredFleet:
+        clustered = self._bench.clustered_fleet()
+        if not self._clusters_charged:
+            self.budget.charge("device_queries", clustered.n_fingerprint_queries)
+            self._clusters_charged = True
+        return clustered
+
+
+def top_channels(scores: NDArray[np.floating], width: int) -> tuple[int, ...]:
+    """Indices of the ``width`` highest scores, ascending; equal scores keep the lower index."""
+    order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:width]
+    return tuple(sorted(int(index) for index in order))

@@ -1,0 +1,50 @@
+"""VGG16 with batch norm for 32x32 images: thirteen convolutions and one linear layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+POOL = "pool"
+VGG16_LAYERS: tuple[int | str, ...] = (
+    *(64, 64, POOL),
+    *(128, 128, POOL),
+    *(256, 256, 256, POOL),
+    *(512, 512, 512, POOL),
+    *(512, 512, 512, POOL),
+)
+MINIMUM_SIDE = 32
+"""Five poolings halve the image to one pixel."""
+
+
+class CifarVgg(nn.Module):
+    """VGG16-BN (Simonyan and Zisserman 2015, configuration D) with global pooling instead of hidden linear layers.
+
+    Parameters
+    ----------
+    n_classes
+        Outputs of the last layer.
+    in_channels
+        Channels of an input image.
+    """
+
+    def __init__(self, *, n_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for layer in VGG16_LAYERS:
+            if isinstance(layer, str):
+                layers.append(nn.MaxPool2d(2))
+                continue
+            conv = nn.Conv2d(channels, layer, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            layers += [conv, nn.BatchNorm2d(layer), nn.ReLU()]
+            channels = layer
+        self.features = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(channels, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores, shape (n, n_classes)."""
+        scores: Tensor = self.linear(torch.flatten(self.pool(self.features(x)), 1))
+        return scores

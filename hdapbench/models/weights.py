@@ -1,0 +1,100 @@
+"""State dicts: loading them strictly and safely, and hashing their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdapbench.errors import ModelError
+from hdapbench.models.resnet import with_identity_shortcuts
+
+SHOWN_KEYS = 5
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill ``model`` in place with the state dict of a file.
+
+    The file is read with ``weights_only``: code in it is never run. Option-A weights of a CIFAR ResNet (zero-padded
+    shortcuts) are completed by equivalent projections.
+
+    Raises
+    ------
+    ModelError
+        When the file cannot be read, is no state dict, or does not fit the model: all wrong keys in one message.
+    """
+    load_state(model, read_state(path), source=str(path))
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """State dict of a file, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing or holds anything else than a flat mapping of names to tensors.
+    """
+    if path.is_dir():
+        raise ModelError(f"weights '{path}': a folder, but the file of a state_dict is needed")
+    if not path.is_file():
+        raise ModelError(f"weights '{path}': there is no such file")
+    advice = "save weights with torch.save(model.state_dict(), path)"
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the bytes make it raise
+        kind = "holds pickled objects, not only tensors" if "eights only" in str(error) else "is not a file of torch"
+        raise ModelError(f"weights '{path}': the file {kind}; {advice}") from error
+    if not isinstance(content, Mapping):
+        raise ModelError(f"weights '{path}': holds a {type(content).__name__} instead of a state_dict; {advice}")
+    wrong = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if wrong or not content:
+        found = f"its entries {_shorten(wrong)} are no tensors" if wrong else "it is empty"
+        raise ModelError(f"weights '{path}': not a state_dict, {found}; {advice}")
+    return dict(content)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Fill ``model`` in place with a state dict, every key and shape of which must fit.
+
+    Raises
+    ------
+    ModelError
+        With the missing keys, the unexpected ones and the wrong shapes.
+    """
+    completed = with_identity_shortcuts(model, state)
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in completed]
+    unexpected = [name for name in completed if name not in expected]
+    shapes = [
+        f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+        for name, value in completed.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    problems = [
+        f"{len(keys)} {what}: {_shorten(keys)}"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}")
+    model.load_state_dict(completed, strict=True)
+
+
+def state_hash(model_or_state: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values of a state dict, as 64 hexadecimal digits; order does not matter."""
+    state = model_or_state.state_dict() if isinstance(model_or_state, nn.Module) else model_or_state
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _shorten(names: list[str]) -> str:
+    shown = ", ".join(names[:SHOWN_KEYS])
+    return f"{shown} and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else shown

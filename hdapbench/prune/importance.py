@@ -1,0 +1,128 @@
+"""How much each channel of a group matters, by the criteria of the literature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdapbench.errors import ModelError
+from hdapbench.prune.groups import ChannelGroup, GroupMember, GroupSet
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "taylor", "sqrt_taylor", "random")
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def importance(
+    model: nn.Module,
+    groups: GroupSet,
+    criterion: str,
+    *,
+    batches: Batches | None = None,
+    seed: int = 0,
+    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+) -> dict[str, NDArray[np.float64]]:
+    """Score of every channel: group -> array of shape (n_channels,), higher is more important.
+
+    Scores of the layers that produce a group's channels are added.
+
+    Parameters
+    ----------
+    model
+        Dense model; its weights are left alone, its gradients are used and cleared.
+    criterion
+        ``l1``, ``l2``: norm of the filter. ``bn_scale``: absolute batch norm scale (Liu et al. 2017, network slimming).
+        ``fpgm``: sum of distances to the other filters (He et al. 2019). ``lamp``: squared norm over the sum of those
+        not smaller (Lee et al. 2021), per filter. ``taylor``: sum of absolute weight times gradient (Molchanov et al.
+        2019, first order, per weight); ``sqrt_taylor`` is its square root. ``random``: uniform.
+    batches
+        Inputs and labels for the gradient criteria.
+    seed
+        Seed of ``random``.
+    loss
+        Outputs and labels -> scalar, for the gradient criteria.
+
+    Raises
+    ------
+    ModelError
+        When the criterion is unknown, or a group lacks what it needs.
+    """
+    if criterion not in CRITERIA:
+        raise ModelError(f"unknown importance criterion '{criterion}'. Known: {', '.join(CRITERIA)}")
+    if criterion == "random":
+        rng = np.random.default_rng(seed)
+        return {group.name: rng.random(group.n_channels) for group in groups}
+    modules = dict(model.named_modules())
+    if criterion == "bn_scale":
+        return {group.name: _bn_scale(group, modules) for group in groups}
+    if criterion in {"taylor", "sqrt_taylor"}:
+        if batches is None:
+            raise ModelError(f"the criterion '{criterion}' needs batches of inputs and labels")
+        _accumulate_gradients(model, batches, loss)
+    scores = {group.name: _filter_scores(group, modules, criterion) for group in groups}
+    model.zero_grad(set_to_none=True)
+    return {name: np.sqrt(score) for name, score in scores.items()} if criterion == "sqrt_taylor" else scores
+
+
+def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Gradients of the summed loss, batch norm in eval mode so that its statistics stay."""
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    for inputs, labels in batches:
+        loss(model(inputs), labels).backward()
+
+
+def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion: str) -> NDArray[np.float64]:
+    total = np.zeros(group.n_channels)
+    for member in group.members:
+        if member.side != "out":
+            continue
+        weight = modules[member.layer].get_parameter("weight")
+        filters = weight.detach().flatten(1).double()
+        if criterion in {"taylor", "sqrt_taylor"}:
+            gradient = weight.grad if weight.grad is not None else torch.zeros_like(weight)
+            scores = (filters * gradient.flatten(1).double()).abs().sum(1)
+        else:
+            scores = _weight_scores(filters, criterion)
+        total += _by_channel(member, scores.numpy(), group.n_channels)
+    return total
+
+
+def _weight_scores(filters: Tensor, criterion: str) -> Tensor:
+    """Score of each filter, shape (n_filters,), of filters of shape (n_filters, n_weights)."""
+    if criterion == "l1":
+        return filters.abs().sum(1)
+    if criterion == "l2":
+        return filters.norm(dim=1)
+    if criterion == "fpgm":
+        return torch.cdist(filters, filters).sum(1)
+    squared, order = filters.square().sum(1).sort(descending=True)  # lamp: each over the sum of those at least as large
+    scores = torch.empty_like(squared)
+    scores[order] = squared / squared.cumsum(0).clamp_min(1e-30)
+    return scores
+
+
+def _bn_scale(group: ChannelGroup, modules: dict[str, nn.Module]) -> NDArray[np.float64]:
+    total = np.zeros(group.n_channels)
+    found = False
+    for member in group.members:
+        module = modules[member.layer]
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
+            total += _by_channel(member, module.weight.detach().abs().double().numpy(), group.n_channels)
+            found = True
+    if not found:
+        raise ModelError(f"the criterion 'bn_scale' needs batch norm after '{group.name}', which has none")
+    return total
+
+
+def _by_channel(member: GroupMember, scores: NDArray[np.float64], n_channels: int) -> NDArray[np.float64]:
+    """Scores of a layer's channels added up per channel of the group."""
+    return np.bincount(member.channels, weights=scores[list(member.indices)], minlength=n_channels)

@@ -1,0 +1,257 @@
+"""Trials -> Results: the only place where any exception of a trial becomes a row with a reason."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hdapbench.budget import Budget
+from hdapbench.environment import current_environment
+from hdapbench.errors import (
+    BudgetExceededError,
+    HdapbenchError,
+    TargetUnreachableError,
+)
+from hdapbench.grid import base_directory
+from hdapbench.plan import Plan
+from hdapbench.registry import MethodRegistry
+from hdapbench.spec import LoadedSpec, parse_flops
+from hdapbench.trial import DENSE, Result, Spent, Status, Trial
+
+if TYPE_CHECKING:
+    from hdapbench.data import DataSplits
+    from hdapbench.method import Method
+    from hdapbench.models.base import BaseModel
+    from hdapbench.network import Network
+    from hdapbench.workbench import Workbench
+
+
+class Listener(Protocol):
+    """Whoever shows a run's progress. Every method may be called often and must return quickly."""
+
+    def phase(self, text: str) -> None:
+        """A step before the trials: reading data, training the base model, tracing."""
+
+    def started(self, trial: Trial) -> None:
+        """A trial begins."""
+
+    def progress(self, text: str) -> None:
+        """A line about the current trial or phase."""
+
+    def finished(self, result: Result) -> None:
+        """A trial has ended and is stored."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folder of everything that a run leaves behind, by default ``.hdapbench`` in the current directory."""
+
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        """Decoded data, trained base models, weights handed over by methods."""
+        return self.root / "cache"
+
+    @property
+    def artifacts(self) -> Path:
+        """Plan and weights of each completed trial, one folder per trial id."""
+        return self.root / "artifacts"
+
+    @property
+    def database(self) -> Path:
+        """The results database."""
+        return self.root / "results.db"
+
+
+class Run:
+    """One spec's trials, carried out one after another in this process.
+
+    Parameters
+    ----------
+    loaded
+        The spec and where it came from.
+    registry
+        The methods, those of the spec's plug-ins included.
+    workspace
+        Where caches and artifacts go.
+    listener
+        Receives progress.
+    """
+
+    def __init__(
+        self, loaded: LoadedSpec, registry: MethodRegistry, *, workspace: Workspace, listener: Listener
+    ) -> None:
+        self.spec = loaded.spec
+        self.loaded = loaded
+        self.registry = registry
+        self.workspace = workspace
+        self.listener = listener
+        self._prepared: tuple[DataSplits, BaseModel, Network] | None = None
+        self._benches: dict[str, Workbench] = {}
+
+    def results(self, trials: Sequence[Trial]) -> Iterator[Result]:
+        """Result of each trial, as soon as it is there. An interrupt ends the iteration; nothing is half done.
+
+        A trial that fails becomes a `Status.FAILED` result with the exception as its reason. Data, base model and
+        trace are prepared when the first trial needs them: errors there concern all trials and are raised.
+        """
+        import torch
+
+        torch.set_num_threads(self.spec.threads)
+        for trial in trials:
+            bench = self._bench(trial.fleet)
+            self.listener.started(trial)
+            yield self._attempt(trial, bench)
+
+    def _attempt(self, trial: Trial, bench: Workbench) -> Result:
+        started = time.monotonic()
+        budget = Budget(self.spec.budget)
+        outcome: dict[str, Any]
+        try:
+            outcome = self._carry_out(trial, bench, budget)
+        except TargetUnreachableError as error:
+            outcome = {"status": Status.INFEASIBLE, "reason": str(error)}
+        except BudgetExceededError as error:
+            outcome = {"status": Status.TIMEOUT, "reason": str(error)}
+        except Exception as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
+            outcome = {"status": Status.FAILED, "reason": failure_reason(error)}
+        outcome.setdefault("spent", budget.spent)
+        return Result(
+            trial=trial,
+            seconds=round(time.monotonic() - started, 3),
+            environment=current_environment(),
+            **outcome,
+        )
+
+    def _carry_out(self, trial: Trial, bench: Workbench, budget: Budget) -> dict[str, Any]:
+        from hdapbench.evaluate import evaluate_plan
+        from hdapbench.method import Problem
+        from hdapbench.prune.artifact import save_artifact
+
+        cost = bench.network.cost
+        notes: dict[str, Any] = {}
+        if trial.method == DENSE:
+            target_flops = None
+            plan = Plan(kept={name: tuple(range(int(size))) for name, size in bench.network.group_set.sizes.items()})
+            spent = Spent()
+            notes = self._dense_notes(bench)
+        else:
+            target_flops = parse_flops(str(trial.target)).resolve(cost.dense.flops)
+            method: Method = self.registry.resolve(trial.method, trial.parameters)
+            problem = Problem(
+                bench, target_flops=target_flops, seed=trial.seed, budget=budget, on_progress=self.listener.progress
+            )
+            reason = method.skip(problem)
+            if reason is not None:
+                return {"status": Status.SKIPPED, "reason": reason}
+            plan = method.compress(problem)
+            spent = budget.spent
+            plan.check(bench.network.group_set.sizes)
+            flops = int(problem.costs([plan]).flops[0])
+            if flops > target_flops:
+                reason = f"the plan needs {flops:,} FLOPs, {flops / target_flops - 1:.1%} above the target"
+                return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent}
+
+        evaluation = evaluate_plan(
+            bench,
+            plan,
+            target_flops=target_flops,
+            seed=trial.seed,
+            on_epoch=lambda report: self.listener.progress(
+                f"fine-tuning, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
+            ),
+        )
+        directory = self.workspace.artifacts / trial.id
+        save_artifact(
+            directory,
+            plan=plan,
+            model=evaluation.model,
+            description={"trial": trial.model_dump(mode="json"), "model": self.spec.model.model_dump(mode="json")},
+        )
+        return {
+            "status": Status.COMPLETE,
+            "plan": plan,
+            "metrics": evaluation.metrics,
+            "devices": evaluation.devices,
+            "spent": spent,
+            "artifact": trial.id,
+            "notes": notes,
+        }
+
+    def _dense_notes(self, bench: Workbench) -> dict[str, Any]:
+        _, base, network = self._prepare()
+        return {
+            "base_hash": base.hash,
+            "base_origin": "trained by the spec's recipe" if base.trained else "loaded from weights",
+            "data_hash": self._prepare()[0].content_hash,
+            "n_groups": len(network.group_set.groups),
+            "frozen_groups": {group.name: group.reason for group in network.group_set.frozen},
+            "fleet": bench.fleet.describe(),
+            "n_clusters": bench.clustered_fleet().n_clusters,
+            "fingerprint_queries": bench.clustered_fleet().n_fingerprint_queries,
+        }
+
+    def _bench(self, fleet_name: str) -> Workbench:
+        if fleet_name not in self._benches:
+            from hdapbench.fleet.open import open_fleet
+            from hdapbench.workbench import Workbench
+
+            data, _, network = self._prepare()
+            fleet = next(fleet for fleet in self.spec.fleets if fleet.name == fleet_name)
+            self._benches[fleet_name] = Workbench(
+                network=network,
+                data=data,
+                fleet=open_fleet(fleet),
+                clustering=fleet.clustering,
+                runs=fleet.runs,
+                recipe=self.spec.fine_tune,
+                directory=self.workspace.cache / "weights",
+            )
+        return self._benches[fleet_name]
+
+    def _prepare(self) -> tuple[DataSplits, BaseModel, Network]:
+        if self._prepared is None:
+            from hdapbench.data import load_data
+            from hdapbench.models.base import prepare_base
+            from hdapbench.network import trace
+
+            spec, base_dir = self.spec, base_directory(self.loaded)
+            self.listener.phase("reading data")
+            data = load_data(spec.data, spec.model.input_shape, base_dir=base_dir, cache_dir=self.workspace.cache)
+            self.listener.phase("preparing the base model")
+            base = prepare_base(
+                spec.model,
+                spec.base,
+                data,
+                base_dir=base_dir,
+                cache_dir=self.workspace.cache,
+                on_epoch=lambda report: self.listener.progress(
+                    f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
+                ),
+            )
+            self.listener.phase("tracing the model")
+            self._prepared = (data, base, trace(base.model, spec.model.input_shape))
+        return self._prepared
+
+
+def failure_reason(error: Exception) -> str:
+    """One line that names an exception and, for unexpected ones, where it was raised."""
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, HdapbenchError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}: {text[:300]}"
+
+
+def forward(results: Iterator[Result], sink: Callable[[Result], None], listener: Listener) -> Iterator[Result]:
+    """Results as they come, each stored by ``sink`` before it is announced."""
+    for result in results:
+        sink(result)
+        listener.finished(result)
+        yield result

@@ -1,0 +1,210 @@
+"""Spec files -> Spec, with every problem reported at once and at its place."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from hdapbench.errors import SpecError, SpecProblem
+from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
+from hdapbench.spec.schema import Spec
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A valid spec, the file it came from, and where its parts stand there."""
+
+    spec: Spec
+    source: str
+    document: Document
+    overridden: Mapping[Path_, str]
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Spec of a YAML file; see `load`."""
+    return load(path, overrides).spec
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
+    """Spec of a YAML file, with the places of its parts.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    overrides
+        ``key=value`` texts such as ``fleets[0].n_devices=8``; values are read as YAML.
+
+    Raises
+    ------
+    SpecError
+        With every problem found.
+    """
+    document = read_document(Path(path))
+    problems = list(document.problems)
+    overridden: dict[Path_, str] = {}
+    for text in overrides:
+        try:
+            key, value = parse_override(text)
+            set_value(document.values, key, value)
+            overridden[key] = text
+        except ValueError as error:
+            problems.append(SpecProblem(f"--set {text}", 0, 0, "", str(error)))
+    loaded = _Source(str(path), document, overridden)
+    try:
+        spec = Spec.model_validate(document.values)
+    except ValidationError as error:
+        problems += [loaded.problem(details) for details in error.errors()]
+        raise SpecError(sorted(set(problems), key=_order)) from None
+    if problems:
+        raise SpecError(sorted(set(problems), key=_order))
+    return LoadedSpec(spec=spec, source=str(path), document=document, overridden=overridden)
+
+
+def problem_at(loaded: LoadedSpec, path: Path_, message: str) -> SpecProblem:
+    """Problem at a path of a valid spec, for checks that need more than the schema."""
+    return _Source(loaded.source, loaded.document, loaded.overridden).at(path, message)
+
+
+def parse_override(text: str) -> tuple[Path_, Any]:
+    """Path and value of ``key=value``.
+
+    Raises
+    ------
+    ValueError
+        When there is no key or the value is not YAML.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise ValueError("write it as key=value, such as fleets[0].n_devices=8")
+    parts = [part for part in re.split(r"[.\[\]]+", key.strip()) if part]
+    return tuple(int(part) if part.isdigit() else part for part in parts), parse_scalar(value)
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """`` did you mean 'x'? Known: a, b`` for a word that is none of ``known``."""
+    names = list(known)
+    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{hint} Known: {', '.join(names)}"
+
+
+def schema_json() -> str:
+    """JSON Schema of specs, for editors; ends with a newline."""
+    schema = Spec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    methods = schema["properties"]["methods"]["items"]
+    schema["properties"]["methods"]["items"] = {"anyOf": [{"type": "string"}, methods]}
+    flops = schema["$defs"]["TargetSpec"]["properties"]["flops"]
+    flops["type"] = ["string", "integer"]
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def canonical_json(spec: Spec) -> str:
+    """Resolved spec as JSON with sorted keys: the same text for equal specs."""
+    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def spec_hash(spec: Spec) -> str:
+    """Sixteen hexadecimal digits of the resolved spec; comments, order of keys and defaults written out do not count."""
+    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()[:16]
+
+
+def context_hash(spec: Spec, extra: Mapping[str, str] | None = None) -> str:
+    """Sixteen hexadecimal digits of what all trials of a spec share and what bears on their numbers.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    extra
+        Content hashes of files that the spec names.
+    """
+    shared = {"model", "task", "data", "base", "fine_tune", "budget", "threads"}
+    content = {"spec": spec.model_dump(mode="json", include=shared), "files": dict(extra or {})}
+    if extra and "weights" in extra:
+        content["spec"]["model"]["weights"] = None  # the content counts, not where it lies
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _order(problem: SpecProblem) -> tuple[int, int, str, str]:
+    return (problem.line, problem.column, problem.path, problem.message)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Turns paths into located problems."""
+
+    name: str
+    document: Document
+    overridden: Mapping[Path_, str]
+
+    def at(self, path: Path_, message: str) -> SpecProblem:
+        for key, text in self.overridden.items():
+            if path[: len(key)] == key or key[: len(path)] == path:
+                return SpecProblem(f"--set {text}", 0, 0, path_text(path), message)
+        line, column = self.document.place(path)
+        return SpecProblem(self.name, line, column, path_text(path), message)
+
+    def problem(self, details: ErrorDetails) -> SpecProblem:
+        path = self._real_path(details["loc"])
+        return self.at(path, _message(details, path))
+
+    def _real_path(self, location: tuple[int | str, ...]) -> Path_:
+        """Location without the branch names that pydantic adds for unions."""
+        values: Any = self.document.values
+        path: list[int | str] = []
+        for number, part in enumerate(location):
+            if isinstance(values, dict) and isinstance(part, str) and part in values:
+                values = values[part]
+            elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+                values = values[part]
+            elif number < len(location) - 1 or not isinstance(values, dict):
+                continue
+            path.append(part)
+        return tuple(path)
+
+
+def _message(details: ErrorDetails, path: Path_) -> str:
+    kind, value = details["type"], details["input"]
+    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+    if kind == "extra_forbidden":
+        return f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(path))}"
+    if kind == "missing":
+        return f"the key '{details['loc'][-1]}' is missing"
+    if kind == "literal_error":
+        allowed = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return f"unknown value {shown}{did_you_mean(str(value), allowed)}"
+    text = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":
+        return text
+    return f"{shown} should be {text}" if details["msg"].startswith("Input") else f"{text} (here: {shown})"
+
+
+def _known_keys(path: Path_) -> list[str]:
+    """Keys that the schema knows where an unknown key stands."""
+    model: Any = Spec
+    for part in path[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part) if isinstance(model, type) else None
+        model = _model_in(field.annotation) if field is not None else None
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    """First Pydantic model inside an annotation, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)

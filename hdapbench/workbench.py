@@ -1,0 +1,167 @@
+"""Workbench: the traced model, its data, its fleet and the recipe, as one trial after another shares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hdapbench.errors import PlanError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from hdapbench.data import DataSplits
+    from hdapbench.fleet.base import Fleet
+    from hdapbench.fleet.estimate import ClusteredFleet, ClusterMeasurement
+    from hdapbench.network import Network
+    from hdapbench.plan import Plan
+    from hdapbench.spec import ClusteringSpec, Recipe
+    from hdapbench.tasks.classification import EpochReport, TrainReport
+
+PROBE_IMAGES = 4
+"""Images on which masked and compact model are compared whenever a plan is applied."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Everything a trial works with. Nothing in it changes from one trial to the next.
+
+    Attributes
+    ----------
+    network
+        The trained dense model and its trace.
+    data
+        Disjoint train, search and test splits.
+    fleet, clustering, runs
+        The devices, how they are clustered, and repeats per measurement.
+    recipe
+        How models are fine-tuned, the same for every method.
+    directory
+        Where weights that methods hand over are kept.
+    """
+
+    network: Network
+    data: DataSplits
+    fleet: Fleet
+    clustering: ClusteringSpec
+    runs: int
+    recipe: Recipe
+    directory: Path
+
+    @cached_property
+    def probe(self) -> Tensor:
+        """Normalised training images on which every applied plan is checked."""
+        images, _ = next(iter(self.data.train.batches(PROBE_IMAGES, shuffle_seed=None)))
+        return images
+
+    def apply(self, plan: Plan) -> tuple[nn.Module, float]:
+        """Physically smaller model of a plan, and its largest difference from the masked model on the probe.
+
+        Raises
+        ------
+        PlanError
+            When the plan does not fit the model.
+        SurgeryError
+            When compact and masked model disagree.
+        """
+        from hdapbench.prune.surgery import checked_apply
+
+        plan.check(self.network.group_set.sizes)
+        return checked_apply(self._dense_model(plan), self.network.group_set, plan, self.probe)
+
+    def train(
+        self,
+        model: nn.Module,
+        *,
+        epochs: float,
+        seed: int,
+        on_epoch: Callable[[EpochReport], None] | None = None,
+    ) -> TrainReport:
+        """Train a model in place on the training split by the common recipe."""
+        from hdapbench.tasks.classification import train
+
+        return train(model, self.data.train, self.recipe, epochs=epochs, seed=seed, on_epoch=on_epoch)
+
+    def search_accuracy(self, model: nn.Module) -> float:
+        """Accuracy in [0, 1] on the search split."""
+        from hdapbench.tasks.classification import evaluate
+
+        return evaluate(model, self.data.search)
+
+    def test_accuracy(self, model: nn.Module) -> float:
+        """Accuracy in [0, 1] on the test split; for the runner alone."""
+        from hdapbench.tasks.classification import evaluate
+
+        return evaluate(model, self.data.test)
+
+    def clustered_fleet(self) -> ClusteredFleet:
+        """The fleet, fingerprinted and clustered once for this model."""
+        return self._clustered_fleet
+
+    @cached_property
+    def _clustered_fleet(self) -> ClusteredFleet:
+        from hdapbench.fleet.estimate import fingerprint_fleet
+
+        return fingerprint_fleet(
+            self.fleet, self.network.kernels, clustering=self.clustering, runs=self.runs, seed=session_seed("fingerprint")
+        )
+
+    def measure_clusters(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> ClusterMeasurement:
+        """Latencies of plans of these widths, shape (n_plans, n_groups), on every cluster's representative.
+
+        Measurements of one session share the devices' drift; the same session gives the same numbers.
+        """
+        from hdapbench.fleet.base import Workloads
+
+        ids = tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
+        workloads = Workloads(kernels=self.network.kernels, widths=widths, ids=ids)
+        return self.clustered_fleet().measure_clusters(workloads, runs=self.runs, seed=session_seed(*session))
+
+    def keep_weights(self, model: nn.Module) -> str:
+        """Handle of the model's weights, stored by content hash; they must have the dense model's shapes.
+
+        Raises
+        ------
+        PlanError
+            When a shape differs from the dense model's.
+        """
+        import torch
+
+        from hdapbench.models import state_hash
+
+        state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        dense = self.network.model.state_dict()
+        wrong = [name for name in dense if name not in state or state[name].shape != dense[name].shape]
+        if wrong or len(state) != len(dense):
+            raise PlanError(f"keep_weights needs weights in the dense model's shapes; these differ: {wrong[:5]}")
+        handle = state_hash(state)[:16]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{handle}.pt"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            torch.save(state, partial)
+            partial.replace(path)
+        return handle
+
+    def _dense_model(self, plan: Plan) -> nn.Module:
+        if plan.weights is None:
+            return self.network.model
+        from copy import deepcopy
+
+        from hdapbench.models import load_weights
+
+        model = deepcopy(self.network.model)
+        load_weights(model, self.directory / f"{plan.weights}.pt")
+        return model
+
+
+def session_seed(*parts: int | str) -> int:
+    """Seed of a measuring session, the same for the same parts on every machine."""
+    words = [part if isinstance(part, int) else int.from_bytes(part.encode()[:16], "big") for part in parts]
+    return int(np.random.SeedSequence([abs(word) for word in words]).generate_state(1)[0])
