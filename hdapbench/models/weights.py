@@ -19,8 +19,9 @@ SHOWN_KEYS = 5
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill ``model`` in place with the state dict of a file.
 
-    The file is read with ``weights_only``: code in it is never run. Option-A weights of a CIFAR ResNet (zero-padded
-    shortcuts) are completed by equivalent projections.
+    The file is read with ``weights_only``: code in it is never run. A mapping with the key ``state_dict`` or ``model``
+    around the state dict is taken off, and so is the prefix ``module.`` of data-parallel training. Option-A weights of
+    a CIFAR ResNet (zero-padded shortcuts) are completed by equivalent projections.
 
     Raises
     ------
@@ -50,11 +51,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"weights '{path}': the file {kind}; {advice}") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"weights '{path}': holds a {type(content).__name__} instead of a state_dict; {advice}")
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
     wrong = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if wrong or not content:
         found = f"its entries {_shorten(wrong)} are no tensors" if wrong else "it is empty"
         raise ModelError(f"weights '{path}': not a state_dict, {found}; {advice}")
-    return dict(content)
+    return {name.removeprefix("module."): value for name, value in content.items()}
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:

@@ -92,12 +92,19 @@ def checked_apply(model: nn.Module, groups: GroupSet, plan: Plan, probe: Tensor)
 
 
 def output_tensors(model: nn.Module, probe: Tensor) -> list[Tensor]:
-    """Floating-point tensors that a model returns in eval mode, nested containers flattened; its mode is restored."""
+    """Floating-point tensors that a model returns in eval mode, nested containers flattened; its mode is restored.
+
+    Of a tuple that begins with a tensor only that tensor counts: detection heads return their predictions first and
+    then the feature maps that they came from.
+    """
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return [tensor for tensor in _flatten(model(probe)) if tensor.is_floating_point()]
+            outputs = model(probe)
+            if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
+                outputs = outputs[0]
+            return [tensor for tensor in _flatten(outputs) if tensor.is_floating_point()]
     finally:
         model.train(training)
 

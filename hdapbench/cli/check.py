@@ -1,0 +1,79 @@
+"""``hdapbench check SPEC``: what a run would do, spending nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hdapbench.cli.options import add_spec_options, load_with_methods
+
+if TYPE_CHECKING:
+    from hdapbench.inspection import Inspection
+    from hdapbench.trial import Trial
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser(
+        "check", help="validate a spec, list its trials and what is done", description=__doc__
+    )
+    add_spec_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print problems, reachability of the targets, groups that cannot be pruned, and trials; 1 when one is unreachable."""
+    from hdapbench.grid import plan_trials
+    from hdapbench.inspection import inspect_model
+    from hdapbench.runner import Workspace
+
+    loaded, registry = load_with_methods(arguments)
+    trials = plan_trials(loaded, registry)
+    workspace = Workspace(arguments.workspace)
+    done = _finished(workspace.database, trials)
+    inspection = inspect_model(loaded, cache_dir=workspace.cache)
+    if arguments.json:
+        content = {
+            "name": loaded.spec.name,
+            "model": inspection.to_dict(),
+            "trials": [{"id": trial.id, "trial": str(trial), "status": done.get(trial.id, "to do")} for trial in trials],
+        }
+        print(json.dumps(content, indent=2))
+    else:
+        _print(inspection, trials, done)
+    return 0 if all(target.reachable for target in inspection.targets) else 1
+
+
+def _finished(database: Path, trials: tuple[Trial, ...]) -> dict[str, str]:
+    if not database.exists():
+        return {}
+    from hdapbench.store.sqlite import open_store
+
+    with open_store(database) as store:
+        found = store.finished([trial.id for trial in trials], include_failed=True)
+    return {trial_id: status.value for trial_id, status in found.items()}
+
+
+def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, str]) -> None:
+    print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")
+    print(f"channel groups: {inspection.n_groups} can be pruned, {len(inspection.frozen)} cannot")
+    for name, reason in inspection.frozen.items():
+        print(f"  frozen {name}: {reason}")
+    for target in inspection.targets:
+        verdict = "reachable" if target.reachable else f"OUT OF REACH, the minimum is {inspection.minimum_flops:,}"
+        print(f"target {target.text}: at most {target.flops:,} FLOPs, {verdict}")
+    n_done = sum(trial.id in done for trial in trials)
+    print(f"trials: {len(trials)}, of which {n_done} done")
+    for trial in trials:
+        print(f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.method} @ {trial.target or 'dense'}, "
+              f"{trial.fleet}, seed {trial.seed}{_parameters(trial)}")
+    if any(not target.reachable for target in inspection.targets):
+        print("a target is out of reach: raise it or choose a smaller model", file=sys.stderr)
+
+
+def _parameters(trial: Trial) -> str:
+    return f" {json.dumps(trial.parameters, sort_keys=True)}" if trial.parameters else ""

@@ -1,0 +1,67 @@
+"""Entry point: finds the command, runs it, and turns errors into one line and an exit code.
+
+Exit codes: 0 fine, 1 some trial failed or a check did not hold, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from hdapbench import __version__
+from hdapbench.errors import HdapbenchError
+
+COMMANDS = {
+    "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
+    "check": "validate a spec, list its trials and what is done, spending nothing",
+    "board": "render a leaderboard as markdown from the database",
+    "show": "show one trial, or the trials of a benchmark",
+    "methods": "list, describe and test pruning methods",
+    "schema": "print the JSON Schema of specs",
+    "doctor": "show what is installed, what is missing, and why it matters",
+}
+"""Command -> one line of help. Only the named command's module is imported."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code of the command line ``argv``, by default the process's own."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(arguments)
+    parsed = parser.parse_args(arguments)
+    if not hasattr(parsed, "handler"):
+        parser.print_help()
+        return 0
+    try:
+        return int(parsed.handler(parsed))
+    except HdapbenchError as error:
+        if parsed.debug:
+            raise
+        print(f"{error}" if "\n" in str(error) else f"hdapbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing that was finished is lost", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Parser that imports the module of the named command alone, so that help answers fast."""
+    parser = argparse.ArgumentParser(
+        prog="hdapbench",
+        description="Which compressed model is fastest on average over a fleet of devices, at this FLOPs budget?",
+        epilog="Start with: hdapbench run specs/quickstart.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"hdapbench {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    named = next((argument for argument in arguments if argument in COMMANDS), None)
+    for name, help_text in COMMANDS.items():
+        if name == named:
+            importlib.import_module(f"hdapbench.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=help_text)
+    return parser

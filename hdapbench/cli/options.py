@@ -1,0 +1,70 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hdapbench.registry import MethodRegistry
+    from hdapbench.spec import LoadedSpec
+
+DEFAULT_WORKSPACE = Path(".hdapbench")
+
+
+def add_spec_options(parser: argparse.ArgumentParser) -> None:
+    """Add the spec, ``--set``, ``--method`` and ``--workspace``."""
+    parser.add_argument("spec", metavar="SPEC", help="YAML file, such as specs/quickstart.yaml")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the spec, such as fleets[0].n_devices=8; may be repeated",
+    )
+    parser.add_argument(
+        "--method",
+        dest="methods",
+        action="append",
+        default=[],
+        metavar="NAME|PATH",
+        help="run this method too: a name, or a file such as ./mine.py (which is executed); may be repeated",
+    )
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        default=DEFAULT_WORKSPACE,
+        metavar="DIR",
+        help="folder of database, caches and artifacts (default: %(default)s)",
+    )
+
+
+def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, MethodRegistry]:
+    """Spec of a command line, with the methods of ``--method`` added, and the registry that knows them all.
+
+    Raises
+    ------
+    SpecError, MethodError
+        When either cannot be used.
+    """
+    from dataclasses import replace
+
+    from hdapbench.grid import register_plugins
+    from hdapbench.registry import MethodRegistry
+    from hdapbench.spec import MethodSpec, load
+
+    loaded = load(arguments.spec, arguments.overrides)
+    registry = MethodRegistry()
+    register_plugins(loaded, registry)
+    added = []
+    for method in arguments.methods:
+        names = registry.add_file(Path(method)) if method.endswith(".py") else (method,)
+        added += [MethodSpec(name=name) for name in names]
+    if added:
+        known = {(method.name, str(method.parameters)) for method in loaded.spec.methods}
+        fresh = [method for method in added if (method.name, "{}") not in known]
+        spec = loaded.spec.model_copy(update={"methods": (*loaded.spec.methods, *fresh)})
+        loaded = replace(loaded, spec=spec)
+    return loaded, registry

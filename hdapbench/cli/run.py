@@ -1,0 +1,111 @@
+"""``hdapbench run SPEC``: the trials that are not done yet, then the leaderboard."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hdapbench.cli.options import add_spec_options, load_with_methods
+
+if TYPE_CHECKING:
+    from hdapbench.runner import Listener
+    from hdapbench.trial import Result, Trial
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser("run", help="run a spec's trials and show the leaderboard", description=__doc__)
+    add_spec_options(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the leaderboard here (default: none)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the leaderboard")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed or timed out")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is left of a spec; 1 when a trial failed."""
+    from hdapbench.grid import plan_trials
+    from hdapbench.runner import Run, Workspace, forward
+    from hdapbench.store.sqlite import open_store
+    from hdapbench.trial import Status
+
+    loaded, registry = load_with_methods(arguments)
+    trials = plan_trials(loaded, registry)
+    workspace = Workspace(arguments.workspace)
+    with open_store(workspace.database) as store:
+        register(store, loaded, trials)
+        done = store.finished([trial.id for trial in trials], include_failed=not arguments.retry_failed)
+        todo = [trial for trial in trials if trial.id not in done]
+        with progress(trials, n_done=len(done), quiet=arguments.quiet) as listener:
+            _announce(listener, loaded.spec.name, len(trials), len(done))
+            job = Run(loaded, registry, workspace=workspace, listener=listener)
+            try:
+                for _ in forward(job.results(todo), store.add, listener):
+                    pass
+            except KeyboardInterrupt:
+                finished = len(store.finished([trial.id for trial in trials], include_failed=True))
+                listener.phase(
+                    f"interrupted: {finished} of {len(trials)} trials are stored; "
+                    f"go on with: hdapbench run {arguments.spec}"
+                )
+                raise
+        results = store.results(trial_ids=[trial.id for trial in trials])
+        _print(arguments, store, loaded.spec.name, results)
+    return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
+
+
+def register(store: Any, loaded: Any, trials: tuple[Trial, ...]) -> None:
+    """Note the spec and its trials, so that boards can be rendered from the database alone."""
+    from hdapbench.spec import canonical_json, spec_hash
+
+    store.register(
+        loaded.spec.name,
+        spec_hash=spec_hash(loaded.spec),
+        spec_json=canonical_json(loaded.spec),
+        trial_ids=[trial.id for trial in trials],
+    )
+
+
+def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None:
+    if n_done == n_trials:
+        listener.phase(f"{name}: all {n_trials} trials are done, nothing to run")
+    elif n_done:
+        listener.phase(f"{name}: {n_done} of {n_trials} trials are done and skipped")
+    else:
+        listener.phase(f"{name}: {n_trials} trials")
+
+
+def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[Result]) -> None:
+    from hdapbench.leaderboard import build_leaderboard
+    from hdapbench.render.markdown import render_markdown
+    from hdapbench.render.terminal import print_leaderboard
+
+    board = build_leaderboard(store.benchmark(name), results)
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(render_markdown(board))
+        print(f"wrote {arguments.output}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
+    else:
+        print_leaderboard(board)
+
+
+@contextmanager
+def progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> Iterator[Listener]:
+    """Listener that suits where stderr goes: a live display, plain lines, or nothing."""
+    from hdapbench.cli.progress import LiveProgress, PlainProgress, Silence
+
+    if quiet:
+        yield Silence()
+    elif sys.stderr.isatty():
+        with LiveProgress(trials, n_done=n_done) as live:
+            yield live
+    else:
+        yield PlainProgress(n_trials=len(trials), n_done=n_done)

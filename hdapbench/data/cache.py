@@ -1,0 +1,110 @@
+"""Decoded images on disk: written once under a key, mapped into memory from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdapbench.errors import DataError
+
+FORMAT = 1
+"""Raised whenever decoding changes, so that old caches are not used."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a decoded part holds: labels in stored order, class names, shape of the images, SHA-256 of it all."""
+
+    labels: list[int]
+    classes: list[str]
+    shape: list[int]
+    digest: str
+
+
+def cache_key(*parts: object) -> str:
+    """Thirty-two hexadecimal digits of the things that decoded images depend on."""
+    return hashlib.sha256(json.dumps([FORMAT, *parts], default=str).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A decoded part: images mapped from a file, labels in the same order, and what it was made of."""
+
+    images: Tensor
+    labels: Tensor
+    layout: Layout
+
+
+def read_part(folder: Path) -> Part | None:
+    """Decoded part under ``folder``, or None when it is not there.
+
+    Raises
+    ------
+    DataError
+        When the part is damaged.
+    """
+    try:
+        layout = Layout(**json.loads((folder / "layout.json").read_text(encoding="utf-8")))
+        images = np.load(folder / "images.npy", mmap_mode="c")  # copy on write: torch wants writable memory
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"the cache '{folder}' is damaged ({error}); delete that folder") from error
+    if list(images.shape) != layout.shape:
+        raise DataError(f"the cache '{folder}' is damaged; delete that folder")
+    return Part(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout)
+
+
+def write_part(
+    folder: Path,
+    labels: NDArray[np.int64],
+    images: Iterable[tuple[int, NDArray[np.uint8]]],
+    *,
+    image_shape: tuple[int, int, int],
+    classes: Sequence[str],
+) -> None:
+    """Store a part under ``folder``, in one step: a reader sees all of it or nothing.
+
+    Parameters
+    ----------
+    folder
+        Created here; when another process made it meanwhile, that one is kept.
+    labels : ndarray, shape (n,)
+        Class of each image, in stored order.
+    images
+        Position in the stored order and pixels, shape ``image_shape``, of every image, in any order.
+    image_shape
+        Channels, height and width.
+    classes
+        Names of the classes that labels count through.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        shape = (len(labels), *image_shape)
+        stored = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        for position, pixels in images:
+            stored[position] = pixels
+        stored.flush()
+        digest = hashlib.sha256(labels.astype("<i8").tobytes())
+        digest.update(repr((shape, list(classes))).encode())
+        digest.update(stored.data)
+        layout = Layout(labels=labels.tolist(), classes=list(classes), shape=list(shape), digest=digest.hexdigest())
+        (partial / "layout.json").write_text(json.dumps(asdict(layout)), encoding="utf-8")
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""Pixels in the channels, height and width that a network takes."""
+
+from __future__ import annotations
+
+from typing import IO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hdapbench.errors import DataError
+
+GREY, RGB = 1, 3
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue, ITU-R BT.601, as Pillow converts to grey."""
+
+RESIZE_CHUNK = 1000
+
+
+def check_channels(input_shape: tuple[int, int, int]) -> None:
+    """Refuse input shapes that no image can be brought to.
+
+    Raises
+    ------
+    DataError
+        When the channels are neither 1 nor 3.
+    """
+    if input_shape[0] not in (GREY, RGB):
+        raise DataError(f"images have 1 or 3 channels, but input_shape is {list(input_shape)}")
+
+
+def decode_image(stream: IO[bytes], input_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Pixels of an image file, shape ``input_shape``: cut to the aspect ratio around the centre, then resized.
+
+    Raises
+    ------
+    OSError, ValueError, SyntaxError
+        Whatever Pillow finds wrong with the file.
+    """
+    from PIL import Image, ImageOps
+
+    channels, height, width = input_shape
+    with Image.open(stream) as image:
+        converted = image.convert("L" if channels == GREY else "RGB")
+    if converted.size != (width, height):
+        converted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BILINEAR)
+    pixels = np.asarray(converted, dtype=np.uint8).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def fit_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
+    """Images as uint8 of shape (n, *input_shape), from any number of pixels and from 1 or 3 channels.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, 1 or 3, height, width)
+        Pixels in [0, 255], of any type.
+    """
+    channels, height, width = input_shape
+    if images.dtype == torch.uint8 and tuple(images.shape[1:]) == input_shape:
+        return images
+    parts = []
+    for part in images.split(RESIZE_CHUNK):
+        chunk = part.float()
+        if channels == GREY and chunk.shape[1] == RGB:
+            chunk = (chunk * torch.tensor(LUMINANCE).reshape(1, -1, 1, 1)).sum(1, keepdim=True)
+        if tuple(chunk.shape[2:]) != (height, width):
+            chunk = functional.interpolate(chunk, size=(height, width), mode="bilinear", antialias=True)
+        parts.append(chunk.expand(-1, channels, -1, -1).round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(parts)

@@ -1,0 +1,114 @@
+"""Images in memory, and the batches that training and evaluation draw from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Augmentation = Literal["none", "flip-crop", "shift"]
+
+CROP_MARGIN = 4
+"""Pixels of padding around an image before a random crop (He et al. 2016, section 4.2)."""
+
+SHIFT_SHARE = 8
+"""Images are shifted by up to 1/8 of their height and width."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images, decoded but not normalised.
+
+    Attributes
+    ----------
+    images : Tensor, uint8, shape (n, channels, height, width)
+        May be mapped from a file.
+    labels : Tensor, int64, shape (n,)
+    mean, std
+        Per channel, of pixels scaled to [0, 1].
+    augment
+        What ``batches(augment=True)`` does to images.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augmentation = "none"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised float32 images, shape (batch_size, channels, height, width), and their labels.
+
+        Parameters
+        ----------
+        batch_size
+            Images per batch; the last batch may be smaller.
+        shuffle_seed
+            Fixes order and augmentation; None keeps the stored order.
+        augment
+            Whether the set's augmentation is applied.
+        limit
+            Only so many images, the first ones in that order.
+        """
+        generator = torch.Generator().manual_seed(shuffle_seed or 0)
+        n = len(self)
+        order = torch.arange(n) if shuffle_seed is None else torch.randperm(n, generator=generator)
+        scale = 1.0 / (255.0 * torch.tensor(self.std).reshape(1, -1, 1, 1))
+        offset = -(torch.tensor(self.mean) / torch.tensor(self.std)).reshape(1, -1, 1, 1)
+        for chosen in order[:limit].split(batch_size):
+            images = self.images[chosen]
+            if augment and self.augment != "none":
+                images = _augmented(images, self.augment, generator)
+            yield images.float().mul_(scale).add_(offset), self.labels[chosen]
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """Three disjoint parts of a data set.
+
+    Attributes
+    ----------
+    train, search, test
+        What models are fitted on, what methods may score on, and what only the final evaluation sees.
+    n_classes
+        Number of classes.
+    content_hash
+        SHA-256 over images, labels, normalisation and augmentation of all three parts.
+    """
+
+    train: ImageSet
+    search: ImageSet
+    test: ImageSet
+    n_classes: int
+    content_hash: str
+
+
+def _augmented(images: Tensor, augment: Augmentation, generator: torch.Generator) -> Tensor:
+    """Images moved by a random number of pixels each, and for flip-crop half of them mirrored."""
+    n, n_channels, height, width = images.shape
+    if augment == "flip-crop":
+        down = right = CROP_MARGIN
+        mirrored = torch.rand(n, generator=generator) < 0.5
+    else:
+        down, right = max(1, height // SHIFT_SHARE), max(1, width // SHIFT_SHARE)
+        mirrored = torch.zeros(n, dtype=torch.bool)
+    top = torch.randint(0, 2 * down + 1, (n, 1), generator=generator)
+    left = torch.randint(0, 2 * right + 1, (n, 1), generator=generator)
+    rows = top + torch.arange(height)  # (n, height)
+    columns = left + torch.where(mirrored[:, None], torch.arange(width).flip(0), torch.arange(width))  # (n, width)
+    padded = functional.pad(images, (right, right, down, down))
+    return padded[
+        torch.arange(n)[:, None, None, None],
+        torch.arange(n_channels)[None, :, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]

@@ -1,0 +1,82 @@
+"""Classification networks of torchvision, and their published weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from hdapbench.errors import ModelError
+from hdapbench.spec import did_you_mean
+
+RGB_CHANNELS = 3
+
+
+def build_torchvision(
+    name: str, *, n_classes: int, input_shape: tuple[int, int, int], arguments: dict[str, Any]
+) -> nn.Module:
+    """Classification network of torchvision with random weights.
+
+    Raises
+    ------
+    ModelError
+        When torchvision has no such network, or it does not take the arguments or the input channels.
+    """
+    from torchvision import models
+
+    known = sorted(models.list_models(module=models))
+    if name not in known:
+        raise ModelError(f"torchvision has no classification model '{name}'{did_you_mean(name, known)}")
+    if input_shape[0] != RGB_CHANNELS:
+        raise ModelError(
+            f"torchvision:{name} takes 3 input channels, but input_shape is {list(input_shape)}; write 3 channels there"
+        )
+    try:
+        model: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"torchvision:{name} does not take the arguments {arguments}: {error}") from error
+    return model
+
+
+def published_state(model_name: str, weights_name: str, *, n_classes: int) -> dict[str, Tensor]:
+    """State dict of published weights, from torch's download cache or else downloaded by torchvision.
+
+    Parameters
+    ----------
+    model_name
+        Name as in ``torchvision.models``.
+    weights_name
+        Member of the model's weights enum, such as ``IMAGENET1K_V2`` or ``DEFAULT``.
+    n_classes
+        Classes of the data; published weights classify into classes of their own.
+
+    Raises
+    ------
+    ModelError
+        When the model has no such weights, they are for other classes, or they cannot be downloaded.
+    """
+    from torchvision import models
+
+    try:
+        choices = models.get_model_weights(model_name)
+    except ValueError as error:
+        raise ModelError(f"torchvision has no weights for '{model_name}': {error}") from error
+    names = [*choices.__members__]
+    if weights_name not in names:
+        hint = did_you_mean(weights_name, names)
+        raise ModelError(f"torchvision:{model_name} has no weights '{weights_name}'{hint}")
+    weights = choices[weights_name]
+    categories = weights.meta.get("categories", ())
+    if len(categories) != n_classes:
+        raise ModelError(
+            f"torchvision:{weights_name} of {model_name} tells {len(categories)} classes apart, "
+            f"the data has {n_classes}; set model.weights to null to train, or to a state_dict of your own"
+        )
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights {weights.url} cannot be downloaded ({error}); download the file where there is a network and "
+            "name it in model.weights"
+        ) from error
+    return state

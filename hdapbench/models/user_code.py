@@ -1,0 +1,103 @@
+"""Models from code that the user names as ``module:callable``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from hdapbench.errors import ModelError
+from hdapbench.paths import expand_path
+from hdapbench.spec import did_you_mean
+
+
+def build_user_model(
+    name: str, *, n_classes: int, input_shape: tuple[int, int, int], arguments: dict[str, Any], base_dir: Path
+) -> nn.Module:
+    """Model that a callable of the user's own code returns.
+
+    Of ``n_classes``, ``num_classes``, ``in_channels`` and ``input_shape`` the callable gets those that its signature
+    names, unless ``arguments`` sets them.
+
+    Parameters
+    ----------
+    name
+        ``package.module:callable``, or ``./file.py:callable`` relative to ``base_dir``.
+
+    Raises
+    ------
+    ModelError
+        When the code cannot be imported, fails, or returns something else than a module.
+    """
+    source, _, attribute = name.rpartition(":")
+    if not source or not attribute:
+        raise ModelError(f"model '{name}': write package.module:callable or ./file.py:callable")
+    module = _import_source(source, base_dir)
+    builder = getattr(module, attribute, None)
+    if not callable(builder):
+        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ModelError(f"model '{name}': '{source}' has no callable '{attribute}'{did_you_mean(attribute, names)}")
+    known = {
+        "n_classes": n_classes,
+        "num_classes": n_classes,
+        "in_channels": input_shape[0],
+        "input_shape": input_shape,
+    }
+    accepted = _parameter_names(builder)
+    filled = {key: value for key, value in known.items() if key in accepted} | arguments
+    try:
+        model = builder(**filled)
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(f"model '{name}' failed with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model '{name}' returned a {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def source_file(name: str, base_dir: Path) -> Path | None:
+    """Python file that ``./file.py:callable`` names; None for an importable module."""
+    source = name.rpartition(":")[0]
+    return base_dir / expand_path(source) if source.endswith(".py") else None
+
+
+def _import_source(source: str, base_dir: Path) -> ModuleType:
+    try:
+        if source.endswith(".py"):
+            return _import_file(base_dir / expand_path(source))
+        return importlib.import_module(source)
+    except ModelError:
+        raise
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise ModelError(f"'{source}' cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"there is no file '{path}'")
+    name = f"hdapbench_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"'{path}' cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _parameter_names(builder: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(builder).parameters)
+    except ValueError:  # some builtins tell no signature
+        return set()

@@ -1,0 +1,171 @@
+"""Networks of ultralytics yaml files, built offline, with blocks that channel groups can be traced through."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdapbench.errors import MissingExtraError, ModelError
+from hdapbench.spec import did_you_mean
+
+YAML_NAME = re.compile(r"[\w./~-]+\.ya?ml")
+SCALED_NAME = re.compile(r"(\d+)([nslmx])(.+)?$")
+
+
+class SplitC2f(nn.Module):
+    """C2f whose first convolution is split into two, one for each half of its channels.
+
+    ultralytics' C2f chunks the output of one convolution; torch-pruning 1.6.1 maps channel indices through that chunk
+    wrongly. Two convolutions compute the same, number for number.
+
+    Parameters
+    ----------
+    block
+        The block to take the weights of; it is not changed, but its submodules are shared.
+    """
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        n_channels = block.cv1.conv.out_channels // 2
+        self.cv0 = _half(block.cv1, slice(0, n_channels))
+        self.cv1 = _half(block.cv1, slice(n_channels, 2 * n_channels))
+        self.cv2 = block.cv2
+        self.m = block.m
+        # The place in the network's graph, which ultralytics notes on the layers themselves.
+        for name in ("i", "f", "type", "np"):
+            setattr(self, name, getattr(block, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations, shape (n, out_channels, h, w)."""
+        parts = [self.cv0(x), self.cv1(x)]
+        parts.extend(block(parts[-1]) for block in self.m)
+        out: Tensor = self.cv2(torch.cat(parts, 1))
+        return out
+
+
+def build_yolo(
+    name: str, *, n_classes: int, input_shape: tuple[int, int, int], arguments: dict[str, Any], base_dir: Path
+) -> nn.Module:
+    """Detection or classification network of an ultralytics yaml, with every C2f split.
+
+    Nothing is downloaded, printed, or written outside a temporary folder.
+
+    Raises
+    ------
+    MissingExtraError
+        When ultralytics is not installed.
+    ModelError
+        When there is no such yaml, or its network cannot be built.
+    """
+    if find_spec("ultralytics") is None:
+        raise MissingExtraError("ultralytics", "yolo", f"model 'ultralytics:{name}'")
+    if not YAML_NAME.fullmatch(name):
+        raise ModelError(f"'ultralytics:{name}': name a yaml file, such as ultralytics:yolov8n.yaml")
+    if arguments:
+        raise ModelError(f"ultralytics:{name} takes no arguments, but model.arguments holds {sorted(arguments)}")
+    with _undisturbed_process():
+        from ultralytics.nn import tasks
+
+        path = _yaml_path(name, base_dir)
+        try:
+            config = tasks.yaml_model_load(path)
+            kind = tasks.guess_model_task(config)
+            classes = {"detect": tasks.DetectionModel, "classify": tasks.ClassificationModel}
+            if kind not in classes:
+                raise ModelError(f"ultralytics:{name} is a {kind} network; only detection and classification are known")
+            model: nn.Module = classes[kind](config, ch=input_shape[0], nc=n_classes, verbose=False)
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+            raise ModelError(f"ultralytics:{name} cannot be built: {error}") from error
+        split_blocks(model)
+    return model
+
+
+def split_blocks(model: nn.Module) -> int:
+    """Number of C2f blocks that were replaced by `SplitC2f`, in place."""
+    from ultralytics.nn.modules.block import C2f
+
+    # A subclass with a forward of its own may do something else with the halves.
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, C2f) and type(module).forward is C2f.forward
+    ]
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, SplitC2f(model.get_submodule(name)))
+    return len(names)
+
+
+def _half(block: Any, channels: slice) -> nn.Module:
+    """Ultralytics Conv with the given output channels of another one."""
+    from ultralytics.nn.modules.conv import Conv
+
+    whole: nn.Conv2d = block.conv
+    weight = whole.weight[channels].detach().clone()
+    half: Any = Conv(whole.in_channels, weight.shape[0], 1, 1)
+    half.conv.weight = nn.Parameter(weight)
+    # ultralytics changes eps and momentum of all its norms after building.
+    half.bn.eps, half.bn.momentum = block.bn.eps, block.bn.momentum
+    state = {
+        key: value if value.ndim == 0 else value[channels].detach().clone()
+        for key, value in block.bn.state_dict().items()
+    }
+    half.bn.load_state_dict(state)
+    half.act = block.act
+    half.train(block.training)
+    module: nn.Module = half
+    return module
+
+
+def _yaml_path(name: str, base_dir: Path) -> str:
+    """Path of a user's yaml, or the name of one that ultralytics ships."""
+    own = base_dir / Path(name).expanduser()
+    if own.is_file():
+        return str(own)
+    import ultralytics
+
+    folder = Path(ultralytics.__file__).parent / "cfg" / "models"
+    shipped = {path.name for path in folder.rglob("*.yaml")}
+    family = SCALED_NAME.sub(r"\1\3", name)  # yolov8n.yaml is yolov8.yaml at scale n
+    if name not in shipped and family not in shipped:
+        raise ModelError(f"ultralytics has no '{name}'{did_you_mean(name, sorted(shipped))}")
+    return name
+
+
+@cache
+def _config_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="hdapbench-ultralytics-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _undisturbed_process() -> Iterator[None]:
+    """Keep ultralytics from touching the network, the home folder, the environment and torch's threads.
+
+    Its import looks names up in the DNS, writes settings, and sets environment variables; it reads these switches then.
+    """
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    os.environ.update({"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ORT_DISABLE_TELEMETRY": "1"})
+    os.environ.setdefault("YOLO_CONFIG_DIR", _config_folder())
+    os.environ.setdefault("YOLO_VERBOSE", "0")
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

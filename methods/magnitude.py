@@ -1,0 +1,22 @@
+"""Magnitude pruning (Li et al. 2017): the filters of least norm go first."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Magnitude(Method):
+    """Remove the filters of least norm, compared across groups or within each, until the target is met."""
+
+    name = "magnitude"
+    scope: Literal["global", "local"] = "global"
+    norm: Literal["l1", "l2"] = "l2"
+
+    def compress(self, problem: Problem) -> Plan:
+        """Plan that removes the least filters; across groups norms are divided by the group's mean."""
+        scores = problem.importance(self.norm)
+        if self.scope == "global":
+            scores = {name: score / score.mean() for name, score in scores.items()}
+        return problem.plan_by_scores(scores, scope=self.scope)

@@ -1,0 +1,25 @@
+"""Random pruning: what any method must beat."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Random(Method):
+    """Keep a random share of each group, and random channels of it, scaled to meet the target."""
+
+    name = "random"
+    least_share: float = Field(default=0.2, gt=0.0, le=1.0, description="Least share drawn for a group before scaling.")
+
+    def compress(self, problem: Problem) -> Plan:
+        """Plan of one random draw."""
+        shares = dict(zip(problem.groups, problem.rng.uniform(self.least_share, 1.0, len(problem.groups)), strict=True))
+        scores = problem.importance("random")
+
+        def plan_at(knob: float) -> Plan:
+            kept = {name: max(1, round(share * (1 - knob) * problem.groups[name].n_channels)) for name, share in shares.items()}
+            return problem.plan_by_widths(kept, scores)
+
+        return problem.fit(plan_at, steps=24)
