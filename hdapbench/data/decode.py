@@ -62,7 +62,7 @@ def fit_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
     if images.dtype == torch.uint8 and tuple(images.shape[1:]) == input_shape:
         return images
     parts = []
-    for part in images.split(RESIZE_CHUNK):
+    for part in torch.split(images, RESIZE_CHUNK):
         chunk = part.float()
         if channels == GREY and chunk.shape[1] == RGB:
             chunk = (chunk * torch.tensor(LUMINANCE).reshape(1, -1, 1, 1)).sum(1, keepdim=True)

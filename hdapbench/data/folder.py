@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -120,8 +123,7 @@ def _names(source: Path) -> list[str]:
     """Files in the source, as POSIX paths relative to it."""
     if source.is_dir():
         return [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
-    with _archive(source) as archive:
-        return [_member_name(member) for member in archive if member.isfile()]
+    return [name for name, _ in _archive_files(source)]
 
 
 def _open_each(source: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:
@@ -131,23 +133,21 @@ def _open_each(source: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, I
             with (source / name).open("rb") as stream:
                 yield name, stream
         return
-    with _archive(source) as archive:
-        for member in archive:
-            name = _member_name(member)
-            content = archive.extractfile(member) if name in wanted else None
-            if content is not None:
-                yield name, content
+    for name, read in _archive_files(source):
+        content = read() if name in wanted else None
+        if content is not None:
+            yield name, content
 
 
-def _archive(source: Path) -> tarfile.TarFile:
+def _archive_files(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes] | None]]]:
+    """Name and reader of every file of an archive, in one pass: to go back is slow in compressed archives."""
     try:
-        return tarfile.open(source)  # noqa: SIM115 - the caller closes it
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"'{source}' is neither a folder nor a tar archive that can be read: {error}") from error
-
-
-def _member_name(member: tarfile.TarInfo) -> str:
-    return PurePosixPath(member.name).as_posix()
+        with tarfile.open(source) as archive:
+            for member in archive:
+                if member.isfile():
+                    yield PurePosixPath(member.name).as_posix(), partial(archive.extractfile, member)
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"'{source}' is neither a folder nor a whole tar archive: {error}") from error
 
 
 def _fingerprint(source: Path) -> str:

@@ -64,7 +64,7 @@ class ImageSet:
         order = torch.arange(n) if shuffle_seed is None else torch.randperm(n, generator=generator)
         scale = 1.0 / (255.0 * torch.tensor(self.std).reshape(1, -1, 1, 1))
         offset = -(torch.tensor(self.mean) / torch.tensor(self.std)).reshape(1, -1, 1, 1)
-        for chosen in order[:limit].split(batch_size):
+        for chosen in torch.split(order[:limit], batch_size):
             images = self.images[chosen]
             if augment and self.augment != "none":
                 images = _augmented(images, self.augment, generator)

@@ -1,0 +1,112 @@
+"""Fleet: many devices with one way to ask for latencies, whatever lies behind them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdapbench.errors import FleetError
+from hdapbench.latency.kernels import KernelModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LatencySource = Literal["simulated", "measured"]
+"""How latencies came about. The two never share a column unmarked."""
+
+
+@dataclass(frozen=True)
+class Workloads:
+    """Compressed models to time: enough for every kind of fleet.
+
+    Attributes
+    ----------
+    kernels
+        Fused kernels over widths: what a simulated fleet computes from.
+    widths
+        Kept channels per group, shape (n_workloads, n_groups).
+    ids
+        Names of the workloads: what a recorded fleet looks up.
+    build
+        Position -> compact model: what a local or remote fleet runs. None where nothing needs to run.
+    """
+
+    kernels: KernelModel
+    widths: Integers
+    ids: tuple[str, ...]
+    build: Callable[[int], nn.Module] | None = None
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+
+class Fleet(ABC):
+    """Devices of one SKU. Kinds differ in where latencies come from, not in how they are asked for.
+
+    Attributes
+    ----------
+    name
+        How boards call the fleet.
+    source
+        ``simulated`` or ``measured``.
+    device_ids
+        Names of the devices; their positions are what other calls take.
+    """
+
+    name: str
+    source: LatencySource
+    device_ids: tuple[str, ...]
+
+    @property
+    def n_devices(self) -> int:
+        """Number of devices."""
+        return len(self.device_ids)
+
+    @abstractmethod
+    def describe(self) -> dict[str, str | int | float]:
+        """What a reader of a board must know about the fleet: kind, SKU, conditions, seed."""
+
+    @abstractmethod
+    def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
+        """Latencies in ms, shape (n_picked_devices, n_workloads, runs), all finite and positive.
+
+        Parameters
+        ----------
+        devices
+            Positions of the devices to ask, shape (n_picked_devices,).
+        runs
+            Repeats per device and workload.
+        seed
+            Names the session: measurements of one session share the devices' state; simulated fleets repeat exactly.
+        """
+
+    def measure(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
+        """`sample`, checked: what callers use.
+
+        Raises
+        ------
+        FleetError
+            When a device does not exist, or an answer is missing, not finite or not positive.
+        """
+        devices = np.asarray(devices, dtype=np.int64)
+        if devices.size and (devices.min() < 0 or devices.max() >= self.n_devices):
+            raise FleetError(f"fleet '{self.name}' has devices 0..{self.n_devices - 1}; asked for {devices.tolist()}")
+        samples = self.sample(workloads, devices, runs=runs, seed=seed)
+        if samples.shape != (len(devices), len(workloads), runs):
+            raise FleetError(f"fleet '{self.name}' answered with shape {samples.shape}")
+        wrong = ~(np.isfinite(samples) & (samples > 0))
+        if wrong.any():
+            device, workload, _ = np.argwhere(wrong)[0]
+            raise FleetError(
+                f"fleet '{self.name}': device {self.device_ids[devices[device]]} gave {samples[wrong][0]} ms for "
+                f"workload {workloads.ids[workload]}; latencies are finite and positive"
+            )
+        return samples

@@ -1,0 +1,205 @@
+"""A board's inference engine, modelled: widths -> time of every kernel on the nominal board. Pure numpy.
+
+The reference model of docs/fleets.md: implicit-GEMM tiles with split-K and wave quantisation, Winograd for 3x3, a
+roofline against DRAM. The engine is built on the nominal board: it takes the fastest candidate there, and every device
+runs that choice. A device is three multipliers on launch, compute and memory time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hdapbench.latency.kernels import KernelModel
+from hdapbench.latency.profile import SkuProfile
+
+Floats = NDArray[np.float64]
+
+_GENERIC_TILES = (
+    (128, 128, 8, 1.00),
+    (128, 64, 8, 0.94),
+    (64, 64, 8, 0.84),
+    (128, 32, 8, 0.80),
+    (64, 32, 8, 0.70),
+    (32, 32, 8, 0.55),
+)
+_TENSOR_CORE_TILES = (
+    (256, 64, 16, 0.95),
+    (128, 128, 16, 1.00),
+    (128, 64, 16, 0.86),
+    (64, 64, 16, 0.70),
+    (64, 32, 16, 0.50),
+)
+_SPLITS = (1, 2, 4, 8)
+_BYTES = {"fp32": 4, "fp16": 2, "tc16": 2}
+
+
+@dataclass(frozen=True)
+class KernelTimes:
+    """Compute and memory time of every kernel on the nominal board, in ms, shape (n_plans, n_kernels)."""
+
+    compute_ms: Floats
+    memory_ms: Floats
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """Sizes of the matrix products behind convolutions, arrays of shape (n_shapes,)."""
+
+    rows: Floats  # output positions
+    columns: Floats  # output channels, padded
+    depth: Floats  # input channels times taps, padded
+    bytes_moved: Floats
+    winograd: bool
+    tiles_2x2: Floats  # Winograd output tiles
+    channels_in: Floats
+
+
+def tile_menu(precision: str, *, old_stack: bool = False) -> tuple[tuple[float, int, int, float], ...]:
+    """Tiles (rows, columns, depth, relative efficiency) that the engine chooses from.
+
+    Parameters
+    ----------
+    old_stack
+        The menu of an older software stack: narrow tiles are half as wide again.
+    """
+    tiles = _TENSOR_CORE_TILES if precision == "tc16" else _GENERIC_TILES
+    if not old_stack:
+        return tiles
+    return tuple((m, int(n * 1.5) if n < 128 else n, k, e) for m, n, k, e in tiles)
+
+
+def kernel_times(
+    kernels: KernelModel, widths: ArrayLike, profile: SkuProfile, precision: str, *, old_stack: bool = False
+) -> KernelTimes:
+    """Times of every kernel of plans on the nominal board, at batch 1.
+
+    Parameters
+    ----------
+    widths
+        Kept channels per group, shape (n_plans, n_groups).
+    precision
+        ``fp32``, ``fp16`` or ``tc16`` (tensor cores; channels padded to multiples of 8).
+
+    Raises
+    ------
+    FleetError
+        When the board does not compute in this precision.
+    """
+    profile.check_precision(precision)
+    taken, made = kernels.channels(widths)
+    compute = np.empty(taken.shape)
+    memory = np.empty(taken.shape)
+    menu = tile_menu(precision, old_stack=old_stack)
+    for number in range(len(kernels)):
+        # Plans share widths: each distinct pair of channel counts is timed once.
+        pairs, back = np.unique(np.stack([taken[:, number], made[:, number]]), axis=1, return_inverse=True)
+        cycles, moved = _kernel_cost(kernels, number, pairs.astype(float), profile, precision, menu)
+        compute[:, number] = (cycles / profile.cycles_per_ms)[back.reshape(-1)]
+        memory[:, number] = (moved / profile.bytes_per_ms)[back.reshape(-1)]
+    return KernelTimes(compute, memory)
+
+
+def device_latency_ms(
+    times: KernelTimes, launch_ms: float, alpha: Floats, beta: Floats, gamma: Floats, *, chunk: int = 1 << 22
+) -> Floats:
+    """Latency of plans on devices, shape (n_devices, n_plans).
+
+    ``sum over kernels of launch * alpha + max(beta * compute, gamma * memory)``.
+
+    Parameters
+    ----------
+    launch_ms
+        Launch time of one kernel on the nominal board.
+    alpha, beta, gamma
+        Multipliers of launch, compute and memory time, shape (n_devices,).
+    chunk
+        Upper limit of numbers held at a time.
+    """
+    n_plans, n_kernels = times.compute_ms.shape
+    latency = np.empty((len(alpha), n_plans))
+    step = max(1, chunk // max(n_plans * n_kernels, 1))
+    for first in range(0, len(alpha), step):
+        part = slice(first, first + step)
+        bound = np.maximum(
+            beta[part, None, None] * times.compute_ms[None], gamma[part, None, None] * times.memory_ms[None]
+        )  # (n_devices in this step, n_plans, n_kernels)
+        latency[part] = bound.sum(2) + (n_kernels * launch_ms * alpha[part])[:, None]
+    return latency
+
+
+def _kernel_cost(
+    kernels: KernelModel,
+    number: int,
+    pairs: Floats,
+    profile: SkuProfile,
+    precision: str,
+    menu: tuple[tuple[float, int, int, float], ...],
+) -> tuple[Floats, Floats]:
+    """Cycles and bytes of one kernel for channel pairs of shape (2, n_pairs)."""
+    kernel = kernels.kernels[number]
+    area_in, area_out = kernel.height_in * kernel.width_in, kernel.height_out * kernel.width_out
+    value_bytes = _BYTES[precision]
+    taken, made = pairs
+    if kernel.kind not in {"conv", "fc"}:
+        rate = profile.fma_per_cycle["fp32"] * profile.n_multiprocessors * profile.depthwise_efficiency
+        padded = np.ceil(made / 32) * 32 if kernel.kind == "dw" else made
+        weights = made * kernel.taps if kernel.kind == "dw" else 0.0
+        cycles = padded * area_out * kernel.taps / rate + profile.prologue_cycles
+        return cycles, value_bytes * (taken * area_in + weights + made * area_out)
+    if precision == "tc16":
+        taken, made = np.ceil(taken / 8) * 8, np.ceil(made / 8) * 8
+    depth = taken * kernel.taps
+    outputs = made * area_out * (2 if kernel.residual else 1)
+    winograd = kernel.taps == 9 and kernel.stride == 1 and kernel.kind == "conv" and precision != "tc16"
+    shape = _Matrices(
+        rows=np.full_like(made, area_out),
+        columns=made,
+        depth=depth,
+        bytes_moved=value_bytes * (taken * area_in + made * depth + outputs),
+        winograd=winograd,
+        tiles_2x2=np.full_like(made, np.ceil(kernel.height_out / 2) * np.ceil(kernel.width_out / 2)),
+        channels_in=taken,
+    )
+    return _fastest_candidate(shape, profile, precision, menu)
+
+
+def _fastest_candidate(
+    shape: _Matrices, profile: SkuProfile, precision: str, menu: tuple[tuple[float, int, int, float], ...]
+) -> tuple[Floats, Floats]:
+    """Cycles and bytes of the candidate with the least roofline time on the nominal board; the first wins ties."""
+    cycles, moved = [], []
+    throughput = profile.fma_per_cycle[precision] * profile.efficiency[precision]
+    for tile_rows, tile_columns, tile_depth, relative in menu:
+        blocks = np.ceil(shape.rows / tile_rows) * np.ceil(shape.columns / tile_columns)
+        for split in _SPLITS:
+            steps = np.ceil(np.ceil(shape.depth / tile_depth) / split)
+            per_sm = np.ceil(blocks * split / profile.n_multiprocessors)
+            work = per_sm * tile_rows * tile_columns * tile_depth * steps
+            time = work / (throughput * relative * _hiding(per_sm)) + profile.prologue_cycles
+            cycles.append(np.where((split == 1) | (steps >= 4), time, np.inf))
+            partial_sums = 0.0 if split == 1 else 8.0 * shape.rows * shape.columns * split
+            moved.append(shape.bytes_moved + partial_sums)
+    if shape.winograd:
+        for tile_rows, tile_columns, tile_depth, relative in menu:
+            steps = np.ceil(shape.channels_in / tile_depth)
+            blocks = 16 * np.ceil(shape.tiles_2x2 / tile_rows) * np.ceil(shape.columns / tile_columns)
+            per_sm = np.ceil(blocks / profile.n_multiprocessors)
+            work = per_sm * tile_rows * tile_columns * tile_depth * steps
+            gain = 2.25 / profile.winograd_gain
+            time = work / (throughput * relative * _hiding(per_sm)) * gain + 2 * profile.prologue_cycles
+            cycles.append(time)
+            moved.append(
+                shape.bytes_moved + 8 * _BYTES[precision] * shape.tiles_2x2 * (shape.channels_in + shape.columns)
+            )
+    all_cycles, all_moved = np.stack(cycles), np.stack(moved)
+    best = np.argmin(np.maximum(all_cycles / profile.cycles_per_ms, all_moved / profile.bytes_per_ms), axis=0)
+    every = np.arange(all_cycles.shape[1])
+    return all_cycles[best, every], all_moved[best, every]
+
+
+def _hiding(per_sm: Floats) -> Floats:
+    """Share of peak that the number of blocks on a multiprocessor allows: latency hiding."""
+    return np.where(per_sm <= 1, 0.65, np.where(per_sm <= 2, 0.85, 1.0))
