@@ -9,7 +9,7 @@ from pathlib import Path
 from hdapbench.errors import MethodError, SpecError, SpecProblem
 from hdapbench.paths import expand_path
 from hdapbench.registry import MethodRegistry
-from hdapbench.spec import FleetSpec, LoadedSpec, Spec, context_hash, parse_flops, problem_at
+from hdapbench.spec import FleetSpec, LoadedSpec, context_hash, parse_flops, problem_at
 from hdapbench.trial import DENSE, Trial
 
 
@@ -60,12 +60,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
             for method in spec.methods
             for parameters in method.grid()
         ]
-    return tuple(dict.fromkeys(trials_by_id(trials).values()))
-
-
-def trials_by_id(trials: list[Trial]) -> dict[str, Trial]:
-    """Trials keyed by id; a trial that the grid names twice appears once."""
-    return {trial.id: trial for trial in trials}
+    return tuple({trial.id: trial for trial in trials}.values())  # what the grid names twice runs once
 
 
 def register_plugins(loaded: LoadedSpec, registry: MethodRegistry, extra_files: tuple[str, ...] = ()) -> None:
@@ -122,8 +117,3 @@ def _method_problems(loaded: LoadedSpec, registry: MethodRegistry) -> list[SpecP
                     seen.add((field, message))
                     problems.append(problem_at(loaded, ("methods", number, "parameters", field), message))
     return problems
-
-
-def used_methods(spec: Spec) -> tuple[str, ...]:
-    """Names of the methods that a spec uses, each once, in order."""
-    return tuple(dict.fromkeys(method.name for method in spec.methods))

@@ -25,7 +25,7 @@ from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 if TYPE_CHECKING:
     from hdapbench.data import DataSplits
     from hdapbench.method import Method
-    from hdapbench.models.base import BaseModel
+    from hdapbench.tasks.base import BaseModel
     from hdapbench.network import Network
     from hdapbench.workbench import Workbench
 
@@ -217,7 +217,7 @@ class Run:
     def _prepare(self) -> tuple[DataSplits, BaseModel, Network]:
         if self._prepared is None:
             from hdapbench.data import load_data
-            from hdapbench.models.base import prepare_base
+            from hdapbench.tasks.base import prepare_base
             from hdapbench.network import trace
 
             spec, base_dir = self.spec, base_directory(self.loaded)

@@ -86,7 +86,7 @@ def _decode(
         for done, (name, stream) in enumerate(_open_each(source, positions)):
             try:
                 yield positions[name], decode_image(stream, input_shape)
-            except (OSError, ValueError, SyntaxError) as error:
+            except Exception as error:  # noqa: BLE001 - decoders raise whatever the bytes make them raise
                 broken.append(f"{name} ({' '.join(str(error).split())[:80]})")
             if on_progress is not None and done % REPORT_EVERY == 0:
                 on_progress(f"decoding {source.name}: {done:,} of {len(positions):,} images")

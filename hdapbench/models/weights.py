@@ -47,7 +47,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes make it raise
-        kind = "holds pickled objects, not only tensors" if "eights only" in str(error) else "is not a file of torch"
+        kind = "holds pickled objects, not only tensors" if "GLOBAL" in str(error) else "is not a file of torch"
         raise ModelError(f"weights '{path}': the file {kind}; {advice}") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"weights '{path}': holds a {type(content).__name__} instead of a state_dict; {advice}")

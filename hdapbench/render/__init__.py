@@ -1,0 +1,1 @@
+"""Leaderboard -> markdown or terminal: pure, deterministic."""

@@ -1,0 +1,79 @@
+"""``hdapbench board NAME``: the leaderboard as markdown, from the database alone."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hdapbench.cli.options import DEFAULT_WORKSPACE
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser("board", help="render a leaderboard as markdown", description=__doc__)
+    parser.add_argument("name", metavar="NAME|SPEC", help="name of a benchmark, or its spec file")
+    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write here instead of printing")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare with --output (default: leaderboards/NAME.md) and fail when it differs",
+    )
+    parser.add_argument("--json", action="store_true", help="print the board as JSON")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Render, print, write or compare; 1 when the compared file differs."""
+    from hdapbench.errors import StoreError
+    from hdapbench.leaderboard import build_leaderboard
+    from hdapbench.render.markdown import render_markdown
+    from hdapbench.runner import Workspace
+    from hdapbench.store.sqlite import open_store
+
+    database = Workspace(arguments.workspace).database
+    if not database.exists():
+        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with --workspace")
+    with open_store(database) as store:
+        benchmark = store.benchmark(_name(arguments.name))
+        board = build_leaderboard(benchmark, store.results(trial_ids=benchmark.trial_ids))
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(board), indent=2, default=lambda value: value.model_dump(mode="json")))
+        return 0
+    text = render_markdown(board)
+    if arguments.check:
+        return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(text)
+        print(f"wrote {arguments.output}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _name(text: str) -> str:
+    """Name of a benchmark; of a spec file, the name in it."""
+    if not text.endswith((".yaml", ".yml")):
+        return text
+    from hdapbench.spec import load_spec
+
+    return load_spec(text).name
+
+
+def _compare(text: str, path: Path) -> int:
+    committed = path.read_text() if path.exists() else ""
+    if committed == text:
+        print(f"{path} is what the database renders")
+        return 0
+    difference = list(difflib.unified_diff(committed.splitlines(), text.splitlines(), str(path), "database", lineterm="", n=1))
+    print("\n".join(difference[:40]))
+    if len(difference) > 40:
+        print(f"... {len(difference) - 40} more lines")
+    print(f"{path} differs from the database; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr)
+    return 1

@@ -1,0 +1,83 @@
+"""``hdapbench show [TRIAL|BENCHMARK]``: one trial in full, the trials of a benchmark, or the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hdapbench.cli.options import DEFAULT_WORKSPACE
+
+if TYPE_CHECKING:
+    from hdapbench.trial import Result
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser("show", help="show one trial, or the trials of a benchmark", description=__doc__)
+    parser.add_argument("name", nargs="?", metavar="TRIAL|BENCHMARK", help="id of a trial (or its beginning), or a name")
+    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the database holds under a name."""
+    from hdapbench.errors import StoreError
+    from hdapbench.runner import Workspace
+    from hdapbench.store.sqlite import open_store
+
+    database = Workspace(arguments.workspace).database
+    if not database.exists():
+        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with --workspace")
+    with open_store(database) as store:
+        names = store.benchmarks()
+        if arguments.name is None:
+            print(json.dumps(names) if arguments.json else "\n".join(names))
+        elif arguments.name in names:
+            results = store.results(trial_ids=store.benchmark(arguments.name).trial_ids)
+            if arguments.json:
+                print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
+            else:
+                _print_list(results)
+        else:
+            result = store.get(arguments.name)
+            if arguments.json:
+                print(json.dumps(result.model_dump(mode="json"), indent=2))
+            else:
+                _print_trial(result)
+    return 0
+
+
+def _print_list(results: list[Result]) -> None:
+    from hdapbench.cli.progress import outcome
+
+    for result in results:
+        print(f"{result.trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {result.trial}: {outcome(result)}")
+
+
+def _print_trial(result: Result) -> None:
+    trial = result.trial
+    print(f"{trial}\nstatus: {result.status.value}{f' ({result.reason})' if result.reason else ''}")
+    print(f"parameters: {json.dumps(trial.parameters, sort_keys=True)}")
+    spent = result.spent
+    print(
+        f"spent by the method: {spent.device_queries} device queries, {spent.accuracy_evals} accuracy evaluations, "
+        f"{spent.train_epochs:g} training epochs, {spent.wall_seconds:.1f} s; {result.seconds:.1f} s in all"
+    )
+    if result.metrics is not None:
+        print("metrics:")
+        for name, value in result.metrics.model_dump().items():
+            print(f"  {name}: {f'{value:,}' if isinstance(value, int) else value}")
+    if result.devices:
+        print("latency per representative (median of the repeats):")
+        for device in result.devices:
+            ordered = sorted(device.samples_ms)
+            print(f"  cluster {device.cluster}, {device.weight:.1%} of the fleet, {device.device}: "
+                  f"{ordered[len(ordered) // 2]:.4g} ms, {len(ordered)} repeats from {ordered[0]:.4g} to {ordered[-1]:.4g}")
+    if result.plan is not None:
+        print("channels kept per group:")
+        for name, kept in result.plan.kept.items():
+            print(f"  {name}: {len(kept)}")
+    print("environment: " + ", ".join(f"{key} {value}" for key, value in result.environment.model_dump().items()))

@@ -1,0 +1,233 @@
+"""Results -> Leaderboard: rows, ranks, intervals, comparisons, Pareto flags. All statistics live here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from hdapbench.spec import Spec
+from hdapbench.store.sqlite import Benchmark
+from hdapbench.trial import DENSE, Environment, Metrics, Result, Status, Trial
+
+LEAST_SHARE = 0.97
+"""A row that uses less of its FLOPs target gave budget away, and is marked."""
+
+# Two-sided 95 % quantiles of Student's t distribution by degrees of freedom, standard tables.
+_STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds with the half-width of its 95 % interval; None with a single seed."""
+
+    mean: float
+    half_width: float | None
+    n: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; the mean itself with a single seed."""
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; the mean itself with a single seed."""
+        return self.mean + (self.half_width or 0.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one set of parameters at one target on one fleet, over all seeds.
+
+    Latencies in ms, accuracy in [0, 1], ``accuracy_drop`` and ``speed_up`` against the dense model. ``latency_ms``
+    covers the spread over seeds; ``fleet_half_width`` is the relative half-width of the interval over devices that
+    were not measured. Seconds are left out: they would differ from run to run.
+    """
+
+    rank: int | None
+    label: str
+    n_seeds: int
+    accuracy: Estimate
+    accuracy_drop: float
+    latency_ms: Estimate
+    fleet_half_width: float
+    speed_up: float
+    p95_ms: float
+    worst_cluster_ms: float
+    flops: float
+    flops_share: float | None
+    params: float
+    size_bytes: float
+    device_queries: float
+    accuracy_evals: float
+    train_epochs: float
+    pareto: bool
+    level_with_first: bool
+
+    @property
+    def gave_budget_away(self) -> bool:
+        """Whether less than 0.97 of the target is used."""
+        return self.flops_share is not None and self.flops_share < LEAST_SHARE
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A trial without numbers, and why."""
+
+    label: str
+    seed: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One target on one fleet."""
+
+    fleet: str
+    target: str
+    target_flops: int | None
+    source: str
+    rows: tuple[Row, ...]
+    gaps: tuple[Gap, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that a board shows, and the provenance to rebuild it."""
+
+    name: str
+    spec_hash: str
+    spec: dict[str, Any]
+    dense: dict[str, Row]
+    sections: tuple[Section, ...]
+    notes: dict[str, dict[str, Any]]
+    environments: tuple[Environment, ...]
+    n_trials: int
+    n_finished: int
+
+
+def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leaderboard:
+    """Leaderboard of a registered spec from those of its trials that have results.
+
+    Within a section, rows are ranked by mean latency, the more accurate first where it is equal.
+    """
+    found = list(results)
+    finished = {result.trial.id for result in found}
+    spec = Spec.model_validate_json(json.dumps(benchmark.spec))
+    labels = _labels([result.trial for result in found])
+    dense = {result.trial.fleet: result for result in found if result.trial.method == DENSE and result.metrics}
+    sections = []
+    for fleet in spec.fleets:
+        for target in dict.fromkeys(r.trial.target for r in found if r.trial.target and r.trial.fleet == fleet.name):
+            chosen = [r for r in found if r.trial.fleet == fleet.name and r.trial.target == target]
+            sections.append(_section(fleet.name, target, chosen, dense.get(fleet.name), labels))
+    return Leaderboard(
+        name=benchmark.name,
+        spec_hash=benchmark.spec_hash,
+        spec=benchmark.spec,
+        dense={fleet: _row("dense", [result], result) for fleet, result in dense.items()},
+        sections=tuple(sections),
+        notes={fleet: result.notes for fleet, result in dense.items()},
+        environments=tuple(dict.fromkeys(sorted((r.environment for r in found), key=str))),
+        n_trials=len(benchmark.trial_ids),
+        n_finished=len(finished & set(benchmark.trial_ids)),
+    )
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and 95 % interval (Student's t) of values from independent seeds."""
+    n = len(values)
+    if n < 2:
+        return Estimate(values[0], None, n)
+    quantile = _STUDENT_95[n - 2] if n - 2 < len(_STUDENT_95) else 1.96 + 2.4 / (n - 1)
+    return Estimate(fmean(values), quantile * stdev(values) / sqrt(n), n)
+
+
+def _section(
+    fleet: str, target: str, results: list[Result], dense: Result | None, labels: dict[str, str]
+) -> Section:
+    groups: dict[str, list[Result]] = {}
+    gaps = []
+    for result in results:
+        label = labels[result.trial.id]
+        if result.status is Status.COMPLETE and result.metrics is not None:
+            groups.setdefault(label, []).append(result)
+        else:
+            gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
+    rows = [_row(label, group, dense) for label, group in groups.items()]
+    rows.sort(key=lambda row: (row.latency_ms.mean, -row.accuracy.mean, row.label))
+    ranked = tuple(
+        _with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1)
+    )
+    flops = next((r.metrics.flops_target for r in results if r.metrics), None)
+    source = next((r.metrics.latency_source for r in results if r.metrics), "unknown")
+    return Section(fleet, target, flops, source, ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed))))
+
+
+def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
+    dominated = any(
+        other.latency_ms.mean <= row.latency_ms.mean
+        and other.accuracy.mean >= row.accuracy.mean
+        and (other.latency_ms.mean, -other.accuracy.mean) != (row.latency_ms.mean, -row.accuracy.mean)
+        for other in rows
+    )
+    level = rank > 1 and row.latency_ms.low <= rows[0].latency_ms.high and row.latency_ms.half_width is not None
+    return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
+
+
+def _row(label: str, results: list[Result], dense: Result | None) -> Row:
+    metrics = [result.metrics for result in results if result.metrics is not None]
+    latency = estimate([m.latency_ms for m in metrics])
+    accuracy = estimate([m.accuracy for m in metrics])
+    reference = dense.metrics if dense is not None else None
+
+    def mean(value: Callable[[Metrics], float]) -> float:
+        return fmean(value(m) for m in metrics)
+
+    shares = [m.flops_share for m in metrics if m.flops_share is not None]
+    return Row(
+        rank=None,
+        label=label,
+        n_seeds=len(metrics),
+        accuracy=accuracy,
+        accuracy_drop=(reference.accuracy if reference else accuracy.mean) - accuracy.mean,
+        latency_ms=latency,
+        fleet_half_width=mean(lambda m: (m.latency_high_ms - m.latency_low_ms) / 2 / m.latency_ms),
+        speed_up=(reference.latency_ms if reference else latency.mean) / latency.mean,
+        p95_ms=mean(lambda m: m.p95_ms),
+        worst_cluster_ms=mean(lambda m: m.worst_cluster_ms),
+        flops=mean(lambda m: m.flops),
+        flops_share=fmean(shares) if shares else None,
+        params=mean(lambda m: m.params),
+        size_bytes=mean(lambda m: m.size_bytes),
+        device_queries=fmean(result.spent.device_queries for result in results),
+        accuracy_evals=fmean(result.spent.accuracy_evals for result in results),
+        train_epochs=fmean(result.spent.train_epochs for result in results),
+        pareto=False,
+        level_with_first=False,
+    )
+
+
+def _labels(trials: Sequence[Trial]) -> dict[str, str]:
+    """Trial id -> method, with those parameters that tell its variants apart."""
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        variants.setdefault(trial.method, []).append(trial.parameters)
+    labels = {}
+    for trial in trials:
+        others = variants[trial.method]
+        differing = [
+            key for key, value in trial.parameters.items() if any(other.get(key) != value for other in others)
+        ]
+        detail = ", ".join(f"{key}={_short(trial.parameters[key])}" for key in differing)
+        labels[trial.id] = f"{trial.method} ({detail})" if detail else trial.method
+    return labels
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,116 @@
+"""What a board's cells say, shared by markdown and terminal."""
+
+from __future__ import annotations
+
+from hdapbench.leaderboard import Estimate, Leaderboard, Row, Section
+
+RANKING = (
+    "#",
+    "method",
+    "avg. clustered latency (ms)",
+    "speed-up",
+    "accuracy (%)",
+    "drop (points)",
+    "p95 (ms)",
+    "worst cluster (ms)",
+)
+COSTS = (
+    "#",
+    "method",
+    "FLOPs (M MACs)",
+    "of target",
+    "params (k)",
+    "size (KiB)",
+    "device queries",
+    "accuracy evals",
+    "train epochs",
+    "seeds",
+)
+NOTES = {
+    "=": "latency interval overlaps that of the first row: not shown to be slower",
+    "*": "on the Pareto front of accuracy and latency",
+    "!": "uses less than 0.97 of the FLOPs target: it gave budget away",
+}
+"""Marks beside a method's name, and what they mean."""
+
+
+def ranking_cells(row: Row) -> tuple[str, ...]:
+    """Cells of the ranking table."""
+    return (
+        "-" if row.rank is None else str(row.rank),
+        row.label + marks(row),
+        interval(row.latency_ms, 1.0) + f" ±{row.fleet_half_width:.1%} fleet",
+        f"{row.speed_up:.2f}x",
+        interval(row.accuracy, 100.0, decimals=2),
+        f"{row.accuracy_drop * 100:+.2f}",
+        significant(row.p95_ms),
+        significant(row.worst_cluster_ms),
+    )
+
+
+def cost_cells(row: Row) -> tuple[str, ...]:
+    """Cells of the cost table."""
+    return (
+        "-" if row.rank is None else str(row.rank),
+        row.label,
+        f"{row.flops / 1e6:,.2f}",
+        "-" if row.flops_share is None else f"{row.flops_share:.3f}",
+        f"{row.params / 1e3:,.1f}",
+        f"{row.size_bytes / 1024:,.1f}",
+        f"{row.device_queries:,.0f}",
+        f"{row.accuracy_evals:g}",
+        f"{row.train_epochs:.2f}",
+        str(row.n_seeds),
+    )
+
+
+def marks(row: Row) -> str:
+    """Marks of a row, in the order of `NOTES`."""
+    flags = {"=": row.level_with_first, "*": row.pareto, "!": row.gave_budget_away}
+    found = "".join(mark for mark, set_ in flags.items() if set_)
+    return f" {found}" if found else ""
+
+
+def interval(value: Estimate, scale: float, *, decimals: int | None = None) -> str:
+    """Mean, with its 95 % half-width where there are several seeds."""
+
+    def show(number: float) -> str:
+        return significant(number * scale) if decimals is None else f"{number * scale:.{decimals}f}"
+
+    if value.half_width is None:
+        return show(value.mean)
+    return f"{show(value.mean)} ±{value.half_width * scale:.2g}"
+
+
+def significant(number: float) -> str:
+    """Four significant digits without an exponent."""
+    return f"{number:,.0f}" if number >= 1000 else f"{float(f'{number:.4g}'):g}"
+
+
+def section_title(board: Leaderboard, section: Section) -> str:
+    """Target and fleet, and how latency came about."""
+    flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""
+    return f"{section.target} FLOPs{flops}, fleet {section.fleet} ({latency_origin(board, section)})"
+
+
+def latency_origin(board: Leaderboard, section: Section) -> str:
+    """``simulated: xavier_nx, mixed, ...`` or ``measured: ...``."""
+    fleet = board.notes.get(section.fleet, {}).get("fleet", {})
+    details = ", ".join(f"{value}" if key in {"sku", "scenario", "precision"} else f"{key} {value}"
+                        for key, value in fleet.items() if key != "kind")
+    return f"{section.source}: {details}" if details else section.source
+
+
+def answer(board: Leaderboard, section: Section) -> str:
+    """One sentence: which method is fastest here, and what it costs."""
+    if not section.rows:
+        return "No method has a complete row yet."
+    first = section.rows[0]
+    level = [row.label for row in section.rows[1:] if row.level_with_first]
+    beside = f" Not shown to be slower: {', '.join(level)}." if level else ""
+    single = "" if first.latency_ms.half_width is not None else " (one seed: no interval)"
+    return (
+        f"Fastest on average: **{first.label}**, {significant(first.latency_ms.mean)} ms, "
+        f"{first.speed_up:.2f}x the dense model's speed, accuracy {first.accuracy.mean:.2%} "
+        f"({-first.accuracy_drop * 100:+.2f} points){single}.{beside}"
+    )

@@ -1,0 +1,38 @@
+"""Leaderboard -> terminal: a table with colour on a terminal, plain text in a pipe."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hdapbench.leaderboard import Leaderboard, Section
+from hdapbench.render.table import NOTES, RANKING, answer, ranking_cells, section_title
+
+
+def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
+    """Print a board on stdout, or on the given console."""
+    out = console or Console(width=None if Console().is_terminal else 160)
+    for section in board.sections:
+        out.print()
+        out.print(f"[bold]{escape(board.name)}[/bold]: {escape(section_title(board, section))}", highlight=False)
+        out.print(_table(board, section))
+        out.print(escape(answer(board, section).replace("**", "")), highlight=False)
+        for gap in section.gaps:
+            out.print(f"{escape(gap.label)}, seed {gap.seed}: {gap.status}: {escape(gap.reason)}", highlight=False)
+    if not board.sections:
+        out.print(f"{board.name}: no trial has ended yet")
+    used = [f"{mark} {meaning}" for mark, meaning in NOTES.items()]
+    out.print("[dim]" + escape("; ".join(used)) + "[/dim]", highlight=False)
+
+
+def _table(board: Leaderboard, section: Section) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in RANKING:
+        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+    if section.fleet in board.dense:
+        table.add_row(*map(escape, ranking_cells(board.dense[section.fleet])), style="dim")
+    for row in section.rows:
+        table.add_row(*map(escape, ranking_cells(row)), style="bold" if row.rank == 1 else None)
+    return table

@@ -1,0 +1,82 @@
+"""Numbered migrations of the results database: named functions in a list, applied in order, never edited."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+
+def m001_benchmarks_results_and_latencies(connection: sqlite3.Connection) -> None:
+    """Create specs with their trials, one row per finished trial, and the raw repeats per device."""
+    for statement in (
+        """
+        CREATE TABLE benchmark (
+            name TEXT NOT NULL,
+            spec_hash TEXT NOT NULL,
+            spec_json TEXT NOT NULL,
+            registered INTEGER NOT NULL,
+            PRIMARY KEY (name, spec_hash)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE benchmark_trial (
+            name TEXT NOT NULL,
+            spec_hash TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            trial_id TEXT NOT NULL,
+            PRIMARY KEY (name, spec_hash, position),
+            FOREIGN KEY (name, spec_hash) REFERENCES benchmark (name, spec_hash) ON DELETE CASCADE
+        ) STRICT
+        """,
+        """
+        CREATE TABLE result (
+            trial_id TEXT PRIMARY KEY,
+            benchmark TEXT NOT NULL,
+            method TEXT NOT NULL,
+            target TEXT,
+            fleet TEXT NOT NULL,
+            seed INTEGER NOT NULL,
+            status TEXT NOT NULL,
+            reason TEXT,
+            accuracy REAL CHECK (accuracy IS NULL OR accuracy BETWEEN 0 AND 1),
+            latency_ms REAL CHECK (latency_ms IS NULL OR (latency_ms > 0 AND latency_ms < 9e99)),
+            flops INTEGER,
+            content TEXT NOT NULL CHECK (json_valid(content)),
+            CHECK (status = 'complete' OR reason IS NOT NULL)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE device_latency (
+            trial_id TEXT NOT NULL REFERENCES result (trial_id) ON DELETE CASCADE,
+            device TEXT NOT NULL,
+            cluster INTEGER NOT NULL,
+            weight REAL NOT NULL CHECK (weight BETWEEN 0 AND 1),
+            run INTEGER NOT NULL,
+            latency_ms REAL NOT NULL CHECK (latency_ms > 0 AND latency_ms < 9e99),
+            PRIMARY KEY (trial_id, device, run)
+        ) STRICT
+        """,
+        """
+        CREATE INDEX result_by_benchmark ON result (benchmark, method)
+        """,
+    ):
+        connection.execute(statement)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [m001_benchmarks_results_and_latencies]
+"""Version n of the schema is reached by the first n entries."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database to the newest schema, in one transaction: a kill leaves the old schema, never half of one."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again inside the transaction: another process may have migrated meanwhile.
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        for step in MIGRATIONS[version:]:
+            step(connection)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise

@@ -1,0 +1,192 @@
+"""Store: results in an SQLite file. Adds, finds and counts; ranks and prints nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hdapbench.errors import StoreError
+from hdapbench.spec import did_you_mean
+from hdapbench.store.migrations import MIGRATIONS, migrate
+from hdapbench.trial import DeviceLatency, Result, Status
+
+BUSY_SECONDS = 30.0
+DONE = frozenset({Status.COMPLETE, Status.SKIPPED, Status.INFEASIBLE})
+"""Statuses that a second run would not change."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A registered spec: its content and the ids of its trials, in order."""
+
+    name: str
+    spec_hash: str
+    spec: dict[str, Any]
+    trial_ids: tuple[str, ...]
+
+
+@contextmanager
+def open_store(path: Path) -> Iterator[Store]:
+    """Store in an SQLite file, made when it is absent.
+
+    Raises
+    ------
+    StoreError
+        When the file is no database of ours, or was written by a newer version.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"the database '{path}' cannot be opened: {error}") from error
+    try:
+        _prepare(connection, path)
+        yield Store(connection)
+    finally:
+        connection.close()
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        n_tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"'{path}' was written by a newer hdapbench (schema {version}, this one knows {len(MIGRATIONS)}); "
+                "upgrade with: pip install --upgrade hdapbench"
+            )
+        if version == 0 and n_tables:
+            raise StoreError(f"'{path}' is an SQLite database of another program; choose another --workspace")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if version < len(MIGRATIONS):
+            migrate(connection)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"'{path}' is not a results database: {error}") from error
+
+
+class Store:
+    """Results of trials, and the specs that name them. Use `open_store`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def register(self, name: str, *, spec_hash: str, spec_json: str, trial_ids: Sequence[str]) -> None:
+        """Note a spec and its trials; the spec registered last is the one that boards show."""
+        with self._connection as connection:
+            latest = connection.execute("SELECT coalesce(max(registered), 0) FROM benchmark").fetchone()[0]
+            connection.execute(
+                "INSERT INTO benchmark VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (name, spec_hash) DO UPDATE SET registered = excluded.registered",
+                (name, spec_hash, spec_json, latest + 1),
+            )
+            connection.execute("DELETE FROM benchmark_trial WHERE name = ? AND spec_hash = ?", (name, spec_hash))
+            connection.executemany(
+                "INSERT INTO benchmark_trial VALUES (?, ?, ?, ?)",
+                [(name, spec_hash, position, trial_id) for position, trial_id in enumerate(trial_ids)],
+            )
+
+    def benchmarks(self) -> tuple[str, ...]:
+        """Names of all registered benchmarks, the one registered last first."""
+        rows = self._connection.execute("SELECT name FROM benchmark GROUP BY name ORDER BY max(registered) DESC, name")
+        return tuple(row[0] for row in rows)
+
+    def benchmark(self, name: str) -> Benchmark:
+        """The spec of this name that was registered last.
+
+        Raises
+        ------
+        StoreError
+            When there is none.
+        """
+        row = self._connection.execute(
+            "SELECT spec_hash, spec_json FROM benchmark WHERE name = ? ORDER BY registered DESC LIMIT 1", (name,)
+        ).fetchone()
+        if row is None:
+            known = self.benchmarks()
+            hint = did_you_mean(name, known) if known else "; the database is empty, run a spec first"
+            raise StoreError(f"no benchmark '{name}' in the database{hint}")
+        ids = self._connection.execute(
+            "SELECT trial_id FROM benchmark_trial WHERE name = ? AND spec_hash = ? ORDER BY position", (name, row[0])
+        )
+        return Benchmark(name, row[0], json.loads(row[1]), tuple(found[0] for found in ids))
+
+    def add(self, result: Result) -> None:
+        """Store a result and its raw latencies in one transaction; a later result of a trial replaces an earlier one."""
+        trial, metrics = result.trial, result.metrics
+        row = (
+            trial.id,
+            trial.benchmark,
+            trial.method,
+            trial.target,
+            trial.fleet,
+            trial.seed,
+            result.status.value,
+            result.reason,
+            metrics.accuracy if metrics else None,
+            metrics.latency_ms if metrics else None,
+            metrics.flops if metrics else None,
+            result.model_dump_json(exclude={"devices"}),
+        )
+        samples = [
+            (trial.id, latency.device, latency.cluster, latency.weight, number, sample)
+            for latency in result.devices
+            for number, sample in enumerate(latency.samples_ms)
+        ]
+        try:
+            with self._connection as connection:
+                connection.execute("DELETE FROM result WHERE trial_id = ?", (trial.id,))
+                connection.execute("INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.executemany("INSERT INTO device_latency VALUES (?, ?, ?, ?, ?, ?)", samples)
+        except sqlite3.Error as error:
+            raise StoreError(f"the result of {trial} cannot be stored: {error}") from error
+
+    def finished(self, trial_ids: Sequence[str], *, include_failed: bool = False) -> dict[str, Status]:
+        """Status of those trials that are done, in the order asked for; failed and timed-out ones only on request."""
+        rows = dict(self._connection.execute("SELECT trial_id, status FROM result"))
+        found = {trial_id: Status(rows[trial_id]) for trial_id in trial_ids if trial_id in rows}
+        return {trial_id: status for trial_id, status in found.items() if include_failed or status in DONE}
+
+    def results(self, *, trial_ids: Sequence[str]) -> list[Result]:
+        """Results of the trials that have one, in the order asked for."""
+        return [result for trial_id in trial_ids if (result := self._result(trial_id)) is not None]
+
+    def get(self, prefix: str) -> Result:
+        """Result of the trial whose id begins with ``prefix``.
+
+        Raises
+        ------
+        StoreError
+            When none or several do.
+        """
+        rows = self._connection.execute(
+            "SELECT trial_id FROM result WHERE substr(trial_id, 1, ?) = ? ORDER BY trial_id LIMIT 6", (len(prefix), prefix)
+        ).fetchall()
+        if not rows or not prefix:
+            raise StoreError(f"no trial whose id begins with '{prefix}'; list them with: hdapbench show BENCHMARK")
+        if len(rows) > 1:
+            raise StoreError(f"several trials begin with '{prefix}': {', '.join(row[0] for row in rows)}; write more of it")
+        result = self._result(rows[0][0])
+        assert result is not None  # noqa: S101 - its id was just read
+        return result
+
+    def _result(self, trial_id: str) -> Result | None:
+        row = self._connection.execute("SELECT content FROM result WHERE trial_id = ?", (trial_id,)).fetchone()
+        if row is None:
+            return None
+        samples: dict[tuple[str, int, float], list[float]] = {}
+        for device, cluster, weight, latency in self._connection.execute(
+            "SELECT device, cluster, weight, latency_ms FROM device_latency WHERE trial_id = ? ORDER BY cluster, device, run",
+            (trial_id,),
+        ):
+            samples.setdefault((device, cluster, weight), []).append(latency)
+        devices = tuple(
+            DeviceLatency(device=device, cluster=cluster, weight=weight, samples_ms=tuple(values))
+            for (device, cluster, weight), values in samples.items()
+        )
+        return Result.model_validate_json(row[0]).model_copy(update={"devices": devices})

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdapbench.errors import ModelError
+from hdapbench.models import build_model, calibrate_identity_shortcuts, load_weights, published_state, state_hash
+from hdapbench.models.resnet import projection_shortcuts
+from hdapbench.spec import ModelSpec
+
+
+class OptionABlock(nn.Module):
+    """Reference: a basic block whose shortcut takes every second pixel and pads channels with zeros."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        self.stride, self.padding = stride, (n_out - n_in) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        if self.stride == 2:
+            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.padding, self.padding))
+        return functional.relu(out + x)
+
+
+class OptionAResNet(nn.Module):
+    """Reference: the CIFAR ResNet of the paper with option-A shortcuts."""
+
+    def __init__(self, n_blocks: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        for number, (n_in, n_out) in enumerate([(16, 16), (16, 32), (32, 64)], start=1):
+            first = OptionABlock(n_in, n_out, 1 if number == 1 else 2)
+            rest = [OptionABlock(n_out, n_out, 1) for _ in range(n_blocks - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(first, *rest))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+@pytest.fixture
+def resnet20() -> nn.Module:
+    return build("resnet20")
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(ModelSpec(name=name, input_shape=(3, 32, 32)), n_classes=10, base_dir=Path()).eval()
+
+
+def saved(content: object, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def option_a(n_blocks: int) -> OptionAResNet:
+    """Option-A network whose norms saw some data, so that none of them is trivial."""
+    torch.manual_seed(1)
+    model = OptionAResNet(n_blocks)
+    for _ in range(3):
+        model(torch.randn(16, 3, 32, 32))
+    return model.eval()
+
+
+@pytest.mark.parametrize(("name", "n_blocks"), [("resnet20", 3), ("resnet56", 9)])
+def test_option_a_weights_compute_the_same_with_projections(name, n_blocks, tmp_path):
+    reference, model, images = option_a(n_blocks), build(name), torch.randn(4, 3, 32, 32)
+
+    load_weights(model, saved(reference.state_dict(), tmp_path / "a.pt"))
+
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0.0)
+
+
+def test_calibrated_shortcuts_stay_the_identity_and_survive_training_mode(tmp_path):
+    reference, model, images = option_a(3), build("resnet20"), torch.randn(64, 3, 32, 32)
+    load_weights(model, saved(reference.state_dict(), tmp_path / "a.pt"))
+
+    n_calibrated = calibrate_identity_shortcuts(model, images.split(16))
+
+    assert n_calibrated == 2
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), reference(images), atol=1e-4, rtol=0.0)
+        for _, norm in projection_shortcuts(model).values():
+            norm.train()  # as in fine-tuning: standardised by the batch
+        torch.testing.assert_close(model(images), reference(images), atol=1e-3, rtol=0.0)
+
+
+def test_calibration_leaves_other_networks_alone(resnet20):
+    before = state_hash(resnet20)
+
+    assert calibrate_identity_shortcuts(resnet20, [torch.randn(2, 3, 32, 32)]) == 0
+    assert state_hash(resnet20) == before
+
+
+@pytest.mark.data
+def test_published_resnet56_weights_load(data_root):
+    path = data_root / "resnet56_cifar10.pt"
+    if not path.is_file():
+        pytest.skip(f"there is no {path}")
+    model, reference = build("resnet56"), OptionAResNet(9).eval()
+    reference.load_state_dict(torch.load(path, weights_only=True))
+
+    load_weights(model, path)
+
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0.0)
+
+
+def test_a_state_dict_that_lacks_more_than_shortcuts_is_not_completed(resnet20, tmp_path):
+    state = option_a(3).state_dict()
+    del state["linear.bias"]
+
+    with pytest.raises(ModelError, match=r"13 missing: layer2\.0\.shortcut"):
+        load_weights(resnet20, saved(state, tmp_path / "a.pt"))
+
+
+def test_all_wrong_keys_and_shapes_are_in_one_error(resnet20, tmp_path):
+    state = resnet20.state_dict()
+    del state["conv1.weight"]
+    state["extra"] = torch.zeros(1)
+    state["linear.weight"] = torch.zeros(7, 64)
+
+    with pytest.raises(ModelError) as caught:
+        load_weights(resnet20, saved(state, tmp_path / "wrong.pt"))
+
+    message = str(caught.value)
+    assert "1 missing: conv1.weight" in message
+    assert "1 unexpected: extra" in message
+    assert "1 of another shape: linear.weight (7, 64) instead of (10, 64)" in message
+
+
+def test_a_refused_state_dict_leaves_the_model_as_it_was(resnet20, tmp_path):
+    before = state_hash(resnet20)
+    state = {name: torch.zeros_like(value) for name, value in resnet20.state_dict().items()} | {"x": torch.zeros(1)}
+
+    with pytest.raises(ModelError):
+        load_weights(resnet20, saved(state, tmp_path / "wrong.pt"))
+
+    assert state_hash(resnet20) == before
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_wrapped_state_dicts_of_parallel_training_load(resnet20, tmp_path, wrapper):
+    state = {f"module.{name}": value + 1 for name, value in resnet20.state_dict().items()}
+
+    load_weights(resnet20, saved({wrapper: state, "epoch": 3}, tmp_path / "wrapped.pt"))
+
+    assert torch.equal(resnet20.linear.bias, state["module.linear.bias"])
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("trapped",)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: None, "no such file"),
+        (lambda path: path.write_bytes(b""), "not a file of torch"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), "not a file of torch"),
+        (lambda path: path.write_text("layer: 1\n"), "not a file of torch"),
+        (lambda path: torch.save(nn.Linear(2, 2), path), "holds pickled objects"),
+        (lambda path: torch.save({"a": Trap()}, path), "holds pickled objects"),
+        (lambda path: path.write_bytes(pickle.dumps(Trap())), "not a file of torch"),
+        (lambda path: torch.save([1, 2], path), "holds a list"),
+        (lambda path: torch.save({"epoch": 3}, path), "its entries epoch are no tensors"),
+        (lambda path: torch.save({}, path), "it is empty"),
+    ],
+)
+def test_files_that_hold_no_state_dict_give_one_line_and_run_no_code(
+    resnet20, tmp_path, monkeypatch, write, message
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pt"
+    write(path)
+
+    with pytest.raises(ModelError, match=message) as caught:
+        load_weights(resnet20, path)
+
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_the_hash_of_a_state_follows_its_content_only():
+    state = {"a": torch.arange(3.0), "b": torch.tensor(2), "c": torch.ones(2, dtype=torch.bfloat16)}
+    reordered = dict(reversed(state.items()))
+    changed = state | {"b": torch.tensor(3)}
+    reshaped = state | {"a": torch.arange(3.0).reshape(1, 3)}
+
+    assert state_hash(state) == state_hash(reordered)
+    assert len({state_hash(state), state_hash(changed), state_hash(reshaped)}) == 3
+
+
+def test_unknown_torchvision_weights_are_answered_with_the_known_ones():
+    with pytest.raises(ModelError, match="did you mean 'IMAGENET1K_V2'"):
+        published_state("resnet50", "IMAGENET1K_V3", n_classes=1000)
+
+
+def test_torchvision_weights_of_other_classes_are_refused_before_any_download():
+    with pytest.raises(ModelError, match="1000 classes apart, the data has 10"):
+        published_state("resnet50", "DEFAULT", n_classes=10)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from hdapbench.errors import ModelError
+from hdapbench.models import build_model, yolo
+from hdapbench.spec import ModelSpec
+
+# Not importorskip: ultralytics must only be imported with the switches that keep it offline.
+pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+
+
+def build(name: str, n_classes: int = 80, base_dir: Path = Path(), **arguments: object) -> torch.nn.Module:
+    spec = ModelSpec(name=f"ultralytics:{name}", input_shape=(3, 64, 64), arguments=arguments)
+    return build_model(spec, n_classes=n_classes, base_dir=base_dir)
+
+
+@pytest.fixture
+def stock(monkeypatch) -> torch.nn.Module:
+    """YOLOv8n as ultralytics builds it, with batch norms that are not the identity."""
+    monkeypatch.setattr(yolo, "split_blocks", lambda model: 0)
+    torch.manual_seed(0)
+    model = build("yolov8n.yaml", n_classes=5)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.1)
+            module.running_var.uniform_(0.5, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0.0, 0.1)
+    return model.eval()
+
+
+def test_splitting_blocks_changes_no_output(stock, monkeypatch):
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = stock(image)[0]
+        n_blocks = undo_and_split(stock, monkeypatch)
+        after = stock(image)[0]
+
+    assert n_blocks == 8
+    assert torch.equal(before, after)
+
+
+def undo_and_split(model: torch.nn.Module, monkeypatch) -> int:
+    monkeypatch.undo()
+    return yolo.split_blocks(model)
+
+
+def test_split_blocks_keep_the_number_of_parameters():
+    model = build("yolov8n.yaml")
+
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3_157_200
+    assert not any(type(module).__name__ == "C2f" for module in model.modules())
+
+
+def test_building_leaves_environment_threads_and_home_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    environment, threads = dict(os.environ), torch.get_num_threads()
+
+    build("yolov8n.yaml")
+
+    assert dict(os.environ) == environment
+    assert torch.get_num_threads() == threads
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_printed(capfd):
+    build("yolov8n.yaml")
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_unknown_yaml_is_answered_with_the_nearest_one():
+    with pytest.raises(ModelError, match=r"did you mean 'yolov8\.yaml'"):
+        build("yolovv8.yaml")
+
+
+@pytest.mark.parametrize("name", ["https://example.org/yolov8n.yaml", "yolov8n.pt", "yolov8n"])
+def test_only_yaml_files_are_taken(name):
+    with pytest.raises(ModelError, match="name a yaml file"):
+        build(name)
+
+
+def test_networks_of_other_tasks_are_refused():
+    with pytest.raises(ModelError, match="segment"):
+        build("yolov8n-seg.yaml")
+
+
+def test_a_yaml_of_the_user_that_makes_no_network_is_one_error(tmp_path):
+    (tmp_path / "mine.yaml").write_text("head: [[-1, 1, Detect, [nc]]]\nbackbone: 3\nnc: 2\n")
+
+    with pytest.raises(ModelError, match=r"ultralytics:mine\.yaml cannot be built"):
+        build("mine.yaml", base_dir=tmp_path)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hdapbench.errors import MissingExtraError, ModelError
+from hdapbench.models import ZOO, build_model
+from hdapbench.models import yolo as yolo_module
+from hdapbench.spec import ModelSpec
+
+
+def build(name: str, input_shape: tuple[int, int, int] = (3, 32, 32), n_classes: int = 10, **arguments: object):
+    spec = ModelSpec(name=name, input_shape=input_shape, arguments=arguments)
+    return build_model(spec, n_classes=n_classes, base_dir=Path())
+
+
+def multiply_accumulates(model: torch.nn.Module, input_shape: tuple[int, int, int]) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, *input_shape))
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "input_shape", "n_classes", "flops", "params"),
+    [
+        ("resnet20", (3, 32, 32), 10, 40_813_184, 272_474),
+        ("resnet56", (3, 32, 32), 10, 125_747_840, 855_770),
+        ("vgg16", (3, 32, 32), 10, 313_201_664, 14_724_042),
+        ("mobilenetv1", (3, 224, 224), 1000, 568_740_352, 4_231_976),
+        ("torchvision:resnet50", (3, 224, 224), 1000, 4_089_184_256, 25_557_032),
+    ],
+)
+def test_models_have_the_published_costs(name, input_shape, n_classes, flops, params):
+    model = build(name, input_shape, n_classes)
+
+    assert sum(parameter.numel() for parameter in model.parameters()) == params
+    assert multiply_accumulates(model, input_shape) == flops
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "input_shape"),
+    [
+        ("resnet20", {}, (1, 16, 16)),
+        ("mobilenetv1", {"small_input": True}, (1, 16, 16)),
+        ("mobilenetv1", {"small_input": True}, (3, 32, 32)),
+        ("vgg16", {}, (1, 48, 32)),
+    ],
+)
+def test_input_channels_come_from_the_input_shape(name, arguments, input_shape):
+    model = build(name, input_shape, 7, **arguments)
+
+    assert model(torch.zeros(2, *input_shape)).shape == (2, 7)
+
+
+def test_equal_seeds_give_equal_initial_weights():
+    weights = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        weights.append(build("resnet20").conv1.weight)
+
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_an_unknown_zoo_name_is_answered_with_the_nearest_one():
+    with pytest.raises(ModelError, match="did you mean 'resnet56'"):
+        build("resnet65")
+
+
+def test_the_error_for_an_unknown_name_lists_the_whole_zoo():
+    with pytest.raises(ModelError) as caught:
+        build("transformer")
+
+    assert all(name in str(caught.value) for name in ZOO)
+
+
+def test_unknown_arguments_are_refused_with_the_known_ones():
+    with pytest.raises(ModelError, match=r"\['width'\]; it takes: small_input"):
+        build("mobilenetv1", width=2)
+
+
+def test_vgg16_refuses_images_that_its_poolings_use_up():
+    with pytest.raises(ModelError, match="32x32"):
+        build("vgg16", (3, 16, 16))
+
+
+def test_an_unknown_torchvision_name_is_answered_with_the_nearest_one():
+    with pytest.raises(ModelError, match="did you mean 'resnet50'"):
+        build("torchvision:resnet5O")
+
+
+def test_torchvision_models_refuse_grey_images():
+    with pytest.raises(ModelError, match="3 input channels"):
+        build("torchvision:resnet18", (1, 32, 32))
+
+
+def test_torchvision_arguments_that_do_not_exist_are_named():
+    with pytest.raises(ModelError, match="widht"):
+        build("torchvision:resnet18", widht=2)
+
+
+def test_ultralytics_models_without_the_package_name_the_extra(monkeypatch):
+    monkeypatch.setattr(yolo_module, "find_spec", lambda name: None)
+
+    with pytest.raises(MissingExtraError, match=r"hdapbench\[yolo\]"):
+        build("ultralytics:yolov8n.yaml")
