@@ -9,6 +9,7 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from hdapbench.grid import fleet_hash
 from hdapbench.spec import Spec
 from hdapbench.store.sqlite import Benchmark
 from hdapbench.trial import DENSE, Environment, Metrics, Result, Status, Trial
@@ -120,11 +121,14 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
     finished = {result.trial.id for result in found}
     spec = Spec.model_validate_json(json.dumps(benchmark.spec))
     labels = _labels([result.trial for result in found])
-    dense = {result.trial.fleet: result for result in found if result.trial.method == DENSE and result.metrics}
+    dense: dict[str, Result] = {}
     sections = []
     for fleet in spec.fleets:
-        for target in dict.fromkeys(r.trial.target for r in found if r.trial.target and r.trial.fleet == fleet.name):
-            chosen = [r for r in found if r.trial.fleet == fleet.name and r.trial.target == target]
+        # By content: a result is shared by specs that call the same fleet by different names.
+        here = [result for result in found if result.trial.fleet_hash == fleet_hash(fleet)]
+        dense |= {fleet.name: result for result in here if result.trial.method == DENSE and result.metrics}
+        for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
+            chosen = [result for result in here if result.trial.target == target]
             sections.append(_section(fleet.name, target, chosen, dense.get(fleet.name), labels))
     return Leaderboard(
         name=benchmark.name,
@@ -144,8 +148,15 @@ def estimate(values: Sequence[float]) -> Estimate:
     n = len(values)
     if n < 2:
         return Estimate(values[0], None, n)
-    quantile = _STUDENT_95[n - 2] if n - 2 < len(_STUDENT_95) else 1.96 + 2.4 / (n - 1)
-    return Estimate(fmean(values), quantile * stdev(values) / sqrt(n), n)
+    return Estimate(fmean(values), _student_95(n - 1) * stdev(values) / sqrt(n), n)
+
+
+def _student_95(degrees: int) -> float:
+    """Two-sided 95 % quantile; beyond the table, Fisher's expansion around the normal one (error below 0.2 %)."""
+    if degrees <= len(_STUDENT_95):
+        return _STUDENT_95[degrees - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def _section(
@@ -165,7 +176,8 @@ def _section(
         _with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1)
     )
     flops = next((r.metrics.flops_target for r in results if r.metrics), None)
-    source = next((r.metrics.latency_source for r in results if r.metrics), "unknown")
+    # Sorted and joined: measured and simulated numbers never share a table unmarked.
+    source = " and ".join(sorted({r.metrics.latency_source for r in results if r.metrics})) or "unknown"
     return Section(fleet, target, flops, source, ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed))))
 
 
@@ -224,10 +236,11 @@ def _labels(trials: Sequence[Trial]) -> dict[str, str]:
         differing = [
             key for key, value in trial.parameters.items() if any(other.get(key) != value for other in others)
         ]
-        detail = ", ".join(f"{key}={_short(trial.parameters[key])}" for key in differing)
+        detail = ", ".join(_short(key, trial.parameters[key]) for key in differing)
         labels[trial.id] = f"{trial.method} ({detail})" if detail else trial.method
     return labels
 
 
-def _short(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _short(key: str, value: object) -> str:
+    """``taylor`` for a word, ``steps=3`` for anything else."""
+    return value if isinstance(value, str) else f"{key}={json.dumps(value)}"

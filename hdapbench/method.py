@@ -127,6 +127,11 @@ class Problem:
         """Images in the training split: what one epoch is."""
         return len(self._bench.data.train)
 
+    @property
+    def fine_tune_epochs(self) -> float:
+        """Epochs of fine-tuning that the runner will give every method's plan."""
+        return float(self._bench.recipe.epochs)
+
     def costs(self, plans: Sequence[Plan]) -> Costs:
         """Exact FLOPs, parameters and bytes of plans, arrays of shape (n_plans,)."""
         return self.cost.evaluate(np.array([plan.widths(list(self.groups)) for plan in plans]))
@@ -212,9 +217,9 @@ class Problem:
             ``global`` compares channels across groups; ``local`` removes the same share of each group.
         """
         if scope == "local":
-            share = self.solve_ratio(steps=20)
             from hdapbench.cost.target import fill, widths_at_share
 
+            share = self.solve_ratio(steps=20)
             widths = fill(self.cost, widths_at_share(self.cost, share), self.target_flops)
             return self.plan_by_widths(widths, scores)
         # One channel of each group always stays: its best one gets rank infinity.
@@ -238,6 +243,25 @@ class Problem:
                 for number, name in enumerate(names)
             }
         )
+
+    def filled(self, plan: Plan, scores: Mapping[str, NDArray[np.floating]]) -> Plan:
+        """Plan with its best removed channels added back, one at a time, while the target allows.
+
+        Parameters
+        ----------
+        scores
+            Group -> score of each channel, shape (n_channels,); higher comes back first.
+        """
+        from hdapbench.cost.target import fill
+
+        names = list(self.groups)
+        widths = fill(self.cost, plan.widths(names), self.target_flops)
+        kept = {}
+        for name, width in zip(names, widths, strict=True):
+            ranked = np.array(scores[name], dtype=float)
+            ranked[list(plan.kept[name])] = np.inf  # what the plan keeps stays
+            kept[name] = top_channels(ranked, int(width))
+        return plan.model_copy(update={"kept": kept})
 
     def fit(self, plan_at: Callable[[float], Plan], *, steps: int = 12) -> Plan:
         """Plan of a one-knob family that meets the target with the knob as low as possible.

@@ -22,4 +22,4 @@ class Random(Method):
             kept = {name: max(1, round(share * (1 - knob) * problem.groups[name].n_channels)) for name, share in shares.items()}
             return problem.plan_by_widths(kept, scores)
 
-        return problem.fit(plan_at, steps=24)
+        return problem.filled(problem.fit(plan_at, steps=24), scores)

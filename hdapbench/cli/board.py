@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
     if arguments.output is not None:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
+        arguments.output.write_text(text, encoding="utf-8")
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
         sys.stdout.write(text)
@@ -67,7 +67,7 @@ def _name(text: str) -> str:
 
 
 def _compare(text: str, path: Path) -> int:
-    committed = path.read_text() if path.exists() else ""
+    committed = path.read_text(encoding="utf-8") if path.exists() else ""
     if committed == text:
         print(f"{path} is what the database renders")
         return 0

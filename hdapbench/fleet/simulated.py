@@ -41,9 +41,7 @@ class SimulatedFleet(Fleet):
         self.name = spec.name
         self.profile = load_profile(spec.sku)
         self.profile.check_precision(spec.precision)
-        self.states: DeviceStates = draw_states(
-            self.profile, spec.scenario, n_devices=spec.n_devices, seed=spec.seed
-        )
+        self.states: DeviceStates = draw_states(self.profile, spec.scenario, n_devices=spec.n_devices, seed=spec.seed)
         self.device_ids = tuple(f"{spec.sku}-{number:04d}" for number in range(spec.n_devices))
 
     def describe(self) -> dict[str, str | int | float]:

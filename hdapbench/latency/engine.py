@@ -142,15 +142,14 @@ def _kernel_cost(
     kernel = kernels.kernels[number]
     area_in, area_out = kernel.height_in * kernel.width_in, kernel.height_out * kernel.width_out
     value_bytes = _BYTES[precision]
-    taken, made = pairs
+    unpadded = pairs[1]
+    taken, made = np.ceil(pairs / 8) * 8 if precision == "tc16" else pairs
     if kernel.kind not in {"conv", "fc"}:
         rate = profile.fma_per_cycle["fp32"] * profile.n_multiprocessors * profile.depthwise_efficiency
-        padded = np.ceil(made / 32) * 32 if kernel.kind == "dw" else made
+        worked = np.ceil(unpadded / 32) * 32 if kernel.kind == "dw" else unpadded
         weights = made * kernel.taps if kernel.kind == "dw" else 0.0
-        cycles = padded * area_out * kernel.taps / rate + profile.prologue_cycles
+        cycles = worked * area_out * kernel.taps / rate + profile.prologue_cycles
         return cycles, value_bytes * (taken * area_in + weights + made * area_out)
-    if precision == "tc16":
-        taken, made = np.ceil(taken / 8) * 8, np.ceil(made / 8) * 8
     depth = taken * kernel.taps
     outputs = made * area_out * (2 if kernel.residual else 1)
     winograd = kernel.taps == 9 and kernel.stride == 1 and kernel.kind == "conv" and precision != "tc16"

@@ -14,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from hdapbench.errors import MissingExtraError, ModelError
@@ -155,9 +157,12 @@ def _config_folder() -> str:
 def _undisturbed_process() -> Iterator[None]:
     """Keep ultralytics from touching the network, the home folder, the environment and torch's threads.
 
-    Its import looks names up in the DNS, writes settings, and sets environment variables; it reads these switches then.
+    Its import looks names up in the DNS, writes settings, sets environment variables, and replaces functions: Pillow's
+    ``open`` by one that installs a package when it meets a damaged image, and ``torch.save``. It reads the switches
+    below at import.
     """
     environment, threads = dict(os.environ), torch.get_num_threads()
+    open_image, save, print_options = Image.open, torch.save, np.get_printoptions()
     os.environ.update({"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ORT_DISABLE_TELEMETRY": "1"})
     os.environ.setdefault("YOLO_CONFIG_DIR", _config_folder())
     os.environ.setdefault("YOLO_VERBOSE", "0")
@@ -167,5 +172,7 @@ def _undisturbed_process() -> Iterator[None]:
         for name in set(os.environ) - set(environment):
             del os.environ[name]
         os.environ.update(environment)
+        Image.open, torch.save = open_image, save
+        np.set_printoptions(**print_options)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)

@@ -109,4 +109,4 @@ def _one_line(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("|", "\\|").replace("<", "&lt;")  # GitHub drops what looks like a tag

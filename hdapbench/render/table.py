@@ -42,7 +42,7 @@ def ranking_cells(row: Row) -> tuple[str, ...]:
         interval(row.latency_ms, 1.0) + f" ±{row.fleet_half_width:.1%} fleet",
         f"{row.speed_up:.2f}x",
         interval(row.accuracy, 100.0, decimals=2),
-        f"{row.accuracy_drop * 100:+.2f}",
+        f"{row.accuracy_drop * 100:+z.2f}",
         significant(row.p95_ms),
         significant(row.worst_cluster_ms),
     )
@@ -79,7 +79,8 @@ def interval(value: Estimate, scale: float, *, decimals: int | None = None) -> s
 
     if value.half_width is None:
         return show(value.mean)
-    return f"{show(value.mean)} ±{value.half_width * scale:.2g}"
+    half_width = f"{float(f'{value.half_width * scale:.2g}'):f}".rstrip("0").rstrip(".")  # no exponent
+    return f"{show(value.mean)} ±{half_width}"
 
 
 def significant(number: float) -> str:
@@ -112,5 +113,5 @@ def answer(board: Leaderboard, section: Section) -> str:
     return (
         f"Fastest on average: **{first.label}**, {significant(first.latency_ms.mean)} ms, "
         f"{first.speed_up:.2f}x the dense model's speed, accuracy {first.accuracy.mean:.2%} "
-        f"({-first.accuracy_drop * 100:+.2f} points){single}.{beside}"
+        f"({-first.accuracy_drop * 100:+z.2f} points){single}.{beside}"
     )

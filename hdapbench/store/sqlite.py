@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,27 +48,50 @@ def open_store(path: Path) -> Iterator[Store]:
     try:
         _prepare(connection, path)
         yield Store(connection)
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"the database '{path}' cannot be used: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"'{path}' is not a results database, or is damaged: {error}") from error
     finally:
         connection.close()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    try:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        n_tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"'{path}' was written by a newer hdapbench (schema {version}, this one knows {len(MIGRATIONS)}); "
-                "upgrade with: pip install --upgrade hdapbench"
-            )
-        if version == 0 and n_tables:
-            raise StoreError(f"'{path}' is an SQLite database of another program; choose another --workspace")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        if version < len(MIGRATIONS):
-            migrate(connection)
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"'{path}' is not a results database: {error}") from error
+    version, n_tables = _schema(connection)
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"'{path}' was written by a newer hdapbench (schema {version}, this one knows {len(MIGRATIONS)}); "
+            "upgrade with: pip install --upgrade hdapbench"
+        )
+    if version == 0 and n_tables:
+        raise StoreError(f"'{path}' is an SQLite database of another program; choose another --workspace")
+    _use_write_ahead_log(connection)
+    connection.execute("PRAGMA foreign_keys = ON")
+    if version < len(MIGRATIONS):
+        migrate(connection)
+
+
+def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Schema version and number of tables, read at one moment: another process may be migrating."""
+    connection.execute("BEGIN")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    n_tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    connection.rollback()
+    return version, n_tables
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite's busy timeout does not cover the switch, so wait for another process's by hand."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class Store:
@@ -79,6 +103,7 @@ class Store:
     def register(self, name: str, *, spec_hash: str, spec_json: str, trial_ids: Sequence[str]) -> None:
         """Note a spec and its trials; the spec registered last is the one that boards show."""
         with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")  # the order of registration is read and written in one piece
             latest = connection.execute("SELECT coalesce(max(registered), 0) FROM benchmark").fetchone()[0]
             connection.execute(
                 "INSERT INTO benchmark VALUES (?, ?, ?, ?)"

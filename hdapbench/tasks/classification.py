@@ -111,13 +111,13 @@ def train(
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # for dropout, within the fork only
-        # Channels last made steps of ResNet20 and ResNet56 15 to 35 % faster on one, two and four CPU threads.
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Channels last made steps of all models of the zoo 5 to 50 % faster on one and on two CPU threads.
+        model.to(memory_format=torch.channels_last)
         model.train()
         try:
             images_seen, loss = _run(model, data, recipe, n_images, n_steps, seed=seed, on_epoch=on_epoch)
         finally:
-            model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            model.to(memory_format=torch.contiguous_format)
             model.eval()
     return TrainReport(epochs=wanted, images_seen=images_seen, final_loss=loss, seconds=time.perf_counter() - started)
 
@@ -138,7 +138,8 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 256) -> float:
     try:
         with torch.no_grad():
             for images, labels in data.batches(batch_size, shuffle_seed=None):
-                n_correct += int((model(images).argmax(1) == labels).sum())
+                scores = model(images.contiguous(memory_format=torch.channels_last))
+                n_correct += int((scores.argmax(1) == labels).sum())
     finally:
         model.train(training)
     return n_correct / len(data)
@@ -173,8 +174,8 @@ def _run(
             step += 1
             if not math.isfinite(loss):
                 raise ModelError(
-                    f"training diverged: the loss is {loss} at step {step} of {n_steps} (epoch {epoch + 1} of {epochs}) "
-                    f"with learning rate {rate:.3g}; lower the recipe's learning rate"
+                    f"training diverged: the loss is {loss} at step {step} of {n_steps} (epoch {epoch + 1}) with "
+                    f"learning rate {rate:.3g}; lower the recipe's learning rate"
                 )
             total += loss * len(labels)
             count += len(labels)

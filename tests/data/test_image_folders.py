@@ -102,7 +102,7 @@ def test_a_changed_folder_is_decoded_anew(folder):
 
 def test_other_sizes_are_cut_to_the_aspect_ratio_and_resized(folder):
     wide = np.zeros((16, 40, 3), dtype=np.uint8)
-    wide[:, 12:28] = 200  # the middle square
+    wide[:, 10:30] = 200  # the middle square, and the pixels beside it that resizing looks at
     for path in folder.rglob("*.png"):
         Image.fromarray(wide).save(path)
 
@@ -158,7 +158,7 @@ def test_members_that_point_outside_the_archive_are_not_images_of_it(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: shutil.rmtree(root), "there is no"),
+        (shutil.rmtree, "there is no"),
         (lambda root: shutil.rmtree(root / "train"), "no images under train/"),
         (lambda root: shutil.rmtree(root / "test"), "no images under test/"),
         (lambda root: shutil.rmtree(root / "test" / "dog"), "the same classes; only in one of them: dog"),

@@ -175,7 +175,7 @@ class Trap:
     ("write", "message"),
     [
         (lambda path: path.mkdir(), "a folder"),
-        (lambda path: None, "no such file"),
+        (lambda path: path.unlink(missing_ok=True), "no such file"),
         (lambda path: path.write_bytes(b""), "not a file of torch"),
         (lambda path: path.write_bytes(bytes(range(256)) * 9), "not a file of torch"),
         (lambda path: path.write_text("layer: 1\n"), "not a file of torch"),
@@ -187,9 +187,7 @@ class Trap:
         (lambda path: torch.save({}, path), "it is empty"),
     ],
 )
-def test_files_that_hold_no_state_dict_give_one_line_and_run_no_code(
-    resnet20, tmp_path, monkeypatch, write, message
-):
+def test_files_that_hold_no_state_dict_give_one_line_and_run_no_code(resnet20, tmp_path, monkeypatch, write, message):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "weights.pt"
     write(path)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def build(name: str, n_classes: int = 80, base_dir: Path = Path(), **arguments: 
 @pytest.fixture
 def stock(monkeypatch) -> torch.nn.Module:
     """YOLOv8n as ultralytics builds it, with batch norms that are not the identity."""
-    monkeypatch.setattr(yolo, "split_blocks", lambda model: 0)
+    monkeypatch.setattr(yolo, "split_blocks", lambda _: 0)
     torch.manual_seed(0)
     model = build("yolov8n.yaml", n_classes=5)
     for module in model.modules():
@@ -67,6 +69,18 @@ def test_building_leaves_environment_threads_and_home_alone(monkeypatch, tmp_pat
     assert dict(os.environ) == environment
     assert torch.get_num_threads() == threads
     assert list(tmp_path.iterdir()) == []
+
+
+def test_building_replaces_no_function_of_other_packages():
+    code = (
+        "import numpy, torch, PIL.Image; before = PIL.Image.open, torch.save, str(numpy.get_printoptions());"
+        "from pathlib import Path; from hdapbench.models import build_model; from hdapbench.spec import ModelSpec;"
+        "spec = ModelSpec(name='ultralytics:yolov8n.yaml', input_shape=(3, 64, 64));"
+        "build_model(spec, n_classes=2, base_dir=Path());"
+        "assert before == (PIL.Image.open, torch.save, str(numpy.get_printoptions()))"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - the code above
 
 
 def test_nothing_is_printed(capfd):

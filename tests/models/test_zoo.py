@@ -103,7 +103,7 @@ def test_torchvision_arguments_that_do_not_exist_are_named():
 
 
 def test_ultralytics_models_without_the_package_name_the_extra(monkeypatch):
-    monkeypatch.setattr(yolo_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(yolo_module, "find_spec", lambda _: None)
 
     with pytest.raises(MissingExtraError, match=r"hdapbench\[yolo\]"):
         build("ultralytics:yolov8n.yaml")

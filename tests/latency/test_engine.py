@@ -1,0 +1,220 @@
+"""The vectorised engine against the scalar reference, and against what is published about the boards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reference import SKUS, Shape, kernel_ms, network_ms, winner
+
+from hdapbench.cost.records import ChannelCount
+from hdapbench.errors import FleetError
+from hdapbench.latency.engine import KernelTimes, device_latency_ms, kernel_times
+from hdapbench.latency.kernels import Kernel, KernelModel
+from hdapbench.latency.profile import load_profile
+
+BOARDS = [("xavier_nx", "fp32"), ("xavier_nx", "fp16"), ("xavier_nx", "tc16"), ("nano", "fp32"), ("nano", "fp16")]
+KINDS = ("conv", "conv", "dw", "fc", "pool", "gap", "ew")
+
+
+def random_network(rng: np.random.Generator, n_kernels: int = 24) -> KernelModel:
+    """Kernels of every kind over six groups; some counts are constant or multiples, as concat and flatten make them."""
+    sizes = rng.integers(3, 700, size=6)
+    groups = tuple(f"g{number}" for number in range(6))
+    kernels = []
+    for number in range(n_kernels):
+        kind = KINDS[number % len(KINDS)]
+        window = int(rng.choice([1, 3, 5])) if kind in ("conv", "dw", "pool") else 1
+        stride = int(rng.choice([1, 2])) if kind in ("conv", "dw", "pool") else 1
+        extent = 1 if kind == "fc" else int(rng.choice([2, 7, 15, 28, 56]))
+        taken = ChannelCount(int(rng.integers(0, 40)), {str(rng.choice(groups)): int(rng.integers(1, 3))})
+        made = ChannelCount(0, {str(rng.choice(groups)): 1})
+        if kind not in ("conv", "fc"):
+            made = taken
+        out = 1 if kind == "gap" else -(-extent // stride)
+        taps = extent**2 if kind == "gap" else window**2
+        residual = kind == "conv" and bool(rng.random() < 0.4)
+        kernels.append(
+            Kernel(f"k{number}", kind, taken, made, extent, extent, out, out, taps, stride, residual=residual)
+        )
+    return KernelModel(groups, sizes.astype(np.int64), tuple(kernels))
+
+
+def shapes_of(kernels: KernelModel, widths: np.ndarray) -> list[Shape]:
+    """One plan's kernels as the scalar reference takes them."""
+    width = dict(zip(kernels.groups, (int(value) for value in widths), strict=True))
+
+    def channels(count: ChannelCount) -> int:
+        return count.constant + sum(times * width[name] for name, times in count.multiplicity.items())
+
+    return [
+        Shape(
+            t=kernel.kind,
+            ci=channels(kernel.channels_in),
+            co=channels(kernel.channels_out),
+            k=round(kernel.taps**0.5),
+            s=kernel.stride,
+            hi=kernel.height_in,
+            wi=kernel.width_in,
+            ho=kernel.height_out,
+            wo=kernel.width_out,
+            res=kernel.residual,
+        )
+        for kernel in kernels.kernels
+    ]
+
+
+def random_widths(rng: np.random.Generator, kernels: KernelModel, n_plans: int) -> np.ndarray:
+    return np.maximum(1, (kernels.sizes * rng.uniform(0.02, 1.0, size=(n_plans, 6))).astype(np.int64))
+
+
+def single_kernel(kind: str = "conv", **changes: object) -> KernelModel:
+    """One 3x3 convolution from 64 to 64 channels on 56x56 maps, or what ``changes`` make of it."""
+    fields = {
+        "channels_in": ChannelCount(0, {"g": 1}),
+        "channels_out": ChannelCount(0, {"g": 1}),
+        "height_in": 56,
+        "width_in": 56,
+        "height_out": 56,
+        "width_out": 56,
+        "taps": 9,
+        "stride": 1,
+    }
+    return KernelModel(("g",), np.array([64]), (Kernel("k", kind, **(fields | changes)),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("sku", "precision"), BOARDS)
+@pytest.mark.parametrize("old_stack", [False, True])
+def test_kernel_times_equal_the_scalar_reference_on_random_networks(sku: str, precision: str, old_stack: bool) -> None:
+    rng = np.random.default_rng(BOARDS.index((sku, precision)))
+    for _ in range(3):
+        kernels = random_network(rng)
+        widths = random_widths(rng, kernels, 4)
+
+        times = kernel_times(kernels, widths, load_profile(sku), precision, old_stack=old_stack)
+
+        expected = np.array(
+            [
+                [kernel_ms(shape, sku, precision, old_stack=old_stack) for shape in shapes_of(kernels, row)]
+                for row in widths
+            ]
+        )
+        np.testing.assert_allclose(times.compute_ms, expected[..., 0], rtol=1e-9)
+        np.testing.assert_allclose(times.memory_ms, expected[..., 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("sku", "precision"), BOARDS)
+def test_device_latencies_equal_the_scalar_reference(sku: str, precision: str) -> None:
+    rng = np.random.default_rng(100)
+    kernels = random_network(rng)
+    widths = random_widths(rng, kernels, 5)
+    alpha, beta, gamma = rng.uniform(0.5, 4.0, size=(3, 7))
+    times = kernel_times(kernels, widths, load_profile(sku), precision)
+
+    latency = device_latency_ms(times, load_profile(sku).launch_us / 1000, alpha, beta, gamma)
+
+    expected = [
+        [network_ms(shapes_of(kernels, row), sku, precision, (alpha[d], beta[d], gamma[d], False)) for row in widths]
+        for d in range(7)
+    ]
+    np.testing.assert_allclose(latency, expected, rtol=1e-9)
+
+
+def test_every_kind_of_candidate_wins_somewhere_in_the_random_networks() -> None:
+    """Agreement with the reference says nothing about a branch that no random kernel takes."""
+    rng = np.random.default_rng(0)
+    won = set()
+    for _ in range(10):
+        kernels = random_network(rng)
+        matrices = [shape for shape in shapes_of(kernels, kernels.sizes) if shape.t in ("conv", "fc")]
+        won |= {winner(shape, "xavier_nx", "fp32")[0] for shape in matrices}
+
+    assert won == {"split 1", "split 2", "split 4", "split 8", "winograd"}
+
+
+def test_chunks_do_not_change_latencies() -> None:
+    rng = np.random.default_rng(1)
+    times = KernelTimes(rng.uniform(0, 1, (6, 9)), rng.uniform(0, 1, (6, 9)))
+    alpha, beta, gamma = rng.uniform(0.5, 2.0, size=(3, 11))
+
+    whole = device_latency_ms(times, 0.01, alpha, beta, gamma)
+    chunked = device_latency_ms(times, 0.01, alpha, beta, gamma, chunk=1)
+
+    np.testing.assert_array_equal(whole, chunked)
+    assert whole.shape == (11, 6)
+
+
+def test_plans_timed_together_equal_plans_timed_alone() -> None:
+    rng = np.random.default_rng(2)
+    kernels = random_network(rng)
+    widths = np.repeat(random_widths(rng, kernels, 3), 2, axis=0)
+    profile = load_profile("xavier_nx")
+
+    together = kernel_times(kernels, widths, profile, "fp16")
+    alone = [kernel_times(kernels, row, profile, "fp16") for row in widths]
+
+    np.testing.assert_array_equal(together.compute_ms, np.concatenate([times.compute_ms for times in alone]))
+    np.testing.assert_array_equal(together.memory_ms, np.concatenate([times.memory_ms for times in alone]))
+
+
+def test_multipliers_act_on_the_part_that_bounds_a_kernel() -> None:
+    times = KernelTimes(np.array([[3.0, 1.0]]), np.array([[1.0, 2.0]]))  # first bound by compute, second by memory
+    alpha, beta, gamma = np.array([[1.0, 2.0, 1.0, 1.0], [1.0, 1.0, 2.0, 1.0], [1.0, 1.0, 1.0, 4.0]])
+
+    latency = device_latency_ms(times, 0.5, alpha, beta, gamma)
+
+    np.testing.assert_allclose(latency[:, 0], [1.0 + 5.0, 2.0 + 5.0, 1.0 + 6.0 + 2.0, 1.0 + 4.0 + 8.0])
+
+
+def test_tensor_cores_compute_channels_in_multiples_of_eight() -> None:
+    profile, kernels = load_profile("xavier_nx"), single_kernel()
+
+    times = kernel_times(kernels, [[57], [64]], profile, "tc16")
+    exact = kernel_times(kernels, [[57], [64]], profile, "fp16")
+
+    assert times.compute_ms[0, 0] == times.compute_ms[1, 0]
+    assert times.memory_ms[0, 0] == times.memory_ms[1, 0]
+    assert exact.memory_ms[0, 0] < exact.memory_ms[1, 0]
+
+
+def test_tensor_cores_also_pad_the_maps_of_depthwise_kernels() -> None:
+    profile, kernels = load_profile("xavier_nx"), single_kernel("dw")
+
+    times = kernel_times(kernels, [[57], [64]], profile, "tc16")
+
+    assert times.memory_ms[0, 0] == times.memory_ms[1, 0]
+
+
+def test_a_residual_read_in_the_epilogue_costs_memory_time_only() -> None:
+    profile = load_profile("nano")
+    plain, residual = (
+        kernel_times(single_kernel(taps=1, residual=flag), [[64]], profile, "fp32") for flag in (False, True)
+    )
+
+    extra_bytes = (residual.memory_ms - plain.memory_ms) * profile.bytes_per_ms
+    assert extra_bytes[0, 0] == pytest.approx(4 * 64 * 56 * 56)
+    assert residual.compute_ms[0, 0] == plain.compute_ms[0, 0]
+
+
+def test_wave_quantisation_makes_latency_a_staircase_in_channels() -> None:
+    """One channel more than a tile holds costs a whole tile: pruning to 64 pays, to 65 hardly."""
+    profile, kernels = load_profile("nano"), single_kernel(taps=1)
+
+    compute = kernel_times(kernels, np.arange(60, 70)[:, None], profile, "fp32").compute_ms[:, 0]
+
+    assert len(np.unique(compute)) < 10
+    assert compute[5] > 1.02 * compute[4]  # 65 channels against 64
+
+
+def test_a_precision_that_the_board_lacks_is_refused_by_name() -> None:
+    with pytest.raises(FleetError, match=r"'nano' does not compute in tc16\. Known: fp32, fp16"):
+        kernel_times(single_kernel(), [[64]], load_profile("nano"), "tc16")
+
+
+def test_profiles_carry_the_constants_of_the_reference() -> None:
+    for sku, board in SKUS.items():
+        profile = load_profile(sku)
+
+        assert profile.cycles_per_ms == board["gpu"] * 1000
+        assert profile.bytes_per_ms == pytest.approx(board["emc"] * 1000 * board["bpc"] * board["mem_eff"])
+        assert profile.launch_us == board["launch_us"]
+        assert set(profile.efficiency) == set(board["fma"])

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hdapbench.data import DataSplits, ImageSet
+from hdapbench.errors import ModelError
+from hdapbench.models import build_model, state_hash
+from hdapbench.spec import BaseRecipe, ModelSpec
+from hdapbench.tasks.base import BaseModel, prepare_base
+
+RECIPE = BaseRecipe(epochs=2.0, batch_size=16)
+CODE = """
+from torch import nn
+
+def tiny(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, num_classes))
+"""
+
+
+@pytest.fixture
+def data() -> DataSplits:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    part = ImageSet(images, torch.arange(60) % 3, mean=(0.5,), std=(0.3,))
+    return DataSplits(part, part, part, n_classes=3, content_hash="0" * 64)
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, data: DataSplits):
+    """Prepare a base model; says how many epochs were trained for it."""
+    (tmp_path / "net.py").write_text(CODE)
+
+    def run(recipe: BaseRecipe = RECIPE, data: DataSplits = data, **model: object) -> tuple[BaseModel, int]:
+        spec = ModelSpec(name="./net.py:tiny", input_shape=(1, 8, 8), **model)
+        reports = []
+        base = prepare_base(
+            spec, recipe, data, base_dir=tmp_path, cache_dir=tmp_path / "cache", on_epoch=reports.append
+        )
+        return base, len(reports)
+
+    return run
+
+
+def test_a_base_model_is_trained_once(prepare):
+    first, epochs_first = prepare()
+    second, epochs_second = prepare()
+
+    assert (epochs_first, epochs_second) == (2, 0)
+    assert first.hash == second.hash == state_hash(second.model)
+    assert first.test_accuracy == second.test_accuracy
+    assert first.trained
+    assert second.trained
+    assert not second.model.training
+
+
+def test_two_trainings_give_the_same_model(prepare):
+    first, _ = prepare()
+    first.weights_path.unlink()
+
+    second, epochs = prepare()
+
+    assert epochs == 2
+    assert second.hash == first.hash
+
+
+def test_whatever_the_model_depends_on_trains_it_anew(prepare, data, tmp_path):
+    changed_data = DataSplits(data.train, data.search, data.test, n_classes=3, content_hash="1" * 64)
+    prepare()
+
+    assert prepare(recipe=BaseRecipe(epochs=2.0, batch_size=16, seed=1))[1] == 2
+    assert prepare(recipe=BaseRecipe(epochs=3.0, batch_size=16))[1] == 3
+    assert prepare(data=changed_data)[1] == 2
+    (tmp_path / "net.py").write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"))
+    assert prepare()[1] == 2
+    assert prepare()[1] == 0
+
+
+def test_the_cache_holds_whole_files_only(prepare, tmp_path):
+    base, _ = prepare()
+
+    assert [path.name for path in (tmp_path / "cache" / "base").iterdir()] == [base.weights_path.name]
+
+
+def test_an_interrupted_training_leaves_nothing_behind(prepare, monkeypatch, tmp_path):
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hdapbench.tasks.base.train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare()
+
+    assert not (tmp_path / "cache").exists()
+
+
+def test_given_weights_are_used_as_they_are(prepare, tmp_path):
+    trained, _ = prepare()
+    torch.save(trained.model.state_dict(), tmp_path / "mine.pt")
+
+    base, epochs = prepare(weights="mine.pt")
+
+    assert epochs == 0
+    assert base.hash == trained.hash
+    assert not base.trained
+    assert base.weights_path == tmp_path / "mine.pt"
+
+
+def test_given_option_a_weights_are_calibrated_on_training_images(data, tmp_path):
+    spec = ModelSpec(name="resnet20", input_shape=(1, 8, 8), weights="a.pt")
+    model = build_model(spec, n_classes=3, base_dir=tmp_path)
+    option_a = {name: value for name, value in model.state_dict().items() if "shortcut" not in name}
+    torch.save(option_a, tmp_path / "a.pt")
+
+    base = prepare_base(spec, RECIPE, data, base_dir=tmp_path, cache_dir=tmp_path)
+
+    norm = base.model.get_submodule("layer2.0.shortcut.1")
+    assert float(norm.running_mean.abs().max()) > 0
+    torch.testing.assert_close(norm.weight, (norm.running_var + norm.eps).sqrt())
+    torch.testing.assert_close(norm.bias, norm.running_mean)
+
+
+def test_given_weights_that_do_not_fit_are_one_error(prepare, tmp_path):
+    torch.save({"x": torch.zeros(1)}, tmp_path / "mine.pt")
+
+    with pytest.raises(ModelError, match=r"9 missing.*1 unexpected: x"):
+        prepare(weights="mine.pt")
+
+
+def test_the_initial_weights_follow_the_seed_and_leave_the_global_random_state_alone(prepare):
+    before = torch.get_rng_state()
+    hashes = {prepare(recipe=BaseRecipe(epochs=0.0, seed=seed))[0].hash for seed in (0, 0, 1)}
+
+    assert len(hashes) == 2
+    assert torch.equal(torch.get_rng_state(), before)
