@@ -17,7 +17,7 @@ from hdapbench.latency.profile import load_profile
 
 N_STAGES, N_BLOCKS = 4, 12
 N_PLANS, N_SCALAR_PLANS, N_DEVICES = 2000, 40, 20
-MINIMUM_RATIO = 5.0
+MINIMUM_RATIO = 10.0
 
 
 def load_reference() -> ModuleType:

@@ -44,19 +44,21 @@ class Estimate:
 class Row:
     """One method with one set of parameters at one target on one fleet, over all seeds.
 
-    Latencies in ms, accuracy in [0, 1], ``accuracy_drop`` and ``speed_up`` against the dense model. ``latency_ms``
-    covers the spread over seeds; ``fleet_half_width`` is the relative half-width of the interval over devices that
-    were not measured. Seconds are left out: they would differ from run to run.
+    ``n_seeds`` of ``n_planned`` seeds have numbers. Latencies in ms, accuracy in [0, 1], ``accuracy_drop`` and
+    ``speed_up`` against the dense model, None as long as that has no numbers. ``latency_ms`` covers the spread over
+    seeds; ``fleet_half_width`` is the relative half-width of the interval over devices that were not measured.
+    Seconds are left out: they would differ from run to run.
     """
 
     rank: int | None
     label: str
     n_seeds: int
+    n_planned: int
     accuracy: Estimate
-    accuracy_drop: float
+    accuracy_drop: float | None
     latency_ms: Estimate
     fleet_half_width: float
-    speed_up: float
+    speed_up: float | None
     p95_ms: float
     worst_cluster_ms: float
     flops: float
@@ -128,19 +130,24 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         here = [result for result in found if result.trial.fleet_hash == fleet_hash(fleet)]
         dense |= {fleet.name: result for result in here if result.trial.method == DENSE and result.metrics}
         for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
-            chosen = [result for result in here if result.trial.target == target]
-            sections.append(_section(fleet.name, target, chosen, dense.get(fleet.name), labels))
+            chosen = [result for result in here if result.trial.target == target or _is_missing_dense(result)]
+            rows, gaps = _rows(chosen, dense.get(fleet.name), labels, n_planned=len(spec.seeds))
+            sections.append(_section(fleet.name, target, chosen, rows, gaps))
     return Leaderboard(
         name=benchmark.name,
         spec_hash=benchmark.spec_hash,
         spec=benchmark.spec,
-        dense={fleet: _row("dense", [result], result) for fleet, result in dense.items()},
+        dense={fleet: _row("dense", [result], result, n_planned=1) for fleet, result in dense.items()},
         sections=tuple(sections),
         notes={fleet: result.notes for fleet, result in dense.items()},
         environments=tuple(dict.fromkeys(sorted((r.environment for r in found), key=str))),
         n_trials=len(benchmark.trial_ids),
         n_finished=len(finished & set(benchmark.trial_ids)),
     )
+
+
+def _is_missing_dense(result: Result) -> bool:
+    return result.trial.method == DENSE and result.metrics is None
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -159,9 +166,10 @@ def _student_95(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
-def _section(
-    fleet: str, target: str, results: list[Result], dense: Result | None, labels: dict[str, str]
-) -> Section:
+def _rows(
+    results: list[Result], dense: Result | None, labels: dict[str, str], *, n_planned: int
+) -> tuple[list[Row], list[Gap]]:
+    """Rows in order of rank, and the trials without numbers."""
     groups: dict[str, list[Result]] = {}
     gaps = []
     for result in results:
@@ -170,15 +178,17 @@ def _section(
             groups.setdefault(label, []).append(result)
         else:
             gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
-    rows = [_row(label, group, dense) for label, group in groups.items()]
+    rows = [_row(label, group, dense, n_planned=n_planned) for label, group in groups.items()]
     rows.sort(key=lambda row: (row.latency_ms.mean, -row.accuracy.mean, row.label))
-    ranked = tuple(
-        _with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1)
-    )
+    ranked = [_with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1)]
+    return ranked, sorted(gaps, key=lambda gap: (gap.label, gap.seed))
+
+
+def _section(fleet: str, target: str, results: list[Result], rows: list[Row], gaps: list[Gap]) -> Section:
     flops = next((r.metrics.flops_target for r in results if r.metrics), None)
     # Sorted and joined: measured and simulated numbers never share a table unmarked.
     source = " and ".join(sorted({r.metrics.latency_source for r in results if r.metrics})) or "unknown"
-    return Section(fleet, target, flops, source, ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed))))
+    return Section(fleet, target, flops, source, tuple(rows), tuple(gaps))
 
 
 def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
@@ -192,7 +202,7 @@ def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
     return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
 
 
-def _row(label: str, results: list[Result], dense: Result | None) -> Row:
+def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: int) -> Row:
     metrics = [result.metrics for result in results if result.metrics is not None]
     latency = estimate([m.latency_ms for m in metrics])
     accuracy = estimate([m.accuracy for m in metrics])
@@ -206,11 +216,12 @@ def _row(label: str, results: list[Result], dense: Result | None) -> Row:
         rank=None,
         label=label,
         n_seeds=len(metrics),
+        n_planned=n_planned,
         accuracy=accuracy,
-        accuracy_drop=(reference.accuracy if reference else accuracy.mean) - accuracy.mean,
+        accuracy_drop=reference.accuracy - accuracy.mean if reference else None,
         latency_ms=latency,
         fleet_half_width=mean(lambda m: (m.latency_high_ms - m.latency_low_ms) / 2 / m.latency_ms),
-        speed_up=(reference.latency_ms if reference else latency.mean) / latency.mean,
+        speed_up=reference.latency_ms / latency.mean if reference else None,
         p95_ms=mean(lambda m: m.p95_ms),
         worst_cluster_ms=mean(lambda m: m.worst_cluster_ms),
         flops=mean(lambda m: m.flops),
@@ -233,9 +244,7 @@ def _labels(trials: Sequence[Trial]) -> dict[str, str]:
     labels = {}
     for trial in trials:
         others = variants[trial.method]
-        differing = [
-            key for key, value in trial.parameters.items() if any(other.get(key) != value for other in others)
-        ]
+        differing = [key for key, value in trial.parameters.items() if any(other.get(key) != value for other in others)]
         detail = ", ".join(_short(key, trial.parameters[key]) for key in differing)
         labels[trial.id] = f"{trial.method} ({detail})" if detail else trial.method
     return labels

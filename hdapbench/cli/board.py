@@ -71,9 +71,13 @@ def _compare(text: str, path: Path) -> int:
     if committed == text:
         print(f"{path} is what the database renders")
         return 0
-    difference = list(difflib.unified_diff(committed.splitlines(), text.splitlines(), str(path), "database", lineterm="", n=1))
+    difference = list(
+        difflib.unified_diff(committed.splitlines(), text.splitlines(), str(path), "database", lineterm="", n=1)
+    )
     print("\n".join(difference[:40]))
     if len(difference) > 40:
         print(f"... {len(difference) - 40} more lines")
-    print(f"{path} differs from the database; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr)
+    print(
+        f"{path} differs from the database; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr
+    )
     return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("show", help="show one trial, or the trials of a benchmark", description=__doc__)
-    parser.add_argument("name", nargs="?", metavar="TRIAL|BENCHMARK", help="id of a trial (or its beginning), or a name")
+    parser.add_argument("name", nargs="?", metavar="TRIAL|BENCHMARK", help="id of a trial, its beginning, or a name")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=run)
@@ -54,7 +55,8 @@ def _print_list(results: list[Result]) -> None:
     from hdapbench.cli.progress import outcome
 
     for result in results:
-        print(f"{result.trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {result.trial}: {outcome(result)}")
+        trial = result.trial
+        print(f"{trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {trial}: {outcome(result)}")
 
 
 def _print_trial(result: Result) -> None:
@@ -74,8 +76,10 @@ def _print_trial(result: Result) -> None:
         print("latency per representative (median of the repeats):")
         for device in result.devices:
             ordered = sorted(device.samples_ms)
-            print(f"  cluster {device.cluster}, {device.weight:.1%} of the fleet, {device.device}: "
-                  f"{ordered[len(ordered) // 2]:.4g} ms, {len(ordered)} repeats from {ordered[0]:.4g} to {ordered[-1]:.4g}")
+            print(
+                f"  cluster {device.cluster}, {device.weight:.1%} of the fleet, {device.device}: "
+                f"{median(ordered):.4g} ms, {len(ordered)} repeats from {ordered[0]:.4g} to {ordered[-1]:.4g}"
+            )
     if result.plan is not None:
         print("channels kept per group:")
         for name, kept in result.plan.kept.items():

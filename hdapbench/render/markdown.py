@@ -14,8 +14,10 @@ def render_markdown(board: Leaderboard) -> str:
     lines = [
         f"# {board.name}",
         "",
-        f"{model} on {data}. FLOPs are multiply-accumulates of convolution and linear layers. "
-        f"{board.n_finished} of {board.n_trials} trials have ended.",
+        (
+            f"{model} on {data}. FLOPs are multiply-accumulates of convolution and linear layers. "
+            f"{board.n_finished} of {board.n_trials} trials have ended."
+        ),
     ]
     for section in board.sections:
         lines += ["", f"## {section_title(board, section)}", "", answer(board, section), ""]
@@ -43,7 +45,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     content = [[_escape(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(header, *content, strict=True)]
     textual = {"method", "status", "reason"}
-    rule = ["-" * width if name in textual else "-" * (width - 1) + ":" for name, width in zip(header, widths, strict=True)]
+    rule = [
+        "-" * width if name in textual else "-" * (width - 1) + ":" for name, width in zip(header, widths, strict=True)
+    ]
     lines = []
     for row in [list(header), rule, *content]:
         cells = [
@@ -62,15 +66,23 @@ def _legend(board: Leaderboard) -> list[str]:
         else "There is one seed: no interval over seeds."
     )
     return [
-        "- Average clustered latency: the median latency on each cluster's representative, weighted by the share of the "
-        f"fleet in the cluster. {over_seeds} \"fleet\" is the relative half-width of the 95 % interval over the devices "
-        "that were not measured.",
-        "- p95: 95 % quantile over devices, each scaled from its representative by its fingerprint. Worst cluster: the "
-        "slowest representative.",
-        "- Speed-up and drop are against the dense model, which is not fine-tuned further. All methods share one "
-        "fine-tuning recipe, test split and latency protocol.",
-        "- Device queries, accuracy evaluations and training epochs are what a method used up before it proposed its "
-        "plan; fine-tuning afterwards is the same for all and not counted.",
+        (
+            "- Average clustered latency: the median latency on each cluster's representative, weighted by the share of "
+            f'the fleet in the cluster. {over_seeds} "fleet" is the relative half-width of the 95 % interval over the '
+            "devices that were not measured."
+        ),
+        (
+            "- p95: 95 % quantile over devices, each scaled from its representative by its fingerprint. Worst cluster: "
+            "the slowest representative."
+        ),
+        (
+            "- Speed-up and drop are against the dense model, which is not fine-tuned further. All methods share one "
+            "fine-tuning recipe, test split and latency protocol."
+        ),
+        (
+            "- Device queries, accuracy evaluations and training epochs are what a method used up before it proposed "
+            "its plan; fine-tuning afterwards is the same for all and not counted."
+        ),
         *[f"- `{mark}` {meaning}." for mark, meaning in NOTES.items()],
     ]
 

@@ -30,6 +30,7 @@ NOTES = {
     "=": "latency interval overlaps that of the first row: not shown to be slower",
     "*": "on the Pareto front of accuracy and latency",
     "!": "uses less than 0.97 of the FLOPs target: it gave budget away",
+    "~": "not every seed has numbers",
 }
 """Marks beside a method's name, and what they mean."""
 
@@ -40,9 +41,9 @@ def ranking_cells(row: Row) -> tuple[str, ...]:
         "-" if row.rank is None else str(row.rank),
         row.label + marks(row),
         interval(row.latency_ms, 1.0) + f" ±{row.fleet_half_width:.1%} fleet",
-        f"{row.speed_up:.2f}x",
+        "-" if row.speed_up is None else f"{row.speed_up:.2f}x",
         interval(row.accuracy, 100.0, decimals=2),
-        f"{row.accuracy_drop * 100:+z.2f}",
+        "-" if row.accuracy_drop is None else f"{row.accuracy_drop * 100:+z.2f}",
         significant(row.p95_ms),
         significant(row.worst_cluster_ms),
     )
@@ -60,13 +61,13 @@ def cost_cells(row: Row) -> tuple[str, ...]:
         f"{row.device_queries:,.0f}",
         f"{row.accuracy_evals:g}",
         f"{row.train_epochs:.2f}",
-        str(row.n_seeds),
+        str(row.n_seeds) if row.n_seeds == row.n_planned else f"{row.n_seeds} of {row.n_planned}",
     )
 
 
 def marks(row: Row) -> str:
     """Marks of a row, in the order of `NOTES`."""
-    flags = {"=": row.level_with_first, "*": row.pareto, "!": row.gave_budget_away}
+    flags = {"=": row.level_with_first, "*": row.pareto, "!": row.gave_budget_away, "~": row.n_seeds < row.n_planned}
     found = "".join(mark for mark, set_ in flags.items() if set_)
     return f" {found}" if found else ""
 
@@ -97,8 +98,11 @@ def section_title(board: Leaderboard, section: Section) -> str:
 def latency_origin(board: Leaderboard, section: Section) -> str:
     """``simulated: xavier_nx, mixed, ...`` or ``measured: ...``."""
     fleet = board.notes.get(section.fleet, {}).get("fleet", {})
-    details = ", ".join(f"{value}" if key in {"sku", "scenario", "precision"} else f"{key} {value}"
-                        for key, value in fleet.items() if key != "kind")
+    details = ", ".join(
+        f"{value}" if key in {"sku", "scenario", "precision"} else f"{key} {value}"
+        for key, value in fleet.items()
+        if key != "kind"
+    )
     return f"{section.source}: {details}" if details else section.source
 
 
@@ -110,8 +114,9 @@ def answer(board: Leaderboard, section: Section) -> str:
     level = [row.label for row in section.rows[1:] if row.level_with_first]
     beside = f" Not shown to be slower: {', '.join(level)}." if level else ""
     single = "" if first.latency_ms.half_width is not None else " (one seed: no interval)"
+    speed = "" if first.speed_up is None else f"{first.speed_up:.2f}x the dense model's speed, "
+    points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
     return (
         f"Fastest on average: **{first.label}**, {significant(first.latency_ms.mean)} ms, "
-        f"{first.speed_up:.2f}x the dense model's speed, accuracy {first.accuracy.mean:.2%} "
-        f"({-first.accuracy_drop * 100:+z.2f} points){single}.{beside}"
+        f"{speed}accuracy {first.accuracy.mean:.2%}{points}{single}.{beside}"
     )

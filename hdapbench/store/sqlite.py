@@ -142,7 +142,7 @@ class Store:
         return Benchmark(name, row[0], json.loads(row[1]), tuple(found[0] for found in ids))
 
     def add(self, result: Result) -> None:
-        """Store a result and its raw latencies in one transaction; a later result of a trial replaces an earlier one."""
+        """Store a result and its raw latencies in one transaction; the latest result of a trial wins."""
         trial, metrics = result.trial, result.metrics
         row = (
             trial.id,
@@ -190,12 +190,15 @@ class Store:
             When none or several do.
         """
         rows = self._connection.execute(
-            "SELECT trial_id FROM result WHERE substr(trial_id, 1, ?) = ? ORDER BY trial_id LIMIT 6", (len(prefix), prefix)
+            "SELECT trial_id FROM result WHERE substr(trial_id, 1, ?) = ? ORDER BY trial_id LIMIT 6",
+            (len(prefix), prefix),
         ).fetchall()
         if not rows or not prefix:
             raise StoreError(f"no trial whose id begins with '{prefix}'; list them with: hdapbench show BENCHMARK")
         if len(rows) > 1:
-            raise StoreError(f"several trials begin with '{prefix}': {', '.join(row[0] for row in rows)}; write more of it")
+            raise StoreError(
+                f"several trials begin with '{prefix}': {', '.join(row[0] for row in rows)}; write more of it"
+            )
         result = self._result(rows[0][0])
         assert result is not None  # noqa: S101 - its id was just read
         return result
@@ -206,7 +209,8 @@ class Store:
             return None
         samples: dict[tuple[str, int, float], list[float]] = {}
         for device, cluster, weight, latency in self._connection.execute(
-            "SELECT device, cluster, weight, latency_ms FROM device_latency WHERE trial_id = ? ORDER BY cluster, device, run",
+            "SELECT device, cluster, weight, latency_ms FROM device_latency WHERE trial_id = ?"
+            " ORDER BY cluster, device, run",
             (trial_id,),
         ):
             samples.setdefault((device, cluster, weight), []).append(latency)
