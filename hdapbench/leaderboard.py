@@ -128,11 +128,13 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
     for fleet in spec.fleets:
         # By content: a result is shared by specs that call the same fleet by different names.
         here = [result for result in found if result.trial.fleet_hash == fleet_hash(fleet)]
-        dense |= {fleet.name: result for result in here if result.trial.method == DENSE and result.metrics}
+        for reference in (result for result in here if result.trial.method == DENSE and result.metrics):
+            dense[fleet.name] = reference
         for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
             chosen = [result for result in here if result.trial.target == target or _is_missing_dense(result)]
             rows, gaps = _rows(chosen, dense.get(fleet.name), labels, n_planned=len(spec.seeds))
-            sections.append(_section(fleet.name, target, chosen, rows, gaps))
+            origins = [*chosen, *filter(None, [dense.get(fleet.name)])]
+            sections.append(Section(fleet.name, target, _target_flops(chosen), _source(origins), rows, gaps))
     return Leaderboard(
         name=benchmark.name,
         spec_hash=benchmark.spec_hash,
@@ -168,7 +170,7 @@ def _student_95(degrees: int) -> float:
 
 def _rows(
     results: list[Result], dense: Result | None, labels: dict[str, str], *, n_planned: int
-) -> tuple[list[Row], list[Gap]]:
+) -> tuple[tuple[Row, ...], tuple[Gap, ...]]:
     """Rows in order of rank, and the trials without numbers."""
     groups: dict[str, list[Result]] = {}
     gaps = []
@@ -180,15 +182,17 @@ def _rows(
             gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
     rows = [_row(label, group, dense, n_planned=n_planned) for label, group in groups.items()]
     rows.sort(key=lambda row: (row.latency_ms.mean, -row.accuracy.mean, row.label))
-    ranked = [_with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1)]
-    return ranked, sorted(gaps, key=lambda gap: (gap.label, gap.seed))
+    ranked = tuple(_with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1))
+    return ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
 
 
-def _section(fleet: str, target: str, results: list[Result], rows: list[Row], gaps: list[Gap]) -> Section:
-    flops = next((r.metrics.flops_target for r in results if r.metrics), None)
-    # Sorted and joined: measured and simulated numbers never share a table unmarked.
-    source = " and ".join(sorted({r.metrics.latency_source for r in results if r.metrics})) or "unknown"
-    return Section(fleet, target, flops, source, tuple(rows), tuple(gaps))
+def _target_flops(results: list[Result]) -> int | None:
+    return next((result.metrics.flops_target for result in results if result.metrics), None)
+
+
+def _source(results: list[Result]) -> str:
+    """``simulated`` or ``measured``; both joined where they met, for they must not share a table unmarked."""
+    return " and ".join(sorted({result.metrics.latency_source for result in results if result.metrics})) or "unknown"
 
 
 def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:

@@ -391,10 +391,10 @@ class Problem:
             One device query is charged per plan and cluster.
         """
         clusters = self._clusters()
-        widths = np.atleast_2d(np.asarray(widths, dtype=np.int64))
-        self.budget.charge("device_queries", len(widths) * clusters.n_clusters)
+        plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        self.budget.charge("device_queries", len(plans) * clusters.n_clusters)
         self._n_sessions += 1
-        return self._bench.measure_clusters(widths, session=(self.seed, self._n_sessions)).latency_ms
+        return self._bench.measure_clusters(plans, session=(self.seed, self._n_sessions)).latency_ms
 
     def average(self, latency_ms: NDArray[np.floating]) -> NDArray[np.float64]:
         """Average clustered latency in ms, shape (n_plans,), of latencies of shape (n_plans, n_clusters)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,11 +43,7 @@ class Plan(BaseModel):
 
     def canonical_json(self) -> str:
         """JSON with sorted groups and layers, the same text for equal plans."""
-        ordered = {
-            name: dict(sorted(value.items())) if isinstance(value, Mapping) else value
-            for name, value in self.__dict__.items()
-        }
-        return self.model_construct(**ordered).model_dump_json()
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def widths(self, groups: Sequence[str]) -> tuple[int, ...]:
         """Number of kept channels of each of ``groups``, in that order."""
@@ -70,7 +68,7 @@ class Plan(BaseModel):
                 problems.append(f"group '{name}' does not exist in the model")
             elif not kept:
                 problems.append(f"group '{name}' keeps no channel; at least one must stay")
-            elif any(later <= earlier for earlier, later in zip(kept, kept[1:], strict=False)):
+            elif any(later <= earlier for earlier, later in pairwise(kept)):
                 problems.append(f"group '{name}': kept channels must ascend without repeats")
             elif kept[0] < 0 or kept[-1] >= sizes[name]:
                 problems.append(f"group '{name}': channels {kept[0]}..{kept[-1]} outside 0..{sizes[name] - 1}")

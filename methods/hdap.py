@@ -164,7 +164,7 @@ class _Measured:
         fresh = np.array([plan for plan in np.unique(widths, axis=0).tolist() if tuple(plan) not in known], dtype=np.int64)
         if not len(fresh):
             return
-        affordable = int(min(self._problem.budget.remaining("device_queries") // self._problem.n_clusters, len(fresh)))
+        affordable = int(min(self._problem.budget.remaining("device_queries") / self._problem.n_clusters, len(fresh)))
         if affordable < min(len(fresh), 8):
             raise BudgetExceededError(f"{affordable} plans can still be measured, {len(fresh)} are needed")
         fresh = fresh[:affordable]

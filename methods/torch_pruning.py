@@ -75,7 +75,7 @@ class TorchPruning(Method):
             for images, labels in problem.batches(n_images, batch_size=64 if self.importance == "taylor" else 1):
                 if self.importance == "hessian":
                     model.zero_grad()
-                problem.loss(model(images), labels).backward()
+                torch.autograd.backward(problem.loss(model(images), labels))
                 if self.importance == "hessian":
                     scorer.accumulate_grad(model)
             return scorer

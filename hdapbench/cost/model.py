@@ -1,7 +1,8 @@
 """CostModel: exact FLOPs, parameters and bytes of any plan, from its widths alone. Pure numpy.
 
 Every layer's channel counts are affine in the groups' widths, so arithmetic and parameters are bilinear:
-``flops = n_out * n_in * taps * area_out`` for convolutions and linear layers, ``n_out * taps * area_out`` for depthwise.
+``flops = n_out * n_in * taps * area_out`` for convolutions and linear layers, ``n_out * taps * area_out`` for
+depthwise ones.
 """
 
 from __future__ import annotations
@@ -121,7 +122,10 @@ class CostModel:
         singles: Mapping[int, Sequence[int]],
     ) -> CostModel:
         # A grouped convolution has constant channel counts, so dividing its constant product is exact.
-        first, second, flops, params = [], [], [], []
+        first: list[int] = []
+        second: list[int] = []
+        flops: list[int] = []
+        params: list[int] = []
         one = table.position(ChannelCount(1))
         for (taken, made, n_conv_groups), (per_flops, per_params) in pairs.items():
             if n_conv_groups == 1:

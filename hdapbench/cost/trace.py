@@ -19,26 +19,32 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _REFUSED = (
     "convolution",
+    "slow_conv2d",
     "mm",
     "addmm",
     "bmm",
+    "addbmm",
     "baddbmm",
     "matmul",
     "dot",
     "mv",
+    "addmv",
+    "addr",
     "einsum",
+    "cdist",
+    "fft",
     "embedding",
     "lstm",
     "gru",
     "scaled_dot_product",
+    "flash_attention",
+    "efficient_attention",
 )
 _ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
 _RESIZES = {"upsample_nearest2d", "upsample_bilinear2d"}
 
 
-def record_layers(
-    model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]
-) -> tuple[LayerRecord, ...]:
+def record_layers(model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]) -> tuple[LayerRecord, ...]:
     """Records of every operation that costs something, in order of execution.
 
     Parameters
@@ -53,7 +59,7 @@ def record_layers(
     UnknownLayerError
         When a module holds parameters of a kind without a rule, or an operation multiplies outside of known layers.
     """
-    copy = deepcopy(model).eval()
+    copy = deepcopy(model).float().cpu().eval()
     _check_parameters(copy)
     recorder = _Recorder(copy, group_set)
     probe = torch.zeros(1, *input_shape)
@@ -77,13 +83,19 @@ def _check_parameters(model: nn.Module) -> None:
             f"no cost rule for the parameters of {', '.join(wrong[:5])}"
             f"{' and others' if len(wrong) > 5 else ''}; known layers: Conv2d, Linear, BatchNorm, LayerNorm, GroupNorm"
         )
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owner = owners.setdefault(id(parameter), name)
+            if owner != name:
+                raise UnknownLayerError(f"no cost rule for weights that two layers share: '{owner}' and '{name}'")
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes layers through hooks, and the operations between them through the dispatcher."""
 
     def __init__(self, model: nn.Module, group_set: GroupSet) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.records: list[LayerRecord] = []
         self._model = model
         self._names = {module: name for name, module in model.named_modules()}
@@ -100,7 +112,7 @@ class _Recorder(TorchDispatchMode):
         for module in self._names:
             if isinstance(module, _COUNTED + _NORMS + _POOLS):
                 self._handles.append(module.register_forward_pre_hook(self._enter))
-                self._handles.append(module.register_forward_hook(self._leave))
+                self._handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
 
     def detach(self) -> None:
         """Remove the hooks and let go of the tensors."""
@@ -120,17 +132,18 @@ class _Recorder(TorchDispatchMode):
     def _enter(self, _module: nn.Module, _inputs: Any) -> None:
         self._inside += 1
 
-    def _leave(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _leave(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Any) -> None:
         self._inside -= 1
-        source, count = self._lookup(inputs[0])
+        taken, made = _tensors((inputs, named))[0], _tensors(output)[0]  # max pooling may return indices as well
+        source, _ = self._lookup(taken)
         name = self._names[module]
         if isinstance(module, _POOLS):
-            self._add_window(name, inputs[0], output, window=_window(module))
+            self._add_window(name, taken, made, window=_window(module))
             return
-        record = self._layer_record(name, module, inputs[0], output, (source,))
+        record = self._layer_record(name, module, taken, made, (source,))
         self._called.add(name)
         self.records.append(record)
-        self._remember(output, len(self.records) - 1, record.channels_out)
+        self._remember(made, len(self.records) - 1, record.channels_out)
 
     def _layer_record(
         self, name: str, module: nn.Module, taken: Tensor | None, made: Tensor | None, inputs: tuple[int, ...]
@@ -224,9 +237,7 @@ class _Recorder(TorchDispatchMode):
 
     def _add(self, kind: Kind, name: str, made: Tensor, inputs: tuple[int, ...], count: ChannelCount) -> None:
         height, width = made.shape[2], made.shape[3]
-        self.records.append(
-            LayerRecord(name, kind, inputs, count, count, height, width, height, width)
-        )
+        self.records.append(LayerRecord(name, kind, inputs, count, count, height, width, height, width))
         self._remember(made, len(self.records) - 1, count)
 
     def _remember(self, tensor: Tensor, record: int, count: ChannelCount) -> None:
@@ -238,9 +249,7 @@ class _Recorder(TorchDispatchMode):
         return self._origin.get(id(tensor), (-1, constant))
 
 
-def _channel_counts(
-    model: nn.Module, group_set: GroupSet
-) -> tuple[dict[str, ChannelCount], dict[str, ChannelCount]]:
+def _channel_counts(model: nn.Module, group_set: GroupSet) -> tuple[dict[str, ChannelCount], dict[str, ChannelCount]]:
     """Consumed and produced channels of every layer with parameters, as functions of the groups' widths."""
     taken: dict[str, dict[str, int]] = defaultdict(dict)
     made: dict[str, dict[str, int]] = defaultdict(dict)

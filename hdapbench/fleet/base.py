@@ -72,7 +72,7 @@ class Fleet(ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, str | int | float]:
-        """What a reader of a board must know about the fleet: kind, SKU, conditions, seed."""
+        """Facts that a reader of a board must know about the fleet: kind, SKU, conditions, seed."""
 
     @abstractmethod
     def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:

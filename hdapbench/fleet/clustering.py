@@ -1,4 +1,4 @@
-"""Devices that behave alike: clusters of fingerprints, their weights and representatives. Pure numpy and scikit-learn."""
+"""Devices that behave alike: clusters of fingerprints, their weights and representatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SimulatedFleet: devices of a board profile in a scenario, with measurement noise. Reproducible, and marked as such."""
+"""SimulatedFleet: devices of a board profile in a scenario, with measurement noise; reproducible and marked."""
 
 from __future__ import annotations
 

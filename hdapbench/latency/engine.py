@@ -74,7 +74,7 @@ def tile_menu(precision: str, *, old_stack: bool = False) -> tuple[tuple[float, 
 def kernel_times(
     kernels: KernelModel, widths: ArrayLike, profile: SkuProfile, precision: str, *, old_stack: bool = False
 ) -> KernelTimes:
-    """Times of every kernel of plans on the nominal board, at batch 1.
+    """Compute and memory time of every kernel of plans on the nominal board, at batch 1.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ def importance(
     Parameters
     ----------
     model
-        Dense model; its weights are left alone, its gradients are used and cleared.
+        Dense model; its weights and mode are left alone, its gradients are used and cleared.
     criterion
         ``l1``, ``l2``: norm of the filter. ``bn_scale``: absolute batch norm scale (Liu et al. 2017, network slimming).
         ``fpgm``: sum of distances to the other filters (He et al. 2019). ``lamp``: squared norm over the sum of those
@@ -77,7 +77,7 @@ def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Te
     model.eval()
     model.zero_grad(set_to_none=True)
     for inputs, labels in batches:
-        loss(model(inputs), labels).backward()
+        torch.autograd.backward(loss(model(inputs), labels))
 
 
 def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion: str) -> NDArray[np.float64]:
@@ -88,8 +88,12 @@ def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion
         weight = modules[member.layer].get_parameter("weight")
         filters = weight.detach().flatten(1).double()
         if criterion in {"taylor", "sqrt_taylor"}:
-            gradient = weight.grad if weight.grad is not None else torch.zeros_like(weight)
-            scores = (filters * gradient.flatten(1).double()).abs().sum(1)
+            if weight.grad is None:
+                raise ModelError(
+                    f"the criterion '{criterion}' needs gradients, but '{member.layer}' gets none: "
+                    "turn requires_grad on, and make sure that the loss depends on the layer"
+                )
+            scores = (filters * weight.grad.flatten(1).double()).abs().sum(1)
         else:
             scores = _weight_scores(filters, criterion)
         total += _by_channel(member, scores.numpy(), group.n_channels)
@@ -101,10 +105,11 @@ def _weight_scores(filters: Tensor, criterion: str) -> Tensor:
     if criterion == "l1":
         return filters.abs().sum(1)
     if criterion == "l2":
-        return filters.norm(dim=1)
+        return torch.linalg.vector_norm(filters, dim=1)
     if criterion == "fpgm":
         return torch.cdist(filters, filters).sum(1)
-    squared, order = filters.square().sum(1).sort(descending=True)  # lamp: each over the sum of those at least as large
+    # lamp: each squared norm over the sum of those at least as large
+    squared, order = filters.square().sum(1).sort(descending=True)
     scores = torch.empty_like(squared)
     scores[order] = squared / squared.cumsum(0).clamp_min(1e-30)
     return scores
@@ -125,4 +130,5 @@ def _bn_scale(group: ChannelGroup, modules: dict[str, nn.Module]) -> NDArray[np.
 
 def _by_channel(member: GroupMember, scores: NDArray[np.float64], n_channels: int) -> NDArray[np.float64]:
     """Scores of a layer's channels added up per channel of the group."""
-    return np.bincount(member.channels, weights=scores[list(member.indices)], minlength=n_channels)
+    weights = scores[list(member.indices)]
+    return np.bincount(member.channels, weights=weights, minlength=n_channels).astype(np.float64)

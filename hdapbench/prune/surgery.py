@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
@@ -22,6 +23,8 @@ def apply_plan(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
 
     Raises
     ------
+    PlanError
+        When the plan does not fit the groups.
     SurgeryError
         When a layer is of a kind that cannot be cut.
     """
@@ -36,6 +39,11 @@ def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     """Deep copy of ``model`` in its dense shapes, with everything that belongs to removed channels set to zero.
 
     Both ends are zeroed: what produces a removed channel and what consumes it.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the groups.
     """
     masked = deepcopy(model)
     modules = dict(masked.named_modules())
@@ -63,7 +71,7 @@ def largest_difference(masked: nn.Module, compact: nn.Module, probe: Tensor) -> 
         raise SurgeryError("pruning changes the output shape")
     difference = max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
     largest = max(float(tensor.abs().max()) for tensor in expected)
-    if difference != difference or largest == float("inf"):  # NaN differs from itself
+    if not (math.isfinite(difference) and math.isfinite(largest)):
         raise SurgeryError("the model's output is not finite on the probe")
     return difference, largest
 
@@ -122,6 +130,7 @@ def _flatten(outputs: object) -> Iterator[Tensor]:
 
 def _removed_channels(groups: GroupSet, plan: Plan) -> dict[tuple[str, Side], set[int]]:
     """(Layer, side) -> indices to remove, gathered over all groups: a concat's consumer belongs to several."""
+    plan.check(groups.sizes)
     removed: dict[tuple[str, Side], set[int]] = defaultdict(set)
     for group in groups:
         kept = set(plan.kept[group.name])

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hdapbench.errors import ModelError, SurgeryError
-from hdapbench.plan import Plan
+from hdapbench.errors import ModelError
 from hdapbench.prune.groups import ChannelGroup, FrozenGroup, GroupMember, GroupSet, Side
-from hdapbench.prune.surgery import RELATIVE_TOLERANCE, apply_plan, largest_difference, mask_model
+from hdapbench.prune.verify import verify_groups
 
 PROBE_SEED = 20_250
 
@@ -20,8 +19,8 @@ PROBE_SEED = 20_250
 def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet:
     """Channel groups of a model, in order of execution; groups that cannot be pruned are frozen, with a reason.
 
-    A group passes when removing one of its channels leaves the output shape as it is and the compact model equal to
-    the masked one. ``model`` is not changed.
+    A group passes when removing a random half of its channels leaves the output shape as it is and the compact model
+    equal to the masked one. ``model`` is not changed.
 
     Parameters
     ----------
@@ -34,14 +33,14 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet
         When the model cannot be traced, or no group can be pruned.
     """
     # Gradients must be on: with frozen parameters the graph comes out empty, without an error.
-    copy = deepcopy(model).float().eval().requires_grad_(True)
+    copy = deepcopy(model).float().cpu().eval().requires_grad_(True)
     probe = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(PROBE_SEED))
     candidates, frozen = _candidate_groups(copy, probe)
-    groups, rejected = _verified(copy, candidates, probe)
+    groups, rejected = verify_groups(copy, candidates, probe)
     if not groups:
         reasons = "; ".join(f"{group.name}: {group.reason}" for group in [*frozen, *rejected][:3])
         raise ModelError(f"no channel group of {type(model).__name__} can be pruned ({reasons or 'no layer found'})")
-    return GroupSet(groups=tuple(groups), frozen=tuple([*frozen, *rejected]))
+    return GroupSet(groups=tuple(groups), frozen=(*frozen, *rejected))
 
 
 def _candidate_groups(model: nn.Module, probe: Tensor) -> tuple[list[ChannelGroup], list[FrozenGroup]]:
@@ -51,7 +50,7 @@ def _candidate_groups(model: nn.Module, probe: Tensor) -> tuple[list[ChannelGrou
     try:
         graph = torch_pruning.DependencyGraph()
         graph.build_dependency(model, example_inputs=probe, verbose=False)
-    except Exception as error:  # noqa: BLE001 - any failure inside the tracer is one answer: it cannot be traced
+    except Exception as error:  # any failure inside the tracer is one answer: it cannot be traced
         text = " ".join(str(error).split())[:200]
         raise ModelError(f"{type(model).__name__} cannot be traced by torch-pruning: {text}") from error
 
@@ -113,53 +112,25 @@ def _defect(group: ChannelGroup, modules: dict[str, nn.Module], claimed: dict[st
         return "has a single channel"
     if not any(member.side == "in" for member in group.members):
         return "is the model's output: no layer consumes its channels"
-    for member in group.members:
-        module = modules[member.layer]
-        if not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
-            return f"{member.layer} ({type(module).__name__}) mixes or normalises over channels"
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):
-            return f"{member.layer} is a grouped convolution ({module.groups} groups)"
-        if len(set(Counter(member.channels).values())) > 1 or len(set(member.channels)) != group.n_channels:
-            return f"{member.layer} sees some channels more often than others"
-        if member.side == "out" and claimed.get(member.layer, set()) & set(member.indices):
-            return f"{member.layer} belongs to another group as well"
-        if member.indices[-1] >= _n_channels(module, member.side):
-            return f"{member.layer} has no channel {member.indices[-1]}: the dependency graph mis-indexes it"
-    return None
+    return next(filter(None, (_member_defect(group, member, modules, claimed) for member in group.members)), None)
 
 
-def _verified(
-    model: nn.Module, candidates: list[ChannelGroup], probe: Tensor
-) -> tuple[list[ChannelGroup], list[FrozenGroup]]:
-    """Candidates that survive losing a channel, and the others with their reasons; halved until the culprit shows."""
-    if not candidates:
-        return [], []
-    reason = _reason_against(model, candidates, probe)
-    if reason is None:
-        return candidates, []
-    if len(candidates) == 1:
-        group = candidates[0]
-        return [], [FrozenGroup(group.name, group.n_channels, reason)]
-    middle = len(candidates) // 2
-    good_left, bad_left = _verified(model, candidates[:middle], probe)
-    good_right, bad_right = _verified(model, candidates[middle:], probe)
-    return good_left + good_right, bad_left + bad_right
-
-
-def _reason_against(model: nn.Module, groups: list[ChannelGroup], probe: Tensor) -> str | None:
-    """Why these groups cannot each lose a channel at the same time, or None."""
-    group_set = GroupSet(tuple(groups))
-    plan = Plan(kept={group.name: tuple(range(1, group.n_channels)) for group in groups})
-    try:
-        compact = apply_plan(model, group_set, plan)
-        difference, largest = largest_difference(mask_model(model, group_set, plan), compact, probe)
-    except SurgeryError as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - whatever a wrongly cut model raises is the reason
-        return f"the pruned model fails: {' '.join(str(error).split())[:140]}"
-    if difference > RELATIVE_TOLERANCE * max(largest, 1e-6):
-        return f"masked and compact model differ by {difference:.2g} where outputs reach {largest:.2g}"
-    return None
+def _member_defect(
+    group: ChannelGroup, member: GroupMember, modules: dict[str, nn.Module], claimed: dict[str, set[int]]
+) -> str | None:
+    module = modules[member.layer]
+    reason = None
+    if not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
+        reason = f"{member.layer} ({type(module).__name__}) mixes or normalises over channels"
+    elif isinstance(module, nn.Conv2d) and module.groups > 1 and not _is_depthwise(module):
+        reason = f"{member.layer} is a grouped convolution ({module.groups} groups)"
+    elif len(set(Counter(member.channels).values())) > 1 or len(set(member.channels)) != group.n_channels:
+        reason = f"{member.layer} sees some channels more often than others"
+    elif member.side == "out" and claimed.get(member.layer, set()) & set(member.indices):
+        reason = f"{member.layer} belongs to another group as well"
+    elif member.indices[-1] >= _n_channels(module, member.side):
+        reason = f"{member.layer} has no channel {member.indices[-1]}: the dependency graph mis-indexes it"
+    return reason
 
 
 def _execution_order(model: nn.Module, probe: Tensor) -> list[str]:

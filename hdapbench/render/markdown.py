@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hdapbench.leaderboard import Leaderboard, Row, Section
-from hdapbench.render.table import COSTS, NOTES, RANKING, answer, cost_cells, ranking_cells, section_title
+from hdapbench.render.table import COSTS, NOTES, RANKING, answer, cost_cells, one_line, ranking_cells, section_title
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -20,7 +20,7 @@ def render_markdown(board: Leaderboard) -> str:
         ),
     ]
     for section in board.sections:
-        lines += ["", f"## {section_title(board, section)}", "", answer(board, section), ""]
+        lines += ["", f"## {section_title(board, section)}", "", answer(section), ""]
         lines += _section(board, section)
     lines += ["", "## How to read this", "", *_legend(board), "", "## Provenance", "", *_provenance(board)]
     return "\n".join(lines) + "\n"
@@ -35,7 +35,7 @@ def _section(board: Leaderboard, section: Section) -> list[str]:
         lines += ["", "Without numbers:", ""]
         lines += table(
             ("method", "seed", "status", "reason"),
-            [(gap.label, str(gap.seed), gap.status, _one_line(gap.reason)) for gap in section.gaps],
+            [(gap.label, str(gap.seed), gap.status, one_line(gap.reason)) for gap in section.gaps],
         )
     return lines
 
@@ -43,7 +43,7 @@ def _section(board: Leaderboard, section: Section) -> list[str]:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a markdown table; every column but the second is right-aligned when it holds numbers."""
     content = [[_escape(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(header, *content, strict=True)]
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(header, *content, strict=True)]
     textual = {"method", "status", "reason"}
     rule = [
         "-" * width if name in textual else "-" * (width - 1) + ":" for name, width in zip(header, widths, strict=True)
@@ -67,9 +67,9 @@ def _legend(board: Leaderboard) -> list[str]:
     )
     return [
         (
-            "- Average clustered latency: the median latency on each cluster's representative, weighted by the share of "
-            f'the fleet in the cluster. {over_seeds} "fleet" is the relative half-width of the 95 % interval over the '
-            "devices that were not measured."
+            "- Average clustered latency: the median latency on each cluster's representative, weighted by the share "
+            f'of the fleet in the cluster. {over_seeds} "fleet" is the relative half-width of the 95 % interval over '
+            "the devices that were not measured."
         ),
         (
             "- p95: 95 % quantile over devices, each scaled from its representative by its fingerprint. Worst cluster: "
@@ -104,7 +104,7 @@ def _provenance(board: Leaderboard) -> list[str]:
         lines.append(f"- data: content hash `{str(notes.get('data_hash'))[:16]}`")
         frozen = notes.get("frozen_groups", {})
         lines.append(f"- channel groups: {notes.get('n_groups')} prunable, {len(frozen)} frozen")
-        lines += [f"  - `{name}`: {reason}" for name, reason in frozen.items()]
+        lines += [f"  - `{name}`: {_escape(one_line(reason))}" for name, reason in frozen.items()]
     for environment in board.environments:
         versions = ", ".join(f"{key} {value}" for key, value in environment.model_dump().items())
         lines.append(f"- environment: {versions}")
@@ -114,10 +114,6 @@ def _provenance(board: Leaderboard) -> list[str]:
 
 def _recipe(recipe: dict[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if value not in (None, 0.0))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _escape(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 from hdapbench.leaderboard import Estimate, Leaderboard, Row, Section
 
 RANKING = (
@@ -66,7 +68,7 @@ def cost_cells(row: Row) -> tuple[str, ...]:
 
 
 def marks(row: Row) -> str:
-    """Marks of a row, in the order of `NOTES`."""
+    """All marks of a row, in the order of `NOTES`."""
     flags = {"=": row.level_with_first, "*": row.pareto, "!": row.gave_budget_away, "~": row.n_seeds < row.n_planned}
     found = "".join(mark for mark, set_ in flags.items() if set_)
     return f" {found}" if found else ""
@@ -85,8 +87,14 @@ def interval(value: Estimate, scale: float, *, decimals: int | None = None) -> s
 
 
 def significant(number: float) -> str:
-    """Four significant digits without an exponent."""
-    return f"{number:,.0f}" if number >= 1000 else f"{float(f'{number:.4g}'):g}"
+    """Four significant digits, zeros included, without an exponent; ``number`` is positive."""
+    rounded = float(f"{number:.4g}")
+    return f"{rounded:,.{max(0, 3 - floor(log10(rounded)))}f}"
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks."""
+    return " ".join(text.split())
 
 
 def section_title(board: Leaderboard, section: Section) -> str:
@@ -96,7 +104,7 @@ def section_title(board: Leaderboard, section: Section) -> str:
 
 
 def latency_origin(board: Leaderboard, section: Section) -> str:
-    """``simulated: xavier_nx, mixed, ...`` or ``measured: ...``."""
+    """How latency came about: ``simulated: xavier_nx, mixed, ...`` or ``measured: ...``."""
     fleet = board.notes.get(section.fleet, {}).get("fleet", {})
     details = ", ".join(
         f"{value}" if key in {"sku", "scenario", "precision"} else f"{key} {value}"
@@ -106,7 +114,7 @@ def latency_origin(board: Leaderboard, section: Section) -> str:
     return f"{section.source}: {details}" if details else section.source
 
 
-def answer(board: Leaderboard, section: Section) -> str:
+def answer(section: Section) -> str:
     """One sentence: which method is fastest here, and what it costs."""
     if not section.rows:
         return "No method has a complete row yet."

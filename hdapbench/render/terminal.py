@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hdapbench.leaderboard import Leaderboard, Section
-from hdapbench.render.table import NOTES, RANKING, answer, ranking_cells, section_title
+from hdapbench.render.table import NOTES, RANKING, answer, one_line, ranking_cells, section_title
 
 
 def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
@@ -18,9 +18,11 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
         out.print()
         out.print(f"[bold]{escape(board.name)}[/bold]: {escape(section_title(board, section))}", highlight=False)
         out.print(_table(board, section))
-        out.print(escape(answer(board, section).replace("**", "")), highlight=False)
+        out.print(escape(answer(section).replace("**", "")), highlight=False)
         for gap in section.gaps:
-            out.print(f"{escape(gap.label)}, seed {gap.seed}: {gap.status}: {escape(gap.reason)}", highlight=False)
+            out.print(
+                f"{escape(gap.label)}, seed {gap.seed}: {gap.status}: {escape(one_line(gap.reason))}", highlight=False
+            )
     if not board.sections:
         out.print(f"{board.name}: no trial has ended yet")
     used = [f"{mark} {meaning}" for mark, meaning in NOTES.items()]

@@ -67,7 +67,7 @@ def _offspring(population: Integers, sizes: Integers, rng: np.random.Generator) 
     mutate[np.arange(OFFSPRING), rng.integers(n_groups, size=OFFSPRING)] = True
     factor = np.exp(0.3 * rng.standard_normal((OFFSPRING, n_groups)))
     nudge = rng.integers(-2, 3, size=(OFFSPRING, n_groups))
-    return np.clip(np.where(mutate, children * factor + nudge, children), 1, sizes)
+    return np.asarray(np.clip(np.where(mutate, children * factor + nudge, children), 1, sizes), dtype=np.float64)
 
 
 def _exchanges(plan: Integers, sizes: Integers, steps: tuple[int, ...], rng: np.random.Generator) -> Integers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +216,7 @@ def set_value(values: Any, path: Path_, value: Any) -> None:
             raise ValueError(f"'{path_text(path[:number])}' holds a single value, nothing can be set inside it")
         if last:
             values[part] = value
-        elif isinstance(values, Mapping):
+        elif isinstance(values, dict):
             values = values.setdefault(part, {})
         else:
             values = values[part]

@@ -192,18 +192,19 @@ def _message(details: ErrorDetails, path: Path_) -> str:
 
 def _known_keys(path: Path_) -> list[str]:
     """Keys that the schema knows where an unknown key stands."""
-    model: Any = Spec
+    model: type[BaseModel] = Spec
     for part in path[:-1]:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part) if isinstance(model, type) else None
-        model = _model_in(field.annotation) if field is not None else None
-        if model is None:
+        field = model.model_fields.get(part)
+        inner = _model_in(field.annotation) if field is not None else None
+        if inner is None:
             return []
+        model = inner
     return list(model.model_fields)
 
 
-def _model_in(annotation: Any) -> Any:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     """First Pydantic model inside an annotation, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation

@@ -51,7 +51,7 @@ def example_trial(
 def example_metrics(
     *, latency_ms: float = 10.0, accuracy: float = 0.9, flops: int = 990, target: int = 1000
 ) -> Metrics:
-    """Metrics whose other numbers follow from these: interval of 2 %, p95 and worst cluster 1.2 and 1.5 times slower."""
+    """Metrics whose other numbers follow from these: interval of ±2 %, p95 and worst cluster 1.2 and 1.5 times it."""
     return Metrics(
         flops=flops,
         params=flops * 10,
@@ -93,7 +93,7 @@ def example_result(
 
 
 def example_gap(trial: Trial, *, status: Status = Status.FAILED, reason: str = "out of memory") -> Result:
-    """Result of a trial that came to nothing, for a reason."""
+    """Numberless result of a trial that came to nothing, for a reason."""
     return Result(trial=trial, status=status, reason=reason, environment=ENVIRONMENT)
 
 

@@ -72,7 +72,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _schema(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Schema version and number of tables, read at one moment: another process may be migrating."""
+    """Version of the schema and number of tables, read at one moment: another process may be migrating."""
     connection.execute("BEGIN")
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     n_tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
@@ -122,7 +122,7 @@ class Store:
         return tuple(row[0] for row in rows)
 
     def benchmark(self, name: str) -> Benchmark:
-        """The spec of this name that was registered last.
+        """Spec of this name that was registered last.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class Store:
         return [result for trial_id in trial_ids if (result := self._result(trial_id)) is not None]
 
     def get(self, prefix: str) -> Result:
-        """Result of the trial whose id begins with ``prefix``.
+        """Find the result of the trial whose id begins with ``prefix``.
 
         Raises
         ------

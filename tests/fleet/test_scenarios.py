@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hdapbench.errors import FleetError
+from hdapbench.fleet.scenario import SCENARIOS, draw_states, sustained_clock
+from hdapbench.latency.profile import SkuProfile, load_profile
+
+EVERY = [(sku, scenario) for sku in ("xavier_nx", "nano") for scenario in SCENARIOS]
+
+
+def clocks(profile: SkuProfile, *, mode_mhz: float, ambient: object, watts: object, resistance: object) -> np.ndarray:
+    """Sustained clocks of boards with nominal silicon."""
+    ambient, watts, resistance = np.broadcast_arrays(*(np.asarray(v, float) for v in (ambient, watts, resistance)))
+    return sustained_clock(
+        profile,
+        mode_mhz=np.full(ambient.shape, mode_mhz),
+        ambient_celsius=ambient,
+        watts=watts,
+        resistance=resistance,
+        dynamic=np.ones(ambient.shape),
+        leakage=np.full(ambient.shape, profile.power.leakage_watts),
+    )
+
+
+@pytest.mark.parametrize(("sku", "scenario"), EVERY)
+def test_states_are_physical(sku: str, scenario: str) -> None:
+    profile = load_profile(sku)
+
+    states = draw_states(profile, scenario, n_devices=5000, seed=1)
+
+    ceilings = np.array([profile.modes[mode].gpu_mhz for mode in states.mode])
+    assert np.all((states.clock_mhz >= profile.power.minimum_mhz) & (states.clock_mhz <= ceilings))
+    assert states.ambient_celsius.min() >= -10
+    assert states.ambient_celsius.max() <= 55
+    for multiplier in (states.alpha, states.beta, states.gamma):
+        assert np.all(np.isfinite(multiplier) & (multiplier > 0.5))
+
+
+@pytest.mark.parametrize(("sku", "scenario"), EVERY)
+def test_devices_are_the_same_in_a_fleet_of_any_size(sku: str, scenario: str) -> None:
+    profile = load_profile(sku)
+
+    few = draw_states(profile, scenario, n_devices=7, seed=3)
+    many = draw_states(profile, scenario, n_devices=1000, seed=3)
+
+    for name in ("mode", "ambient_celsius", "clock_mhz", "old_stack", "alpha", "beta", "gamma"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:7])
+
+
+def test_another_seed_gives_other_devices() -> None:
+    profile = load_profile("xavier_nx")
+
+    beta = [draw_states(profile, "mixed", n_devices=5, seed=seed).beta for seed in (0, 1)]
+
+    assert not np.any(beta[0] == beta[1])
+
+
+@pytest.mark.parametrize(("sku", "scenario"), EVERY)
+def test_modes_occur_as_often_as_the_profile_says(sku: str, scenario: str) -> None:
+    profile = load_profile(sku)
+    n_devices = 20_000
+
+    modes = draw_states(profile, scenario, n_devices=n_devices, seed=2).mode
+
+    for mode, share in profile.scenario_modes[scenario].items():
+        spread = np.sqrt(share * (1 - share) / n_devices)
+        assert abs((modes == mode).mean() - share) <= 4 * spread
+
+
+def test_one_configuration_differs_by_about_ten_percent_over_ten_boards() -> None:
+    """The spread that the reference study set same_config to, best board to worst."""
+    profile = load_profile("xavier_nx")
+
+    ratios = []
+    for seed in range(200):
+        beta = draw_states(profile, "same_config", n_devices=10, seed=seed).beta
+        ratios.append(beta.max() / beta.min())
+
+    assert 1.07 < np.median(ratios) < 1.15
+
+
+def test_scenarios_grow_harsher_in_spread_and_level() -> None:
+    profile = load_profile("xavier_nx")
+
+    states = [draw_states(profile, scenario, n_devices=5000, seed=0) for scenario in SCENARIOS]
+
+    for name in ("alpha", "beta", "gamma"):
+        values = [getattr(state, name) for state in states]
+        assert np.all(np.diff([value.std() for value in values]) > 0), name
+        assert np.all(np.diff([value.mean() for value in values]) > 0), name
+
+
+def test_only_harsh_fleets_hold_old_software_on_four_boards_in_ten() -> None:
+    profile = load_profile("nano")
+
+    share = {name: draw_states(profile, name, n_devices=5000, seed=0).old_stack.mean() for name in SCENARIOS}
+
+    assert share["same_config"] == share["mixed"] == 0.0
+    assert 0.37 < share["harsh"] < 0.43
+
+
+def test_background_load_falls_on_half_of_the_boards() -> None:
+    """Boards of one mode that no heat slows: beta is residual alone, or residual and load."""
+    profile = load_profile("xavier_nx")
+    states = draw_states(profile, "harsh", n_devices=20_000, seed=5)
+    cool = (states.mode == "10W_DESKTOP") & (states.clock_mhz == 510)
+
+    free = states.beta[cool] / (1109.25 / 510)
+
+    # The residual alone exceeds 1.1 in 1 of 1000; a uniform load up to 0.35 exceeds it on nearly three of four busy boards.
+    assert 0.30 < (free > 1.1).mean() < 0.45
+
+
+def test_the_sustained_clock_is_the_largest_that_heat_and_supply_allow() -> None:
+    """Against a search over a fine grid, straight from the formula."""
+    profile = load_profile("xavier_nx")
+    rng = np.random.default_rng(0)
+    ambient, watts, resistance = rng.uniform(20, 55, 50), rng.uniform(7, 20, 50), rng.uniform(2, 9, 50)
+
+    found = clocks(profile, mode_mhz=1109.25, ambient=ambient, watts=watts, resistance=resistance)
+
+    grid = np.linspace(306, 1109.25, 40_001)
+    for clock, *state in zip(found, ambient, watts, resistance, strict=True):
+        limit = min((90.5 - state[0]) / state[2], state[1])
+        ratio = grid / 1109.25
+        allowed = grid[5.0 + 1.0 + 8.0 * ratio * (0.55 + 0.45 * ratio) ** 2 <= limit]
+        expected = allowed.max() if len(allowed) else 306.0
+        assert clock == pytest.approx(expected, abs=0.05)
+    assert len(np.unique(found.round(3))) > 10  # not all at the ceiling or the floor
+
+
+def test_heat_and_a_weak_supply_lower_the_clock_and_the_floor_holds() -> None:
+    profile = load_profile("xavier_nx")
+
+    by_ambient = clocks(profile, mode_mhz=1109.25, ambient=[20, 45, 55], watts=20, resistance=5.0)
+    by_supply = clocks(profile, mode_mhz=1109.25, ambient=20, watts=[20, 12, 9], resistance=3.2)
+    hopeless = clocks(profile, mode_mhz=1109.25, ambient=55, watts=1, resistance=50)
+
+    assert np.all(np.diff(by_ambient) < 0)
+    assert by_supply[0] == 1109.25
+    assert np.all(np.diff(by_supply) < 0)
+    assert hopeless == 306.0
+
+
+def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(FleetError, match=r"'nano' knows no scenario 'arctic'. Known: same_config, mixed, harsh"):
+        draw_states(load_profile("nano"), "arctic", n_devices=1, seed=0)

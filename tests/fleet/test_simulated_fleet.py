@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from hdapbench.errors import FleetError
+from hdapbench.fleet.base import Workloads
+from hdapbench.fleet.open import open_fleet
+from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.latency.engine import kernel_times
+from hdapbench.latency.kernels import KernelModel
+from hdapbench.latency.profile import load_profile
+from hdapbench.spec import SimulatedFleetSpec
+
+
+def fleet(scenario: str = "mixed", **changes: object) -> SimulatedFleet:
+    fields = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": scenario, "n_devices": 12, "seed": 7}
+    return SimulatedFleet(SimulatedFleetSpec.model_validate(fields | changes))
+
+
+def workloads(kernels: KernelModel, n_plans: int = 3) -> Workloads:
+    shares = np.linspace(1.0, 0.3, n_plans)[:, None]
+    widths = np.maximum(1, (kernels.sizes * shares).astype(np.int64))
+    return Workloads(kernels, widths, tuple(f"p{number}" for number in range(n_plans)))
+
+
+def test_open_fleet_gives_the_fleet_of_a_spec() -> None:
+    spec = SimulatedFleetSpec(name="f", kind="simulated", sku="nano", scenario="mixed", n_devices=3)
+
+    opened = open_fleet(spec)
+
+    assert isinstance(opened, SimulatedFleet)
+    assert opened.source == "simulated"
+    assert opened.device_ids == ("nano-0000", "nano-0001", "nano-0002")
+
+
+def test_a_fleet_describes_all_that_its_devices_depend_on() -> None:
+    assert fleet().describe() == {
+        "kind": "simulated",
+        "sku": "xavier_nx",
+        "scenario": "mixed",
+        "n_devices": 12,
+        "seed": 7,
+        "precision": "fp32",
+    }
+
+
+def test_the_same_spec_gives_the_same_latencies_and_sessions_differ(kernels: KernelModel) -> None:
+    every = np.arange(12)
+
+    first, again = (fleet().measure(workloads(kernels), every, runs=5, seed=1) for _ in range(2))
+    other = fleet().measure(workloads(kernels), every, runs=5, seed=2)
+
+    np.testing.assert_array_equal(first, again)
+    assert not np.any(first == other)
+
+
+def test_a_devices_answers_depend_neither_on_the_fleets_size_nor_on_who_else_is_asked(kernels: KernelModel) -> None:
+    alone = fleet().measure(workloads(kernels), np.array([5]), runs=3, seed=1)
+
+    among_all = fleet(n_devices=300).measure(workloads(kernels), np.arange(300), runs=3, seed=1)
+
+    np.testing.assert_array_equal(alone[0], among_all[5])
+
+
+def test_devices_may_be_asked_in_any_order_and_twice(kernels: KernelModel) -> None:
+    samples = fleet().measure(workloads(kernels), np.array([4, 0, 4]), runs=3, seed=1)
+
+    np.testing.assert_array_equal(samples[0], samples[2])
+    assert not np.any(samples[0] == samples[1])
+
+
+def test_true_latencies_follow_from_the_states_of_the_devices(kernels: KernelModel) -> None:
+    one = fleet()
+    load = workloads(kernels)
+    times = kernel_times(kernels, load.widths, one.profile, "fp32")
+
+    latency = one.true_latency_ms(load)
+
+    states = one.states
+    for device in (0, 11):
+        bound = np.maximum(states.beta[device] * times.compute_ms, states.gamma[device] * times.memory_ms)
+        expected = (bound + 0.008 * states.alpha[device]).sum(axis=1)
+        np.testing.assert_allclose(latency[device], expected, rtol=1e-12)
+
+
+def test_boards_with_an_old_stack_run_the_old_tiles(kernels: KernelModel) -> None:
+    one, load = fleet("harsh", n_devices=40), workloads(kernels)
+    old = int(np.flatnonzero(one.states.old_stack)[0])
+    times = kernel_times(kernels, load.widths, one.profile, "fp32", old_stack=True)
+
+    latency = one.true_latency_ms(load, np.array([old]))
+
+    bound = np.maximum(one.states.beta[old] * times.compute_ms, one.states.gamma[old] * times.memory_ms)
+    np.testing.assert_allclose(latency[0], (bound + 0.008 * one.states.alpha[old]).sum(axis=1), rtol=1e-12)
+    new = kernel_times(kernels, load.widths, one.profile, "fp32")
+    assert np.any(new.compute_ms != times.compute_ms)
+
+
+def test_noise_is_two_percent_with_three_spikes_in_a_hundred(kernels: KernelModel) -> None:
+    one, load = fleet(), workloads(kernels, 1)
+
+    samples = one.measure(load, np.array([0]), runs=20_000, seed=0)[0, 0]
+
+    relative = samples / np.median(samples)
+    quartiles = np.quantile(relative, [0.25, 0.75])
+    assert np.diff(quartiles)[0] / 1.349 == pytest.approx(0.02, rel=0.08)
+    spikes = relative[relative > 1.08] - 1  # four standard deviations: noise alone almost never
+    assert len(spikes) / len(relative) == pytest.approx(0.03 * np.exp(-0.08 / 0.5), rel=0.15)
+    assert spikes.mean() == pytest.approx(0.58, rel=0.1)
+
+
+def test_devices_drift_by_one_percent_between_sessions(kernels: KernelModel) -> None:
+    one, load = fleet(n_devices=200), workloads(kernels, 1)
+    every = np.arange(200)
+
+    medians = np.stack([np.median(one.measure(load, every, runs=301, seed=seed)[:, 0], axis=1) for seed in range(2)])
+
+    drift = np.log(medians[0] / medians[1])
+    assert drift.std() == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
+
+
+def test_the_drift_of_a_session_is_shared_by_its_workloads(kernels: KernelModel) -> None:
+    one, load = fleet(n_devices=100), workloads(kernels, 2)
+    samples = np.median(one.measure(load, np.arange(100), runs=301, seed=3), axis=2)
+
+    drift = np.log(samples / one.true_latency_ms(load))
+
+    assert np.corrcoef(drift.T)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("device", [-1, 12])
+def test_a_device_that_does_not_exist_is_refused(kernels: KernelModel, device: int) -> None:
+    with pytest.raises(FleetError, match=r"has devices 0\.\.11"):
+        fleet().measure(workloads(kernels), np.array([0, device]), runs=1, seed=0)
+
+
+def test_a_precision_that_the_board_lacks_is_refused() -> None:
+    with pytest.raises(FleetError, match="does not compute in tc16"):
+        fleet(sku="nano", precision="tc16")
+
+
+def test_an_unknown_board_is_refused() -> None:
+    with pytest.raises(FleetError, match="unknown SKU 'orin'"):
+        fleet(sku="orin")
+
+
+def test_an_empty_fleet_is_refused_by_its_spec() -> None:
+    with pytest.raises(ValidationError, match="n_devices"):
+        fleet(n_devices=0)
+
+
+def test_faster_arithmetic_makes_faster_fleets(kernels: KernelModel) -> None:
+    load = workloads(kernels, 1)
+
+    means = [fleet(precision=name).true_latency_ms(load).mean() for name in ("fp32", "fp16", "tc16")]
+
+    assert np.all(np.diff(means) < 0)
+
+
+def test_the_nominal_board_has_multipliers_near_one() -> None:
+    """The middle of same_config is the nominal board, with a little load on everything."""
+    states = fleet("same_config", n_devices=4000).states
+
+    assert load_profile("xavier_nx").nominal_mode == "15W_6CORE"
+    assert np.median(states.beta) == pytest.approx(1.0, abs=0.03)
+    assert np.median(states.gamma) == pytest.approx(1.0, abs=0.03)
+    assert np.median(states.alpha) == pytest.approx(1.05, abs=0.05)
