@@ -202,7 +202,9 @@ def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
         and (other.latency_ms.mean, -other.accuracy.mean) != (row.latency_ms.mean, -row.accuracy.mean)
         for other in rows
     )
-    level = rank > 1 and row.latency_ms.low <= rows[0].latency_ms.high and row.latency_ms.half_width is not None
+    first = rows[0].latency_ms
+    spread_is_known = row.latency_ms.half_width is not None or first.half_width is not None
+    level = rank > 1 and spread_is_known and row.latency_ms.low <= first.high
     return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
 
 

@@ -21,7 +21,9 @@ def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("run", help="run a spec's trials and show the leaderboard", description=__doc__)
     add_spec_options(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the leaderboard here (default: none)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the leaderboard here (default: leaderboards/NAME.md)"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON instead of the leaderboard")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed or timed out")
@@ -87,10 +89,10 @@ def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[R
     from hdapbench.render.terminal import print_leaderboard
 
     board = build_leaderboard(store.benchmark(name), results)
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(render_markdown(board))
-        print(f"wrote {arguments.output}", file=sys.stderr)
+    output = arguments.output or Path("leaderboards") / f"{name}.md"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(render_markdown(board))
+    print(f"wrote {output}", file=sys.stderr)
     if arguments.json:
         print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
     else:

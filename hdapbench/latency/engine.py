@@ -33,6 +33,7 @@ _TENSOR_CORE_TILES = (
     (64, 32, 16, 0.50),
 )
 _SPLITS = (1, 2, 4, 8)
+_PAIRS_AT_A_TIME = 1 << 14  # about 30 candidates each: 4 MB per intermediate array
 _BYTES = {"fp32": 4, "fp16": 2, "tc16": 2}
 
 
@@ -95,10 +96,14 @@ def kernel_times(
     menu = tile_menu(precision, old_stack=old_stack)
     for number in range(len(kernels)):
         # Plans share widths: each distinct pair of channel counts is timed once.
-        pairs, back = np.unique(np.stack([taken[:, number], made[:, number]]), axis=1, return_inverse=True)
-        cycles, moved = _kernel_cost(kernels, number, pairs.astype(float), profile, precision, menu)
-        compute[:, number] = (cycles / profile.cycles_per_ms)[back.reshape(-1)]
-        memory[:, number] = (moved / profile.bytes_per_ms)[back.reshape(-1)]
+        codes, back = np.unique(taken[:, number] << 32 | made[:, number], return_inverse=True)
+        pairs = np.stack([codes >> 32, codes & 0xFFFFFFFF]).astype(float)
+        parts = [
+            _kernel_cost(kernels, number, pairs[:, first : first + _PAIRS_AT_A_TIME], profile, precision, menu)
+            for first in range(0, max(len(codes), 1), _PAIRS_AT_A_TIME)
+        ]
+        compute[:, number] = (np.concatenate([cycles for cycles, _ in parts]) / profile.cycles_per_ms)[back]
+        memory[:, number] = (np.concatenate([moved for _, moved in parts]) / profile.bytes_per_ms)[back]
     return KernelTimes(compute, memory)
 
 
@@ -169,34 +174,32 @@ def _fastest_candidate(
     shape: _Matrices, profile: SkuProfile, precision: str, menu: tuple[tuple[float, int, int, float], ...]
 ) -> tuple[Floats, Floats]:
     """Cycles and bytes of the candidate with the least roofline time on the nominal board; the first wins ties."""
-    cycles, moved = [], []
+    n_shapes = len(shape.columns)
+    tile_rows, tile_columns, tile_depth, relative = np.array(menu, dtype=float).T[:, :, None, None]
+    split = np.array(_SPLITS, dtype=float)[:, None]
     throughput = profile.fma_per_cycle[precision] * profile.efficiency[precision]
-    for tile_rows, tile_columns, tile_depth, relative in menu:
-        blocks = np.ceil(shape.rows / tile_rows) * np.ceil(shape.columns / tile_columns)
-        for split in _SPLITS:
-            steps = np.ceil(np.ceil(shape.depth / tile_depth) / split)
-            per_sm = np.ceil(blocks * split / profile.n_multiprocessors)
-            work = per_sm * tile_rows * tile_columns * tile_depth * steps
-            time = work / (throughput * relative * _hiding(per_sm)) + profile.prologue_cycles
-            cycles.append(np.where((split == 1) | (steps >= 4), time, np.inf))
-            partial_sums = 0.0 if split == 1 else 8.0 * shape.rows * shape.columns * split
-            moved.append(shape.bytes_moved + partial_sums)
+    steps = np.ceil(np.ceil(shape.depth / tile_depth) / split)  # (n_tiles, n_splits, n_shapes)
+    blocks = np.ceil(shape.rows / tile_rows) * np.ceil(shape.columns / tile_columns)
+    per_sm = np.ceil(blocks * split / profile.n_multiprocessors)
+    work = per_sm * tile_rows * tile_columns * tile_depth * steps
+    time = work / (throughput * relative * _hiding(per_sm)) + profile.prologue_cycles
+    cycles = np.where((split == 1) | (steps >= 4), time, np.inf)
+    cycles = cycles.reshape(len(menu) * len(_SPLITS), n_shapes)  # tiles outer, splits inner
+    partial_sums = np.where(split == 1, 0.0, 8.0 * shape.rows * shape.columns * split)  # (n_splits, n_shapes)
+    moved = np.tile(shape.bytes_moved + partial_sums, (len(menu), 1))
     if shape.winograd:
-        for tile_rows, tile_columns, tile_depth, relative in menu:
-            steps = np.ceil(shape.channels_in / tile_depth)
-            blocks = 16 * np.ceil(shape.tiles_2x2 / tile_rows) * np.ceil(shape.columns / tile_columns)
-            per_sm = np.ceil(blocks / profile.n_multiprocessors)
-            work = per_sm * tile_rows * tile_columns * tile_depth * steps
-            gain = 2.25 / profile.winograd_gain
-            time = work / (throughput * relative * _hiding(per_sm)) * gain + 2 * profile.prologue_cycles
-            cycles.append(time)
-            moved.append(
-                shape.bytes_moved + 8 * _BYTES[precision] * shape.tiles_2x2 * (shape.channels_in + shape.columns)
-            )
-    all_cycles, all_moved = np.stack(cycles), np.stack(moved)
-    best = np.argmin(np.maximum(all_cycles / profile.cycles_per_ms, all_moved / profile.bytes_per_ms), axis=0)
-    every = np.arange(all_cycles.shape[1])
-    return all_cycles[best, every], all_moved[best, every]
+        steps = np.ceil(shape.channels_in / tile_depth)
+        blocks = 16 * np.ceil(shape.tiles_2x2 / tile_rows) * np.ceil(shape.columns / tile_columns)
+        per_sm = np.ceil(blocks / profile.n_multiprocessors)  # (n_tiles, 1, n_shapes)
+        work = per_sm * tile_rows * tile_columns * tile_depth * steps
+        gain = 2.25 / profile.winograd_gain
+        time = work / (throughput * relative * _hiding(per_sm)) * gain + 2 * profile.prologue_cycles
+        transforms = 8 * _BYTES[precision] * shape.tiles_2x2 * (shape.channels_in + shape.columns)
+        cycles = np.concatenate([cycles, time.reshape(len(menu), n_shapes)])
+        moved = np.concatenate([moved, np.tile(shape.bytes_moved + transforms, (len(menu), 1))])
+    best = np.argmin(np.maximum(cycles / profile.cycles_per_ms, moved / profile.bytes_per_ms), axis=0)
+    every = np.arange(n_shapes)
+    return cycles[best, every], moved[best, every]
 
 
 def _hiding(per_sm: Floats) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -64,10 +65,15 @@ def load_artifact(directory: Path, dense: nn.Module, groups: GroupSet) -> nn.Mod
     Raises
     ------
     PlanError
-        When the plan does not fit the architecture.
+        When the plan does not fit the architecture, or the weights do not fit the plan.
     """
-    plan = load_plan(directory)
-    plan.check(groups.sizes)
-    compact = apply_plan(dense, groups, plan)
-    compact.load_state_dict(torch.load(directory / STATE, weights_only=True), strict=True)
+    compact = apply_plan(dense, groups, load_plan(directory))
+    path = directory / STATE
+    try:
+        compact.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)
+    except FileNotFoundError:
+        raise PlanError(f"'{directory}' holds no {STATE}: it is not an artifact") from None
+    except (OSError, EOFError, RuntimeError, TypeError, UnpicklingError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise PlanError(f"'{path}' does not hold the weights of this plan: {text}") from error
     return compact

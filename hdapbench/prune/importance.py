@@ -74,10 +74,16 @@ def importance(
 
 def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Gradients of the summed loss, batch norm in eval mode so that its statistics stay."""
+    training = model.training
     model.eval()
     model.zero_grad(set_to_none=True)
+    n_batches = 0
     for inputs, labels in batches:
         torch.autograd.backward(loss(model(inputs), labels))
+        n_batches += 1
+    model.train(training)
+    if not n_batches:
+        raise ModelError("gradient criteria need at least one batch of inputs and labels")
 
 
 def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion: str) -> NDArray[np.float64]:
@@ -105,7 +111,7 @@ def _weight_scores(filters: Tensor, criterion: str) -> Tensor:
     if criterion == "l1":
         return filters.abs().sum(1)
     if criterion == "l2":
-        return torch.linalg.vector_norm(filters, dim=1)
+        return filters.square().sum(1).sqrt()
     if criterion == "fpgm":
         return torch.cdist(filters, filters).sum(1)
     # lamp: each squared norm over the sum of those at least as large

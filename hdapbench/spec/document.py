@@ -14,6 +14,8 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
 MAX_DEPTH = 40
 
+_COLLECTION_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
+
 Path_ = tuple[str | int, ...]
 Places = dict[Path_, tuple[int, int]]
 
@@ -38,7 +40,7 @@ class Document:
     values
         The top-level mapping.
     places
-        Path -> (line, column) of its key or value, from 1. ``places[path + ("value",)]`` is never used: keys count.
+        Path -> (line, column), from 1, of its key in a mapping, or of the value itself in a list.
     problems
         Keys that stand twice, and tags that are not plain data.
     """
@@ -156,6 +158,9 @@ class _Reader:
         if len(path) > MAX_DEPTH:
             raise _refusal(self.source, place, f"nested deeper than {MAX_DEPTH} levels; refused")
         self.places.setdefault(path, place)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTION_TAGS:
+            self._report(place, path, f"the tag {node.tag} is not plain data; tags are not supported")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -63,7 +63,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
     try:
         spec = Spec.model_validate(document.values)
     except ValidationError as error:
-        problems += [loaded.problem(details) for details in error.errors()]
+        problems += [loaded.problem(details) for details in error.errors() if not _is_echo(details)]
         raise SpecError(sorted(set(problems), key=_order)) from None
     if problems:
         raise SpecError(sorted(set(problems), key=_order))
@@ -174,11 +174,18 @@ class _Source:
         return tuple(path)
 
 
+def _is_echo(details: ErrorDetails) -> bool:
+    """Whether a list is called too short only because its entries, reported themselves, are wrong."""
+    return details["type"] == "too_short" and bool(details["input"])
+
+
 def _message(details: ErrorDetails, path: Path_) -> str:
     kind, value = details["type"], details["input"]
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
     if kind == "extra_forbidden":
         return f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(path))}"
+    if kind == "too_short":
+        return "must have at least one entry"
     if kind == "missing":
         return f"the key '{details['loc'][-1]}' is missing"
     if kind == "literal_error":

@@ -30,7 +30,12 @@ class Recorded(Fleet):
         return {"kind": "recorded", "n_devices": self.n_devices}
 
     def sample(
-        self, workloads: Workloads, devices: NDArray[np.int64], *, runs: int, seed: int
+        self,
+        workloads: Workloads,
+        devices: NDArray[np.int64],
+        *,
+        runs: int,
+        seed: int,  # noqa: ARG002 - only simulated sessions are seeded
     ) -> NDArray[np.float64]:
         return np.stack([self._table[name][devices][:, :runs] for name in workloads.ids], axis=1)
 
@@ -46,7 +51,12 @@ class Live(Fleet):
         return {"kind": "local"}
 
     def sample(
-        self, workloads: Workloads, devices: NDArray[np.int64], *, runs: int, seed: int
+        self,
+        workloads: Workloads,
+        devices: NDArray[np.int64],
+        *,
+        runs: int,
+        seed: int,  # noqa: ARG002 - only simulated sessions are seeded
     ) -> NDArray[np.float64]:
         assert workloads.build is not None
         answers = [float(workloads.build(number)) for number in range(len(workloads))]  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -183,14 +185,13 @@ def replicate(
 
 @pytest.mark.parametrize(("scenario", "most_error"), [("same_config", 0.018), ("mixed", 0.021), ("harsh", 0.035)])
 def test_intervals_of_unseen_models_hold_the_true_mean(
-    kernels: KernelModel, scenario: str, most_error: float, record_property: pytest.RecordProperty
+    kernels: KernelModel, scenario: str, most_error: float, record_property: Callable[[str, object], None]
 ) -> None:
     errors, covered = replicate(scenario, kernels, n_clusters=8, replications=67)  # 201 intervals
 
     record_property("coverage", float(covered.mean()))
     record_property("error_95", float(np.quantile(errors, 0.95)))
-    print(scenario, covered.mean(), np.quantile(errors, 0.95))
-    assert 0.88 <= covered.mean() <= 1.0
+    assert covered.mean() >= 0.88
     assert np.quantile(errors, 0.95) < most_error
 
 
@@ -227,6 +228,5 @@ def test_percentiles_come_closer_to_the_truth_than_representatives_alone(kernels
         refined.append(np.abs(found.percentile(latency, 95) / true - 1))
         plain.append(np.abs(np.percentile(latency[:, found.clustering.labels], 95, axis=1) / true - 1))
 
-    print("p95 over devices", np.mean(refined), np.mean(plain), np.quantile(refined, 0.95))
     assert np.mean(refined) < 0.02
     assert np.mean(refined) < 0.7 * np.mean(plain)

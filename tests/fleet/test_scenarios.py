@@ -109,7 +109,7 @@ def test_background_load_falls_on_half_of_the_boards() -> None:
 
     free = states.beta[cool] / (1109.25 / 510)
 
-    # The residual alone exceeds 1.1 in 1 of 1000; a uniform load up to 0.35 exceeds it on nearly three of four busy boards.
+    # The residual alone exceeds 1.1 in 1 of 1000; with a uniform load up to 0.35 three in four of the busy boards do.
     assert 0.30 < (free > 1.1).mean() < 0.45
 
 

@@ -156,6 +156,26 @@ def test_plans_timed_together_equal_plans_timed_alone() -> None:
     np.testing.assert_array_equal(together.memory_ms, np.concatenate([times.memory_ms for times in alone]))
 
 
+def test_pairs_timed_in_parts_equal_pairs_timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    kernels = random_network(rng)
+    widths = random_widths(rng, kernels, 10)
+    whole = kernel_times(kernels, widths, load_profile("nano"), "fp32")
+
+    monkeypatch.setattr("hdapbench.latency.engine._PAIRS_AT_A_TIME", 3)
+    parts = kernel_times(kernels, widths, load_profile("nano"), "fp32")
+
+    np.testing.assert_array_equal(whole.compute_ms, parts.compute_ms)
+    np.testing.assert_array_equal(whole.memory_ms, parts.memory_ms)
+
+
+def test_no_plans_have_no_times() -> None:
+    times = kernel_times(single_kernel(), np.empty((0, 1), dtype=int), load_profile("nano"), "fp32")
+
+    assert times.compute_ms.shape == times.memory_ms.shape == (0, 1)
+    assert device_latency_ms(times, 0.01, np.ones(3), np.ones(3), np.ones(3)).shape == (3, 0)
+
+
 def test_multipliers_act_on_the_part_that_bounds_a_kernel() -> None:
     times = KernelTimes(np.array([[3.0, 1.0]]), np.array([[1.0, 2.0]]))  # first bound by compute, second by memory
     alpha, beta, gamma = np.array([[1.0, 2.0, 1.0, 1.0], [1.0, 1.0, 2.0, 1.0], [1.0, 1.0, 1.0, 4.0]])

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdapbench.cost.model import CostModel
+from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.trace import record_layers
+from hdapbench.errors import UnknownLayerError
+from hdapbench.prune.groups import GroupSet
+from hdapbench.prune.trace import find_groups
+
+SHAPE = (3, 8, 8)
+NO_GROUPS = GroupSet(())
+
+
+class Branches(nn.Module):
+    """Two branches, one added to the stem, both concatenated, pooled, upsampled and classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.left, self.right = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 4, 1)
+        self.pool = nn.MaxPool2d(2)
+        self.classifier = nn.Linear(10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.norm(self.stem(x)))
+        x = torch.cat([x + self.left(x), self.right(x)], 1)
+        x = functional.interpolate(self.pool(x), scale_factor=2.0)
+        return self.classifier(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def records_of(model: nn.Module, shape: tuple[int, int, int] = SHAPE) -> tuple[LayerRecord, ...]:
+    return record_layers(model, NO_GROUPS, shape)
+
+
+def costs_of(model: nn.Module, shape: tuple[int, int, int] = SHAPE) -> tuple[int, int]:
+    """FLOPs and parameters of a model without groups."""
+    dense = CostModel.from_records(records_of(model, shape), {}).dense
+    return dense.flops, dense.params
+
+
+class Calls(nn.Module):
+    """One layer, and a forward pass given as a function."""
+
+    def __init__(self, forward, **layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict(layers)
+        self.function = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layers, x)
+
+
+def test_operations_are_noted_in_order_of_execution():
+    records = records_of(Branches())
+
+    assert [record.kind for record in records] == [
+        "conv",
+        "norm",
+        "conv",
+        "add",
+        "conv",
+        "concat",
+        "pool",
+        "elementwise",
+        "global_pool",
+        "linear",
+    ]
+    assert [record.name for record in records if record.kind in {"conv", "norm", "linear"}] == [
+        "stem",
+        "norm",
+        "left",
+        "right",
+        "classifier",
+    ]
+
+
+def test_operations_know_whose_outputs_they_read():
+    records = records_of(Branches())
+    names = [record.name for record in records]
+    added, joined = (next(record for record in records if record.kind == kind) for kind in ("add", "concat"))
+
+    assert set(added.inputs) == {names.index("norm"), names.index("left")}
+    assert set(joined.inputs) == {names.index("add"), names.index("right")}
+    assert records[0].inputs == (-1,)
+
+
+def test_channels_are_functions_of_the_groups_widths():
+    model = Branches()
+    group_set = find_groups(model, SHAPE)
+    records = {record.name: record for record in record_layers(model, group_set, SHAPE)}
+
+    assert records["stem"].channels_in == ChannelCount(3)
+    assert records["stem"].channels_out == ChannelCount(0, {"stem": 1})
+    assert records["add"].channels_out == ChannelCount(0, {"stem": 1})
+    assert records["pool"].channels_out == ChannelCount(0, {"stem": 1, "right": 1})
+    assert records["classifier"].channels_in == ChannelCount(0, {"stem": 1, "right": 1})
+
+
+def test_sizes_windows_and_strides_are_noted():
+    records = {record.name: record for record in records_of(Branches())}
+
+    stem, pool = records["stem"], records["pool"]
+    assert (stem.height_in, stem.width_in, stem.height_out, stem.width_out) == (8, 8, 4, 4)
+    assert (stem.taps, stem.stride, stem.bias) == (9, 2, False)
+    assert (pool.taps, pool.area_in, pool.area_out) == (4, 16, 4)
+    assert records["left"].bias
+
+
+def test_records_are_plain_json():
+    records = records_of(Branches())
+
+    assert json.loads(json.dumps([dataclasses.asdict(record) for record in records]))[0]["name"] == "stem"
+
+
+def test_the_model_is_left_alone():
+    model = Branches().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    records_of(model)
+
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_layer_that_runs_twice_costs_twice_and_is_stored_once():
+    conv = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+
+    once = costs_of(Calls(lambda layers, x: layers["conv"](x), conv=conv))
+    twice = costs_of(Calls(lambda layers, x: layers["conv"](layers["conv"](x)), conv=conv))
+
+    assert once == (81 * 64, 81)
+    assert twice == (2 * 81 * 64, 81)
+
+
+def test_a_layer_that_never_runs_costs_parameters_alone():
+    model = Calls(lambda layers, x: layers["a"](x), a=nn.Conv2d(3, 2, 1), b=nn.Linear(10, 10))
+
+    assert costs_of(model) == (6 * 64, 8 + 110)
+
+
+@pytest.mark.parametrize(
+    ("layer", "flops", "params"),
+    [
+        (nn.Conv2d(3, 5, (1, 3), padding=(0, 1)), 3 * 5 * 3 * 64, 3 * 5 * 3 + 5),
+        (nn.Conv2d(3, 6, 3, padding=1, groups=3), 6 * 9 * 64, 6 * 9 + 6),  # two filters per channel
+        (nn.Conv2d(3, 3, 3, padding=1, groups=3, bias=False), 3 * 9 * 64, 27),
+        (nn.Conv2d(3, 5, 3, padding=2, dilation=2), 3 * 5 * 9 * 64, 3 * 5 * 9 + 5),
+        (nn.Linear(8, 4), 3 * 8 * 8 * 4, 36),  # applied to 3 x 8 positions
+        (nn.BatchNorm2d(3), 0, 6),
+        (nn.BatchNorm2d(3, affine=False), 0, 0),
+        (nn.GroupNorm(1, 3), 0, 6),
+        (nn.LayerNorm(8), 0, 16),
+        (nn.LayerNorm([3, 8, 8]), 0, 384),
+    ],
+)
+def test_every_known_layer_is_counted_exactly(layer, flops, params):
+    assert costs_of(nn.Sequential(layer)) == (flops, params)
+    assert params == sum(parameter.numel() for parameter in layer.parameters())
+
+
+def test_layers_called_by_keyword_are_counted():
+    assert costs_of(Calls(lambda layers, x: layers["conv"](input=x), conv=nn.Conv2d(3, 2, 1))) == (6 * 64, 8)
+
+
+def test_pooling_that_returns_indices_is_traced():
+    model = Calls(lambda layers, x: layers["pool"](x)[0], pool=nn.MaxPool2d(2, return_indices=True))
+
+    assert [record.kind for record in records_of(model)] == ["pool"]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(3, 4, 2),
+        nn.Conv1d(3, 4, 1),
+        nn.PReLU(),
+        nn.InstanceNorm2d(3, affine=True),
+        nn.Bilinear(3, 3, 3),
+        nn.LSTM(8, 4),
+        nn.MultiheadAttention(8, 2),
+        nn.Embedding(4, 4),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 1)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_parameters_of_unknown_layers_are_an_error_that_names_them(layer):
+    kind = type(layer).__name__ if "Parametrized" not in type(layer).__name__ else "ParametrizationList"
+
+    with pytest.raises(UnknownLayerError, match=rf"layers\.odd.*{kind}"):
+        records_of(Calls(lambda layers, x: x, odd=layer))
+
+
+def test_a_bare_parameter_is_an_error():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1))
+    model.scale = nn.Parameter(torch.ones(1))
+
+    with pytest.raises(UnknownLayerError, match=r"'Sequential' \(Sequential\)"):
+        records_of(model)
+
+
+def test_weights_shared_by_two_layers_are_an_error_that_names_both():
+    one, other = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    other.weight = one.weight
+
+    with pytest.raises(UnknownLayerError, match="share: '0' and '1'"):
+        records_of(nn.Sequential(one, other))
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (lambda x: x @ x.transpose(2, 3), "bmm"),
+        (lambda x: torch.einsum("nchw,ndhw->ncd", x, x), "bmm"),
+        (lambda x: x.flatten(1) @ torch.ones(192, 4), "mm"),
+        (lambda x: functional.linear(x, torch.ones(4, 8), torch.ones(4)), "addmm"),
+        (lambda x: torch.baddbmm(x[0], x[0], x[0]), "baddbmm"),
+        (lambda x: torch.dot(x.flatten(), x.flatten()), "dot"),
+        (lambda x: x[0, 0] @ x[0, 0, 0], "mv"),
+        (lambda x: functional.conv2d(x, torch.ones(4, 3, 1, 1)), "convolution"),
+        (lambda x: functional.conv_transpose2d(x, torch.ones(3, 4, 2, 2)), "convolution"),
+        (lambda x: functional.scaled_dot_product_attention(x, x, x), "scaled_dot_product"),
+        (lambda x: torch.cdist(x[0], x[0]), "cdist"),
+        (lambda x: torch.fft.fft2(x).real, "fft"),
+    ],
+)
+def test_arithmetic_outside_of_known_layers_is_an_error_and_not_free(operation, name):
+    with pytest.raises(UnknownLayerError, match=f"no cost rule for the operation '.*{name}"):
+        records_of(Calls(lambda _, x: operation(x)))
+
+
+def test_a_squeeze_and_excitation_gate_is_an_elementwise_operation():
+    model = Calls(
+        lambda layers, x: x * torch.sigmoid(layers["gate"](layers["pool"](x))),
+        pool=nn.AdaptiveAvgPool2d(1),
+        gate=nn.Conv2d(3, 3, 1),
+    )
+
+    records = records_of(model)
+
+    assert [record.kind for record in records] == ["global_pool", "conv", "elementwise"]
+    assert records[-1].area_out == 64
