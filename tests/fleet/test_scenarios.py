@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -147,3 +149,40 @@ def test_heat_and_a_weak_supply_lower_the_clock_and_the_floor_holds() -> None:
 def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
     with pytest.raises(FleetError, match=r"'nano' knows no scenario 'arctic'. Known: same_config, mixed, harsh"):
         draw_states(load_profile("nano"), "arctic", n_devices=1, seed=0)
+
+
+def test_multipliers_follow_from_load_and_clocks_alone_without_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = load_profile("xavier_nx")
+    bare = replace(
+        SCENARIOS["mixed"],
+        memory_load_max=0.0,
+        cpu_contention_mean=0.0,
+        gpu_residual_log_sd=0.0,
+        memory_residual_log_sd=0.0,
+        launch_residual_log_sd=0.0,
+    )
+    monkeypatch.setitem(SCENARIOS, "mixed", bare)
+
+    states = draw_states(profile, "mixed", n_devices=300, seed=0)
+
+    gpu_load = 1 - profile.gpu_mhz / states.clock_mhz / states.beta
+    assert gpu_load.min() == pytest.approx(0.0, abs=1e-12)
+    assert 0.10 < gpu_load.max() < 0.15
+    modes = [profile.modes[mode] for mode in states.mode]
+    memory_ratio = np.array([1600 / mode.memory_mhz for mode in modes])
+    np.testing.assert_allclose(states.gamma, memory_ratio / (1 - gpu_load / 2), rtol=1e-12)
+    np.testing.assert_allclose(states.alpha, [1400 / mode.cpu_mhz for mode in modes], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("scenario", "share"), [("same_config", 0.0), ("mixed", 0.05), ("harsh", 0.15)])
+def test_worn_supplies_slow_at_most_their_share_of_the_boards(
+    monkeypatch: pytest.MonkeyPatch, scenario: str, share: float
+) -> None:
+    profile = load_profile("xavier_nx")
+    worn = draw_states(profile, scenario, n_devices=5000, seed=0).clock_mhz
+
+    monkeypatch.setitem(SCENARIOS, scenario, replace(SCENARIOS[scenario], capped_share=0.0))
+    sound = draw_states(profile, scenario, n_devices=5000, seed=0).clock_mhz
+
+    assert np.all(worn <= sound)
+    assert 0.3 * share <= (worn < sound).mean() <= 1.1 * share

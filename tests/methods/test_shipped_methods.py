@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+import sys
+import threading
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdapbench.errors import BudgetExceededError
+from hdapbench.fleet.base import Workloads
+from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.method import Budget, Method, Problem
+from hdapbench.models import build_model
+from hdapbench.network import trace
+from hdapbench.registry import MethodRegistry
+from hdapbench.spec import BudgetSpec, ModelSpec
+from hdapbench.testing import KINDS, MethodContract, ModelKind, tiny_problem, tiny_workbench
+
+VARIANTS = [
+    ("uniform", {}),
+    ("uniform", {"criterion": "taylor"}),
+    ("random", {}),
+    ("magnitude", {}),
+    ("magnitude", {"scope": "local", "norm": "l1"}),
+    *[
+        ("torch-pruning", {"importance": importance})
+        for importance in ("magnitude", "bn-scale", "lamp", "fpgm", "taylor", "hessian", "random")
+    ],
+    ("torch-pruning", {"scope": "global"}),
+    ("torch-pruning", {"scope": "isomorphic"}),
+    *[("nni", {"pruner": pruner, "training_steps": 2, "steps": 6}) for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp")],
+    ("hdap", {"n_plans": 12, "evaluations": 400, "active_rounds": 1, "plans_per_round": 3, "shortlist_epochs": 0.5}),
+    ("hdap", {"surrogate": "gbrt", "searcher": "ncs", "active_rounds": 0, "n_plans": 12, "evaluations": 300, "shortlist": 1}),
+]
+
+
+def name_of(variant: tuple[str, dict[str, object]]) -> str:
+    return "-".join([variant[0], *map(str, variant[1].values())])
+
+
+@pytest.mark.filterwarnings("ignore:.*")  # nni 3.0 and torch-pruning 1.6 warn about their own code under new torch
+class TestEveryShippedMethod(MethodContract):
+    @pytest.fixture(params=VARIANTS, ids=name_of)
+    def method(self, request: pytest.FixtureRequest) -> Method:
+        name, parameters = request.param
+        if name == "nni" and importlib.util.find_spec("nni") is None:
+            pytest.skip("nni is not installed")
+        return MethodRegistry().resolve(name, parameters)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "torch-pruning", "nni"])
+def test_methods_that_know_a_ratio_use_what_single_channels_allow(name: str, kind: ModelKind) -> None:
+    if name == "nni" and importlib.util.find_spec("nni") is None:
+        pytest.skip("nni is not installed")
+    problem = tiny_problem(kind, target=0.6)
+
+    plan = MethodRegistry().resolve(name, {}).compress(problem)
+
+    # One more channel in any group must break the target: with groups this small 0.97 of it may not exist.
+    widths = np.array(plan.widths(list(problem.groups)))
+    for group in range(len(widths)):
+        wider = widths + (np.arange(len(widths)) == group)
+        if wider[group] <= problem.sizes[group]:
+            assert problem.cost.flops(wider)[0] > problem.target_flops
+
+
+def test_hdap_finds_a_plan_that_is_truly_faster_than_uniform_at_equal_flops() -> None:
+    torch.manual_seed(0)
+    network = trace(build_model(ModelSpec(name="mobilenetv1", input_shape=(3, 32, 32)), n_classes=4, base_dir=Path()), (3, 32, 32))
+    bench = replace(tiny_workbench("plain"), network=network)
+    target = network.cost.dense.flops // 2
+    registry = MethodRegistry()
+    parameters = {"n_plans": 60, "evaluations": 3000, "criterion": "l1", "shortlist": 1}
+
+    plans = [
+        registry.resolve(name, chosen).compress(
+            Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+        )
+        for name, chosen in (("hdap", parameters), ("uniform", {}))
+    ]
+
+    widths = np.array([plan.widths(list(network.cost.groups)) for plan in plans])
+    assert isinstance(bench.fleet, SimulatedFleet)
+    fast, uniform = bench.fleet.true_latency_ms(Workloads(network.kernels, widths, ("hdap", "uniform"))).mean(axis=0)
+    assert fast < 0.97 * uniform
+    assert network.cost.flops(widths[0])[0] >= 0.97 * target
+
+
+def test_hdap_is_charged_for_the_fingerprint_and_every_plan() -> None:
+    problem = tiny_problem("plain")
+    parameters = {"n_plans": 10, "evaluations": 200, "active_rounds": 0, "shortlist": 1}
+
+    MethodRegistry().resolve("hdap", parameters).compress(problem)
+
+    # Twelve devices and three probes, then ten plans (fewer where they coincide) and the optimum on three clusters.
+    assert 36 < problem.budget.spent.device_queries <= 36 + 11 * 3
+    assert problem.budget.spent.accuracy_evals == 0
+
+
+def test_hdap_says_when_its_budget_does_not_even_cover_the_fingerprint() -> None:
+    problem = tiny_problem("plain", budget=BudgetSpec(device_queries=35))
+
+    with pytest.raises(BudgetExceededError, match="36 device_queries asked for, 35 left"):
+        MethodRegistry().resolve("hdap", {}).compress(problem)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="nni is not installed")
+def test_importing_nni_through_us_leaves_no_handlers_threads_or_output() -> None:
+    threads = threading.active_count()
+    out = io.StringIO()
+
+    with redirect_stdout(out):
+        MethodRegistry().resolve("nni", {"steps": 3}).compress(tiny_problem("plain"))
+
+    assert "nni" in sys.modules
+    assert logging.getLogger("nni").handlers == []
+    assert threading.active_count() == threads
+    assert out.getvalue() == ""
+
+
+def test_a_missing_nni_is_a_reason_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    reason = MethodRegistry().resolve("nni", {}).skip(tiny_problem("plain"))
+
+    assert reason == "nni is not installed; install it with: pip install 'hdapbench[nni]'"
