@@ -161,7 +161,8 @@ class _Measured:
     def add(self, widths: Integers) -> None:
         """Measure plans that are new, and refit."""
         known = {tuple(plan) for plan in self.widths.tolist()}
-        fresh = np.array([plan for plan in np.unique(widths, axis=0).tolist() if tuple(plan) not in known], dtype=np.int64)
+        wanted = dict.fromkeys(tuple(plan) for plan in widths.tolist())  # in the given order: a short budget cuts the tail
+        fresh = np.array([plan for plan in wanted if plan not in known], dtype=np.int64)
         if not len(fresh):
             return
         affordable = int(min(self._problem.budget.remaining("device_queries") / self._problem.n_clusters, len(fresh)))

@@ -86,16 +86,17 @@ def _candidate_groups(model: nn.Module, probe: Tensor) -> tuple[list[ChannelGrou
 
 
 def _members(graph: Any, found: Any, names: dict[int, str]) -> tuple[GroupMember, ...]:
-    """Members of a dependency group that have parameters of their own."""
+    """Members of a dependency group that have parameters or statistics of their own."""
     members: dict[tuple[str, Side], GroupMember] = {}
     for item in found:
         module = item.dep.target.module
         if isinstance(module, nn.Parameter):
             raise ModelError("a bare parameter depends on these channels")
-        if id(module) not in names or not any(True for _ in module.parameters(recurse=False)):
+        is_norm = isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)  # holds statistics even without parameters
+        if id(module) not in names or not (is_norm or any(True for _ in module.parameters(recurse=False))):
             continue
         side: Side = "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in"
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or _is_depthwise(module):
+        if is_norm or _is_depthwise(module):
             side = "both"
         pairs = dict(zip((int(i) for i in item.idxs), (int(c) for c in item.root_idxs), strict=True))
         key = (names[id(module)], side)

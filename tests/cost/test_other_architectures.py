@@ -88,5 +88,7 @@ def test_the_outputs_of_a_detection_head_are_frozen_and_the_rest_of_it_is_not():
     frozen = {group.name for group in group_set.frozen}
     assert len(group_set) == 59
     assert frozen == {"model.22.cv2.0.2", "model.22.cv3.0.2"}
-    outputs = {f"model.22.{branch}.{scale}.2" for branch in ("cv2", "cv3") for scale in range(3)} | {"model.22.dfl.conv"}
+    outputs = {f"model.22.{branch}.{scale}.2" for branch in ("cv2", "cv3") for scale in range(3)} | {
+        "model.22.dfl.conv"
+    }
     assert not outputs & {producer for group in group_set for producer in group.producers}

@@ -102,7 +102,9 @@ def test_concatenations_of_yolo_are_free_and_resizes_are_not():
 
 
 def test_batch_norm_behind_a_concat_cannot_be_fused():
-    n_norms = sum(isinstance(module, nn.BatchNorm2d) for module in network("torchvision:densenet121", 64).model.modules())
+    n_norms = sum(
+        isinstance(module, nn.BatchNorm2d) for module in network("torchvision:densenet121", 64).model.modules()
+    )
 
     found = kinds(network("torchvision:densenet121", 64).kernels)
 

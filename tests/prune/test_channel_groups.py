@@ -148,6 +148,18 @@ def test_a_group_of_one_channel_is_frozen():
     assert reasons(group_set)["first"] == "has a single channel"
 
 
+def test_batch_norm_without_scale_and_shift_is_pruned_with_its_producer():
+    bare = nn.BatchNorm2d(8, affine=False)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), bare, nn.Conv2d(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    bare.running_mean.uniform_(0.5, 1.0)
+    group_set = find_groups(model, SHAPE)
+
+    compact, difference = checked_apply(model, group_set, Plan(kept={"0": (2, 3)}), torch.randn(2, *SHAPE))
+
+    assert compact[1].num_features == 2
+    assert difference < 1e-6
+
+
 def test_the_model_is_left_as_it_was():
     model = seeded(Depthwise).train()
     model.first.requires_grad_(False)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hdapbench.cli.main import COMMANDS, main
+from hdapbench.registry import MethodRegistry
+from hdapbench.spec import schema_json
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(path: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def schema_keys() -> set[str]:
+    schema = json.loads(schema_json())
+    parts = [schema, *schema["$defs"].values()]
+    return {key for part in parts for key in part.get("properties", {})}
+
+
+def test_every_key_of_a_spec_is_documented() -> None:
+    text = (ROOT / "docs/spec.md").read_text()
+
+    assert [key for key in sorted(schema_keys()) if not re.search(rf"`{key}[`:]|{key}:", text)] == []
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"hdapbench {command}" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", MethodRegistry().names())
+def test_every_shipped_method_is_in_the_readme_and_the_changelog(method: str) -> None:
+    assert f"| `{method}` |" in (ROOT / "README.md").read_text()
+    assert method in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if not target.startswith("http"):
+                assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_methods_of_the_guide_keep_the_rules(number: int, tmp_path: Path) -> None:
+    examples = [block for block in blocks("docs/writing-a-method.md", "python") if "(Method)" in block]
+    path = tmp_path / f"example{number}.py"
+    path.write_text(examples[number])
+
+    assert len(examples) == 3
+    assert len(examples[0].splitlines()) <= 20
+    assert main(["methods", "test", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line.split("#")[0].strip()
+        for path in ("README.md", "docs/spec.md")
+        for block in blocks(path, "bash")
+        for line in block.splitlines()
+        if line.startswith("hdapbench ")
+    ],
+)
+def test_commands_in_the_documents_are_understood(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = line.split()[1]
+
+    with pytest.raises(SystemExit) as ended:
+        main([name, *line.split()[2:], "--help"])
+
+    assert ended.value.code == 0
+    assert f"hdapbench {name}" in capsys.readouterr().out
+
+
+def test_the_readme_excerpt_is_part_of_the_committed_board() -> None:
+    excerpt = (ROOT / "README.md").read_text().split("<!-- excerpt: quickstart 0.5x -->")[1].split("<!-- end")[0]
+    rows = [line for line in excerpt.splitlines() if line.startswith("|")]
+    board = (ROOT / "leaderboards/quickstart.md").read_text()
+
+    assert len(rows) > 8
+    assert all(row in board for row in rows)
