@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Kind = Literal["ridge", "nnls", "gbrt"]
 
+LEAST_FREEDOM_SHARE = 0.1
+"""Ridge strengths that leave fewer degrees of freedom per plan are not tried. With more features than plans the score of
+cross-validation tends to 0/0 there and may pick the interpolating fit: 17 % error instead of 2 % on ResNet50, 105 plans."""
+
 
 @dataclass(frozen=True)
 class ReportCard:
@@ -56,12 +60,14 @@ class Ridge(Surrogate):
         wanted = (latency_ms - self._offset) * rows[:, 0]
         left, singular, right = np.linalg.svd(design, full_matrices=False)
         projected = left.T @ wanted
-        best = (np.inf, self._weights)
-        for strength in np.logspace(-6, 2, 33) * singular[0] ** 2:
+        best = (np.inf, np.zeros(features.shape[1]))
+        for strength in np.logspace(-4, 2, 25) * singular[0] ** 2:
             shrink = singular**2 / (singular**2 + strength)
+            freedom = len(wanted) - 1 - shrink.sum()  # the offset is fitted too
+            if freedom < LEAST_FREEDOM_SHARE * len(wanted):
+                continue
             residual = wanted - left @ (shrink * projected)
-            freedom = len(wanted) - shrink.sum()
-            score = float(residual @ residual) / max(freedom, 1e-9) ** 2
+            score = float(residual @ residual) / freedom**2
             if score < best[0]:
                 best = (score, right.T @ (singular / (singular**2 + strength) * projected))
         self._weights = best[1]
@@ -135,9 +141,12 @@ def cross_validate(kind: Kind, features: Floats, latency_ms: Floats, *, n_folds:
 
 
 def _spearman(first: Floats, second: Floats) -> float:
-    """Rank correlation; 0 when one of the two is constant."""
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (first, second)]
-    centred = [rank - rank.mean() for rank in ranks]
+    """Rank correlation; equal values share their mean rank; 0 when one of the two is constant."""
     if min(np.ptp(first), np.ptp(second)) == 0:
         return 0.0
+    centred = []
+    for values in (first, second):
+        _, position, count = np.unique(values, return_inverse=True, return_counts=True)
+        rank = (np.cumsum(count) - (count - 1) / 2)[position]
+        centred.append(rank - rank.mean())
     return float(centred[0] @ centred[1] / np.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from live_counts import counted, random_plans
 
 from hdapbench.models import build_model
 from hdapbench.network import Network, trace
@@ -58,40 +57,6 @@ def network(reference: Reference) -> Network:
     return trace(build_model(spec, n_classes=reference.n_classes, base_dir=Path()).eval(), shape)
 
 
-def random_plans(net: Network, n_plans: int) -> list[Plan]:
-    """Plans that keep random channels: any number from one to all, in every group."""
-    rng = np.random.default_rng(11)
-    plans = []
-    for _ in range(n_plans):
-        kept = {
-            name: tuple(sorted(rng.choice(size, int(rng.integers(1, size + 1)), replace=False).tolist()))
-            for name, size in net.group_set.sizes.items()
-        }
-        plans.append(Plan(kept=kept))
-    return plans
-
-
-def counted(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """FLOPs, parameters, their bytes and activation bytes of a live model, by torch's counter and by hooks."""
-    values = 0
-
-    def count(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal values
-        values += inputs[0].numel() + output.numel()
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    hooks = [module.register_forward_hook(count) for module in layers]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *input_shape))
-    for hook in hooks:
-        hook.remove()
-    flops, odd = divmod(counter.get_total_flops(), 2)
-    assert odd == 0
-    params = sum(parameter.numel() for parameter in model.parameters())
-    n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return flops, params, n_bytes, values * 4
-
-
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_dense_costs_are_the_published_ones_and_those_of_torchs_own_counter(reference):
     net = network(reference)
@@ -119,7 +84,7 @@ def test_costs_of_random_plans_equal_those_of_the_really_pruned_models(reference
 @pytest.mark.parametrize("reference", REFERENCES)
 def test_minimum_flops_are_those_of_one_channel_in_every_group(reference):
     net = network(reference)
-    plan = Plan(kept={name: (0,) for name in net.cost.groups})
+    plan = Plan(kept=dict.fromkeys(net.cost.groups, (0,)))
 
     compact = apply_plan(net.model, net.group_set, plan)
 

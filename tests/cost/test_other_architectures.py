@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_exact_costs import counted, needs_yolo, random_plans
+from live_counts import counted, random_plans
 
 from hdapbench.errors import ModelError, UnknownLayerError
 from hdapbench.models import build_model, yolo
@@ -17,6 +18,8 @@ from hdapbench.prune.trace import find_groups
 from hdapbench.spec import ModelSpec
 
 SIDE = 64
+
+needs_yolo = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
 
 
 def build(name: str, **arguments: object) -> torch.nn.Module:

@@ -196,7 +196,7 @@ def test_parameters_of_unknown_layers_are_an_error_that_names_them(layer):
     kind = type(layer).__name__ if "Parametrized" not in type(layer).__name__ else "ParametrizationList"
 
     with pytest.raises(UnknownLayerError, match=rf"layers\.odd.*{kind}"):
-        records_of(Calls(lambda layers, x: x, odd=layer))
+        records_of(Calls(lambda _, x: x, odd=layer))
 
 
 def test_a_bare_parameter_is_an_error():

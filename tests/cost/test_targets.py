@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ def chain(sizes: list[int], side: int = 4) -> CostModel:
     counts = [ChannelCount(3), *(ChannelCount(0, {name: 1}) for name in names), ChannelCount(10)]
     records = [
         LayerRecord(f"layer{number}", "conv", (number - 1,), taken, made, side, side, side, side, taps=9)
-        for number, (taken, made) in enumerate(zip(counts, counts[1:], strict=False))
+        for number, (taken, made) in enumerate(pairwise(counts))
     ]
     return CostModel.from_records(records, dict(zip(names, sizes, strict=True)))
 

@@ -141,7 +141,7 @@ SHAPE = (3, 6, 6)
         (lambda _, x: x.mean((2, 3)), {"conv": 1, "gap": 1}),
         (lambda _, x: functional.interpolate(x, scale_factor=2.0), {"conv": 1, "ew": 1}),
         (lambda _, x: torch.cat([x, x], 1), {"conv": 1}),
-        (lambda m, x: functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2), {"conv": 1, "pool": 2, "ew": 1}),
+        (lambda _, x: functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2), {"conv": 1, "pool": 2, "ew": 1}),
     ],
 )
 def test_what_is_fused_and_what_is_a_kernel_of_its_own(function, expected):

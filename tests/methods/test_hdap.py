@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdapbench.budget import Budget
+from hdapbench.cost.target import fill, largest_share, widths_at_share
+from hdapbench.method import Plan, Problem
+from hdapbench.models import build_model
+from hdapbench.network import trace
+from hdapbench.spec import BudgetSpec, ModelSpec
+from hdapbench.testing import SIDE, tiny_workbench
+from hdapbench.workbench import Workbench
+from methods.hdap import Hdap
+
+QUICK = Hdap(n_plans=30, evaluations=800, active_rounds=1, plans_per_round=4, criterion="l1", shortlist=1)
+N_CLUSTERS = 3
+FINGERPRINT_QUERIES = 36
+"""Three probes on the twelve devices of the tiny fleet."""
+
+
+@cache
+def bench() -> Workbench:
+    """ResNet20 on the tiny fleet: enough groups that plans differ, few enough that a search takes moments."""
+    torch.manual_seed(0)
+    shape = (3, SIDE, SIDE)
+    model = build_model(ModelSpec(name="resnet20", input_shape=shape), n_classes=4, base_dir=Path()).eval()
+    return replace(tiny_workbench("plain"), network=trace(model, shape))
+
+
+def make_problem(budget: BudgetSpec | None = None, *, on_progress: Callable[[str], None] | None = None) -> Problem:
+    target = bench().network.cost.dense.flops // 2
+    return Problem(
+        bench(), target_flops=target, seed=0, budget=Budget(budget or BudgetSpec()), on_progress=on_progress
+    )
+
+
+def uniform_widths(problem: Problem) -> np.ndarray:
+    share = largest_share(problem.cost, problem.target_flops)
+    return fill(problem.cost, widths_at_share(problem.cost, share), problem.target_flops)
+
+
+def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
+    return np.array(plan.widths(list(problem.groups)))
+
+
+def record_measured(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Widths that the problem is asked to measure, one array per call, filled while the method runs."""
+    asked: list[np.ndarray] = []
+    measure = problem.latency
+
+    def latency(widths: np.ndarray) -> np.ndarray:
+        asked.append(np.array(widths))
+        return measure(widths)
+
+    monkeypatch.setattr(problem, "latency", latency)
+    return asked
+
+
+def measured_ms(asked: list[np.ndarray], problem: Problem) -> dict[tuple[int, ...], float]:
+    """True average latency of every plan that was measured."""
+    from hdapbench.fleet.base import Workloads
+    from hdapbench.fleet.simulated import SimulatedFleet
+
+    fleet = bench().fleet
+    assert isinstance(fleet, SimulatedFleet)
+    widths = np.concatenate(asked)
+    workloads = Workloads(problem.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
+    return {tuple(row.tolist()): value for row, value in zip(widths, fleet.true_latency_ms(workloads).mean(0), strict=True)}
+
+
+def test_the_plan_keeps_the_importance_of_uniform_and_its_least_widths() -> None:
+    problem = make_problem()
+
+    widths = widths_of(QUICK.compress(problem), problem)
+
+    scores, uniform = problem.importance("l1"), uniform_widths(problem)
+
+    def kept(of: np.ndarray) -> float:
+        return sum(float(np.sort(scores[name])[::-1][:width].sum()) for name, width in zip(problem.groups, of, strict=True))
+
+    assert (widths != uniform).any()
+    assert kept(widths) >= kept(uniform) * (1 - 1e-12)
+    assert (widths >= np.maximum(np.floor(0.6 * uniform), 1)).all()
+    assert 0.97 * problem.target_flops - 1 <= problem.cost.flops(widths)[0] <= problem.target_flops
+
+
+def test_training_plans_spread_around_the_target_and_hold_uniform_and_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_problem()
+    asked = record_measured(problem, monkeypatch)
+
+    QUICK.compress(problem)
+
+    first = asked[0]
+    assert len(first) == QUICK.n_plans
+    assert any((row == uniform_widths(problem)).all() for row in first)
+    assert any((row == problem.sizes).all() for row in first)
+    flops = np.sort(problem.cost.flops(first) / problem.target_flops)
+    assert flops[2] < 0.6
+    assert flops[-2] > 1.0
+    assert ((first / problem.sizes).std(axis=0) > 0.1).all()
+
+
+def test_what_the_search_found_is_measured_before_it_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_problem()
+    asked = record_measured(problem, monkeypatch)
+
+    widths = widths_of(QUICK.compress(problem), problem)
+
+    assert any((row == widths).all() for batch in asked for row in batch)
+    assert 2 <= len(asked) <= 1 + QUICK.active_rounds + 1
+
+
+def test_a_short_budget_measures_the_first_plans_asked_for_and_still_gives_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = FINGERPRINT_QUERIES + 12 * N_CLUSTERS
+    problem = make_problem(BudgetSpec(device_queries=queries))
+    asked = record_measured(problem, monkeypatch)
+
+    plan = QUICK.compress(problem)
+
+    assert [len(batch) for batch in asked] == [12]
+    assert (asked[0][0] == uniform_widths(problem)).all()
+    assert (asked[0][1] == problem.sizes).all()
+    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert problem.budget.spent.device_queries == queries
+
+
+@pytest.mark.parametrize("affordable", [8, 9, 12, 15])
+def test_a_budget_that_ends_within_a_round_keeps_the_optimum_among_the_measured(
+    affordable: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = QUICK.model_copy(update={"plans_per_round": 16})
+    queries = FINGERPRINT_QUERIES + (method.n_plans + affordable) * N_CLUSTERS
+    lines: list[str] = []
+    problem = make_problem(BudgetSpec(device_queries=queries), on_progress=lines.append)
+    asked = record_measured(problem, monkeypatch)
+
+    widths = widths_of(method.compress(problem), problem)
+
+    assert [len(batch) for batch in asked] == [method.n_plans, affordable]
+    assert any("off at the last optimum" in line for line in lines)
+    assert any((row == widths).all() for batch in asked for row in batch)
+
+
+def test_a_guard_that_no_plan_meets_gives_uniform_pruning() -> None:
+    lines: list[str] = []
+    problem = make_problem(on_progress=lines.append)
+
+    plan = QUICK.model_copy(update={"importance_guard": 5.0}).compress(problem)
+
+    assert (widths_of(plan, problem) == uniform_widths(problem)).all()
+    assert any(line.startswith("the search ends early") and "importance guard" in line for line in lines)
+
+
+class TestTheShortlist:
+    METHOD = QUICK.model_copy(update={"shortlist": 2, "shortlist_epochs": 0.0})
+
+    @pytest.fixture
+    def problem(self) -> Problem:
+        return make_problem()
+
+    def run(self, problem: Problem, monkeypatch: pytest.MonkeyPatch, accuracies: dict[str, float]) -> list[np.ndarray]:
+        """Compress with stubbed accuracies of the fastest, the second and the uniform plan; plans in order judged."""
+        judged: list[np.ndarray] = []
+
+        def accuracy(plan: Plan, fine_tune_epochs: float = 0.0) -> float:
+            widths = widths_of(plan, problem)
+            if (widths == uniform_widths(problem)).all():
+                return accuracies["uniform"]
+            judged.append(widths)
+            return accuracies["fastest" if len(judged) % 2 else "second"]
+
+        monkeypatch.setattr(problem, "accuracy", accuracy)
+        judged.append(widths_of(self.METHOD.compress(problem), problem))
+        return judged
+
+    def test_the_fastest_wins_within_the_tolerance(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+        fastest, _, chosen = self.run(problem, monkeypatch, {"fastest": 0.896, "second": 0.9, "uniform": 0.9})
+
+        assert (chosen == fastest).all()
+
+    def test_the_second_wins_when_the_fastest_loses_more(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+        _, second, chosen = self.run(problem, monkeypatch, {"fastest": 0.894, "second": 0.9, "uniform": 0.9})
+
+        assert (chosen == second).all()
+
+    def test_uniform_wins_when_it_is_more_accurate_than_all_however_often_the_guard_rises(
+        self, problem: Problem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judged = self.run(problem, monkeypatch, {"fastest": 0.8, "second": 0.8, "uniform": 0.9})
+
+        assert (judged[-1] == uniform_widths(problem)).all()
+        assert len(judged) - 1 > 2  # a raised guard made it judge other plans
+
+    def test_the_shortlist_is_sorted_by_measured_latency(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = record_measured(problem, monkeypatch)
+
+        fastest, second, _ = self.run(problem, monkeypatch, {"fastest": 0.9, "second": 0.9, "uniform": 0.9})
+
+        latency = measured_ms(asked, problem)
+        # Measured with noise: the order may only differ from the truth within it.
+        assert latency[tuple(fastest.tolist())] < 1.03 * latency[tuple(second.tolist())]
+        assert latency[tuple(fastest.tolist())] < latency[tuple(uniform_widths(problem).tolist())]
+
+    def test_a_spent_accuracy_budget_still_gives_a_plan_under_the_target(self) -> None:
+        problem = make_problem(BudgetSpec(accuracy_evals=1))
+
+        plan = self.METHOD.compress(problem)
+
+        assert problem.budget.spent.accuracy_evals == 1
+        assert problem.costs([plan]).flops[0] <= problem.target_flops
