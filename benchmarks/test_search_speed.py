@@ -58,7 +58,9 @@ def world() -> World:
     spec = ModelSpec(name="resnet56", input_shape=(3, 32, 32))
     network = trace(build_model(spec, n_classes=10, base_dir=Path()).eval(), (3, 32, 32))
     fleet = open_fleet(
-        SimulatedFleetSpec(name="f", kind="simulated", sku="nano", scenario="mixed", n_devices=N_CLUSTERS, seed=1, runs=5)
+        SimulatedFleetSpec(
+            name="f", kind="simulated", sku="nano", scenario="mixed", n_devices=N_CLUSTERS, seed=1, runs=5
+        )
     )
     untrained = World(network, ())
     widths = untrained.candidates(80)

@@ -41,8 +41,9 @@ class Budget:
         """
         self.check_time()
         if amount > self.remaining(account) + 1e-9:
+            limit = getattr(self.limits, account)
             raise BudgetExceededError(
-                f"{amount:g} {account} asked for, {self.remaining(account):g} left of {getattr(self.limits, account):g}; "
+                f"{amount:g} {account} asked for, {self.remaining(account):g} left of {limit:g}; "
                 f"raise budget.{account} in the spec or ask for less (problem.budget.remaining)"
             )
         self._spent[account] += amount

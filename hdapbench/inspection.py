@@ -1,4 +1,4 @@
-"""What a spec's model allows: its costs, its groups, and which targets are in reach. Cached, so that torch stays out."""
+"""What a spec's model allows: costs, groups, and which targets are in reach. Cached, so that torch stays out."""
 
 from __future__ import annotations
 

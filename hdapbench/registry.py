@@ -57,7 +57,7 @@ class MethodRegistry:
             raise MethodError(f"two packages offer a method '{name}': {' and '.join(sorted(values))}; uninstall one")
         try:
             loaded = found[0].load()
-        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything when imported
+        except Exception as error:
             raise MethodError(f"method '{name}' ({found[0].value}) cannot be imported: {_where(error)}") from error
         method = _checked(loaded, found[0].value)
         if method.name != name:
@@ -83,7 +83,7 @@ class MethodRegistry:
         sys.modules[module_spec.name] = module
         try:
             module_spec.loader.exec_module(module)
-        except Exception as error:  # noqa: BLE001 - a plug-in may raise anything when executed
+        except Exception as error:
             raise MethodError(f"'{path}' cannot be executed: {_where(error)}") from error
         classes = [
             value
@@ -119,7 +119,10 @@ class MethodRegistry:
         try:
             method(**parameters)
         except ValidationError as error:
-            return [(str(details["loc"][0]) if details["loc"] else "", _message(details, method)) for details in error.errors()]
+            return [
+                (str(details["loc"][0]) if details["loc"] else "", _message(details, method))
+                for details in error.errors()
+            ]
         return []
 
 
@@ -129,7 +132,7 @@ def _checked(found: object, origin: str) -> type[Method]:
         raise MethodError(f"{origin} is not a subclass of hdapbench.method.Method")
     name = getattr(found, "name", None)
     if not isinstance(name, str) or not name:
-        raise MethodError(f"{origin}: {found.__name__} has no name; write: name = \"my-method\"")
+        raise MethodError(f'{origin}: {found.__name__} has no name; write: name = "my-method"')
     if "compress" in found.__abstractmethods__:
         raise MethodError(f"{origin}: {found.__name__} does not define compress(self, problem)")
     return found

@@ -25,8 +25,8 @@ from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 if TYPE_CHECKING:
     from hdapbench.data import DataSplits
     from hdapbench.method import Method
-    from hdapbench.tasks.base import BaseModel
     from hdapbench.network import Network
+    from hdapbench.tasks.base import BaseModel
     from hdapbench.workbench import Workbench
 
 
@@ -217,8 +217,8 @@ class Run:
     def _prepare(self) -> tuple[DataSplits, BaseModel, Network]:
         if self._prepared is None:
             from hdapbench.data import load_data
-            from hdapbench.tasks.base import prepare_base
             from hdapbench.network import trace
+            from hdapbench.tasks.base import prepare_base
 
             spec, base_dir = self.spec, base_directory(self.loaded)
             self.listener.phase("reading data")

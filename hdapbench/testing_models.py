@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -51,7 +53,7 @@ def build(kind: str, *, n_classes: int) -> nn.Module:
     KeyError
         When the kind is unknown.
     """
-    bodies = {
+    bodies: dict[str, Callable[[], tuple[nn.Module, int]]] = {
         "plain": lambda: (nn.Sequential(_block(3, 12), _block(12, 2), _block(2, 1), _block(1, 16)), 16),
         "residual": lambda: (_Residual(), 12),
         "depthwise": lambda: (nn.Sequential(_block(3, 12), _block(12, 12, groups=12), _block(12, 16)), 16),

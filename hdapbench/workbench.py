@@ -108,8 +108,9 @@ class Workbench:
     def _clustered_fleet(self) -> ClusteredFleet:
         from hdapbench.fleet.estimate import fingerprint_fleet
 
+        seed = session_seed("fingerprint")
         return fingerprint_fleet(
-            self.fleet, self.network.kernels, clustering=self.clustering, runs=self.runs, seed=session_seed("fingerprint")
+            self.fleet, self.network.kernels, clustering=self.clustering, runs=self.runs, seed=seed
         )
 
     def measure_clusters(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> ClusterMeasurement:

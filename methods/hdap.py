@@ -28,10 +28,10 @@ class Hdap(Method):
     """Search the widths of least average clustered latency, guided by surrogates of measured representatives.
 
     A plan must keep ``importance_guard`` of the importance that uniform pruning keeps, and in each group
-    ``least_width_share`` of uniform's width. Of the ``shortlist`` plans of least measured latency, the fastest wins whose
-    accuracy on the search split, after ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` of the best
-    of them and of uniform pruning. When none is, the guard is raised and the search repeated, ``guard_raises`` times;
-    then uniform pruning is the answer.
+    ``least_width_share`` of uniform's width. Of the ``shortlist`` plans of least measured latency, the fastest wins
+    whose accuracy on the search split, after ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` of
+    the best of them and of uniform pruning. When none is, the guard is raised and the search repeated,
+    ``guard_raises`` times; then uniform pruning is the answer.
     """
 
     name = "hdap"
@@ -39,7 +39,9 @@ class Hdap(Method):
     surrogate: Literal["ridge", "nnls", "gbrt"] = Field(default="ridge", description="gbrt is the public recipe.")
     searcher: Literal["genetic", "ncs", "random"] = "genetic"
     evaluations: int = Field(default=10_000, ge=100, description="Predictions per search.")
-    active_rounds: int = Field(default=3, ge=0, description="Rounds of measuring the optimum, refitting, searching again.")
+    active_rounds: int = Field(
+        default=3, ge=0, description="Rounds of measuring the optimum, refitting, searching again."
+    )
     plans_per_round: int = Field(default=8, ge=1, description="Plans measured per round.")
     criterion: Literal["sqrt_taylor", "taylor", "l1", "l2", "bn_scale"] = "sqrt_taylor"
     importance_guard: float = Field(default=1.0, ge=0.0, description="Least importance kept, relative to uniform's.")
@@ -57,7 +59,9 @@ class Hdap(Method):
         scores = problem.importance(self.criterion)
         table = _ImportanceTable.of(problem, scores)
         uniform = fill(
-            problem.cost, widths_at_share(problem.cost, largest_share(problem.cost, problem.target_flops)), problem.target_flops
+            problem.cost,
+            widths_at_share(problem.cost, largest_share(problem.cost, problem.target_flops)),
+            problem.target_flops,
         )
         measured = _Measured(problem, self.surrogate)
         problem.progress(f"measuring {self.n_plans} plans on {problem.n_clusters} representatives")
@@ -94,7 +98,9 @@ class Hdap(Method):
             fresh = np.concatenate([found.widths[None], found.runners_up])[: self.plans_per_round]
             measured.add(fresh)
             error = measured.predict(found.widths[None])[0] / measured.latency_of(found.widths) - 1.0
-            problem.progress(f"active round {number + 1}: the refitted surrogate is {error:+.1%} off at the last optimum")
+            problem.progress(
+                f"active round {number + 1}: the refitted surrogate is {error:+.1%} off at the last optimum"
+            )
             found = self._search(problem, space, np.concatenate([fresh, uniform[None]]))
         measured.add(found.widths[None])
 
@@ -161,7 +167,7 @@ class _Measured:
     def add(self, widths: Integers) -> None:
         """Measure plans that are new, and refit."""
         known = {tuple(plan) for plan in self.widths.tolist()}
-        wanted = dict.fromkeys(tuple(plan) for plan in widths.tolist())  # in the given order: a short budget cuts the tail
+        wanted = dict.fromkeys(map(tuple, widths.tolist()))  # in the given order: a short budget cuts the tail
         fresh = np.array([plan for plan in wanted if plan not in known], dtype=np.int64)
         if not len(fresh):
             return

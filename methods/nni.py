@@ -1,7 +1,7 @@
 """NNI 3.0's pruners as sources of masks. Compaction goes through the framework's one path, for all methods alike.
 
-NNI masks the filters of single layers. Layers of one channel group need not agree, so the masks are votes: a group keeps
-as many channels as its layers do on average, those with the most votes first and the larger norm on ties.
+NNI masks the filters of single layers. Layers of one channel group need not agree, so the masks are votes: a group
+keeps as many channels as its layers do on average, those with the most votes first and the larger norm on ties.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Nni(Method):
     name = "nni"
     extra = "nni"
     pruner: Literal["l1", "l2", "fpgm", "slim", "taylor", "linear", "agp"] = "l1"
-    training_steps: int = Field(default=20, ge=1, description="Batches of 64 that slim, taylor, linear and agp train on.")
+    training_steps: int = Field(default=20, ge=1, description="Batches that slim, taylor, linear and agp train on.")
     learning_rate: float = Field(default=0.001, gt=0.0, description="Learning rate of that training.")
     steps: int = Field(default=8, ge=1, description="Sparsities tried.")
 
@@ -71,8 +71,8 @@ class Nni(Method):
             layers = _targets(problem, name, norm=norm)
             for member in group.members:
                 if member.layer in layers and member.side == ("both" if norm else "out"):
-                    kept = masks[member.layer]["weight"].flatten(1) if not norm else masks[member.layer]["weight"][:, None]
-                    alive = (kept.abs().sum(1) > 0).double().numpy()[list(member.indices)]
+                    mask = masks[member.layer]["weight"]
+                    alive = (mask.reshape(len(mask), -1).abs().sum(1) > 0).double().numpy()[list(member.indices)]
                     total += np.bincount(member.channels, weights=alive, minlength=group.n_channels)
             votes[name] = total / len(layers)
         return votes
@@ -108,7 +108,7 @@ class Nni(Method):
 
         limit = self.training_steps * 2
 
-        def train(model: Any, optimizer: Any, step: Any, _scheduler: Any, max_steps: int | None, _epochs: int | None) -> None:
+        def train(model: Any, optimizer: Any, step: Any, _scheduler: Any, max_steps: int | None, _epochs: Any) -> None:
             done = 0
             while done < (max_steps or limit):
                 for batch in problem.batches(problem.n_train_images):

@@ -19,7 +19,10 @@ class Random(Method):
         scores = problem.importance("random")
 
         def plan_at(knob: float) -> Plan:
-            kept = {name: max(1, round(share * (1 - knob) * problem.groups[name].n_channels)) for name, share in shares.items()}
-            return problem.plan_by_widths(kept, scores)
+            widths = {
+                name: max(1, round(share * (1 - knob) * problem.groups[name].n_channels))
+                for name, share in shares.items()
+            }
+            return problem.plan_by_widths(widths, scores)
 
         return problem.filled(problem.fit(plan_at, steps=24), scores)

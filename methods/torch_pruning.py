@@ -70,15 +70,7 @@ class TorchPruning(Method):
         if self.importance in {"taylor", "hessian"}:
             n_images = min(self.n_images, problem.n_train_images)
             problem.budget.charge("train_epochs", n_images / problem.n_train_images)
-            scorer = criteria.GroupTaylorImportance() if self.importance == "taylor" else criteria.GroupHessianImportance()
-            model.zero_grad()
-            for images, labels in problem.batches(n_images, batch_size=64 if self.importance == "taylor" else 1):
-                if self.importance == "hessian":
-                    model.zero_grad()
-                torch.autograd.backward(problem.loss(model(images), labels))
-                if self.importance == "hessian":
-                    scorer.accumulate_grad(model)
-            return scorer
+            return self._gradient_scorer(problem, model, n_images)
         if self.importance == "random":
             return lambda group: torch.from_numpy(problem.rng.random(len(group[0].idxs)))
         return {
@@ -87,6 +79,22 @@ class TorchPruning(Method):
             "lamp": criteria.LAMPImportance,
             "fpgm": criteria.FPGMImportance,
         }[self.importance]()
+
+    def _gradient_scorer(self, problem: Problem, model: nn.Module, n_images: int) -> Any:
+        """Scorer that has seen gradients: of batches for taylor, of single images for hessian."""
+        import torch
+        from torch_pruning import importance as criteria
+
+        hessian = self.importance == "hessian"
+        scorer = criteria.GroupHessianImportance() if hessian else criteria.GroupTaylorImportance()
+        model.zero_grad()
+        for images, labels in problem.batches(n_images, batch_size=1 if hessian else 64):
+            if hessian:
+                model.zero_grad()
+            torch.autograd.backward(problem.loss(model(images), labels))
+            if hessian:
+                scorer.accumulate_grad(model)
+        return scorer
 
 
 def _without_norm(problem: Problem) -> str | None:

@@ -20,4 +20,4 @@ class Uniform(Method):
     def compress(self, problem: Problem) -> Plan:
         """Plan of the largest common share under the target."""
         share = problem.solve_ratio(steps=self.steps, round_to=self.round_to)
-        return problem.plan_by_importance({g: share for g in problem.groups}, self.criterion, round_to=self.round_to)
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), self.criterion, round_to=self.round_to)

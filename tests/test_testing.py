@@ -17,7 +17,7 @@ class Good(Method):
 
     def compress(self, problem: Problem) -> Plan:
         share = problem.solve_ratio()
-        return problem.plan_by_importance({name: share for name in problem.groups}, "l1")
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
 
 
 class Printing(Good):
@@ -65,7 +65,7 @@ class Deaf(Good):
             share = problem.solve_ratio()
         except Exception:
             share = 0.0
-        return problem.plan_by_importance({name: share for name in problem.groups}, "l1")
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
 
 
 class Mute(Good):

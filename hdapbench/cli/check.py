@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print problems, reachability of the targets, groups that cannot be pruned, and trials; 1 when one is unreachable."""
+    """Print groups that cannot be pruned, targets and trials; 1 when a target is out of reach."""
     from hdapbench.grid import plan_trials
     from hdapbench.inspection import inspect_model
     from hdapbench.runner import Workspace
@@ -40,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
         content = {
             "name": loaded.spec.name,
             "model": inspection.to_dict(),
-            "trials": [{"id": trial.id, "trial": str(trial), "status": done.get(trial.id, "to do")} for trial in trials],
+            "trials": [
+                {"id": trial.id, "trial": str(trial), "status": done.get(trial.id, "to do")} for trial in trials
+            ],
         }
         print(json.dumps(content, indent=2))
     else:
@@ -69,8 +71,10 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, st
     n_done = sum(trial.id in done for trial in trials)
     print(f"trials: {len(trials)}, of which {n_done} done")
     for trial in trials:
-        print(f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.method} @ {trial.target or 'dense'}, "
-              f"{trial.fleet}, seed {trial.seed}{_parameters(trial)}")
+        print(
+            f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.method} @ {trial.target or 'dense'}, "
+            f"{trial.fleet}, seed {trial.seed}{_parameters(trial)}"
+        )
     if any(not target.reachable for target in inspection.targets):
         print("a target is out of reach: raise it or choose a smaller model", file=sys.stderr)
 

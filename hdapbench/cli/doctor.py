@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         for finding in found:
             state = finding.version or "missing"
             remedy = f"; install it with: {finding.remedy}" if finding.remedy else ""
-            print(f"{'ok     ' if finding.version else 'MISSING'} {finding.package:18} {state:10} {finding.purpose}{remedy}")
+            mark = "ok     " if finding.version else "MISSING"
+            print(f"{mark} {finding.package:18} {state:10} {finding.purpose}{remedy}")
     needed = {package for package, extra, _ in PACKAGES if extra is None}
     return 1 if any(finding.version is None and finding.package in needed for finding in found) else 0
 

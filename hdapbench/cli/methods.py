@@ -84,8 +84,10 @@ def _describe(method: type[Method], *, as_json: bool) -> int:
     properties = schema.get("properties", {})
     print("parameters:" if properties else "no parameters")
     for name, field in properties.items():
-        print(f"  {name}: {_kind(field)}, default {json.dumps(field.get('default'))}"
-              f"{'. ' + field['description'] if 'description' in field else ''}")
+        print(
+            f"  {name}: {_kind(field)}, default {json.dumps(field.get('default'))}"
+            f"{'. ' + field['description'] if 'description' in field else ''}"
+        )
     return 0
 
 
@@ -109,7 +111,8 @@ def _test(registry: MethodRegistry, text: str, *, as_json: bool) -> int:
     name = _named(registry, text)
     problems = registry.parameter_problems(name, {})
     if problems:
-        raise MethodError(f"method '{name}' has parameters without defaults: {', '.join(field for field, _ in problems)}")
+        fields = ", ".join(field for field, _ in problems)
+        raise MethodError(f"method '{name}' has parameters without defaults: {fields}")
     method = registry.resolve(name, {})
     skipped = {kind: reason for kind in KINDS if (reason := method.skip(tiny_problem(kind)))}
     violations = check_method(method)

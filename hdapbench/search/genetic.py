@@ -73,10 +73,7 @@ def _offspring(population: Integers, sizes: Integers, rng: np.random.Generator) 
 def _exchanges(plan: Integers, sizes: Integers, steps: tuple[int, ...], rng: np.random.Generator) -> Integers:
     """Neighbours of a plan: one group changed, or one raised and another lowered; shuffled."""
     n_groups = len(plan)
-    rows = []
-    for step in steps:
-        for sign in (1, -1):
-            rows.append(plan + sign * step * np.eye(n_groups, dtype=np.int64))
+    rows = [plan + sign * step * np.eye(n_groups, dtype=np.int64) for step in steps for sign in (1, -1)]
     pairs = rng.integers(n_groups, size=(6 * n_groups, 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     exchanged = np.repeat(plan[None], len(pairs), axis=0)

@@ -115,7 +115,7 @@ def canonical_json(spec: Spec) -> str:
 
 
 def spec_hash(spec: Spec) -> str:
-    """Sixteen hexadecimal digits of the resolved spec; comments, order of keys and defaults written out do not count."""
+    """Sixteen hexadecimal digits of the resolved spec; comments, key order and written defaults do not count."""
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()[:16]
 
 
@@ -164,9 +164,8 @@ class _Source:
         values: Any = self.document.values
         path: list[int | str] = []
         for number, part in enumerate(location):
-            if isinstance(values, dict) and isinstance(part, str) and part in values:
-                values = values[part]
-            elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+            inside = isinstance(values, dict) and part in values
+            if inside or (isinstance(values, list) and isinstance(part, int) and part < len(values)):
                 values = values[part]
             elif number < len(location) - 1 or not isinstance(values, dict):
                 continue

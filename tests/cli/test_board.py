@@ -142,7 +142,7 @@ def test_two_processes_render_the_same_bytes(workspace: Path) -> None:
         code = "import sys; from hdapbench.cli.main import main; sys.exit(main(['board', 'example']))"
         command = [sys.executable, "-c", code]
         environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout  # noqa: S603 - own code
+        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout
 
     first, second = render("1"), render("2")
 
@@ -244,6 +244,6 @@ def test_reading_results_imports_no_torch(workspace: Path) -> None:
         "main(['board', 'example']); main(['show', 'example']); print('torch' in sys.modules)"
     )
 
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - own code
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.splitlines()[-1] == "False"

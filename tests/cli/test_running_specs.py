@@ -69,11 +69,16 @@ def test_a_killed_run_goes_on_where_it_stopped_and_gives_the_undisturbed_board(t
     folder = tiny_spec.parent
     undisturbed = folder / "undisturbed"
     killed = folder / "killed"
-    subprocess.run(command("run", str(tiny_spec), "--workspace", str(undisturbed)), check=True, cwd=folder, capture_output=True)
+    subprocess.run(
+        command("run", str(tiny_spec), "--workspace", str(undisturbed)), check=True, cwd=folder, capture_output=True
+    )
     expected = Path(folder / "leaderboards/tiny.md").read_text()
 
     process = subprocess.Popen(
-        command("run", str(tiny_spec), "--workspace", str(killed)), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command("run", str(tiny_spec), "--workspace", str(killed)),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while n_results(killed / "results.db") < 2 and time.monotonic() < deadline:
@@ -82,7 +87,11 @@ def test_a_killed_run_goes_on_where_it_stopped_and_gives_the_undisturbed_board(t
     process.wait()
     stored = n_results(killed / "results.db")
     resumed = subprocess.run(
-        command("run", str(tiny_spec), "--workspace", str(killed)), check=True, cwd=folder, capture_output=True, text=True
+        command("run", str(tiny_spec), "--workspace", str(killed)),
+        check=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
 
     assert stored >= 2
@@ -122,7 +131,11 @@ def test_a_plan_above_the_target_is_infeasible_and_says_by_how_much(
     tiny_spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_spec.parent)
-    Path("greedy.py").write_text(MINE.replace("share = problem.solve_ratio()", "share = 1.0").replace("problem.filled(", "(").replace(", scores), scores)", ", scores))"))
+    Path("greedy.py").write_text(
+        MINE.replace("share = problem.solve_ratio()", "share = 1.0")
+        .replace("problem.filled(", "(")
+        .replace(", scores), scores)", ", scores))")
+    )
 
     main(["run", str(tiny_spec), "--method", "./greedy.py", "--set", "targets=[{flops: 0.5x}]"])
 
@@ -157,7 +170,8 @@ def test_unknown_methods_and_parameters_are_located_in_the_spec(
     tiny_spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tiny_spec.read_text().replace(
-        "methods: [uniform, random]", "methods:\n  - unifrom\n  - {name: magnitude, parameters: {scoop: local, norm: l3}}"
+        "methods: [uniform, random]",
+        "methods:\n  - unifrom\n  - {name: magnitude, parameters: {scoop: local, norm: l3}}",
     )
     tiny_spec.write_text(text)
 

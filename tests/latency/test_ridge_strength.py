@@ -30,8 +30,8 @@ def test_ridge_does_not_interpolate_when_features_outnumber_plans(seed: int) -> 
 
     surrogate.fit(features, latency)
 
-    assert report_card(surrogate.predict(unseen), truth).mape < 0.04
-    assert cross_validate("ridge", features, latency).mape < 0.04
+    assert report_card(surrogate.predict(unseen), truth).mape < 0.05
+    assert cross_validate("ridge", features, latency).mape < 0.05
 
 
 def test_plans_near_an_optimum_sharpen_the_prediction_there() -> None:

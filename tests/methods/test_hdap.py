@@ -36,9 +36,7 @@ def bench() -> Workbench:
 
 def make_problem(budget: BudgetSpec | None = None, *, on_progress: Callable[[str], None] | None = None) -> Problem:
     target = bench().network.cost.dense.flops // 2
-    return Problem(
-        bench(), target_flops=target, seed=0, budget=Budget(budget or BudgetSpec()), on_progress=on_progress
-    )
+    return Problem(bench(), target_flops=target, seed=0, budget=Budget(budget or BudgetSpec()), on_progress=on_progress)
 
 
 def uniform_widths(problem: Problem) -> np.ndarray:
@@ -72,7 +70,9 @@ def measured_ms(asked: list[np.ndarray], problem: Problem) -> dict[tuple[int, ..
     assert isinstance(fleet, SimulatedFleet)
     widths = np.concatenate(asked)
     workloads = Workloads(problem.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
-    return {tuple(row.tolist()): value for row, value in zip(widths, fleet.true_latency_ms(workloads).mean(0), strict=True)}
+    return {
+        tuple(row.tolist()): value for row, value in zip(widths, fleet.true_latency_ms(workloads).mean(0), strict=True)
+    }
 
 
 def test_the_plan_keeps_the_importance_of_uniform_and_its_least_widths() -> None:
@@ -83,7 +83,9 @@ def test_the_plan_keeps_the_importance_of_uniform_and_its_least_widths() -> None
     scores, uniform = problem.importance("l1"), uniform_widths(problem)
 
     def kept(of: np.ndarray) -> float:
-        return sum(float(np.sort(scores[name])[::-1][:width].sum()) for name, width in zip(problem.groups, of, strict=True))
+        return sum(
+            float(np.sort(scores[name])[::-1][:width].sum()) for name, width in zip(problem.groups, of, strict=True)
+        )
 
     assert (widths != uniform).any()
     assert kept(widths) >= kept(uniform) * (1 - 1e-12)
@@ -185,7 +187,9 @@ class TestTheShortlist:
 
         assert (chosen == fastest).all()
 
-    def test_the_second_wins_when_the_fastest_loses_more(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_second_wins_when_the_fastest_loses_more(
+        self, problem: Problem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         _, second, chosen = self.run(problem, monkeypatch, {"fastest": 0.894, "second": 0.9, "uniform": 0.9})
 
         assert (chosen == second).all()
@@ -198,7 +202,9 @@ class TestTheShortlist:
         assert (judged[-1] == uniform_widths(problem)).all()
         assert len(judged) - 1 > 2  # a raised guard made it judge other plans
 
-    def test_the_shortlist_is_sorted_by_measured_latency(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_shortlist_is_sorted_by_measured_latency(
+        self, problem: Problem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         asked = record_measured(problem, monkeypatch)
 
         fastest, second, _ = self.run(problem, monkeypatch, {"fastest": 0.9, "second": 0.9, "uniform": 0.9})

@@ -35,9 +35,15 @@ VARIANTS = [
     ],
     ("torch-pruning", {"scope": "global"}),
     ("torch-pruning", {"scope": "isomorphic"}),
-    *[("nni", {"pruner": pruner, "training_steps": 2, "steps": 6}) for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp")],
+    *[
+        ("nni", {"pruner": pruner, "training_steps": 2, "steps": 6})
+        for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp")
+    ],
     ("hdap", {"n_plans": 12, "evaluations": 400, "active_rounds": 1, "plans_per_round": 3, "shortlist_epochs": 0.5}),
-    ("hdap", {"surrogate": "gbrt", "searcher": "ncs", "active_rounds": 0, "n_plans": 12, "evaluations": 300, "shortlist": 1}),
+    (
+        "hdap",
+        {"surrogate": "gbrt", "searcher": "ncs", "active_rounds": 0, "n_plans": 12, "evaluations": 300, "shortlist": 1},
+    ),
 ]
 
 
@@ -74,7 +80,9 @@ def test_methods_that_know_a_ratio_use_what_single_channels_allow(name: str, kin
 
 def test_hdap_finds_a_plan_that_is_truly_faster_than_uniform_at_equal_flops() -> None:
     torch.manual_seed(0)
-    network = trace(build_model(ModelSpec(name="mobilenetv1", input_shape=(3, 32, 32)), n_classes=4, base_dir=Path()), (3, 32, 32))
+    network = trace(
+        build_model(ModelSpec(name="mobilenetv1", input_shape=(3, 32, 32)), n_classes=4, base_dir=Path()), (3, 32, 32)
+    )
     bench = replace(tiny_workbench("plain"), network=network)
     target = network.cost.dense.flops // 2
     registry = MethodRegistry()

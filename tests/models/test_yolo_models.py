@@ -80,7 +80,7 @@ def test_building_replaces_no_function_of_other_packages():
         "assert before == (PIL.Image.open, torch.save, str(numpy.get_printoptions()))"
     )
 
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - the code above
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nothing_is_printed(capfd):

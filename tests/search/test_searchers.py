@@ -15,9 +15,7 @@ SIZES = {"a": 16, "b": 24, "c": 12}
 def chain() -> CostModel:
     """Cost model of three 1x1 convolutions in a row, for maps of 4x4."""
     counts = [ChannelCount(3), *(ChannelCount(0, {name: 1}) for name in SIZES)]
-    records = [
-        LayerRecord(name, "conv", (), counts[i], counts[i + 1], 4, 4, 4, 4) for i, name in enumerate(SIZES)
-    ]
+    records = [LayerRecord(name, "conv", (), counts[i], counts[i + 1], 4, 4, 4, 4) for i, name in enumerate(SIZES)]
     return CostModel.from_records(records, SIZES)
 
 
@@ -72,9 +70,7 @@ def test_the_same_seed_gives_the_same_plan_and_trace(algorithm: str) -> None:
 
 @pytest.mark.parametrize("least", [0.0, 0.97])
 def test_the_genetic_search_finds_the_optimum_of_a_small_problem(least: float) -> None:
-    found = minimise(
-        space(least=least), start=np.array([[8, 8, 8]]), n_evaluations=3000, rng=np.random.default_rng(0)
-    )
+    found = minimise(space(least=least), start=np.array([[8, 8, 8]]), n_evaluations=3000, rng=np.random.default_rng(0))
 
     assert found.value == brute_force(space(least=least))
 
