@@ -30,8 +30,8 @@ class Hdap(Method):
     A plan must keep ``importance_guard`` of the importance that uniform pruning keeps, and in each group
     ``least_width_share`` of uniform's width. Of the ``shortlist`` plans of least measured latency, the fastest wins
     whose accuracy on the search split, after ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` of
-    the best of them and of uniform pruning. When none is, the guard is raised and the search repeated,
-    ``guard_raises`` times; then uniform pruning is the answer.
+    the best of them and of uniform pruning. When none is, the guard is raised by 5 %, the least width halfway to
+    uniform's, and the search repeated, ``guard_raises`` times; then uniform pruning is the answer.
     """
 
     name = "hdap"
@@ -44,9 +44,12 @@ class Hdap(Method):
     )
     plans_per_round: int = Field(default=8, ge=1, description="Plans measured per round.")
     criterion: Literal["sqrt_taylor", "taylor", "l1", "l2", "bn_scale"] = "sqrt_taylor"
+    channel_criterion: Literal["l1", "l2", "taylor", "sqrt_taylor", "bn_scale"] = Field(
+        default="l1", description="Which channels of a group stay; uniform pruning's by default."
+    )
     importance_guard: float = Field(default=1.0, ge=0.0, description="Least importance kept, relative to uniform's.")
     least_width_share: float = Field(default=0.6, ge=0.0, le=1.0, description="Least width of a group, of uniform's.")
-    guard_raises: int = Field(default=2, ge=0, description="Times the guard is raised by 5 % when accuracy suffers.")
+    guard_raises: int = Field(default=2, ge=0, description="Times both limits are tightened when accuracy suffers.")
     least_flops_share: float = Field(default=0.97, ge=0.0, le=1.0, description="Least share of the target to use.")
     shortlist: int = Field(default=2, ge=1, description="Plans whose accuracy is compared; 1 trusts the guard.")
     shortlist_epochs: float | None = Field(
@@ -56,8 +59,8 @@ class Hdap(Method):
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of least measured average clustered latency among the accurate ones."""
-        scores = problem.importance(self.criterion)
-        table = _ImportanceTable.of(problem, scores)
+        table = _ImportanceTable.of(problem, problem.importance(self.criterion))
+        scores = problem.importance(self.channel_criterion)
         uniform = fill(
             problem.cost,
             widths_at_share(problem.cost, largest_share(problem.cost, problem.target_flops)),
@@ -69,6 +72,7 @@ class Hdap(Method):
         epochs = problem.fine_tune_epochs if self.shortlist_epochs is None else self.shortlist_epochs
         judge = _Judge(problem, scores, uniform, epochs=epochs, tolerance=self.accuracy_tolerance)
         guard = self.importance_guard * float(table.retained(uniform[None])[0])
+        least_share = self.least_width_share
         for _ in range(self.guard_raises + 1):
             space = SearchSpace(
                 cost=problem.cost,
@@ -77,7 +81,7 @@ class Hdap(Method):
                 least_flops=int(self.least_flops_share * problem.target_flops),
                 retained=table.retained,
                 least_retained=guard,
-                least_widths=np.maximum(np.floor(self.least_width_share * uniform), 1).astype(np.int64),
+                least_widths=np.maximum(np.floor(least_share * uniform), 1).astype(np.int64),
             )
             try:
                 self._search_actively(problem, space, measured, uniform)
@@ -87,7 +91,7 @@ class Hdap(Method):
                 break
             if chosen is not None:
                 return chosen
-            guard *= 1.05
+            guard, least_share = guard * 1.05, (1 + least_share) / 2
         fallback = measured.fastest(space, 1) if self.shortlist == 1 or not judge.compared else [uniform]
         return problem.plan_by_widths(fallback[0] if len(fallback) else uniform, scores)
 
