@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hdapbench import __version__
-from hdapbench.grid import base_directory
+from hdapbench.grid import base_directory, resolve_path
 from hdapbench.spec import LoadedSpec, parse_flops
 
-N_CLASSES = {"digits": 10, "cifar10": 10}
-"""Classes of the data sets that are known without reading them."""
+ASSUMED_CLASSES = 10
+"""Classes of the digits, of CIFAR-10, and of archives, whose folders are not counted here."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
         When the model cannot be built or traced.
     """
     spec = loaded.spec
-    n_classes = N_CLASSES.get(spec.data.name, 10)
+    n_classes = _n_classes(loaded)
     key_content = [spec.model.model_dump(mode="json", exclude={"weights"}), n_classes, __version__]
     key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir / "inspection" / f"{key}.json"
@@ -77,6 +77,16 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
             for target, limit in zip(targets, limits, strict=True)
         ),
     )
+
+
+def _n_classes(loaded: LoadedSpec) -> int:
+    """Classes of the data, from the folders of an unpacked set; the classifier alone depends on them."""
+    data = loaded.spec.data
+    if data.name == "imagefolder" and data.path is not None:
+        train = resolve_path(loaded, data.path) / "train"
+        if train.is_dir():
+            return sum(entry.is_dir() for entry in train.iterdir())
+    return ASSUMED_CLASSES
 
 
 def _trace(loaded: LoadedSpec, n_classes: int) -> dict[str, Any]:

@@ -222,7 +222,13 @@ class Run:
 
             spec, base_dir = self.spec, base_directory(self.loaded)
             self.listener.phase("reading data")
-            data = load_data(spec.data, spec.model.input_shape, base_dir=base_dir, cache_dir=self.workspace.cache)
+            data = load_data(
+                spec.data,
+                spec.model.input_shape,
+                base_dir=base_dir,
+                cache_dir=self.workspace.cache,
+                on_progress=self.listener.progress,
+            )
             self.listener.phase("preparing the base model")
             base = prepare_base(
                 spec.model,

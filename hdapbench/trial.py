@@ -65,11 +65,6 @@ class Trial(_Value):
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    @property
-    def label(self) -> str:
-        """Method with the parameters that differ from their defaults are told apart by, for people."""
-        return self.method
-
     def __str__(self) -> str:
         return f"{self.method} @ {self.target or 'dense'} on {self.fleet}, seed {self.seed} [{self.id}]"
 

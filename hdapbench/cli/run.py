@@ -91,7 +91,7 @@ def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[R
     board = build_leaderboard(store.benchmark(name), results)
     output = arguments.output or Path("leaderboards") / f"{name}.md"
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render_markdown(board))
+    output.write_text(render_markdown(board), encoding="utf-8")
     print(f"wrote {output}", file=sys.stderr)
     if arguments.json:
         print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))

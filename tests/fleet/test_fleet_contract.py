@@ -35,7 +35,7 @@ class Recorded(Fleet):
         devices: NDArray[np.int64],
         *,
         runs: int,
-        seed: int,  # noqa: ARG002 - only simulated sessions are seeded
+        seed: int,
     ) -> NDArray[np.float64]:
         return np.stack([self._table[name][devices][:, :runs] for name in workloads.ids], axis=1)
 
@@ -56,7 +56,7 @@ class Live(Fleet):
         devices: NDArray[np.int64],
         *,
         runs: int,
-        seed: int,  # noqa: ARG002 - only simulated sessions are seeded
+        seed: int,
     ) -> NDArray[np.float64]:
         assert workloads.build is not None
         answers = [float(workloads.build(number)) for number in range(len(workloads))]  # type: ignore[arg-type]
