@@ -25,8 +25,8 @@ from hdapbench.spec import ModelSpec, SimulatedFleetSpec
 N_CLUSTERS = 8
 N_CANDIDATES = 10_000
 LEAST_TIMES_FASTER = 1000.0
-MOST_SECONDS = {"random": 15.0, "genetic": 15.0, "ncs": 60.0}
-"""For 10,000 evaluations; about ten times what was measured on one core, to hold on a busy machine."""
+MOST_TIMES_PREDICTION = 400.0
+"""Most that a search may take, relative to predicting as many plans in one batch; 20 to 80 measured."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def test_a_predicted_candidate_is_a_thousand_times_cheaper_than_a_pruned_and_run
 
 
 @pytest.mark.parametrize("algorithm", ["genetic", "ncs", "random"])
-def test_ten_thousand_evaluations_take_seconds(benchmark, algorithm: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_search_costs_little_more_than_its_predictions(benchmark, algorithm: str) -> None:  # type: ignore[no-untyped-def]
     here = world()
     cost = here.network.cost
     space = SearchSpace(cost=cost, target_flops=here.target_flops, objective=here.predict)
@@ -116,6 +116,11 @@ def test_ten_thousand_evaluations_take_seconds(benchmark, algorithm: str) -> Non
         rounds=1,
     )
 
+    candidates = here.candidates(N_CANDIDATES)
+    start = time.perf_counter()
+    here.predict(candidates)
+    predicting = time.perf_counter() - start
+    benchmark.extra_info["times_prediction"] = round(benchmark.stats.stats.min / predicting, 1)
     benchmark.extra_info["relative_to_uniform"] = round(float(found.value / here.predict(uniform[None])[0]), 4)
     assert found.n_evaluations <= N_CANDIDATES + 16
-    assert benchmark.stats.stats.min < MOST_SECONDS[algorithm]
+    assert benchmark.stats.stats.min < MOST_TIMES_PREDICTION * predicting

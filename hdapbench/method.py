@@ -128,6 +128,11 @@ class Problem:
         return len(self._bench.data.train)
 
     @property
+    def n_search_images(self) -> int:
+        """Images in the search split: how finely ``accuracy`` resolves."""
+        return len(self._bench.data.search)
+
+    @property
     def fine_tune_epochs(self) -> float:
         """Epochs of fine-tuning that the runner will give every method's plan."""
         return float(self._bench.recipe.epochs)

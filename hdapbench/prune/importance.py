@@ -42,7 +42,8 @@ def importance(
         ``l1``, ``l2``: norm of the filter. ``bn_scale``: absolute batch norm scale (Liu et al. 2017, network slimming).
         ``fpgm``: sum of distances to the other filters (He et al. 2019). ``lamp``: squared norm over the sum of those
         not smaller (Lee et al. 2021), per filter. ``taylor``: sum of absolute weight times gradient (Molchanov et al.
-        2019, first order, per weight); ``sqrt_taylor`` is its square root. ``random``: uniform.
+        2019, first order, per weight); ``sqrt_taylor`` takes the square root of each layer's before
+        layers are added, so that channels that many layers share count as often. ``random``: uniform.
     batches
         Inputs and labels for the gradient criteria.
     seed
@@ -69,7 +70,7 @@ def importance(
         _accumulate_gradients(model, batches, loss)
     scores = {group.name: _filter_scores(group, modules, criterion) for group in groups}
     model.zero_grad(set_to_none=True)
-    return {name: np.sqrt(score) for name, score in scores.items()} if criterion == "sqrt_taylor" else scores
+    return scores
 
 
 def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -100,6 +101,7 @@ def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion
                     "turn requires_grad on, and make sure that the loss depends on the layer"
                 )
             scores = (filters * weight.grad.flatten(1).double()).abs().sum(1)
+            scores = scores.sqrt() if criterion == "sqrt_taylor" else scores
         else:
             scores = _weight_scores(filters, criterion)
         total += _by_channel(member, scores.numpy(), group.n_channels)

@@ -82,13 +82,16 @@ def test_the_plan_keeps_the_importance_of_uniform_and_its_least_widths() -> None
 
     scores, uniform = problem.importance("l1"), uniform_widths(problem)
 
-    def kept(of: np.ndarray) -> float:
-        return sum(
-            float(np.sort(scores[name])[::-1][:width].sum()) for name, width in zip(problem.groups, of, strict=True)
-        )
+    def lost(of: np.ndarray) -> float:
+        """Importance lost, each group's share of its own squared."""
+        total = 0.0
+        for name, width in zip(problem.groups, of, strict=True):
+            ordered = np.sort(scores[name])[::-1]
+            total += float(ordered.sum()) * (float(ordered[width:].sum()) / float(ordered.sum())) ** 2
+        return total
 
     assert (widths != uniform).any()
-    assert kept(widths) >= kept(uniform) * (1 - 1e-12)
+    assert lost(widths) <= lost(uniform) * (1 + 1e-12)
     assert (widths >= np.maximum(np.floor(0.6 * uniform), 1)).all()
     assert 0.97 * problem.target_flops - 1 <= problem.cost.flops(widths)[0] <= problem.target_flops
 
@@ -182,22 +185,24 @@ class TestTheShortlist:
         judged.append(widths_of(self.METHOD.compress(problem), problem))
         return judged
 
-    def test_the_fastest_wins_within_the_tolerance(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-        fastest, _, chosen = self.run(problem, monkeypatch, {"fastest": 0.896, "second": 0.9, "uniform": 0.9})
+    # The tiny search split has 16 images: at 90 % accuracy a standard error of it is 7.5 points.
+
+    def test_the_fastest_wins_within_a_standard_error(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+        fastest, _, chosen = self.run(problem, monkeypatch, {"fastest": 0.83, "second": 0.9, "uniform": 0.9})
 
         assert (chosen == fastest).all()
 
     def test_the_second_wins_when_the_fastest_loses_more(
         self, problem: Problem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        _, second, chosen = self.run(problem, monkeypatch, {"fastest": 0.894, "second": 0.9, "uniform": 0.9})
+        _, second, chosen = self.run(problem, monkeypatch, {"fastest": 0.8, "second": 0.9, "uniform": 0.9})
 
         assert (chosen == second).all()
 
     def test_uniform_wins_when_it_is_more_accurate_than_all_however_often_the_guard_rises(
         self, problem: Problem, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        judged = self.run(problem, monkeypatch, {"fastest": 0.8, "second": 0.8, "uniform": 0.9})
+        judged = self.run(problem, monkeypatch, {"fastest": 0.7, "second": 0.7, "uniform": 0.9})
 
         assert (judged[-1] == uniform_widths(problem)).all()
         assert len(judged) - 1 > 2  # a raised guard made it judge other plans
