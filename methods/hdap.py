@@ -86,15 +86,18 @@ class Hdap(Method):
             )
             try:
                 self._search_actively(problem, space, measured, uniform)
-                chosen = judge.fastest_accurate(measured.fastest(space, self.shortlist))
+                fastest = _faster_than(problem, uniform, measured.fastest(space, 4 * self.shortlist))
+                if self.shortlist == 1 and fastest:
+                    return problem.plan_by_widths(fastest[0], scores)
+                chosen = judge.fastest_accurate(fastest[: self.shortlist]) if fastest else None
             except (BudgetExceededError, TargetUnreachableError) as error:
                 problem.progress(f"the search ends early: {error}")
                 break
             if chosen is not None:
                 return chosen
             guard, least_share = 1 - 0.9 * (1 - guard), (1 + least_share) / 2
-        fallback = measured.fastest(space, 1) if self.shortlist == 1 or not judge.compared else [uniform]
-        return problem.plan_by_widths(fallback[0] if len(fallback) else uniform, scores)
+        fallback = [] if judge.compared else measured.fastest(space, 1)
+        return problem.plan_by_widths(fallback[0] if fallback else uniform, scores)
 
     def _search_actively(self, problem: Problem, space: SearchSpace, measured: _Measured, uniform: Integers) -> None:
         """Search, measure the optimum and its rivals, refit, and search again."""
@@ -126,6 +129,18 @@ class Hdap(Method):
         return found
 
 
+def _faster_than(problem: Problem, uniform: Integers, candidates: list[Integers]) -> list[Integers]:
+    """Candidates that beat uniform pruning when all are measured in one session, fastest first.
+
+    Measurements of different sessions differ by the devices' drift: the least of many would be the luckiest.
+    """
+    if not candidates:
+        return []
+    latency = problem.average(problem.latency(np.stack([uniform, *candidates])))
+    order = np.argsort(latency[1:], kind="stable")
+    return [candidates[number] for number in order if latency[1 + number] < latency[0]]
+
+
 class _Judge:
     """Compares accuracies of fast plans with each other and with uniform pruning, on the search split."""
 
@@ -144,8 +159,6 @@ class _Judge:
     def fastest_accurate(self, shortlist: list[Integers]) -> Plan | None:
         """The first of plans, sorted by latency, whose accuracy is near the best; None when uniform beats them all."""
         plans = [self._problem.plan_by_widths(widths, self._scores) for widths in shortlist]
-        if len(plans) == 1:
-            return plans[0]
         accuracy = [self._accuracy(widths, plan) for widths, plan in zip(shortlist, plans, strict=True)]
         rival = self._accuracy(self._uniform, self._problem.plan_by_widths(self._uniform, self._scores))
         self._problem.progress(f"accuracies: {', '.join(f'{a:.2%}' for a in accuracy)}; uniform {rival:.2%}")

@@ -32,7 +32,7 @@ def test_global_scores_remove_channels_until_the_target_is_met_and_no_more() -> 
 def test_filling_up_keeps_what_the_plan_keeps_and_adds_the_best() -> None:
     problem = tiny_problem("residual", target=0.6)
     scores = {name: np.arange(group.n_channels, dtype=float) for name, group in problem.groups.items()}
-    sparse = Plan(kept={name: (0,) for name in problem.groups})
+    sparse = Plan(kept=dict.fromkeys(problem.groups, (0,)))
 
     filled = problem.filled(sparse, scores)
 
