@@ -33,3 +33,12 @@ seeds: [0]
 """
     )
     return path
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """Folder of the real data sets: $HDAPBENCH_DATA, or shared/data beside the checkout."""
+    root = Path(os.environ.get("HDAPBENCH_DATA") or ROOT.parent / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip("real data is absent; set HDAPBENCH_DATA to the folder that holds cifar10/")
+    return root

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE
+from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,16 +30,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
-    from hdapbench.errors import StoreError
     from hdapbench.leaderboard import build_leaderboard
     from hdapbench.render.markdown import render_markdown
-    from hdapbench.runner import Workspace
     from hdapbench.store.sqlite import open_store
 
-    database = Workspace(arguments.workspace).database
-    if not database.exists():
-        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with --workspace")
-    with open_store(database) as store:
+    with open_store(existing_database(arguments.workspace)) as store:
         benchmark = store.benchmark(_name(arguments.name))
         board = build_leaderboard(benchmark, store.results(trial_ids=benchmark.trial_ids))
     if arguments.json:

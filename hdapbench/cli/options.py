@@ -41,6 +41,23 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def existing_database(workspace: Path) -> Path:
+    """Database of a workspace that something has run in.
+
+    Raises
+    ------
+    StoreError
+        When there is none.
+    """
+    from hdapbench.errors import StoreError
+    from hdapbench.runner import Workspace
+
+    database = Workspace(workspace).database
+    if not database.exists():
+        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with --workspace")
+    return database
+
+
 def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, MethodRegistry]:
     """Spec of a command line, with the methods of ``--method`` added, and the registry that knows them all.
 

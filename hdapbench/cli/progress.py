@@ -95,7 +95,6 @@ class LiveProgress:
     def phase(self, text: str) -> None:
         """Show a phase."""
         self._bar.console.print(f"[dim]{text}", highlight=False)
-        self._bar.update(self._task, step=text)
 
     def started(self, trial: Trial) -> None:
         """Show the trial that runs now."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE
+from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
 
 if TYPE_CHECKING:
     from hdapbench.trial import Result
@@ -25,14 +25,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what the database holds under a name."""
-    from hdapbench.errors import StoreError
-    from hdapbench.runner import Workspace
     from hdapbench.store.sqlite import open_store
 
-    database = Workspace(arguments.workspace).database
-    if not database.exists():
-        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with --workspace")
-    with open_store(database) as store:
+    with open_store(existing_database(arguments.workspace)) as store:
         names = store.benchmarks()
         if arguments.name is None:
             print(json.dumps(names) if arguments.json else "\n".join(names))
