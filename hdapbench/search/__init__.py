@@ -1,5 +1,6 @@
 """Derivative-free searchers over widths, under an exact FLOPs constraint. Pure numpy."""
 
-from hdapbench.search.space import SearchResult, SearchSpace, minimise
+from hdapbench.search.minimise import minimise
+from hdapbench.search.space import SearchResult, SearchSpace
 
 __all__ = ["SearchResult", "SearchSpace", "minimise"]

@@ -1,10 +1,9 @@
-"""What is searched, under which constraints, and the one function that searches it."""
+"""What is searched, under which constraints, and what a search remembers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from hdapbench.errors import TargetUnreachableError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Algorithm = Literal["genetic", "ncs", "random"]
 
 
 @dataclass(frozen=True)
@@ -140,40 +138,3 @@ class Archive:
         ordered = sorted(self._plans.items(), key=lambda item: (item[1], item[0]))[: n_runners_up + 1]
         plans = np.array([plan for plan, _ in ordered], dtype=np.int64)
         return SearchResult(plans[0], ordered[0][1], self.n_evaluations, tuple(self.trace), plans[1:])
-
-
-def minimise(
-    space: SearchSpace,
-    *,
-    start: Integers,
-    n_evaluations: int,
-    rng: np.random.Generator,
-    algorithm: Algorithm = "genetic",
-) -> SearchResult:
-    """Best plan found within a number of objective values.
-
-    Parameters
-    ----------
-    start
-        Plans to begin with, shape (n_plans, n_groups).
-    algorithm
-        ``genetic``: integer genetic algorithm with local refinement. ``ncs``: negatively correlated search (Tang, Yang,
-        Yao 2016). ``random``: the baseline.
-
-    Raises
-    ------
-    TargetUnreachableError
-        When no plan satisfied the constraints.
-    """
-    from hdapbench.search import genetic, ncs
-    from hdapbench.search.random import search_randomly
-
-    archive = Archive(space, limit=n_evaluations)
-    first = space.repaired(np.atleast_2d(start))
-    if algorithm == "genetic":
-        genetic.search(archive, first, rng)
-    elif algorithm == "ncs":
-        ncs.search(archive, first, rng)
-    else:
-        search_randomly(archive, first, rng)
-    return archive.result()
