@@ -63,7 +63,7 @@ def evaluate_plan(
     widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
     clustered = bench.clustered_fleet()
     measured = bench.measure_clusters(widths, session=("score", seed))
-    estimate = clustered.average(measured.latency_ms)
+    estimate = clustered.average(measured.device_latency_ms, measured.devices)
     metrics = Metrics(
         flops=int(costs.flops[0]),
         params=n_params,
@@ -75,7 +75,7 @@ def evaluate_plan(
         latency_ms=float(estimate.mean_ms[0]),
         latency_low_ms=float(estimate.low_ms[0]),
         latency_high_ms=float(estimate.high_ms[0]),
-        p95_ms=float(clustered.percentile(measured.latency_ms, 95)[0]),
+        p95_ms=float(clustered.percentile(measured.device_latency_ms, 95, measured.devices)[0]),
         worst_cluster_ms=float(measured.latency_ms[0].max()),
         latency_source=bench.fleet.source,
         mask_difference=difference,
@@ -84,10 +84,10 @@ def evaluate_plan(
     devices = tuple(
         DeviceLatency(
             device=bench.fleet.device_ids[device],
-            cluster=cluster,
-            weight=float(clustered.clustering.weights[cluster]),
-            samples_ms=tuple(float(sample) for sample in measured.samples_ms[cluster, 0]),
+            cluster=int(measured.clusters[place]),
+            weight=float(clustered.design.weights[place]),
+            samples_ms=tuple(float(sample) for sample in measured.samples_ms[place, 0]),
         )
-        for cluster, device in enumerate(clustered.clustering.representatives)
+        for place, device in enumerate(measured.devices)
     )
     return Evaluation(metrics=metrics, devices=devices, model=model)

@@ -387,17 +387,17 @@ class Problem:
         return len(self.cluster_weights)
 
     def latency(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Latency in ms of plans on each cluster's representative, shape (n_plans, n_clusters).
+        """Latency in ms of plans on each cluster's measured devices, shape (n_plans, n_clusters).
 
         Parameters
         ----------
         widths
             Kept channels per group, shape (n_plans, n_groups); which channels does not matter for latency.
-            One device query is charged per plan and cluster.
+            One device query is charged per plan and measured device.
         """
         clusters = self._clusters()
         plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
-        self.budget.charge("device_queries", len(plans) * clusters.n_clusters)
+        self.budget.charge("device_queries", len(plans) * clusters.n_measured)
         self._n_sessions += 1
         return self._bench.measure_clusters(plans, session=(self.seed, self._n_sessions)).latency_ms
 

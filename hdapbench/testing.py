@@ -29,7 +29,7 @@ from hdapbench.budget import Budget
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
 from hdapbench.method import Method, Problem
 from hdapbench.plan import Plan
-from hdapbench.spec import BudgetSpec, ClusteringSpec, Recipe, SimulatedFleetSpec
+from hdapbench.spec import BudgetSpec, ClusteringSpec, Recipe, ScenarioSpec, SimulatedFleetSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +84,13 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
         )
 
     fleet = SimulatedFleetSpec(
-        name="tiny", kind="simulated", sku="nano", scenario="mixed", n_devices=12, seed=1, runs=5
+        name="tiny",
+        kind="simulated",
+        sku="nano",
+        scenario=ScenarioSpec(base="mixed"),
+        n_devices=12,
+        seed=1,
+        runs=5,
     )
     return Workbench(
         network=trace(tiny_model(kind), (3, SIDE, SIDE)),

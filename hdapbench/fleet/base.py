@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from hdapbench.latency.kernels import KernelModel
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from hdapbench.fleet.fingerprint import Fingerprint
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -48,6 +50,36 @@ class Workloads:
         return len(self.widths)
 
 
+@dataclass(frozen=True)
+class NumberedIds(Sequence[str]):
+    """Names ``prefix-0000``, ``prefix-0001``, ... made when asked for: a million of them take no memory."""
+
+    prefix: str
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, position: int | slice) -> str | Sequence[str]:
+        if isinstance(position, slice):
+            return tuple(f"{self.prefix}-{number:04d}" for number in range(self.n)[position])
+        return f"{self.prefix}-{range(self.n)[position]:04d}"
+
+
+class DeviceLostError(FleetError):
+    """A device does not answer any more; its position is in ``device``."""
+
+    def __init__(self, device: int, message: str) -> None:
+        self.device = device
+        super().__init__(message)
+
+
 class Fleet(ABC):
     """Devices of one SKU. Kinds differ in where latencies come from, not in how they are asked for.
 
@@ -59,11 +91,14 @@ class Fleet(ABC):
         ``simulated`` or ``measured``.
     device_ids
         Names of the devices; their positions are what other calls take.
+    weights
+        Share of the fleet that each device stands for, shape (n_devices,), summing to one; None: all alike.
     """
 
     name: str
     source: LatencySource
-    device_ids: tuple[str, ...]
+    device_ids: Sequence[str]
+    weights: Floats | None = None
 
     @property
     def n_devices(self) -> int:
@@ -73,6 +108,10 @@ class Fleet(ABC):
     @abstractmethod
     def describe(self) -> dict[str, str | int | float]:
         """Facts that a reader of a board must know about the fleet: kind, SKU, conditions, seed."""
+
+    def recorded_fingerprint(self) -> Fingerprint | None:
+        """Fingerprint that the fleet brings along; None when its probes have to be measured."""
+        return None
 
     @abstractmethod
     def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
@@ -86,6 +125,11 @@ class Fleet(ABC):
             Repeats per device and workload.
         seed
             Names the session: measurements of one session share the devices' state; simulated fleets repeat exactly.
+
+        Raises
+        ------
+        DeviceLostError
+            When one of the devices does not answer any more; a spare then takes its place.
         """
 
     def measure(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
@@ -98,7 +142,8 @@ class Fleet(ABC):
         """
         devices = np.asarray(devices, dtype=np.int64)
         if devices.size and (devices.min() < 0 or devices.max() >= self.n_devices):
-            raise FleetError(f"fleet '{self.name}' has devices 0..{self.n_devices - 1}; asked for {devices.tolist()}")
+            wrong_ones = devices[(devices < 0) | (devices >= self.n_devices)][:5].tolist()
+            raise FleetError(f"fleet '{self.name}' has devices 0..{self.n_devices - 1}; asked for {wrong_ones}")
         samples = self.sample(workloads, devices, runs=runs, seed=seed)
         if samples.shape != (len(devices), len(workloads), runs):
             raise FleetError(f"fleet '{self.name}' answered with shape {samples.shape}")

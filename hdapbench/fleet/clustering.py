@@ -1,22 +1,41 @@
-"""Devices that behave alike: clusters of fingerprints, their weights and representatives."""
+"""Devices that behave alike: clusters of fingerprints, their weights, representatives and spares."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import FleetError
+from hdapbench.fleet.condense import condense
+from hdapbench.fleet.partition import DENSITY_METHODS, partition
+from hdapbench.spec.fleets import ClusteringMethod
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-AUTO_HALF_WIDTH = 0.02
-"""``n_clusters: auto`` takes the fewest clusters whose 95 % interval on the probes is at most this wide each side."""
-AUTO_MAX_CLUSTERS = 64
-_DBSCAN_MIN_SAMPLES = 5
+N_SPARES = 8
+"""Devices kept per cluster beyond the first, nearest to its centre first: further representatives and spares."""
+_FAR_QUANTILE = 0.99
+_DEVICES_AT_A_TIME = 1 << 17
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where devices belong that were not clustered.
+
+    Attributes
+    ----------
+    labels
+        Nearest cluster of each device, shape (n_devices,).
+    distance
+        Distance to its centre in log latency, relative to the cluster's radius; above 1 is far. Shape (n_devices,).
+    """
+
+    labels: Integers
+    distance: Floats
 
 
 @dataclass(frozen=True)
@@ -29,28 +48,68 @@ class Clustering:
         Cluster of each device, shape (n_devices,); clusters are ordered from fast to slow.
     weights
         Share of the fleet in each cluster, shape (n_clusters,), summing to one.
-    representatives
-        Position of each cluster's representative device: the one nearest to the cluster's mean latencies.
+    ranked
+        Per cluster, devices from the nearest to its centre on: the representative first, then its spares.
     method
         How the clusters were found.
+    centres
+        Logarithm of each cluster's mean latencies, shape (n_clusters, n_probes).
+    radii
+        Distance in log latency within which 99 % of a cluster's devices lie, shape (n_clusters,).
     """
 
     labels: Integers
     weights: Floats
-    representatives: tuple[int, ...]
+    ranked: tuple[tuple[int, ...], ...]
     method: str
+    centres: Floats
+    radii: Floats
 
     @property
     def n_clusters(self) -> int:
         """Number of clusters."""
-        return len(self.representatives)
+        return len(self.ranked)
+
+    @property
+    def representatives(self) -> tuple[int, ...]:
+        """Position of each cluster's representative: the device nearest to the cluster's mean latencies."""
+        return tuple(devices[0] for devices in self.ranked)
+
+    def assign(self, fingerprint_ms: Floats) -> Assignment:
+        """Clusters of devices that were not there when the clusters were made; nothing is clustered again.
+
+        Parameters
+        ----------
+        fingerprint_ms
+            Their fingerprints, shape (n_devices, n_probes).
+
+        Raises
+        ------
+        FleetError
+            When a fingerprint is not finite and positive, or of other probes.
+        """
+        points = np.log(checked_fingerprint(fingerprint_ms))
+        if points.shape[1] != self.centres.shape[1]:
+            raise FleetError(f"the clusters know {self.centres.shape[1]} probes; the fingerprint has {points.shape[1]}")
+        labels = np.empty(len(points), dtype=np.int64)
+        distance = np.empty(len(points))
+        for first in range(0, len(points), _DEVICES_AT_A_TIME):
+            part = slice(first, first + _DEVICES_AT_A_TIME)
+            apart = np.sqrt(((points[part, None] - self.centres[None]) ** 2).sum(axis=2))
+            labels[part] = apart.argmin(axis=1)
+            distance[part] = apart.min(axis=1)
+        # A cluster of one or of equals has no radius of its own: the typical one of the others, or 1 %.
+        typical = float(np.median(self.radii[self.radii > 0])) if (self.radii > 0).any() else 0.01
+        radii = np.where(self.radii > 0, self.radii, typical)
+        return Assignment(labels, distance / radii[labels])
 
 
 def cluster_devices(
     fingerprint_ms: Floats,
     *,
-    method: Literal["kmeans", "dbscan"] = "kmeans",
-    n_clusters: int | Literal["auto"] = "auto",
+    method: ClusteringMethod = "kmeans",
+    n_clusters: int = 1,
+    weights: Floats | None = None,
     seed: int = 0,
 ) -> Clustering:
     """Clusters of devices by the logarithms of their probe latencies.
@@ -60,96 +119,147 @@ def cluster_devices(
     fingerprint_ms
         Median latency of each probe on each device in ms, shape (n_devices, n_probes).
     method
-        ``kmeans``, or ``dbscan`` with its radius from the distances to the fifth neighbour; devices that DBSCAN calls
-        noise join the nearest cluster, so that weights add up to one.
+        How; see `hdapbench.fleet.partition`. ``dbscan`` takes its radius from the distances to the fifth neighbour;
+        devices that it or ``hdbscan`` calls noise join the nearest cluster, so that weights add up to one.
     n_clusters
-        For ``kmeans``; more than there are distinct devices gives one cluster per distinct device.
+        Clusters wanted; more than there are distinct devices gives one per distinct device. ``dbscan`` and ``hdbscan``
+        find their own number.
+    weights
+        Share of the fleet of each device, shape (n_devices,); None: all alike.
 
     Raises
     ------
     FleetError
         When the fingerprint is empty, not finite or not positive.
     """
+    fingerprint = checked_fingerprint(fingerprint_ms)
+    share = _shares(len(fingerprint), weights)
+    labels = partition(condense(np.log(fingerprint), share), method=method, n_clusters=n_clusters, seed=seed)
+    return _described(fingerprint, share, labels, method)
+
+
+def automatic_clusters(
+    fingerprint_ms: Floats,
+    half_width: Callable[[Clustering], float],
+    *,
+    wanted: float,
+    n_most: int,
+    method: ClusteringMethod = "kmeans",
+    weights: Floats | None = None,
+    seed: int = 0,
+) -> Clustering:
+    """The fewest clusters whose promised half-width is at most ``wanted``, or ``n_most`` clusters.
+
+    At least three more than there are probes (as far as devices differ), so that the measured devices can contradict
+    the fingerprint. Numbers are doubled until one suffices, then halved in between.
+
+    Parameters
+    ----------
+    half_width
+        Relative half-width of the 95 % interval that a clustering promises.
+    """
+    fingerprint = checked_fingerprint(fingerprint_ms)
+    share = _shares(len(fingerprint), weights)
+    cells = condense(np.log(fingerprint), share)
+    n_distinct = len(np.unique(cells.points, axis=0))
+
+    def at(n: int) -> Clustering:
+        return _described(fingerprint, share, partition(cells, method=method, n_clusters=n, seed=seed), method)
+
+    if method in DENSITY_METHODS:
+        return at(1)
+    most = min(n_most, n_distinct)
+    good = min(fingerprint.shape[1] + 3, most)
+    too_few = good - 1
+    found = at(good)
+    while (missed := half_width(found) > wanted) and good < most:
+        too_few, good = good, min(2 * good, most)
+        found = at(good)
+    if missed:
+        return found
+    while good - too_few > 1:
+        middle = (good + too_few) // 2
+        between = at(middle)
+        if half_width(between) <= wanted:
+            good, found = middle, between
+        else:
+            too_few = middle
+    return found
+
+
+def stability(
+    fingerprint_ms: Floats, *, method: ClusteringMethod, n_clusters: int, n_resamples: int = 10, seed: int = 0
+) -> float:
+    """How alike clusterings of two random halves of a fleet are on all its devices: mean adjusted Rand index.
+
+    1 is the same partition every time, 0 is chance (Hubert and Arabie, "Comparing partitions", 1985). Fleets of more
+    than 4,000 devices are judged on a random 4,000 of them.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    fingerprint = checked_fingerprint(fingerprint_ms)
+    rng = np.random.default_rng(seed)
+    if len(fingerprint) > 4000:
+        fingerprint = fingerprint[rng.choice(len(fingerprint), 4000, replace=False)]
+    if len(fingerprint) < 4:
+        return 1.0
+    scores = []
+    for _ in range(n_resamples):
+        halves = np.array_split(rng.permutation(len(fingerprint)), 2)
+        made = [cluster_devices(fingerprint[half], method=method, n_clusters=n_clusters) for half in halves]
+        one, other = (clustering.assign(fingerprint).labels for clustering in made)
+        scores.append(float(adjusted_rand_score(one, other)))
+    return float(np.mean(scores))
+
+
+def checked_fingerprint(fingerprint_ms: Floats) -> Floats:
+    """Fingerprint as an array of shape (n_devices, n_probes).
+
+    Raises
+    ------
+    FleetError
+        When it is empty, or a value is not finite and positive; names the first such device.
+    """
     fingerprint = np.atleast_2d(np.asarray(fingerprint_ms, dtype=float))
     if fingerprint.size == 0:
         raise FleetError("an empty fleet cannot be clustered")
-    if not (np.isfinite(fingerprint) & (fingerprint > 0)).all():
-        device = int(np.argwhere(~(np.isfinite(fingerprint) & (fingerprint > 0)))[0, 0])
-        raise FleetError(f"device {device} has a fingerprint that is not finite and positive: {fingerprint[device]}")
-    points = np.log(fingerprint)
-    if method == "dbscan":
-        labels = _dbscan(points)
-    elif n_clusters == "auto":
-        labels = _automatic(fingerprint, points, seed)
-    else:
-        labels = _kmeans(points, n_clusters, seed)
-    return _finish(fingerprint, labels, method)
+    usable = (np.isfinite(fingerprint) & (fingerprint > 0)).all(axis=1)
+    if not usable.all():
+        device = int(np.argmin(usable))
+        more = f" ({int((~usable).sum())} devices in all)" if (~usable).sum() > 1 else ""
+        raise FleetError(
+            f"device {device} has a fingerprint that is not finite and positive: {fingerprint[device]}{more}"
+        )
+    return fingerprint
 
 
-def relative_variance(fingerprint_ms: Floats, clustering: Clustering) -> Floats:
-    """Mean squared relative residual of devices against their representative, shape (n_clusters,).
-
-    Residuals of all probes are pooled. A cluster of one device gets the pooled value of all others, or zero.
-    """
-    rows = np.array(clustering.representatives)[clustering.labels]
-    residual = fingerprint_ms / fingerprint_ms[rows] - 1.0  # (n_devices, n_probes)
-    others = np.arange(len(fingerprint_ms)) != rows
-    squared = (residual**2).mean(axis=1)
-    pooled = float(squared[others].mean()) if others.any() else 0.0
-    variance = np.full(clustering.n_clusters, pooled)
-    for cluster in range(clustering.n_clusters):
-        members = others & (clustering.labels == cluster)
-        if members.any():
-            variance[cluster] = squared[members].mean()
-    return variance
+def _shares(n_devices: int, weights: Floats | None) -> Floats:
+    return np.full(n_devices, 1 / n_devices) if weights is None else weights / weights.sum()
 
 
-def _finish(fingerprint: Floats, labels: Integers, method: str) -> Clustering:
-    names, labels = np.unique(labels, return_inverse=True)
-    centres = np.array([fingerprint[labels == number].mean(axis=0) for number in range(len(names))])
-    order = np.argsort(centres.mean(axis=1), kind="stable")
-    final = np.argsort(order)[labels]  # old number -> its place from fast to slow
-    centres = centres[order]
-    representatives = []
-    for cluster, centre in enumerate(centres):
-        members = np.flatnonzero(final == cluster)
-        distance = ((np.log(fingerprint[members]) - np.log(centre)) ** 2).sum(axis=1)
-        representatives.append(int(members[np.argmin(distance)]))
-    weights = np.bincount(final, minlength=len(centres)) / len(final)
-    return Clustering(final, weights, tuple(representatives), method)
-
-
-def _kmeans(points: Floats, n_clusters: int, seed: int) -> Integers:
-    from sklearn.cluster import KMeans
-
-    n_distinct = len(np.unique(points, axis=0))
-    model = KMeans(n_clusters=min(n_clusters, n_distinct), n_init=10, random_state=seed % (1 << 32))
-    return np.asarray(model.fit_predict(points), dtype=np.int64)
-
-
-def _automatic(fingerprint: Floats, points: Floats, seed: int) -> Integers:
-    n_most = min(AUTO_MAX_CLUSTERS, len(np.unique(points, axis=0)))
-    labels = np.zeros(len(points), dtype=np.int64)
-    for n_clusters in range(1, n_most + 1):
-        labels = _kmeans(points, n_clusters, seed)
-        found = _finish(fingerprint, labels, "kmeans")
-        spread = np.sqrt((found.weights**2 * relative_variance(fingerprint, found)).sum())
-        if 1.96 * spread <= AUTO_HALF_WIDTH:
-            break
-    return labels
-
-
-def _dbscan(points: Floats) -> Integers:
-    from sklearn.cluster import DBSCAN
-    from sklearn.neighbors import NearestNeighbors
-
-    n_neighbours = min(_DBSCAN_MIN_SAMPLES, len(points))
-    distances = NearestNeighbors(n_neighbors=n_neighbours).fit(points).kneighbors(points)[0][:, -1]
-    radius = max(float(np.quantile(distances, 0.9)), 1e-9)
-    labels = np.asarray(DBSCAN(eps=radius, min_samples=n_neighbours).fit_predict(points), dtype=np.int64)
-    if (labels < 0).all():
-        return np.zeros(len(points), dtype=np.int64)
-    inside = np.flatnonzero(labels >= 0)
-    for device in np.flatnonzero(labels < 0):
-        labels[device] = labels[inside[np.argmin(((points[inside] - points[device]) ** 2).sum(axis=1))]]
-    return labels
+def _described(fingerprint: Floats, share: Floats, labels: Integers, method: str) -> Clustering:
+    """Clustering of labels: clusters sorted from fast to slow, with centres, radii and ranked devices."""
+    n_clusters = int(labels.max()) + 1
+    total = np.bincount(labels, weights=share, minlength=n_clusters)
+    sums = [np.bincount(labels, weights=share * column, minlength=n_clusters) for column in fingerprint.T]
+    mean = np.stack(sums, axis=1) / total[:, None]
+    order = np.argsort(mean.mean(axis=1), kind="stable")
+    place = np.empty(n_clusters, dtype=np.int64)
+    place[order] = np.arange(n_clusters)
+    labels = place[labels]  # old number -> its place from fast to slow
+    centres = np.log(mean[order])
+    distance = np.empty(len(labels))
+    for first in range(0, len(labels), _DEVICES_AT_A_TIME):
+        part = slice(first, first + _DEVICES_AT_A_TIME)
+        distance[part] = ((np.log(fingerprint[part]) - centres[labels[part]]) ** 2).sum(axis=1)
+    ranked, radii = [], np.empty(n_clusters)
+    by_cluster = np.argsort(labels, kind="stable")
+    for cluster, members in enumerate(np.split(by_cluster, np.searchsorted(labels[by_cluster], range(1, n_clusters)))):
+        apart = distance[members]
+        nearest = np.arange(len(members))
+        if len(members) > N_SPARES + 1:
+            nearest = np.argpartition(apart, N_SPARES + 1)[: N_SPARES + 1]
+        nearest = nearest[np.lexsort((nearest, apart[nearest]))]
+        ranked.append(tuple(int(device) for device in members[nearest][: N_SPARES + 1]))
+        radii[cluster] = np.sqrt(np.quantile(apart, _FAR_QUANTILE))
+    return Clustering(labels, np.asarray(total[order], dtype=float), tuple(ranked), method, centres, radii)

@@ -1,46 +1,69 @@
-"""A fleet's average from few devices: fingerprint all once, cluster, measure representatives."""
+"""A fleet's average from few devices: fingerprint all once, cluster, measure some, estimate."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.fleet.base import Fleet, Workloads
-from hdapbench.fleet.clustering import Clustering, cluster_devices
+from hdapbench.errors import FleetError
+from hdapbench.fleet.base import DeviceLostError, Fleet, Workloads
+from hdapbench.fleet.choice import choose_estimator
+from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices
+from hdapbench.fleet.estimators import (
+    Design,
+    Estimates,
+    Estimator,
+    Reference,
+    draw_design,
+    estimate,
+    fit_ratio_model,
+    relative_half_width,
+)
+from hdapbench.fleet.exact import weighted_percentile
+from hdapbench.fleet.fingerprint import take_fingerprint
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import ClusteringSpec
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_NORMAL_97_5 = 1.959964
+AUTO_HALF_WIDTH = 0.015
+"""``n_clusters: auto`` takes the fewest clusters whose 95 % interval is expected to be at most this wide each side."""
+AUTO_MAX_CLUSTERS = 64
 
 
 @dataclass(frozen=True)
 class ClusterMeasurement:
-    """Latencies of workloads on the representatives.
+    """Latencies of workloads on the measured devices.
 
     Attributes
     ----------
-    latency_ms
-        Medians over the repeats, shape (n_workloads, n_clusters).
     samples_ms
-        Raw repeats, shape (n_clusters, n_workloads, runs).
+        Raw repeats, shape (n_measured, n_workloads, runs).
+    devices
+        Positions of the devices, shape (n_measured,), with spares where a representative was lost.
+    clusters
+        Cluster of each, shape (n_measured,), ascending.
     """
 
-    latency_ms: Floats
     samples_ms: Floats
+    devices: Integers
+    clusters: Integers
 
+    @cached_property
+    def device_latency_ms(self) -> Floats:
+        """Medians over the repeats, shape (n_workloads, n_measured)."""
+        return np.asarray(np.median(self.samples_ms, axis=2).T)
 
-@dataclass(frozen=True)
-class Estimates:
-    """Average clustered latency in ms and its 95 % interval, arrays of shape (n_workloads,)."""
-
-    mean_ms: Floats
-    low_ms: Floats
-    high_ms: Floats
+    @cached_property
+    def latency_ms(self) -> Floats:
+        """Mean latency on each cluster's measured devices, shape (n_workloads, n_clusters)."""
+        starts = np.flatnonzero(np.diff(self.clusters, prepend=-1))
+        sums = np.add.reduceat(self.device_latency_ms, starts, axis=1)
+        return np.asarray(sums / np.diff([*starts, len(self.clusters)]))
 
 
 @dataclass(frozen=True)
@@ -55,103 +78,143 @@ class ClusteredFleet:
         Their clusters.
     fingerprint_ms
         Median latency of each probe on each device, shape (n_devices, n_probes).
+    estimator
+        How the average follows from the measured devices.
+    n_representatives
+        Devices measured per cluster (fewer in smaller clusters).
     """
 
     fleet: Fleet
     clustering: Clustering
     fingerprint_ms: Floats
+    estimator: Estimator = "calibrated"
+    n_representatives: int = 1
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters, and of devices measured per workload."""
+        """Number of clusters."""
         return self.clustering.n_clusters
+
+    @property
+    def n_measured(self) -> int:
+        """Number of devices measured per workload."""
+        return self.design.n_measured
 
     @property
     def n_fingerprint_queries(self) -> int:
         """Device queries that the fingerprint took: one per device and probe."""
         return int(self.fingerprint_ms.size)
 
+    @cached_property
+    def reference(self) -> Reference:
+        """What the fingerprint says about every device."""
+        return Reference.of(self.fingerprint_ms, self.fleet.weights)
+
+    @cached_property
+    def design(self) -> Design:
+        """The devices that are measured, in the order of their clusters."""
+        n = self.n_representatives
+        if self.estimator in ("greg", "random"):
+            n *= self.n_clusters
+        drawn = draw_design(self.reference, self.clustering, self.estimator, n=n, seed=0)
+        order = np.argsort(self.clustering.labels[drawn.devices], kind="stable")
+        return Design(drawn.estimator, drawn.devices[order], drawn.weights[order])
+
     def measure_clusters(self, workloads: Workloads, *, runs: int, seed: int) -> ClusterMeasurement:
-        """Latencies of workloads on the representatives: ``n_workloads * n_clusters`` device queries."""
-        devices = np.array(self.clustering.representatives, dtype=np.int64)
-        samples = self.fleet.measure(workloads, devices, runs=runs, seed=seed)
-        return ClusterMeasurement(np.median(samples, axis=2).T, samples)
+        """Latencies of workloads on the measured devices: ``n_workloads * n_measured`` device queries.
 
-    def average(self, latency_ms: Floats) -> Estimates:
-        """Average clustered latency: representatives weighted by the share of the fleet they stand for.
+        A device that does not answer any more is replaced by the next spare of its cluster.
 
-        The 95 % interval adds two parts: how far one measurement strays from what the device's fingerprint says (see
-        `unexplained_variance`), for every representative; and how far the representatives miss the fleet's known mean
-        on the probes. On simulated fleets it covers the true mean at least as often as it says; a fleet of one device
-        has nothing to compare and gets an interval of no width.
+        Raises
+        ------
+        FleetError
+            When a cluster has no spare left.
+        """
+        devices = self.design.devices.copy()
+        lost: set[int] = set()
+        while True:
+            try:
+                samples = self.fleet.measure(workloads, devices, runs=runs, seed=seed)
+            except DeviceLostError as error:
+                lost.add(error.device)
+                devices = self._without(devices, lost)
+                continue
+            return ClusterMeasurement(samples, devices, self.clustering.labels[devices])
+
+    def average(self, latency_ms: Floats, devices: Integers | None = None) -> Estimates:
+        """Average latency over the fleet and its 95 % interval; see `hdapbench.fleet.estimators`.
+
+        A fleet of one device has nothing to compare and gets an interval of no width.
 
         Parameters
         ----------
         latency_ms
-            Latencies on the representatives, shape (n_workloads, n_clusters).
+            Latencies on the measured devices, shape (n_workloads, n_measured).
+        devices
+            The devices, where spares took part.
         """
-        weighted = np.atleast_2d(latency_ms) * self.clustering.weights
-        mean = weighted.sum(axis=1)
-        stray = unexplained_variance(self.fingerprint_ms)
-        concentration = ((weighted / mean[:, None]) ** 2).sum(axis=1)  # 1 / effective number of devices
-        representatives = self.fingerprint_ms[list(self.clustering.representatives)]
-        miss = self.clustering.weights @ representatives / self.fingerprint_ms.mean(axis=0) - 1  # (n_probes,)
-        half_width = _NORMAL_97_5 * mean * np.sqrt(stray * concentration + (miss**2).mean())
-        return Estimates(mean, mean - half_width, mean + half_width)
+        design = self.design if devices is None else replace(self.design, devices=devices)
+        return estimate(self.reference, self.clustering, design, latency_ms)
 
-    def percentile(self, latency_ms: Floats, percent: float) -> Floats:
-        """Percentile of the latency over all devices in ms, shape (n_workloads,).
+    def device_latency(self, latency_ms: Floats, devices: Integers | None = None) -> Floats:
+        """What the measured devices say about every device's latency in ms, shape (n_workloads, n_devices)."""
+        measured = self.design.devices if devices is None else devices
+        model = fit_ratio_model(self.reference, measured, np.atleast_2d(latency_ms))
+        ratio = model.coefficients @ self.reference.columns(slice(None)).T
+        return np.asarray(ratio * self.reference.speed)
 
-        A device's latency is its representative's times the mean ratio of their fingerprints (geometric mean).
-        """
-        rows = np.array(self.clustering.representatives)[self.clustering.labels]
-        scale = np.exp(np.log(self.fingerprint_ms / self.fingerprint_ms[rows]).mean(axis=1))  # (n_devices,)
-        devices = np.atleast_2d(latency_ms)[:, self.clustering.labels] * scale
-        return np.asarray(np.percentile(devices, percent, axis=1))
+    def percentile(self, latency_ms: Floats, percent: float, devices: Integers | None = None) -> Floats:
+        """Percentile of the latency over all devices in ms, shape (n_workloads,)."""
+        return weighted_percentile(self.device_latency(latency_ms, devices).T, percent, self.fleet.weights)
+
+    def _without(self, devices: Integers, lost: set[int]) -> Integers:
+        """The devices with every lost one replaced by the next spare of its cluster."""
+        devices = devices.copy()
+        for place, device in enumerate(devices):
+            if int(device) not in lost:
+                continue
+            cluster = int(self.clustering.labels[device])
+            taken = lost | {int(other) for other in devices}
+            spare = next((spare for spare in self.clustering.ranked[cluster] if spare not in taken), None)
+            if spare is None:
+                raise FleetError(
+                    f"fleet '{self.fleet.name}': device {self.fleet.device_ids[int(device)]} is lost and cluster "
+                    f"{cluster} has no spare left; fingerprint the fleet again"
+                )
+            devices[place] = spare
+        return devices
 
 
-def unexplained_variance(fingerprint_ms: Floats) -> float:
-    """Relative variance of a device's latency on one model, measured once, given its latencies on other models.
+def cluster_fleet(fleet: Fleet, fingerprint_ms: Floats, clustering: ClusteringSpec, *, seed: int) -> ClusteredFleet:
+    """Fleet clustered by its fingerprint as a spec says.
 
-    Every probe in turn plays the unseen model: its log latencies are regressed over the fleet on those of the other
-    probes, and the residual variances are averaged. Probes are measured in sessions of their own, so that drift
-    between sessions is in it, beside noise and what models say differently about devices.
-
-    Residuals within clusters would be too small: k-means groups noisy fingerprints by their noise too, and with many
-    clusters such intervals covered 70 % instead of 95 %.
-
-    Parameters
-    ----------
-    fingerprint_ms
-        Shape (n_devices, n_probes). Of too few devices for a regression, the interaction of device and probe is taken;
-        of one device, zero.
+    Raises
+    ------
+    FleetError
+        When the fingerprint is empty, not finite or not positive.
     """
-    logs = np.log(fingerprint_ms)
-    logs = logs - logs.mean(axis=0)
-    n_devices, n_probes = logs.shape
-    if n_devices < n_probes + 3:
-        freedom = (n_devices - 1) * (n_probes - 1)
-        residual = logs - logs.mean(axis=1, keepdims=True)
-        return float((residual**2).sum() / freedom) if freedom else 0.0
-    variances = []
-    for probe in range(n_probes):
-        others = np.delete(logs, probe, axis=1)
-        slopes, _, rank, _ = np.linalg.lstsq(others, logs[:, probe])
-        residual = logs[:, probe] - others @ slopes
-        variances.append((residual**2).sum() / (n_devices - 1 - rank))
-    return float(np.mean(variances))
+    estimator: Estimator = clustering.estimator if clustering.estimator != "auto" else "calibrated"
+    n = clustering.representatives
 
+    def half_width(found: Clustering) -> float:
+        clustered = ClusteredFleet(fleet, found, fingerprint_ms, estimator, n)
+        return relative_half_width(reference, found, clustered.design)
 
-def choose_probes(kernels: KernelModel) -> Integers:
-    """Widths of the probe models, shape (n_probes, n_groups), that differ in what bounds them.
-
-    The dense model is bound by compute, a thin one by launches and memory, and one that is narrow where maps are large
-    and wide where they are small lies between.
-    """
-    sizes = kernels.sizes
-    thin = np.maximum(sizes // 4, 1)
-    late = np.maximum(np.rint(sizes * np.linspace(0.3, 1.0, len(sizes))), 1).astype(np.int64)
-    return np.stack([sizes, thin, late])
+    reference = Reference.of(fingerprint_ms, fleet.weights)
+    common = {"method": clustering.method, "weights": fleet.weights, "seed": seed}
+    if clustering.n_clusters == "auto":
+        found = automatic_clusters(
+            fingerprint_ms,
+            half_width,
+            wanted=AUTO_HALF_WIDTH,
+            n_most=AUTO_MAX_CLUSTERS,
+            **common,  # type: ignore[arg-type]
+        )
+    else:
+        found = cluster_devices(fingerprint_ms, n_clusters=clustering.n_clusters, **common)  # type: ignore[arg-type]
+    if clustering.estimator == "auto":
+        estimator = choose_estimator(found.n_clusters * n).estimator
+    return ClusteredFleet(fleet, found, fingerprint_ms, estimator, n)
 
 
 def fingerprint_fleet(
@@ -164,11 +227,7 @@ def fingerprint_fleet(
     FleetError
         When a device gives no usable latency.
     """
-    columns = []
-    for number, widths in enumerate(choose_probes(kernels)):
-        workload = Workloads(kernels, widths[None], (f"probe{number}",))
-        samples = fleet.measure(workload, np.arange(fleet.n_devices), runs=runs, seed=seed + number)
-        columns.append(np.median(samples[:, 0], axis=1))
-    fingerprint = np.stack(columns, axis=1)  # (n_devices, n_probes)
-    found = cluster_devices(fingerprint, method=clustering.method, n_clusters=clustering.n_clusters, seed=seed)
-    return ClusteredFleet(fleet, found, fingerprint)
+    taken = fleet.recorded_fingerprint()
+    if taken is None:
+        taken = take_fingerprint(fleet, kernels, runs=runs, seed=seed)
+    return cluster_fleet(fleet, taken.latency_ms, clustering, seed=seed)

@@ -1,10 +1,9 @@
-"""Fleet specs -> fleets. Recorded, local and remote fleets are opened here too when they come."""
+"""Fleet specs -> fleets."""
 
 from __future__ import annotations
 
 from hdapbench.fleet.base import Fleet
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.spec import FleetSpec
+from hdapbench.spec import FleetSpec, SimulatedFleetSpec
 
 
 def open_fleet(spec: FleetSpec) -> Fleet:
@@ -15,4 +14,10 @@ def open_fleet(spec: FleetSpec) -> Fleet:
     FleetError
         When it cannot be made or read.
     """
-    return SimulatedFleet(spec)
+    if isinstance(spec, SimulatedFleetSpec):
+        from hdapbench.fleet.simulated import SimulatedFleet
+
+        return SimulatedFleet(spec)
+    from hdapbench.fleet.recorded import RecordedFleet
+
+    return RecordedFleet(spec)

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, Workloads
-from hdapbench.fleet.scenario import DeviceStates, draw_states
-from hdapbench.latency.engine import device_latency_ms, kernel_times
+from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, NumberedIds, Workloads
+from hdapbench.fleet.exact import SortedDevices
+from hdapbench.fleet.scenario import DeviceStates, draw_states, resolve_scenario
+from hdapbench.latency.engine import KernelTimes, device_latency_ms, kernel_times
 from hdapbench.latency.profile import load_profile
-from hdapbench.spec import SimulatedFleetSpec
+from hdapbench.spec import NoiseSpec, SimulatedFleetSpec
 
-NOISE_LOG_SD = 0.02
-SPIKE_PROBABILITY = 0.03
-SPIKE_MEAN = 0.5
-SESSION_DRIFT_LOG_SD = 0.01
+_BLOCK = 256  # devices that share a stream of noise: few enough to ask one alone, many enough to ask a million
 
 
 class SimulatedFleet(Fleet):
     """Devices computed from the reference model of docs/fleets.md.
 
-    Measurements carry log-normal noise of 2 %, with probability 3 % a spike of 50 % on average, and each device drifts
-    by 1 % from session to session.
+    Measurements carry log-normal noise, sometimes a spike, and each device drifts from session to session, as the
+    spec's ``noise`` says.
 
     Parameters
     ----------
     spec
-        SKU, scenario, number of devices, seed and precision.
+        SKU, scenario, number of devices, seed, precision and noise.
 
     Raises
     ------
     FleetError
-        When the SKU is unknown or does not compute in the precision.
+        When the SKU or a power mode is unknown, or the SKU does not compute in the precision.
     """
 
     source: LatencySource = "simulated"
@@ -41,45 +42,122 @@ class SimulatedFleet(Fleet):
         self.name = spec.name
         self.profile = load_profile(spec.sku)
         self.profile.check_precision(spec.precision)
-        self.states: DeviceStates = draw_states(self.profile, spec.scenario, n_devices=spec.n_devices, seed=spec.seed)
-        self.device_ids = tuple(f"{spec.sku}-{number:04d}" for number in range(spec.n_devices))
+        self.states: DeviceStates = draw_states(
+            self.profile,
+            resolve_scenario(spec.scenario),
+            n_devices=spec.n_devices,
+            seed=spec.seed,
+            uptime_seconds=spec.uptime_seconds,
+        )
+        self.device_ids = NumberedIds(self.profile.name, spec.n_devices)
 
     def describe(self) -> dict[str, str | int | float]:
-        """Kind, SKU, scenario, devices, seed and precision."""
-        keys = ("kind", "sku", "scenario", "n_devices", "seed", "precision")
-        return {key: getattr(self.spec, key) for key in keys}
+        """Kind, SKU, scenario, devices, seed and precision, and what differs from the defaults."""
+        spec = self.spec
+        named = spec.scenario.model_dump(exclude_none=True)
+        scenario = named.pop("base") + (f" with its own {', '.join(named)}" if named else "")
+        facts: dict[str, str | int | float] = {"kind": spec.kind, "sku": spec.sku, "scenario": scenario}
+        facts |= {"n_devices": spec.n_devices, "seed": spec.seed, "precision": spec.precision}
+        if spec.uptime_seconds is not None:
+            facts["uptime_seconds"] = spec.uptime_seconds
+        if spec.noise != NoiseSpec():
+            facts["noise"] = ", ".join(f"{key} {value:g}" for key, value in spec.noise.model_dump().items())
+        return facts
 
     def true_latency_ms(self, workloads: Workloads, devices: Integers | None = None) -> Floats:
         """Noise-free latencies, shape (n_picked_devices, n_workloads): what only a simulation can know."""
-        picked = np.arange(self.n_devices) if devices is None else np.asarray(devices, dtype=np.int64)
-        latency = np.empty((len(picked), len(workloads)))
-        for old_stack in (False, True):
-            rows: NDArray[np.bool_] = self.states.old_stack[picked] == old_stack
-            if not rows.any():
-                continue
-            times = kernel_times(
-                workloads.kernels, workloads.widths, self.profile, self.spec.precision, old_stack=old_stack
-            )
-            chosen = picked[rows]
-            latency[rows] = device_latency_ms(
-                times,
-                self.profile.launch_us / 1000,
-                self.states.alpha[chosen],
-                self.states.beta[chosen],
-                self.states.gamma[chosen],
-            )
+        every = slice(None) if devices is None else np.asarray(devices, dtype=np.int64)
+        states = self.states
+        alpha, beta, gamma = (values[every] for values in (states.alpha, states.beta, states.gamma))
+        latency = np.empty((len(alpha), len(workloads)))
+        for rows, times in self._by_stack(workloads, states.stack_index[every]):
+            latency[rows] = device_latency_ms(times, self._launch_ms, alpha[rows], beta[rows], gamma[rows])
         return latency
+
+    def mean_latency_ms(self, workloads: Workloads) -> Floats:
+        """Exact noise-free mean over all devices, shape (n_workloads,), without touching each of them."""
+        total = np.zeros(len(workloads))
+        for number, devices in self._sorted.items():
+            total += devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)
+        return total
+
+    def mean_over(self, workloads: Workloads, devices: Integers, weights: Floats | None = None) -> Floats:
+        """Exact noise-free mean over some of the devices, shape (n_workloads,).
+
+        Parameters
+        ----------
+        weights
+            Weight of each picked device, shape (n_picked_devices,); normalised; None counts all alike.
+        """
+        share = np.full(len(devices), 1 / len(devices)) if weights is None else weights / weights.sum()
+        total = np.zeros(len(workloads))
+        for number, sorted_devices in self._sort(np.asarray(devices, dtype=np.int64), share).items():
+            total += sorted_devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)
+        return total
+
+    def kernel_mean_ms(self, compute_and_memory: dict[int, tuple[Floats, Floats]]) -> Floats:
+        """Exact fleet mean of single kernels without their launch, elementwise.
+
+        Parameters
+        ----------
+        compute_and_memory
+            Nominal compute and memory time in ms per software stack (see ``states.stacks``), arrays of one shape.
+        """
+        parts = [self._sorted[number].kernel_mean_ms(*times) for number, times in compute_and_memory.items()]
+        return np.asarray(sum(parts))
 
     def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
         """Noisy latencies in ms, shape (n_picked_devices, n_workloads, runs)."""
         true = self.true_latency_ms(workloads, devices)
         samples = np.empty((*true.shape, runs))
-        for row, device in enumerate(devices):
-            # One stream per device and session: asking for more devices does not change the others' answers.
-            rng = np.random.default_rng([self.spec.seed, seed, int(device)])
-            drift = np.exp(SESSION_DRIFT_LOG_SD * rng.standard_normal())
-            shape = (len(workloads), runs)
-            noise = np.exp(NOISE_LOG_SD * rng.standard_normal(shape))
-            spikes = np.where(rng.random(shape) < SPIKE_PROBABILITY, rng.exponential(SPIKE_MEAN, shape), 0.0)
-            samples[row] = true[row][:, None] * drift * noise * (1 + spikes)
+        shape = (_BLOCK, len(workloads), runs)
+        noise = self.spec.noise
+        block_of = devices // _BLOCK
+        order = np.argsort(block_of, kind="stable")
+        blocks, starts = np.unique(block_of[order], return_index=True)
+        for block, rows in zip(blocks, np.split(order, starts[1:]), strict=True):
+            # Always the whole block: who else is asked, and how large the fleet is, does not change an answer.
+            rng = np.random.default_rng([self.spec.seed, seed, int(block)])
+            factor = np.exp(noise.session_drift_log_sd * rng.standard_normal((_BLOCK, 1, 1)))
+            factor = factor * np.exp(noise.log_sd * rng.standard_normal(shape))
+            spikes = rng.random(shape) < noise.spike_probability
+            factor[spikes] *= 1 + noise.spike_mean * rng.standard_exponential(int(spikes.sum()))
+            samples[rows] = true[rows][:, :, None] * factor[devices[rows] % _BLOCK]
         return samples
+
+    @property
+    def _launch_ms(self) -> float:
+        return self.profile.launch_us / 1000
+
+    def _kernel_times(self, workloads: Workloads, stack: int) -> KernelTimes:
+        return kernel_times(
+            workloads.kernels,
+            workloads.widths,
+            self.profile,
+            self.spec.precision,
+            stack=self.states.stacks[stack],
+        )
+
+    def _by_stack(
+        self, workloads: Workloads, stack_index: NDArray[np.int8]
+    ) -> Iterator[tuple[NDArray[np.int64] | slice, KernelTimes]]:
+        """Rows of the devices that run each stack, and the kernels' times there."""
+        present = np.flatnonzero(np.bincount(stack_index, minlength=1))
+        for number in present:
+            rows = slice(None) if len(present) == 1 else np.flatnonzero(stack_index == number)
+            yield rows, self._kernel_times(workloads, int(number))
+
+    @cached_property
+    def _sorted(self) -> dict[int, SortedDevices]:
+        return self._sort(None, np.full(self.n_devices, 1 / self.n_devices))
+
+    def _sort(self, devices: Integers | None, share: Floats) -> dict[int, SortedDevices]:
+        states = self.states
+        every = slice(None) if devices is None else devices
+        alpha, beta, gamma = (values[every] for values in (states.alpha, states.beta, states.gamma))
+        stack_index = states.stack_index[every]
+        found = {}
+        for number in np.flatnonzero(np.bincount(stack_index, minlength=1)):
+            rows = stack_index == number
+            found[int(number)] = SortedDevices.of(alpha[rows], beta[rows], gamma[rows], share[rows])
+        return found

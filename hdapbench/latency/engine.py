@@ -34,7 +34,31 @@ _TENSOR_CORE_TILES = (
 )
 _SPLITS = (1, 2, 4, 8)
 _PAIRS_AT_A_TIME = 1 << 14  # about 30 candidates each: 4 MB per intermediate array
+_MANY_DEVICES = 4096
+_NUMBERS_AT_A_TIME = 1 << 22
+_DEVICES_AT_A_TIME = 1 << 16
 _BYTES = {"fp32": 4, "fp16": 2, "tc16": 2}
+
+
+@dataclass(frozen=True)
+class SoftwareStack:
+    """What an engine of another software generation does differently.
+
+    Attributes
+    ----------
+    narrow_tile_factor
+        Tiles narrower than 128 columns are wider by this factor.
+    depthwise_slowdown
+        Factor on the compute time of depthwise kernels.
+    """
+
+    narrow_tile_factor: float = 1.0
+    depthwise_slowdown: float = 1.0
+
+
+CURRENT_STACK = SoftwareStack()
+OLD_STACK = SoftwareStack(narrow_tile_factor=1.5)
+"""The older stack of the reference study: another tile menu."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +82,19 @@ class _Matrices:
     channels_in: Floats
 
 
-def tile_menu(precision: str, *, old_stack: bool = False) -> tuple[tuple[float, int, int, float], ...]:
-    """Tiles (rows, columns, depth, relative efficiency) that the engine chooses from.
-
-    Parameters
-    ----------
-    old_stack
-        The menu of an older software stack: narrow tiles are half as wide again.
-    """
+def tile_menu(precision: str, stack: SoftwareStack = CURRENT_STACK) -> tuple[tuple[float, int, int, float], ...]:
+    """Tiles (rows, columns, depth, relative efficiency) that the engine chooses from."""
     tiles = _TENSOR_CORE_TILES if precision == "tc16" else _GENERIC_TILES
-    if not old_stack:
-        return tiles
-    return tuple((m, int(n * 1.5) if n < 128 else n, k, e) for m, n, k, e in tiles)
+    return tuple((m, int(n * stack.narrow_tile_factor) if n < 128 else n, k, e) for m, n, k, e in tiles)
 
 
 def kernel_times(
-    kernels: KernelModel, widths: ArrayLike, profile: SkuProfile, precision: str, *, old_stack: bool = False
+    kernels: KernelModel,
+    widths: ArrayLike,
+    profile: SkuProfile,
+    precision: str,
+    *,
+    stack: SoftwareStack = CURRENT_STACK,
 ) -> KernelTimes:
     """Compute and memory time of every kernel of plans on the nominal board, at batch 1.
 
@@ -83,6 +104,8 @@ def kernel_times(
         Kept channels per group, shape (n_plans, n_groups).
     precision
         ``fp32``, ``fp16`` or ``tc16`` (tensor cores; channels padded to multiples of 8).
+    stack
+        The software generation; each builds its engine with its own menu.
 
     Raises
     ------
@@ -93,13 +116,12 @@ def kernel_times(
     taken, made = kernels.channels(widths)
     compute = np.empty(taken.shape)
     memory = np.empty(taken.shape)
-    menu = tile_menu(precision, old_stack=old_stack)
     for number in range(len(kernels)):
         # Plans share widths: each distinct pair of channel counts is timed once.
         codes, back = np.unique(taken[:, number] << 32 | made[:, number], return_inverse=True)
         pairs = np.stack([codes >> 32, codes & 0xFFFFFFFF]).astype(float)
         parts = [
-            _kernel_cost(kernels, number, pairs[:, first : first + _PAIRS_AT_A_TIME], profile, precision, menu)
+            _kernel_cost(kernels, number, pairs[:, first : first + _PAIRS_AT_A_TIME], profile, precision, stack)
             for first in range(0, max(len(codes), 1), _PAIRS_AT_A_TIME)
         ]
         compute[:, number] = (np.concatenate([cycles for cycles, _ in parts]) / profile.cycles_per_ms)[back]
@@ -107,12 +129,12 @@ def kernel_times(
     return KernelTimes(compute, memory)
 
 
-def device_latency_ms(
-    times: KernelTimes, launch_ms: float, alpha: Floats, beta: Floats, gamma: Floats, *, chunk: int = 1 << 22
-) -> Floats:
+def device_latency_ms(times: KernelTimes, launch_ms: float, alpha: Floats, beta: Floats, gamma: Floats) -> Floats:
     """Latency of plans on devices, shape (n_devices, n_plans).
 
-    ``sum over kernels of launch * alpha + max(beta * compute, gamma * memory)``.
+    ``sum over kernels of launch * alpha + max(beta * compute, gamma * memory)``. Many devices are not asked kernel by
+    kernel: with a plan's kernels sorted by compute over memory time, a device's compute-bound kernels are all those
+    above ``gamma / beta``, and their sums are looked up.
 
     Parameters
     ----------
@@ -120,19 +142,43 @@ def device_latency_ms(
         Launch time of one kernel on the nominal board.
     alpha, beta, gamma
         Multipliers of launch, compute and memory time, shape (n_devices,).
-    chunk
-        Upper limit of numbers held at a time.
     """
     n_plans, n_kernels = times.compute_ms.shape
     latency = np.empty((len(alpha), n_plans))
-    step = max(1, chunk // max(n_plans * n_kernels, 1))
-    for first in range(0, len(alpha), step):
-        part = slice(first, first + step)
-        bound = np.maximum(
-            beta[part, None, None] * times.compute_ms[None], gamma[part, None, None] * times.memory_ms[None]
-        )  # (n_devices in this step, n_plans, n_kernels)
-        latency[part] = bound.sum(2) + (n_kernels * launch_ms * alpha[part])[:, None]
+    if len(alpha) < _MANY_DEVICES:
+        step = max(1, _NUMBERS_AT_A_TIME // max(n_plans * n_kernels, 1))
+        for first in range(0, len(alpha), step):
+            part = slice(first, first + step)
+            bound = np.maximum(
+                beta[part, None, None] * times.compute_ms[None], gamma[part, None, None] * times.memory_ms[None]
+            )  # (n_devices in this step, n_plans, n_kernels)
+            latency[part] = bound.sum(2)
+    else:
+        tables = [_bound_sums(*row) for row in zip(times.compute_ms, times.memory_ms, strict=True)]
+        for first in range(0, len(alpha), _DEVICES_AT_A_TIME):
+            part = slice(first, first + _DEVICES_AT_A_TIME)
+            ratio = gamma[part] / beta[part]
+            for plan, (border, compute, memory) in enumerate(tables):
+                place = np.searchsorted(border, ratio)
+                latency[part, plan] = beta[part] * compute[place] + gamma[part] * memory[place]
+    latency += (n_kernels * launch_ms * alpha)[:, None]
     return latency
+
+
+def compute_to_memory(compute_ms: Floats, memory_ms: Floats) -> Floats:
+    """Compute over memory time, infinite where nothing is moved; DRAM binds devices with ``gamma / beta`` above it."""
+    border = np.full(np.shape(compute_ms), np.inf)
+    np.divide(compute_ms, memory_ms, out=border, where=np.asarray(memory_ms) > 0)
+    return border
+
+
+def _bound_sums(compute_ms: Floats, memory_ms: Floats) -> tuple[Floats, Floats, Floats]:
+    """Sorted borders of one plan's kernels; compute time at or above each, memory time below it."""
+    border = compute_to_memory(compute_ms, memory_ms)
+    order = np.argsort(border, kind="stable")
+    compute = np.concatenate([np.cumsum(compute_ms[order][::-1])[::-1], [0.0]])
+    memory = np.concatenate([[0.0], np.cumsum(memory_ms[order])])
+    return border[order], compute, memory
 
 
 def _kernel_cost(
@@ -141,7 +187,7 @@ def _kernel_cost(
     pairs: Floats,
     profile: SkuProfile,
     precision: str,
-    menu: tuple[tuple[float, int, int, float], ...],
+    stack: SoftwareStack,
 ) -> tuple[Floats, Floats]:
     """Cycles and bytes of one kernel for channel pairs of shape (2, n_pairs)."""
     kernel = kernels.kernels[number]
@@ -151,8 +197,9 @@ def _kernel_cost(
     taken, made = np.ceil(pairs / 8) * 8 if precision == "tc16" else pairs
     if kernel.kind not in {"conv", "fc"}:
         rate = profile.fma_per_cycle["fp32"] * profile.n_multiprocessors * profile.depthwise_efficiency
-        worked = np.ceil(unpadded / 32) * 32 if kernel.kind == "dw" else unpadded
-        weights = made * kernel.taps if kernel.kind == "dw" else 0.0
+        depthwise = kernel.kind == "dw"
+        worked = np.ceil(unpadded / 32) * 32 * stack.depthwise_slowdown if depthwise else unpadded
+        weights = made * kernel.taps if depthwise else 0.0
         cycles = worked * area_out * kernel.taps / rate + profile.prologue_cycles
         return cycles, value_bytes * (taken * area_in + weights + made * area_out)
     depth = taken * kernel.taps
@@ -167,7 +214,7 @@ def _kernel_cost(
         tiles_2x2=np.full_like(made, np.ceil(kernel.height_out / 2) * np.ceil(kernel.width_out / 2)),
         channels_in=taken,
     )
-    return _fastest_candidate(shape, profile, precision, menu)
+    return _fastest_candidate(shape, profile, precision, tile_menu(precision, stack))
 
 
 def _fastest_candidate(

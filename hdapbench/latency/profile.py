@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -99,15 +100,27 @@ def known_skus() -> tuple[str, ...]:
 
 @cache
 def load_profile(name: str) -> SkuProfile:
-    """Profile of a board that ships.
+    """Profile of a board that ships, or of a YAML file of your own.
+
+    Parameters
+    ----------
+    name
+        Name of a board, or a path that ends in ``.yaml``.
 
     Raises
     ------
     FleetError
-        When there is no such board, or its file is not a profile.
+        When there is no such board or file, or the file is not a profile.
     """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise FleetError(f"there is no SKU profile '{name}'; name a file, or one of: {', '.join(known_skus())}")
+        return parse_profile(path.read_text(), name)
     if name not in known_skus():
-        raise FleetError(f"unknown SKU '{name}'{did_you_mean(name, known_skus())}")
+        raise FleetError(
+            f"unknown SKU '{name}'{did_you_mean(name, known_skus())}; for a board of your own, name its YAML file"
+        )
     text = resources.files("hdapbench").joinpath(f"{FOLDER}/{name}.yaml").read_text()
     return parse_profile(text, f"{name}.yaml")
 

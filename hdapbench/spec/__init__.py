@@ -1,12 +1,21 @@
 """The spec: what a benchmark is, read strictly from YAML. Imports no torch."""
 
 from hdapbench.spec.document import path_text
+from hdapbench.spec.fleets import (
+    ClusteringSpec,
+    FleetSpec,
+    NoiseSpec,
+    RecordedFleetSpec,
+    ScenarioSpec,
+    SimulatedFleetSpec,
+)
 from hdapbench.spec.loader import (
     LoadedSpec,
     canonical_json,
     context_hash,
     did_you_mean,
     load,
+    load_fleets,
     load_spec,
     problem_at,
     schema_json,
@@ -15,14 +24,11 @@ from hdapbench.spec.loader import (
 from hdapbench.spec.schema import (
     BaseRecipe,
     BudgetSpec,
-    ClusteringSpec,
     DataSpec,
-    FleetSpec,
     MethodSpec,
     ModelSpec,
     NormalizeSpec,
     Recipe,
-    SimulatedFleetSpec,
     Spec,
     TargetSpec,
 )
@@ -38,8 +44,11 @@ __all__ = [
     "LoadedSpec",
     "MethodSpec",
     "ModelSpec",
+    "NoiseSpec",
     "NormalizeSpec",
     "Recipe",
+    "RecordedFleetSpec",
+    "ScenarioSpec",
     "SimulatedFleetSpec",
     "Spec",
     "TargetSpec",
@@ -47,6 +56,7 @@ __all__ = [
     "context_hash",
     "did_you_mean",
     "load",
+    "load_fleets",
     "load_spec",
     "parse_flops",
     "path_text",

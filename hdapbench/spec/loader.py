@@ -6,17 +6,20 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hdapbench.errors import SpecError, SpecProblem
 from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
+from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
 from hdapbench.spec.schema import Spec
+
+Checked = TypeVar("Checked")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,35 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
     SpecError
         With every problem found.
     """
+    spec, source = _validated(path, overrides, Spec.model_validate, Spec)
+    return LoadedSpec(spec, source.name, source.document, source.overridden)
+
+
+def load_fleets(path: str | Path, overrides: Sequence[str] = ()) -> tuple[FleetSpec, ...]:
+    """Fleets of a YAML file: of a whole spec, or the one that the file is.
+
+    Parameters
+    ----------
+    path
+        A spec with ``fleets``, or a file that holds one fleet's keys.
+    overrides
+        ``key=value`` texts such as ``n_devices=8``.
+
+    Raises
+    ------
+    SpecError
+        With every problem found.
+    """
+    if "fleets" in read_document(Path(path)).values:
+        return load(path, overrides).spec.fleets
+    one: TypeAdapter[FleetSpec] = TypeAdapter(FleetSpec)
+    return (_validated(path, overrides, one.validate_python, SimulatedFleetSpec, RecordedFleetSpec)[0],)
+
+
+def _validated(
+    path: str | Path, overrides: Sequence[str], validate: Callable[[Any], Checked], *models: type[BaseModel]
+) -> tuple[Checked, _Source]:
+    """What a file holds, checked, and where it stands; ``models`` are what it may be, for hints on unknown keys."""
     document = read_document(Path(path))
     problems = list(document.problems)
     overridden: dict[Path_, str] = {}
@@ -59,15 +91,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
             overridden[key] = text
         except ValueError as error:
             problems.append(SpecProblem(f"--set {text}", 0, 0, "", str(error)))
-    loaded = _Source(str(path), document, overridden)
+    loaded = _Source(str(path), document, overridden, models)
     try:
-        spec = Spec.model_validate(document.values)
+        spec = validate(document.values)
     except ValidationError as error:
         problems += [loaded.problem(details) for details in error.errors() if not _is_echo(details)]
         raise SpecError(sorted(set(problems), key=_order)) from None
     if problems:
         raise SpecError(sorted(set(problems), key=_order))
-    return LoadedSpec(spec=spec, source=str(path), document=document, overridden=overridden)
+    return spec, loaded
 
 
 def problem_at(loaded: LoadedSpec, path: Path_, message: str) -> SpecProblem:
@@ -104,6 +136,9 @@ def schema_json() -> str:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     methods = schema["properties"]["methods"]["items"]
     schema["properties"]["methods"]["items"] = {"anyOf": [{"type": "string"}, methods]}
+    simulated = schema["$defs"]["SimulatedFleetSpec"]["properties"]
+    named = schema["$defs"]["ScenarioSpec"]["properties"]["base"]
+    simulated["scenario"] = {"anyOf": [{"enum": named["enum"]}, simulated["scenario"]]}
     flops = schema["$defs"]["TargetSpec"]["properties"]["flops"]
     flops["type"] = ["string", "integer"]
     return json.dumps(schema, indent=2) + "\n"
@@ -147,6 +182,7 @@ class _Source:
     name: str
     document: Document
     overridden: Mapping[Path_, str]
+    models: tuple[type[BaseModel], ...] = (Spec,)
 
     def at(self, path: Path_, message: str) -> SpecProblem:
         for key, text in self.overridden.items():
@@ -157,7 +193,7 @@ class _Source:
 
     def problem(self, details: ErrorDetails) -> SpecProblem:
         path = self._real_path(details["loc"])
-        return self.at(path, _message(details, path))
+        return self.at(path, _message(details, path, self.models))
 
     def _real_path(self, location: tuple[int | str, ...]) -> Path_:
         """Location without the branch names that pydantic adds for unions."""
@@ -178,40 +214,53 @@ def _is_echo(details: ErrorDetails) -> bool:
     return details["type"] == "too_short" and bool(details["input"])
 
 
-def _message(details: ErrorDetails, path: Path_) -> str:
+def _message(details: ErrorDetails, path: Path_, roots: tuple[type[BaseModel], ...]) -> str:
+    """What is wrong, in the words of a spec's author."""
     kind, value = details["type"], details["input"]
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    if kind == "extra_forbidden":
-        return f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(path))}"
-    if kind == "too_short":
-        return "must have at least one entry"
-    if kind == "missing":
-        return f"the key '{details['loc'][-1]}' is missing"
-    if kind == "literal_error":
-        allowed = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return f"unknown value {shown}{did_you_mean(str(value), allowed)}"
     text = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if kind == "value_error":
-        return text
-    return f"{shown} should be {text}" if details["msg"].startswith("Input") else f"{text} (here: {shown})"
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        text = f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(details['loc'], roots))}"
+    elif kind == "too_short":
+        text = "must have at least one entry"
+    elif kind == "union_tag_not_found":
+        text = "the key 'kind' is missing: simulated or recorded"
+    elif kind == "union_tag_invalid":
+        allowed = context["expected_tags"].replace("'", "").split(", ")
+        text = f"kind: unknown value '{context['tag']}'{did_you_mean(context['tag'], allowed)}"
+    elif kind == "missing":
+        text = f"the key '{details['loc'][-1]}' is missing"
+    elif kind == "literal_error":
+        allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        text = f"unknown value {shown}{did_you_mean(str(value), allowed)}"
+    elif kind != "value_error":
+        text = f"{shown} should be {text}" if details["msg"].startswith("Input") else f"{text} (here: {shown})"
+    return text
 
 
-def _known_keys(path: Path_) -> list[str]:
-    """Keys that the schema knows where an unknown key stands."""
-    model: type[BaseModel] = Spec
-    for part in path[:-1]:
+def _known_keys(location: Path_, roots: tuple[type[BaseModel], ...]) -> list[str]:
+    """Keys that the schema knows where an unknown key stands; ``location`` as Pydantic gives it, branches included."""
+    models = list(roots)
+    for part in location[:-1]:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part)
-        inner = _model_in(field.annotation) if field is not None else None
-        if inner is None:
-            return []
-        model = inner
-    return list(model.model_fields)
+        branch = [model for model in models if len(models) > 1 and part in _tags(model)]
+        inner = [
+            found for m in models if part in m.model_fields for found in _models_in(m.model_fields[part].annotation)
+        ]
+        models = branch or inner
+    return list(models[0].model_fields) if models else []
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """First Pydantic model inside an annotation, or None."""
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Values of the key that tells the branches of a union apart."""
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind is not None else ()
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Every Pydantic model inside an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _models_in(inner)]

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from hdapbench.spec.base import Name, Share, Strict, sequence_to_tuple
+from hdapbench.spec.fleets import FleetSpec
 from hdapbench.spec.units import parse_flops
-
-
-def _sequence_to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _shorthand(value: object) -> object:
@@ -28,15 +26,7 @@ def _check_flops(value: object) -> object:
     return value
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-Channels = Annotated[tuple[float, ...], BeforeValidator(_sequence_to_tuple), Field(min_length=1, max_length=4)]
-
-
-class Strict(BaseModel):
-    """Base of all parts of a spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+Channels = Annotated[tuple[float, ...], BeforeValidator(sequence_to_tuple), Field(min_length=1, max_length=4)]
 
 
 class ModelSpec(Strict):
@@ -53,7 +43,7 @@ class ModelSpec(Strict):
             Annotated[int, Field(ge=1)],
             Annotated[int, Field(ge=1)],
         ],
-        BeforeValidator(_sequence_to_tuple),
+        BeforeValidator(sequence_to_tuple),
     ] = Field(description="Channels, height and width of one input.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's builder.")
     weights: str | None = Field(
@@ -111,33 +101,6 @@ class BaseRecipe(Recipe):
     seed: int = Field(default=0, ge=0, description="Seed of initialisation and batches.")
 
 
-class ClusteringSpec(Strict):
-    """How devices that behave alike are found."""
-
-    method: Literal["kmeans", "dbscan"] = Field(default="kmeans", description="kmeans or dbscan.")
-    n_clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto", description="Number of clusters, or auto; dbscan finds its own number."
-    )
-
-
-class SimulatedFleetSpec(Strict):
-    """Devices of one SKU, simulated by the reference model of docs/fleets.md."""
-
-    name: Name = Field(description="How boards call this fleet.")
-    kind: Literal["simulated"] = Field(description="Where latencies come from.")
-    sku: str = Field(min_length=1, description="Profile of the board: xavier_nx or nano.")
-    scenario: Literal["same_config", "mixed", "harsh"] = Field(description="Distribution of the devices' states.")
-    n_devices: int = Field(ge=1, le=10_000_000, description="Number of devices.")
-    seed: int = Field(default=0, ge=0, description="Seed of the devices' states.")
-    precision: Literal["fp32", "fp16", "tc16"] = Field(default="fp32", description="Arithmetic of the engine.")
-    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
-    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
-
-
-FleetSpec = SimulatedFleetSpec
-"""Any kind of fleet. Recorded, local and remote fleets join here as a union on ``kind``."""
-
-
 class TargetSpec(Strict):
     """What a compressed model must not exceed."""
 
@@ -181,20 +144,20 @@ class Spec(Strict):
         description="Recipe of the dense model, used when model.weights is null.",
     )
     fine_tune: Recipe = Field(description="Recipe of fine-tuning, the same for every method.")
-    fleets: Annotated[tuple[FleetSpec, ...], BeforeValidator(_sequence_to_tuple)] = Field(
+    fleets: Annotated[tuple[FleetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
         min_length=1, description="Device fleets."
     )
-    targets: Annotated[tuple[TargetSpec, ...], BeforeValidator(_sequence_to_tuple)] = Field(
+    targets: Annotated[tuple[TargetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
         min_length=1, description="FLOPs targets."
     )
     methods: Annotated[
-        tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(_sequence_to_tuple)
+        tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(sequence_to_tuple)
     ] = Field(min_length=1, description="Methods to compare; a bare name takes the defaults.")
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="Limits per method and trial.")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_sequence_to_tuple)] = Field(
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(0,), min_length=1, description="Seeds; each repeats every trial."
     )
-    plugins: Annotated[tuple[str, ...], BeforeValidator(_sequence_to_tuple)] = Field(
+    plugins: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(), description="Python files with further methods; only these are executed."
     )
     threads: int = Field(default=1, ge=1, description="Threads for training and evaluation.")
@@ -219,14 +182,11 @@ class Spec(Strict):
 __all__ = [
     "BaseRecipe",
     "BudgetSpec",
-    "ClusteringSpec",
     "DataSpec",
-    "FleetSpec",
     "MethodSpec",
     "ModelSpec",
     "NormalizeSpec",
     "Recipe",
-    "SimulatedFleetSpec",
     "Spec",
     "TargetSpec",
 ]

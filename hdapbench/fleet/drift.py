@@ -1,0 +1,118 @@
+"""Drift: whether a fleet still is what its fingerprint says, from a few devices measured again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from hdapbench.errors import FleetError
+from hdapbench.fleet.base import Fleet, Workloads
+from hdapbench.fleet.clustering import Clustering
+from hdapbench.fleet.fingerprint import Fingerprint
+from hdapbench.latency.kernels import KernelModel
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+FAR_BASELINE = 0.01
+"""Share of devices beyond their cluster's radius when nothing has changed: the radius is a 99 % quantile."""
+FAR_SHARE = 0.05
+"""More devices than this beyond their cluster, with 99 % confidence, and the clusters no longer hold."""
+MEAN_CHANGE = 0.01
+"""A probe's fleet mean that changed by more, and by more than three standard errors, no longer calibrates."""
+_CONFIDENCE = 0.99
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What devices measured again say about a fingerprint.
+
+    Attributes
+    ----------
+    n_devices
+        Devices measured again.
+    far_share, far_low
+        Share of them beyond the radius of the nearest cluster, and its lower 99 % confidence limit.
+    moved_share
+        Share of them nearest to another cluster than before; neighbours exchange devices by noise alone.
+    change, change_error
+        Mean relative change of each probe, and its standard error, shape (n_probes,).
+    reasons
+        Why to take the fingerprint again; empty when it still holds.
+    """
+
+    n_devices: int
+    far_share: float
+    far_low: float
+    moved_share: float
+    change: Floats
+    change_error: Floats
+    reasons: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the fingerprint may be used further."""
+        return not self.reasons
+
+
+def detect_drift(
+    fingerprint: Fingerprint, clustering: Clustering, devices: Integers, latency_ms: Floats
+) -> DriftReport:
+    """Report on devices measured again.
+
+    Parameters
+    ----------
+    devices
+        Their positions, shape (n_again,).
+    latency_ms
+        Their new medians on the same probes, shape (n_again, n_probes).
+
+    Raises
+    ------
+    FleetError
+        When there are fewer than two devices, or the probes differ.
+    """
+    if len(devices) < 2:
+        raise FleetError(f"drift needs at least 2 devices measured again, better 30; got {len(devices)}")
+    before = fingerprint.latency_ms[devices]
+    if latency_ms.shape != before.shape:
+        raise FleetError(f"expected latencies of shape {before.shape} (devices, probes), got {latency_ms.shape}")
+    assigned = clustering.assign(latency_ms)
+    far = int((assigned.distance > 1).sum())
+    low = float(stats.beta.ppf(1 - _CONFIDENCE, far, len(devices) - far + 1)) if far else 0.0  # Clopper and Pearson
+    logs = np.log(latency_ms / before)
+    change, error = np.expm1(logs.mean(axis=0)), logs.std(axis=0, ddof=1) / np.sqrt(len(devices))
+    reasons = []
+    if low > FAR_SHARE:
+        reasons.append(f"{far} of {len(devices)} devices are far from every cluster (expected {FAR_BASELINE:.0%})")
+    for name, value, spread in zip(fingerprint.probes, change, error, strict=True):
+        if abs(value) > max(MEAN_CHANGE, 3 * spread):
+            reasons.append(f"{name} changed by {value:+.1%} (standard error {spread:.1%})")
+    moved = float((assigned.labels != clustering.labels[devices]).mean())
+    return DriftReport(len(devices), far / len(devices), low, moved, change, error, tuple(reasons))
+
+
+def measure_again(
+    fleet: Fleet, kernels: KernelModel, fingerprint: Fingerprint, *, n_devices: int, seed: int
+) -> tuple[Integers, Floats]:
+    """Positions of random devices and their new medians on the fingerprint's probes, each in a session of its own.
+
+    Raises
+    ------
+    FleetError
+        When the fingerprint does not say which widths its probes have.
+    """
+    widths = fingerprint.conditions.get("widths")
+    if widths is None:
+        raise FleetError("this fingerprint does not say which models its probes are; measure it again in full")
+    rng = np.random.default_rng([seed, 0x6472696674])
+    devices = np.sort(rng.choice(fleet.n_devices, size=min(n_devices, fleet.n_devices), replace=False))
+    columns = []
+    for number, row in enumerate(widths):
+        workload = Workloads(kernels, np.array([row], dtype=np.int64), (fingerprint.probes[number],))
+        samples = fleet.measure(workload, devices, runs=fingerprint.runs, seed=seed + number)
+        columns.append(np.median(samples[:, 0], axis=1))
+    return devices, np.stack(columns, axis=1)

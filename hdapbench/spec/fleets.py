@@ -1,0 +1,161 @@
+"""The fleets of a spec: where latencies come from, how devices differ, how they are clustered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from hdapbench.spec.base import Name, Strict, sequence_to_tuple
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Load = Annotated[float, Field(ge=0.0, lt=1.0)]
+LogSd = Annotated[float, Field(ge=0.0, le=3.0)]
+LoadRange = Annotated[tuple[Load, Load], BeforeValidator(sequence_to_tuple)]
+
+ClusteringMethod = Literal["kmeans", "minibatch-kmeans", "gmm", "birch", "dbscan", "hdbscan", "agglomerative"]
+EstimatorName = Literal["auto", "medoid", "calibrated", "stratified", "greg", "random"]
+
+
+class ClusteringSpec(Strict):
+    """How devices that behave alike are found, and how the fleet's average is estimated from some of them."""
+
+    method: ClusteringMethod = Field(
+        default="kmeans",
+        description="kmeans, minibatch-kmeans, gmm, birch, agglomerative, or dbscan and hdbscan, "
+        "which find their own number of clusters.",
+    )
+    n_clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="Number of clusters, or auto; dbscan and hdbscan find their own."
+    )
+    representatives: int = Field(default=1, ge=1, le=1000, description="Devices measured per cluster.")
+    estimator: EstimatorName = Field(
+        default="auto",
+        description="How the average follows from the measured devices: medoid, calibrated, stratified, greg, random, "
+        "or auto, the best of the study.",
+    )
+
+
+class PlaceSpec(Strict):
+    """A kind of place that devices stand in."""
+
+    share: Fraction = Field(description="Share of the devices.")
+    mean_celsius: float = Field(ge=-60, le=90, description="Mean ambient temperature.")
+    sd_celsius: float = Field(default=0.0, ge=0, le=50, description="Standard deviation of the ambient temperature.")
+
+
+class StackSpec(Strict):
+    """A software stack that part of the fleet runs."""
+
+    share: Fraction = Field(description="Share of the devices; what is left runs the current stack.")
+    narrow_tile_factor: float = Field(
+        default=1.0, ge=1.0, le=8.0, description="Tiles narrower than 128 columns are wider by this factor."
+    )
+    depthwise_slowdown: float = Field(
+        default=1.0, gt=0.0, le=1000.0, description="Factor on the compute time of depthwise kernels."
+    )
+
+
+class ScenarioSpec(Strict):
+    """Distributions of the devices' physical state; what is not named is taken from ``base``.
+
+    ``*_log_sd`` are standard deviations of logarithms.
+    """
+
+    base: Literal["same_config", "mixed", "harsh"] = Field(description="The scenario that this one changes.")
+    modes: dict[str, Fraction] | None = Field(default=None, description="Share of the devices per power mode.")
+    places: dict[str, PlaceSpec] | None = Field(default=None, description="Where devices stand.")
+    thermal_resistance_log_sd: LogSd | None = Field(default=None, description="Spread of thermal resistance.")
+    dynamic_power_log_sd: LogSd | None = Field(default=None, description="Spread of dynamic power: silicon.")
+    leakage_log_sd: LogSd | None = Field(default=None, description="Spread of leakage power: silicon.")
+    busy_share: Fraction | None = Field(default=None, description="Share of the devices with background load.")
+    gpu_load: LoadRange | None = Field(default=None, description="Lowest and highest GPU share taken on busy devices.")
+    memory_load: LoadRange | None = Field(
+        default=None, description="Lowest and highest share of DRAM bandwidth taken on busy devices."
+    )
+    cpu_contention_mean: float | None = Field(default=None, ge=0, le=100, description="Mean of CPU contention.")
+    capped_share: Fraction | None = Field(default=None, description="Share of the devices with a worn supply.")
+    stacks: Annotated[tuple[StackSpec, ...], BeforeValidator(sequence_to_tuple)] | None = Field(
+        default=None, description="Software stacks besides the current one."
+    )
+    gpu_residual_log_sd: LogSd | None = Field(default=None, description="Unit-to-unit spread of compute time.")
+    memory_residual_log_sd: LogSd | None = Field(default=None, description="Unit-to-unit spread of memory time.")
+    launch_residual_log_sd: LogSd | None = Field(default=None, description="Unit-to-unit spread of launch time.")
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> ScenarioSpec:
+        for key, shares in (
+            ("modes", None if self.modes is None else list(self.modes.values())),
+            ("places", None if self.places is None else [place.share for place in self.places.values()]),
+        ):
+            if shares is not None and abs(sum(shares) - 1) > 1e-6:
+                raise ValueError(f"{key}: shares sum to {sum(shares):g}, not 1")
+        if self.stacks is not None and sum(stack.share for stack in self.stacks) > 1 + 1e-6:
+            raise ValueError(f"stacks: shares sum to {sum(stack.share for stack in self.stacks):g}, more than 1")
+        for key in ("gpu_load", "memory_load"):
+            load = getattr(self, key)
+            if load is not None and load[0] > load[1]:
+                raise ValueError(f"{key}: {load[0]:g} is the lowest and exceeds the highest, {load[1]:g}")
+        return self
+
+
+def _named_scenario(value: object) -> object:
+    return {"base": value} if isinstance(value, str) else value
+
+
+class NoiseSpec(Strict):
+    """How measurements of a simulated fleet stray."""
+
+    log_sd: LogSd = Field(default=0.02, description="Standard deviation of a repeat's logarithm.")
+    spike_probability: Fraction = Field(default=0.03, description="Probability that a repeat has a spike.")
+    spike_mean: float = Field(default=0.5, ge=0, le=100, description="Mean of exponential spikes, relative.")
+    session_drift_log_sd: LogSd = Field(default=0.01, description="Drift of a device from session to session.")
+
+
+class SimulatedFleetSpec(Strict):
+    """Devices of one SKU, simulated by the reference model of docs/fleets.md."""
+
+    name: Name = Field(description="How boards call this fleet.")
+    kind: Literal["simulated"] = Field(description="Where latencies come from.")
+    sku: str = Field(min_length=1, description="Profile of the board (xavier_nx, nano), or a YAML file of one.")
+    scenario: Annotated[ScenarioSpec, BeforeValidator(_named_scenario)] = Field(
+        description="Distribution of the devices' states: same_config, mixed, harsh, or changes to one of them."
+    )
+    n_devices: int = Field(ge=1, le=10_000_000, description="Number of devices.")
+    seed: int = Field(default=0, ge=0, description="Seed of the devices' states.")
+    precision: Literal["fp32", "fp16", "tc16"] = Field(default="fp32", description="Arithmetic of the engine.")
+    uptime_seconds: float | None = Field(
+        default=None, ge=0.0, description="Seconds since devices started cold; null: in thermal equilibrium."
+    )
+    noise: NoiseSpec = Field(default_factory=NoiseSpec, description="How measurements stray.")
+    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
+    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
+
+
+class RecordedFleetSpec(Strict):
+    """Devices whose latencies were measured elsewhere and stand in a file, one row per sample."""
+
+    name: Name = Field(description="How boards call this fleet.")
+    kind: Literal["recorded"] = Field(description="Where latencies come from.")
+    path: str = Field(min_length=1, description="CSV or Parquet file; ${NAME}, ${NAME:-default} and ~ are expanded.")
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        default=None, description="Unit of the latencies; null takes it from the column's name."
+    )
+    device_column: str = Field(default="device", min_length=1, description="Column that names the device.")
+    plan_column: str = Field(default="plan", min_length=1, description="Column that names the probe or plan.")
+    latency_column: str | None = Field(
+        default=None, description="Column of latencies; null finds latency_ms, latency_s, latency_us or latency."
+    )
+    weight_column: str | None = Field(default=None, description="Column of the devices' weights; null: all equal.")
+    probes: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] | None = Field(
+        default=None, description="Plans that are the fingerprint; null: all that every device has."
+    )
+    invalid: Literal["fail", "drop"] = Field(
+        default="fail", description="What rows with impossible latencies do: fail, or drop with a count."
+    )
+    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
+    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
+
+
+FleetSpec = Annotated[SimulatedFleetSpec | RecordedFleetSpec, Field(discriminator="kind")]
+"""Any kind of fleet, told apart by ``kind``."""
