@@ -14,6 +14,8 @@ PACKAGES = (
     ("torchvision", None, "models and image data"),
     ("torch-pruning", None, "finds channel groups; the method torch-pruning"),
     ("scikit-learn", None, "the digits data, clustering, tree surrogates"),
+    ("scipy", None, "intervals"),
+    ("polars", None, "fingerprints and recorded fleets"),
     ("nni", "nni", "the method nni"),
     ("ultralytics", "yolo", "detection models (AGPL-3.0)"),
     ("stable-baselines3", "amc", "AMC-style reinforcement learning"),

@@ -19,6 +19,7 @@ COMMANDS = {
     "board": "render a leaderboard as markdown from the database",
     "show": "show one trial, or the trials of a benchmark",
     "methods": "list, describe and test pruning methods",
+    "fleet": "make, fingerprint and cluster a fleet, and estimate its average latency",
     "schema": "print the JSON Schema of specs",
     "doctor": "show what is installed, what is missing, and why it matters",
 }

@@ -239,7 +239,7 @@ def _candidates(kernels: KernelModel) -> Integers:
     rising = np.linspace(0.3, 1.0, len(sizes))
 
     def scaled(shares: Floats | float) -> Integers:
-        return np.maximum(np.rint(sizes * shares), 1).astype(np.int64)
+        return np.asarray(np.maximum(np.rint(sizes * shares), 1), dtype=np.int64)
 
     mirrored, alternating = rising[::-1], np.where(np.arange(len(sizes)) % 2, 1.0, 0.25)
     thin = np.maximum(sizes // 4, 1)

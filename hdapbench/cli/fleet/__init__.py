@@ -1,0 +1,30 @@
+"""``hdapbench fleet``: make, fingerprint and cluster a fleet, plan measurements, estimate its average, watch drift."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+ACTIONS = ("make", "show", "fingerprint", "cluster", "plan", "estimate", "drift")
+"""One module each, in the order in which they are used."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its actions to the parser."""
+    parser = subparsers.add_parser(
+        "fleet",
+        help="make, fingerprint and cluster a fleet, and estimate its average latency",
+        description=__doc__,
+        epilog="Start with: hdapbench fleet make -o fleet.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(handler=lambda _: _help(parser))
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
+    for name in ACTIONS:
+        importlib.import_module(f"hdapbench.cli.fleet.{name}").add_parser(actions)
+
+
+def _help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 0

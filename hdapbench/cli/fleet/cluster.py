@@ -1,0 +1,117 @@
+"""``hdapbench fleet cluster``: devices that behave alike, the share of each kind, and a device that stands for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hdapbench.cli.fleet import source
+
+if TYPE_CHECKING:
+    from hdapbench.fleet.estimate import ClusteredFleet
+    from hdapbench.fleet.fingerprint import Fingerprint
+
+
+def add_parser(actions: Any) -> None:
+    """Add the action to the parser."""
+    parser = actions.add_parser("cluster", help="cluster the devices of a fingerprint", description=__doc__)
+    source.add_fleet_argument(parser, what="a fingerprint, or a recording (.csv, .parquet)")
+    source.add_clustering_options(parser)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering (default: %(default)s)")
+    parser.add_argument("--stability", action="store_true", help="also say how stable the clusters are (slower)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help=".csv or .parquet: the cluster of each device"
+    )
+    source.add_output_options(parser, plot="the fingerprints by cluster")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Cluster and print the clusters from fast to slow."""
+    from hdapbench.fleet.clustering import stability
+    from hdapbench.fleet.estimate import cluster_fleet
+    from hdapbench.fleet.estimators import relative_half_width
+
+    found = source.open_source(arguments)
+    fingerprint = source.need_fingerprint(found, arguments.file)
+    how = source.clustering_spec(arguments, found.spec)
+    clustered = cluster_fleet(found.fleet, fingerprint.latency_ms, how, seed=arguments.seed)
+    content = describe(clustered, fingerprint)
+    width = relative_half_width(clustered.reference, clustered.clustering, clustered.design)
+    content |= {"estimator": clustered.estimator, "n_measured": clustered.n_measured, "expected_half_width": width}
+    if arguments.stability:
+        content["stability"] = stability(
+            fingerprint.latency_ms, method=how.method, n_clusters=clustered.n_clusters, seed=arguments.seed
+        )
+    if arguments.output is not None:
+        _write(arguments.output, clustered, fingerprint)
+    if arguments.plot is not None:
+        from hdapbench.render.picture import fingerprint_scatter
+
+        title = f"{found.fleet.name}: {fingerprint.n_devices:,} devices in {clustered.n_clusters} clusters"
+        picture = fingerprint_scatter(
+            fingerprint.latency_ms, clustered.clustering, probes=fingerprint.probes, title=title
+        )
+        source.write_plot(arguments.plot, picture, title=title)
+    print(json.dumps(content, indent=2) if arguments.json else _text(content))
+    return 0
+
+
+def describe(clustered: ClusteredFleet, fingerprint: Fingerprint) -> dict[str, Any]:
+    """Clusters as plain values."""
+    clustering = clustered.clustering
+    return {
+        "n_devices": fingerprint.n_devices,
+        "n_clusters": clustering.n_clusters,
+        "method": clustering.method,
+        "probes": list(fingerprint.probes),
+        "clusters": [
+            {
+                "share": float(share),
+                "n_devices": int((clustering.labels == number).sum()),
+                "mean_ms": [float(value) for value in np.exp(centre)],
+                "radius": float(radius),
+                "representative": fingerprint.device_ids[ranked[0]],
+                "spares": [fingerprint.device_ids[device] for device in ranked[1:]],
+            }
+            for number, (share, centre, radius, ranked) in enumerate(
+                zip(clustering.weights, clustering.centres, clustering.radii, clustering.ranked, strict=True)
+            )
+        ],
+    }
+
+
+def _text(content: dict[str, Any]) -> str:
+    lines = [f"{content['n_devices']:,} devices in {content['n_clusters']} clusters ({content['method']})"]
+    heads = "".join(f"{name + ' ms':>12}" for name in content["probes"])
+    lines.append(f"{'cluster':>7} {'devices':>10} {'share':>7}{heads}  representative (first spare)")
+    for number, cluster in enumerate(content["clusters"]):
+        means = "".join(f"{value:12.4g}" for value in cluster["mean_ms"])
+        spare = f" ({cluster['spares'][0]})" if cluster["spares"] else " (no spare)"
+        size = f"{cluster['n_devices']:>10,} {cluster['share']:>7.1%}"
+        lines.append(f"{number:>7} {size}{means}  {cluster['representative']}{spare}")
+    lines.append(
+        f"measuring {content['n_measured']} devices per model; expected 95 % interval of the fleet's average: "
+        f"±{content['expected_half_width']:.1%} ({content['estimator']})"
+    )
+    if "stability" in content:
+        lines.append(f"stability: two random halves of the fleet agree to {content['stability']:.2f} (Rand, adjusted)")
+    return "\n".join(lines)
+
+
+def _write(path: Path, clustered: ClusteredFleet, fingerprint: Fingerprint) -> None:
+    import polars as pl
+
+    from hdapbench.errors import FleetError
+
+    frame = pl.DataFrame({"device": list(fingerprint.device_ids), "cluster": clustered.clustering.labels})
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    elif path.suffix == ".parquet":
+        frame.write_parquet(path)
+    else:
+        raise FleetError(f"-o {path}: name a .csv or .parquet file")

@@ -1,0 +1,96 @@
+"""``hdapbench fleet fingerprint``: time a few probe models on every device, once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hdapbench.cli.fleet import source
+
+
+def add_parser(actions: Any) -> None:
+    """Add the action to the parser."""
+    parser = actions.add_parser("fingerprint", help="time probe models on every device", description=__doc__)
+    source.add_fleet_argument(parser, what="a fleet's YAML file, a spec, or a recording (.csv, .parquet)")
+    source.add_model_options(parser)
+    parser.add_argument("--probes", type=int, default=3, metavar="N", help="probe models (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=None, metavar="N", help="repeats per device and probe")
+    parser.add_argument("--session", type=int, default=0, metavar="N", help="measuring session (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="Parquet file to write")
+    parser.add_argument("--dry-run", action="store_true", help="say what it costs and stop")
+    source.add_output_options(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Take the fingerprint, say what it cost, and keep it."""
+    from hdapbench.errors import FleetError
+    from hdapbench.fleet.fingerprint import choose_probes, save_fingerprint, take_fingerprint
+    from hdapbench.fleet.simulated import SimulatedFleet
+
+    found = source.open_source(arguments)
+    runs = arguments.runs or found.spec.runs
+    if arguments.probes < 1 or runs < 1:
+        raise FleetError("--probes and --runs are at least 1")
+    cost = {"device_queries": found.fleet.n_devices * arguments.probes, "runs": runs}
+    if arguments.dry_run:
+        _say(arguments, cost | {"taken": False}, f"would cost {_cost(found.fleet.n_devices, arguments.probes, runs)}")
+        return 0
+    if found.fingerprint is not None and arguments.file.suffix != ".yaml":
+        taken = found.fingerprint
+        if "recorded" not in taken.conditions:
+            raise FleetError(f"'{arguments.file}' is a fingerprint already; name the fleet it was taken of")
+        cost = {"device_queries": taken.n_queries, "runs": taken.runs}
+    else:
+        model = source.model_spec(arguments)
+        kernels = source.trace_kernels(model, arguments.classes)
+        simulated = isinstance(found.fleet, SimulatedFleet)
+        widths = choose_probes(
+            kernels,
+            found.fleet.profile if isinstance(found.fleet, SimulatedFleet) else None,
+            precision=found.fleet.spec.precision if isinstance(found.fleet, SimulatedFleet) else "fp32",
+            n_probes=arguments.probes,
+        )
+        taken = take_fingerprint(
+            found.fleet,
+            kernels,
+            runs=runs,
+            seed=arguments.session,
+            widths=widths,
+            model=model.name,
+            on_progress=None if simulated and found.fleet.n_devices < 200_000 else _progress,
+        )
+        taken.conditions["model_spec"] = model.model_dump(mode="json") | {"n_classes": arguments.classes}
+    taken = replace(taken, conditions=taken.conditions | {"fleet_spec": found.spec.model_dump(mode="json")})
+    if arguments.output is not None:
+        save_fingerprint(taken, arguments.output)
+    summary = cost | {
+        "taken": True,
+        "probes": list(taken.probes),
+        "mean_ms": [float(value) for value in taken.latency_ms.mean(axis=0)],
+        "taken_at": taken.taken_at,
+        "file": str(arguments.output) if arguments.output else None,
+    }
+    text = f"cost {_cost(taken.n_devices, len(taken.probes), taken.runs)}"
+    for name, values in zip(taken.probes, taken.latency_ms.T, strict=True):
+        text += f"\n  {name}: mean {values.mean():.4g} ms, from {values.min():.4g} to {values.max():.4g}"
+    if arguments.output is not None:
+        text += f"\nkept in {arguments.output}; next: hdapbench fleet cluster {arguments.output}"
+    _say(arguments, summary, text)
+    return 0
+
+
+def _cost(n_devices: int, n_probes: int, runs: int) -> str:
+    return f"{n_devices * n_probes:,} device queries ({n_devices:,} devices x {n_probes} probes, {runs} repeats each)"
+
+
+def _say(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    print(json.dumps(content, indent=2) if arguments.json else text)
+
+
+def _progress(done: int, total: int) -> None:
+    print(f"\r{done:,} of {total:,} device queries", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""``hdapbench fleet make``: the spec of a simulated fleet, as a file or on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(actions: Any) -> None:
+    """Add the action to the parser."""
+    parser = actions.add_parser("make", help="write a fleet's spec", description=__doc__)
+    parser.add_argument("--name", default=None, help="how boards call it (default: SKU and scenario)")
+    parser.add_argument("--sku", default="xavier_nx", help="xavier_nx, nano, or a YAML file (default: %(default)s)")
+    parser.add_argument("--scenario", default="mixed", help="same_config, mixed or harsh (default: %(default)s)")
+    parser.add_argument(
+        "--devices", type=int, default=1000, metavar="N", help="number of devices (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the devices' states (default: %(default)s)")
+    parser.add_argument("--precision", default="fp32", help="fp32, fp16 or tc16 (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other key, such as scenario.memory_load=[0.5,0.7]; may be repeated",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: stdout)")
+    parser.add_argument("--force", action="store_true", help="overwrite the file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the spec after its fleet could be made."""
+    import yaml
+
+    from hdapbench.cli.fleet.source import with_overrides
+    from hdapbench.errors import FleetError
+    from hdapbench.fleet.open import open_fleet
+
+    stem = Path(arguments.sku).stem.lower()
+    values: dict[str, Any] = {
+        "name": arguments.name or f"{stem}-{arguments.scenario}".replace("_", "-"),
+        "kind": "simulated",
+        "sku": arguments.sku,
+        "scenario": {"base": arguments.scenario},
+        "n_devices": arguments.devices,
+        "seed": arguments.seed,
+        "precision": arguments.precision,
+    }
+    spec = with_overrides(values, arguments.overrides)
+    fleet = open_fleet(spec)
+    written = spec.model_dump(mode="json", exclude_defaults=True)
+    written["kind"] = spec.kind
+    if set(written["scenario"]) == {"base"}:
+        written["scenario"] = written["scenario"]["base"]
+    else:
+        written["scenario"] = {key: value for key, value in written["scenario"].items() if value is not None}
+    text = json.dumps(written, indent=2) + "\n" if arguments.json else yaml.safe_dump(written, sort_keys=False)
+    if arguments.output is None:
+        print(text, end="")
+        return 0
+    if arguments.output.exists() and not arguments.force:
+        raise FleetError(f"'{arguments.output}' exists; overwrite it with --force, or name another file")
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(text)
+    print(f"{fleet.n_devices:,} devices in {arguments.output}", file=sys.stderr)
+    print(f"next: hdapbench fleet fingerprint {arguments.output} -o {arguments.output.stem}.parquet", file=sys.stderr)
+    return 0

@@ -1,0 +1,255 @@
+"""What the actions of ``hdapbench fleet`` share: options, fleets from files, models to time on them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hdapbench.errors import FleetError
+
+if TYPE_CHECKING:
+    from hdapbench.fleet.base import Fleet
+    from hdapbench.fleet.fingerprint import Fingerprint
+    from hdapbench.latency.kernels import KernelModel
+    from hdapbench.spec import FleetSpec, ModelSpec
+
+RECORDINGS = (".csv", ".tsv")
+DEFAULT_MODEL = "torchvision:resnet50"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A fleet, and its fingerprint where the file was one."""
+
+    fleet: Fleet
+    spec: FleetSpec
+    fingerprint: Fingerprint | None
+
+
+def add_fleet_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
+    """Add the file, ``--fleet`` and ``--set``."""
+    parser.add_argument("file", metavar="FILE", type=Path, help=what)
+    parser.add_argument("--fleet", metavar="NAME", help="which fleet of a spec with several")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the fleet, such as n_devices=1000; may be repeated",
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--input-shape`` and ``--classes``."""
+    parser.add_argument("--model", default=None, metavar="NAME", help=f"model to time (default: {DEFAULT_MODEL})")
+    parser.add_argument(
+        "--input-shape", default=None, metavar="C,H,W", help="channels, height and width (default: 3,224,224)"
+    )
+    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="outputs (default: %(default)s)")
+
+
+def add_clustering_options(parser: argparse.ArgumentParser) -> None:
+    """Add how devices are clustered."""
+    parser.add_argument("--method", default=None, help="kmeans, minibatch-kmeans, gmm, birch, dbscan, hdbscan, ...")
+    parser.add_argument("--clusters", default=None, metavar="N|auto", help="number of clusters (default: auto)")
+    parser.add_argument("--representatives", type=int, default=None, metavar="N", help="devices measured per cluster")
+    parser.add_argument(
+        "--estimator", default=None, help="medoid, calibrated, stratified, greg, random or auto (default)"
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser, *, plot: str | None = None) -> None:
+    """Add ``--json`` and, where there is a picture, ``--plot``."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    if plot is not None:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw {plot}: a .png or .html file")
+
+
+def open_source(arguments: argparse.Namespace) -> Source:
+    """Fleet of a fleet file, a spec, a recording or a fingerprint.
+
+    Raises
+    ------
+    HdapbenchError
+        When it cannot be read.
+    """
+    from hdapbench.fleet.open import open_fleet
+
+    path: Path = arguments.file
+    if path.suffix in (".parquet", ".pq") and _is_fingerprint(path):
+        from hdapbench.fleet.fingerprint import load_fingerprint
+
+        fingerprint = load_fingerprint(path)
+        spec = with_overrides(_remembered(fingerprint, path), arguments.overrides)
+        return Source(open_fleet(spec), spec, fingerprint)
+    spec = fleet_spec(path, arguments.fleet, arguments.overrides)
+    fleet = open_fleet(spec)
+    return Source(fleet, spec, fleet.recorded_fingerprint())
+
+
+def fleet_spec(path: Path, name: str | None, overrides: list[str]) -> FleetSpec:
+    """Spec of the fleet that a file holds or names.
+
+    Raises
+    ------
+    FleetError, SpecError
+        When there is none, or several and no name was given.
+    """
+    from hdapbench.spec import did_you_mean, load_fleets
+
+    if path.suffix in (*RECORDINGS, ".parquet", ".pq"):
+        stem = "".join(letter if letter.isalnum() else "-" for letter in path.stem.lower()).strip("-") or "recorded"
+        return with_overrides({"name": stem[:60], "kind": "recorded", "path": str(path)}, overrides)
+    if not path.exists():
+        raise FleetError(f"there is no file '{path}'; make a fleet with: hdapbench fleet make -o {path}")
+    fleets = load_fleets(path, overrides)
+    names = [fleet.name for fleet in fleets]
+    if name is None:
+        if len(fleets) > 1:
+            raise FleetError(f"'{path}' has {len(fleets)} fleets; choose one with --fleet: {', '.join(names)}")
+        return fleets[0]
+    if name not in names:
+        raise FleetError(f"'{path}' has no fleet '{name}'{did_you_mean(name, names)}")
+    return fleets[names.index(name)]
+
+
+def need_fingerprint(source: Source, path: Path) -> Fingerprint:
+    """The fingerprint, or an error that says how to take one."""
+    if source.fingerprint is None:
+        raise FleetError(
+            f"'{path}' is a fleet without a fingerprint; take one with: hdapbench fleet fingerprint {path} -o "
+            f"{path.with_suffix('.parquet').name}"
+        )
+    return source.fingerprint
+
+
+def model_spec(arguments: argparse.Namespace, fingerprint: Fingerprint | None = None) -> ModelSpec:
+    """The model of the command line, or the one that a fingerprint was taken with, or ResNet50.
+
+    Raises
+    ------
+    FleetError
+        When the input shape is not three whole numbers.
+    """
+    from hdapbench.spec import ModelSpec
+
+    remembered = {} if fingerprint is None else fingerprint.conditions.get("model_spec", {})
+    shape = remembered.get("input_shape", [3, 224, 224])
+    if arguments.input_shape is not None:
+        try:
+            shape = [int(part) for part in arguments.input_shape.replace("x", ",").split(",")]
+        except ValueError:
+            shape = []
+        if len(shape) != 3 or min(shape) < 1:
+            raise FleetError(
+                f"--input-shape {arguments.input_shape}: write channels, height and width, such as 3,32,32"
+            )
+    name = arguments.model or remembered.get("name") or DEFAULT_MODEL
+    return ModelSpec(name=name, input_shape=tuple(shape), arguments=remembered.get("arguments", {}))
+
+
+def trace_kernels(spec: ModelSpec, n_classes: int) -> KernelModel:
+    """Fused kernels of a model."""
+    import torch
+
+    from hdapbench.models import build_model
+    from hdapbench.network import trace
+
+    torch.manual_seed(0)
+    model = build_model(spec, n_classes=n_classes, base_dir=Path()).eval()
+    return trace(model, spec.input_shape).kernels
+
+
+def clustering_spec(arguments: argparse.Namespace, spec: FleetSpec) -> Any:
+    """How to cluster: the fleet's own way, changed by the command line.
+
+    Raises
+    ------
+    FleetError
+        When an option has no such value.
+    """
+    from pydantic import ValidationError
+
+    from hdapbench.spec import ClusteringSpec
+
+    changes: dict[str, Any] = {
+        "method": arguments.method,
+        "n_clusters": int(arguments.clusters) if (arguments.clusters or "").isdigit() else arguments.clusters,
+        "representatives": arguments.representatives,
+        "estimator": arguments.estimator,
+    }
+    named = {key: value for key, value in changes.items() if value is not None}
+    try:
+        return ClusteringSpec.model_validate(spec.clustering.model_dump() | named)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = {"n_clusters": "clusters"}.get(str(first["loc"][0]), str(first["loc"][0]))
+        raise FleetError(f"--{option} {first['input']}: {first['msg'].removeprefix('Input should be ')}") from None
+
+
+def write_plot(path: Path, picture: bytes, *, title: str) -> None:
+    """Write a PNG as it is, or inside a page of its own."""
+    from hdapbench.render.picture import page
+
+    if path.suffix not in (".png", ".html"):
+        raise FleetError(f"--plot {path}: name a .png or .html file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        path.write_bytes(picture)
+    else:
+        path.write_text(page(picture, title=title))
+
+
+def _is_fingerprint(path: Path) -> bool:
+    import polars as pl
+
+    if not path.is_file():
+        return False
+    try:
+        return "hdapbench" in pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return False
+
+
+def _remembered(fingerprint: Fingerprint, path: Path) -> dict[str, Any]:
+    """The fleet that a fingerprint was taken of."""
+    known = fingerprint.conditions.get("fleet_spec")
+    if known is None:
+        raise FleetError(
+            f"'{path}' does not say which fleet it was taken of; take it again with: hdapbench fleet fingerprint"
+        )
+    return dict(known)
+
+
+def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
+    """Fleet's spec of plain values with ``--set`` applied.
+
+    Raises
+    ------
+    FleetError
+        With every problem, one per line.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from hdapbench.spec import FleetSpec
+    from hdapbench.spec.document import set_value
+    from hdapbench.spec.loader import parse_override
+
+    adapter: TypeAdapter[FleetSpec] = TypeAdapter(FleetSpec)
+    for text in overrides:
+        try:
+            key, value = parse_override(text)
+            set_value(values, key, value)
+        except ValueError as error:
+            raise FleetError(f"--set {text}: {error}") from None
+    try:
+        return adapter.validate_json(json.dumps(values))
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in e['loc'][1:])} = {e['input']!r}: {e['msg']}" for e in error.errors()
+        ]
+        raise FleetError("\n".join(problems)) from None
