@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, Workloads
@@ -82,7 +82,8 @@ def detect_drift(
         raise FleetError(f"expected latencies of shape {before.shape} (devices, probes), got {latency_ms.shape}")
     assigned = clustering.assign(latency_ms)
     far = int((assigned.distance > 1).sum())
-    low = float(stats.beta.ppf(1 - _CONFIDENCE, far, len(devices) - far + 1)) if far else 0.0  # Clopper and Pearson
+    # Clopper and Pearson: a quantile of the beta distribution.
+    low = float(special.betaincinv(far, len(devices) - far + 1, 1 - _CONFIDENCE)) if far else 0.0
     logs = np.log(latency_ms / before)
     change, error = np.expm1(logs.mean(axis=0)), logs.std(axis=0, ddof=1) / np.sqrt(len(devices))
     reasons = []

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # scipy.stats takes two seconds to import
 
 from hdapbench.errors import FleetError
 from hdapbench.fleet.clustering import Clustering
@@ -174,7 +174,7 @@ def fit_ratio_model(reference: Reference, devices: Integers, latency_ms: Floats)
     prior = _PRIOR_FREEDOM if reference.stray > 0 else 0.0
     total = prior + freedom
     variance = (prior * reference.stray + (residual**2).sum(axis=1)) / max(total, 1e-9)
-    quantile = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, max(total, 1.0)))
+    quantile = float(special.stdtrit(max(total, 1.0), 0.5 + _CONFIDENCE / 2))
     return RatioModel(coefficients * scale, variance, float(inverse[0, 0]), quantile)
 
 

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from hdapbench.fleet.condense import Cells, systematic_sample
 from hdapbench.spec.fleets import ClusteringMethod
@@ -34,7 +35,9 @@ def partition(cells: Cells, *, method: ClusteringMethod, n_clusters: int = 1, se
         At most this many; ``dbscan`` and ``hdbscan`` find their own number.
     """
     n_distinct = len(np.unique(cells.points, axis=0))
-    labels = _PARTITIONERS[method](cells.points, cells.weights, min(n_clusters, n_distinct), seed % (1 << 32))
+    # One thread: on few points threads gain nothing, and beside other work their waiting costs up to a hundredfold.
+    with threadpool_limits(limits=1):
+        labels = _PARTITIONERS[method](cells.points, cells.weights, min(n_clusters, n_distinct), seed % (1 << 32))
     labels = np.unique(labels, return_inverse=True)[1]
     return np.asarray(labels[cells.cell_of], dtype=np.int64)
 

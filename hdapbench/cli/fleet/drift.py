@@ -20,25 +20,18 @@ def add_parser(actions: Any) -> None:
         "--session", type=int, default=1000, metavar="N", help="measuring session (default: %(default)s)"
     )
     source.add_clustering_options(parser)
-    parser.add_argument("--classes", type=int, default=None, help=argparse.SUPPRESS)
     source.add_output_options(parser)
-    parser.set_defaults(handler=run, model=None, input_shape=None)
+    parser.set_defaults(handler=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; 1 when the fingerprint should be taken again."""
-    from hdapbench.errors import FleetError
     from hdapbench.fleet.drift import detect_drift, measure_again
     from hdapbench.fleet.estimate import cluster_fleet
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)
-    if "model_spec" not in fingerprint.conditions:
-        raise FleetError(
-            f"'{arguments.file}' does not say which model its probes are of; a recording cannot be asked again"
-        )
-    model = source.model_spec(arguments, fingerprint)
-    kernels = source.trace_kernels(model, fingerprint.conditions["model_spec"]["n_classes"])
+    kernels = source.remembered_kernels(fingerprint, arguments.file)
     how = source.clustering_spec(arguments, found.spec)
     clustered = cluster_fleet(found.fleet, fingerprint.latency_ms, how, seed=0)
     devices, latency = measure_again(

@@ -43,7 +43,7 @@ def add_parser(actions: Any) -> None:
         "--session", type=int, default=500, metavar="N", help="measuring session (default: %(default)s)"
     )
     source.add_output_options(parser, plot="the first estimate against the number of measured devices")
-    parser.set_defaults(handler=run, model=None, input_shape=None)
+    parser.set_defaults(handler=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,17 +103,15 @@ def _workloads(found: Source, fingerprint: Fingerprint, arguments: argparse.Name
         names = names or list(fingerprint.probes)
         nothing = KernelModel((), np.zeros(0, dtype=np.int64), ())
         return Workloads(nothing, np.zeros((len(names), 0), dtype=np.int64), tuple(names))
-    if "model_spec" not in fingerprint.conditions:
-        raise FleetError(f"'{arguments.file}' does not say which model its probes are of; take it again")
-    model = source.model_spec(arguments, fingerprint)
-    kernels = source.trace_kernels(model, fingerprint.conditions["model_spec"]["n_classes"])
+    kernels = source.remembered_kernels(fingerprint, arguments.file)
+    model = fingerprint.conditions["model_spec"]["name"]
     if arguments.trial is not None:
         return Workloads(kernels, _trial_widths(arguments, kernels)[None], (arguments.trial,))
     if not all(0 < share <= 1 for share in arguments.share):
         raise FleetError(f"--share {' '.join(map(str, arguments.share))}: shares are above 0 and at most 1")
     shares = np.array(arguments.share)[:, None]
     widths = np.maximum(np.rint(kernels.sizes * shares), 1).astype(np.int64)
-    return Workloads(kernels, widths, tuple(f"{model.name} at {share:g}" for share in arguments.share))
+    return Workloads(kernels, widths, tuple(f"{model} at {share:g}" for share in arguments.share))
 
 
 def _trial_widths(arguments: argparse.Namespace, kernels: KernelModel) -> np.ndarray[Any, Any]:

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.errors import FleetError
     from hdapbench.fleet.fingerprint import choose_probes, save_fingerprint, take_fingerprint
     from hdapbench.fleet.simulated import SimulatedFleet
+    from hdapbench.latency.kernel_file import kernels_to_dict
 
     found = source.open_source(arguments)
     runs = arguments.runs or found.spec.runs
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             on_progress=None if simulated and found.fleet.n_devices < 200_000 else _progress,
         )
         taken.conditions["model_spec"] = model.model_dump(mode="json") | {"n_classes": arguments.classes}
+        taken.conditions["kernels"] = kernels_to_dict(kernels)
     taken = replace(taken, conditions=taken.conditions | {"fleet_spec": found.spec.model_dump(mode="json")})
     if arguments.output is not None:
         save_fingerprint(taken, arguments.output)
@@ -93,4 +95,8 @@ def _say(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> N
 
 
 def _progress(done: int, total: int) -> None:
-    print(f"\r{done:,} of {total:,} device queries", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    """Overwrite one line on a terminal; elsewhere a line per tenth."""
+    if sys.stderr.isatty():
+        print(f"\r{done:,} of {total:,} device queries", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    elif done == total:
+        print(f"{done:,} device queries", file=sys.stderr)

@@ -106,15 +106,16 @@ def fleet_spec(path: Path, name: str | None, overrides: list[str]) -> FleetSpec:
         return with_overrides({"name": stem[:60], "kind": "recorded", "path": str(path)}, overrides)
     if not path.exists():
         raise FleetError(f"there is no file '{path}'; make a fleet with: hdapbench fleet make -o {path}")
-    fleets = load_fleets(path, overrides)
+    fleets = load_fleets(path)
     names = [fleet.name for fleet in fleets]
     if name is None:
         if len(fleets) > 1:
             raise FleetError(f"'{path}' has {len(fleets)} fleets; choose one with --fleet: {', '.join(names)}")
-        return fleets[0]
+        name = names[0]
     if name not in names:
         raise FleetError(f"'{path}' has no fleet '{name}'{did_you_mean(name, names)}")
-    return fleets[names.index(name)]
+    # Overrides go to the resolved fleet, where a scenario's short form has become a mapping.
+    return with_overrides(fleets[names.index(name)].model_dump(mode="json", exclude_none=True), overrides)
 
 
 def need_fingerprint(source: Source, path: Path) -> Fingerprint:
@@ -127,8 +128,8 @@ def need_fingerprint(source: Source, path: Path) -> Fingerprint:
     return source.fingerprint
 
 
-def model_spec(arguments: argparse.Namespace, fingerprint: Fingerprint | None = None) -> ModelSpec:
-    """The model of the command line, or the one that a fingerprint was taken with, or ResNet50.
+def model_spec(arguments: argparse.Namespace) -> ModelSpec:
+    """The model of the command line, or ResNet50.
 
     Raises
     ------
@@ -137,8 +138,7 @@ def model_spec(arguments: argparse.Namespace, fingerprint: Fingerprint | None = 
     """
     from hdapbench.spec import ModelSpec
 
-    remembered = {} if fingerprint is None else fingerprint.conditions.get("model_spec", {})
-    shape = remembered.get("input_shape", [3, 224, 224])
+    shape = [3, 224, 224]
     if arguments.input_shape is not None:
         try:
             shape = [int(part) for part in arguments.input_shape.replace("x", ",").split(",")]
@@ -148,8 +148,22 @@ def model_spec(arguments: argparse.Namespace, fingerprint: Fingerprint | None = 
             raise FleetError(
                 f"--input-shape {arguments.input_shape}: write channels, height and width, such as 3,32,32"
             )
-    name = arguments.model or remembered.get("name") or DEFAULT_MODEL
-    return ModelSpec(name=name, input_shape=tuple(shape), arguments=remembered.get("arguments", {}))
+    return ModelSpec(name=arguments.model or DEFAULT_MODEL, input_shape=(shape[0], shape[1], shape[2]))
+
+
+def remembered_kernels(fingerprint: Fingerprint, path: Path) -> KernelModel:
+    """Kernels of the model that a fingerprint was taken with.
+
+    Raises
+    ------
+    FleetError
+        When the file does not hold them, as a recording does not.
+    """
+    from hdapbench.latency.kernel_file import kernels_from_dict
+
+    if "kernels" not in fingerprint.conditions:
+        raise FleetError(f"'{path}' does not say which model its probes are of; a recording cannot be measured again")
+    return kernels_from_dict(fingerprint.conditions["kernels"])
 
 
 def trace_kernels(spec: ModelSpec, n_classes: int) -> KernelModel:
