@@ -197,6 +197,8 @@ class Run:
             "fleet": bench.fleet.describe(),
             "n_clusters": bench.clustered_fleet().n_clusters,
             "fingerprint_queries": bench.clustered_fleet().n_fingerprint_queries,
+            "n_measured": bench.clustered_fleet().n_measured,
+            "estimator": bench.clustered_fleet().estimator,
         }
 
     def _bench(self, fleet_name: str) -> Workbench:

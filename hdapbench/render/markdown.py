@@ -67,13 +67,13 @@ def _legend(board: Leaderboard) -> list[str]:
     )
     return [
         (
-            "- Average clustered latency: the median latency on each cluster's representative, weighted by the share "
-            f'of the fleet in the cluster. {over_seeds} "fleet" is the relative half-width of the 95 % interval over '
-            "the devices that were not measured."
+            "- Average clustered latency: the average over all devices, estimated from the median latencies on the "
+            f"clusters' representatives and every device's fingerprint. {over_seeds} \"fleet\" is the relative "
+            "half-width of the 95 % interval over the devices that were not measured."
         ),
         (
-            "- p95: 95 % quantile over devices, each scaled from its representative by its fingerprint. Worst cluster: "
-            "the slowest representative."
+            "- p95: 95 % quantile over all devices, each predicted from the measured ones by its fingerprint. Worst "
+            "cluster: the slowest representative."
         ),
         (
             "- Speed-up and drop are against the dense model, which is not fine-tuned further. All methods share one "
@@ -97,7 +97,8 @@ def _provenance(board: Leaderboard) -> list[str]:
         described = ", ".join(f"{key} {value}" for key, value in notes.get("fleet", {}).items())
         lines.append(
             f"- fleet `{fleet}`: {described}; {notes.get('n_clusters')} clusters, fingerprint of "
-            f"{notes.get('fingerprint_queries')} device queries"
+            f"{notes.get('fingerprint_queries')} device queries; {notes.get('n_measured')} devices measured per model, "
+            f"estimator {notes.get('estimator')}"
         )
     for notes in list(board.notes.values())[:1]:
         lines.append(f"- base model: {notes.get('base_origin')}, content hash `{str(notes.get('base_hash'))[:16]}`")

@@ -45,6 +45,8 @@ NOTES: dict[str, Any] = {
     "n_groups": 12,
     "frozen_groups": {"stem.conv": "a pruned copy does not run: shape mismatch"},
     "n_clusters": 6,
+    "n_measured": 6,
+    "estimator": "calibrated",
     "fingerprint_queries": 120,
 }
 
