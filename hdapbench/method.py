@@ -6,9 +6,10 @@ It proposes; the runner applies, fine-tunes, measures and scores.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -103,6 +104,7 @@ class Problem:
         self.seed = seed
         self.budget = budget
         self.rng = np.random.default_rng([seed, 0x48444150])
+        self.decisions: dict[str, Any] = {}
         self.groups: Mapping[str, ChannelGroup] = {group.name: group for group in self._network.group_set.groups}
 
     # What is known for free ------------------------------------------------------------------------------------
@@ -157,6 +159,17 @@ class Problem:
         self.budget.check_time()
         if self._on_progress is not None:
             self._on_progress(text)
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a JSON-able fact about what was decided and why; ``hdapbench explain`` shows it with the trial.
+
+        Raises
+        ------
+        TypeError
+            When the value cannot be written as JSON.
+        """
+        json.dumps(value, allow_nan=False)
+        self.decisions[name] = value
 
     # Plans -----------------------------------------------------------------------------------------------------
 

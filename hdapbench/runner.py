@@ -153,12 +153,13 @@ class Run:
             if reason is not None:
                 return {"status": Status.SKIPPED, "reason": reason}
             plan = method.compress(problem)
+            notes = {"decisions": problem.decisions} if problem.decisions else {}
             spent = budget.spent
             plan.check(bench.network.group_set.sizes)
             flops = int(problem.costs([plan]).flops[0])
             if flops > target_flops:
                 reason = f"the plan needs {flops:,} FLOPs, {flops / target_flops - 1:.1%} above the target"
-                return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent}
+                return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent, "notes": notes}
 
         evaluation = evaluate_plan(
             bench,

@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "validate a spec, list its trials and what is done, spending nothing",
     "board": "render a leaderboard as markdown from the database",
     "show": "show one trial, or the trials of a benchmark",
+    "explain": "say what a method decided for a trial, and why",
     "methods": "list, describe and test pruning methods",
     "fleet": "make, fingerprint and cluster a fleet, and estimate its average latency",
     "schema": "print the JSON Schema of specs",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import DeviceLostError, Fleet, Workloads
 from hdapbench.fleet.choice import choose_estimator
-from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices
+from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices, separated_clusters
 from hdapbench.fleet.estimators import (
     Design,
     Estimates,
@@ -33,6 +33,7 @@ Integers = NDArray[np.int64]
 AUTO_HALF_WIDTH = 0.015
 """``n_clusters: auto`` takes the fewest clusters whose 95 % interval is expected to be at most this wide each side."""
 AUTO_MAX_CLUSTERS = 64
+SILHOUETTE_MAX_CLUSTERS = 16
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ def cluster_fleet(fleet: Fleet, fingerprint_ms: Floats, clustering: ClusteringSp
             n_most=AUTO_MAX_CLUSTERS,
             **common,  # type: ignore[arg-type]
         )
+    elif clustering.n_clusters == "silhouette":
+        found = separated_clusters(fingerprint_ms, n_most=SILHOUETTE_MAX_CLUSTERS, **common)  # type: ignore[arg-type]
     else:
         found = cluster_devices(fingerprint_ms, n_clusters=clustering.n_clusters, **common)  # type: ignore[arg-type]
     if clustering.estimator == "auto":

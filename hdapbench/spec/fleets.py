@@ -25,8 +25,10 @@ class ClusteringSpec(Strict):
         description="kmeans, minibatch-kmeans, gmm, birch, agglomerative, or dbscan and hdbscan, "
         "which find their own number of clusters.",
     )
-    n_clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto", description="Number of clusters, or auto; dbscan and hdbscan find their own."
+    n_clusters: Annotated[int, Field(ge=1)] | Literal["auto", "silhouette"] = Field(
+        default="auto",
+        description="Number of clusters; auto: the fewest that promise a narrow interval; silhouette: the best "
+        "separated. dbscan and hdbscan find their own.",
     )
     representatives: int = Field(default=1, ge=1, le=1000, description="Devices measured per cluster.")
     estimator: EstimatorName = Field(

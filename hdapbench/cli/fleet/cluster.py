@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from hdapbench.fleet.estimate import ClusteredFleet
     from hdapbench.fleet.fingerprint import Fingerprint
 
+SHOWN = 20
+"""New devices printed; --json has all."""
+
 
 def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
@@ -23,6 +26,7 @@ def add_parser(actions: Any) -> None:
     source.add_clustering_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of the clustering (default: %(default)s)")
     parser.add_argument("--stability", action="store_true", help="also say how stable the clusters are (slower)")
+    parser.add_argument("--assign", type=Path, metavar="FILE", help="fingerprint of new devices: say where they belong")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=".csv or .parquet: the cluster of each device"
     )
@@ -47,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         content["stability"] = stability(
             fingerprint.latency_ms, method=how.method, n_clusters=clustered.n_clusters, seed=arguments.seed
         )
+    if arguments.assign is not None:
+        content["assigned"] = _assigned(arguments.assign, clustered)
     if arguments.output is not None:
         _write(arguments.output, clustered, fingerprint)
     if arguments.plot is not None:
@@ -98,9 +104,24 @@ def _text(content: dict[str, Any]) -> str:
         f"measuring {content['n_measured']} devices per model; expected 95 % interval of the fleet's average: "
         f"±{content['expected_half_width']:.1%} ({content['estimator']})"
     )
+    for row in content.get("assigned", [])[:SHOWN]:
+        far = "" if row["distance"] <= 1 else f"; FAR: {row['distance']:.2f} times the cluster's radius"
+        lines.append(f"new device {row['device']}: cluster {row['cluster']}{far}")
+    if len(content.get("assigned", [])) > SHOWN:
+        lines.append(f"and {len(content['assigned']) - SHOWN:,} more (--json)")
     if "stability" in content:
         lines.append(f"stability: two random halves of the fleet agree to {content['stability']:.2f} (Rand, adjusted)")
     return "\n".join(lines)
+
+
+def _assigned(path: Path, clustered: ClusteredFleet) -> list[dict[str, Any]]:
+    """Cluster of each device of another fingerprint, and its distance in radii."""
+    from hdapbench.fleet.fingerprint import load_fingerprint
+
+    new = load_fingerprint(path)
+    found = clustered.clustering.assign(new.latency_ms)
+    rows = zip(new.device_ids, found.labels, found.distance, strict=True)
+    return [{"device": name, "cluster": int(label), "distance": float(far)} for name, label, far in rows]
 
 
 def _write(path: Path, clustered: ClusteredFleet, fingerprint: Fingerprint) -> None:

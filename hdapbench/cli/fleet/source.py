@@ -55,7 +55,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_clustering_options(parser: argparse.ArgumentParser) -> None:
     """Add how devices are clustered."""
     parser.add_argument("--method", default=None, help="kmeans, minibatch-kmeans, gmm, birch, dbscan, hdbscan, ...")
-    parser.add_argument("--clusters", default=None, metavar="N|auto", help="number of clusters (default: auto)")
+    parser.add_argument("--clusters", default=None, metavar="N", help="a number, auto (default) or silhouette")
     parser.add_argument("--representatives", type=int, default=None, metavar="N", help="devices measured per cluster")
     parser.add_argument(
         "--estimator", default=None, help="medoid, calibrated, stratified, greg, random or auto (default)"

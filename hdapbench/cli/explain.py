@@ -1,0 +1,160 @@
+"""``hdapbench explain TRIAL``: what a method decided for a trial, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+
+if TYPE_CHECKING:
+    from hdapbench.trial import Result
+
+BAR = 30
+"""Characters of a bar that stands for all channels of a group."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser."""
+    parser = subparsers.add_parser("explain", help="say what a method decided, and why", description=__doc__)
+    parser.add_argument("trial", metavar="TRIAL", help="id of a trial, or its beginning (hdapbench show lists them)")
+    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a trial's decisions beside what was measured."""
+    from hdapbench.store.sqlite import open_store
+
+    with open_store(existing_database(arguments.workspace)) as store:
+        result = store.get(arguments.trial)
+    content = explanation(result)
+    print(json.dumps(content, indent=2) if arguments.json else _text(content))
+    return 0
+
+
+def explanation(result: Result) -> dict[str, Any]:
+    """Everything known about how a trial's plan came about, as plain values."""
+    metrics = result.metrics
+    return {
+        "trial": str(result.trial),
+        "status": result.status.value,
+        "reason": result.reason,
+        "parameters": result.trial.parameters,
+        "spent": result.spent.model_dump(),
+        "average_ms": None if metrics is None else metrics.latency_ms,
+        "interval_ms": None if metrics is None else [metrics.latency_low_ms, metrics.latency_high_ms],
+        "clusters": [
+            {
+                "cluster": device.cluster,
+                "device": device.device,
+                "weight": device.weight,
+                "measured_ms": sorted(device.samples_ms)[len(device.samples_ms) // 2],
+            }
+            for device in result.devices
+        ],
+        "kept": {} if result.plan is None else {name: len(kept) for name, kept in result.plan.kept.items()},
+        "decisions": result.notes.get("decisions", {}),
+    }
+
+
+def _text(content: dict[str, Any]) -> str:
+    spent = content["spent"]
+    why = f" ({content['reason']})" if content["reason"] else ""
+    queries = f"{spent['device_queries']:,} device queries, {spent['accuracy_evals']} accuracy evaluations"
+    lines = [
+        f"{content['trial']}: {content['status']}{why}",
+        f"spent: {queries}, {spent['train_epochs']:g} training epochs, {spent['wall_seconds']:.1f} s",
+    ]
+    decisions = dict(content["decisions"])
+    if not decisions:
+        lines.append("the method left no account of its decisions")
+    sections: dict[str, Callable[[Any], list[str]]] = {
+        "search": _search,
+        "surrogate": _surrogate,
+        "rounds": _rounds,
+        "accuracies": _accuracies,
+    }
+    for name, section in sections.items():
+        if name in decisions:
+            lines += section(decisions.pop(name))
+    lines += _clusters(content, decisions.pop("predicted_ms", None))
+    lines += _widths(content["kept"], decisions.pop("uniform_widths", {}), decisions.pop("dense_widths", {}))
+    lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in decisions.items()]
+    return "\n".join(lines)
+
+
+def _search(search: dict[str, Any]) -> list[str]:
+    lines = [
+        f"search: {search['algorithm']}, {search['n_evaluations']:,} evaluations, predicted {search['value_ms']:.4g} ms"
+    ]
+    if search.get("bound_ms") is not None:
+        lines.append(
+            f"  no plan of this surrogate is below {search['bound_ms']:.4g} ms: within {search['gap']:.2%} of optimal"
+        )
+    if search.get("reason"):
+        lines.append(f"  {search['reason']}")
+    trace = search.get("trace", [])
+    shown = trace if len(trace) <= 8 else [*trace[:: max(1, len(trace) // 7)], trace[-1]]
+    lines += [f"  after {n:>8,} evaluations {value:.4g} ms" for n, value in shown]
+    return lines
+
+
+def _surrogate(card: dict[str, Any]) -> list[str]:
+    named = ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in card.items()
+    )
+    return [f"surrogate: {named}"]
+
+
+def _rounds(rounds: list[dict[str, Any]]) -> list[str]:
+    return ["rounds of measuring the optimum:"] + [
+        f"  {number + 1}: predicted {entry['predicted_ms']:.4g} ms, measured {entry['measured_ms']:.4g} ms "
+        f"({entry['predicted_ms'] / entry['measured_ms'] - 1:+.1%})"
+        for number, entry in enumerate(rounds)
+    ]
+
+
+def _accuracies(accuracies: list[dict[str, Any]]) -> list[str]:
+    return ["accuracies compared on the search split:"] + [
+        f"  {entry['plan']}: {entry['accuracy']:.2%}" for entry in accuracies
+    ]
+
+
+def _clusters(content: dict[str, Any], predicted: list[float] | None) -> list[str]:
+    if not content["clusters"]:
+        return []
+    low, high = content["interval_ms"]
+    lines = [f"average over the fleet {content['average_ms']:.4g} ms ({low:.4g} to {high:.4g}); measured devices:"]
+    for entry in content["clusters"]:
+        said = ""
+        if predicted is not None and entry["cluster"] < len(predicted):
+            value = predicted[entry["cluster"]]
+            said = f", predicted {value:.4g} ms ({value / entry['measured_ms'] - 1:+.1%})"
+        lines.append(
+            f"  cluster {entry['cluster']}, {entry['weight']:.1%} of the fleet, {entry['device']}: "
+            f"{entry['measured_ms']:.4g} ms{said}"
+        )
+    return lines
+
+
+def _widths(kept: dict[str, int], uniform: dict[str, int], dense: dict[str, int]) -> list[str]:
+    if not kept:
+        return []
+    lines = ["channels kept per group" + (" (| is uniform pruning):" if uniform else ":")]
+    width = max(map(len, kept))
+    for name, n_kept in kept.items():
+        line = f"  {name:<{width}} {n_kept:>5}"
+        if name in dense:
+            bar = list("#" * round(BAR * n_kept / dense[name]) + "." * (BAR - round(BAR * n_kept / dense[name])))
+            if name in uniform:
+                bar[min(BAR - 1, round(BAR * uniform[name] / dense[name]))] = "|"
+            line += f" of {dense[name]:>5}  {''.join(bar)}"
+        if name in uniform:
+            line += f"  uniform {uniform[name]}"
+        lines.append(line)
+    return lines
