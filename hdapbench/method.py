@@ -414,6 +414,19 @@ class Problem:
         self._n_sessions += 1
         return self._bench.measure_clusters(plans, session=(self.seed, self._n_sessions)).latency_ms
 
+    def nominal_latency(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Latency in ms of plans on one nominal board, shape (n_plans,): what a developer without a fleet measures.
+
+        Parameters
+        ----------
+        widths
+            Kept channels per group, shape (n_plans, n_groups). One device query is charged per plan.
+        """
+        plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        self.budget.charge("device_queries", len(plans))
+        self._n_sessions += 1
+        return self._bench.measure_nominal(plans, session=(self.seed, "nominal", self._n_sessions))
+
     def average(self, latency_ms: NDArray[np.floating]) -> NDArray[np.float64]:
         """Average clustered latency in ms, shape (n_plans,), of latencies of shape (n_plans, n_clusters)."""
         return np.asarray(np.atleast_2d(latency_ms) @ self.cluster_weights, dtype=np.float64)

@@ -124,6 +124,24 @@ class Workbench:
         workloads = Workloads(kernels=self.network.kernels, widths=widths, ids=ids)
         return self.clustered_fleet().measure_clusters(workloads, runs=self.runs, seed=session_seed(*session))
 
+    def measure_nominal(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> NDArray[np.float64]:
+        """Latency in ms of plans of these widths on one nominal board, shape (n_plans,).
+
+        A simulated fleet has one; of a measured fleet it is the device nearest to the fleet's mean fingerprint.
+        """
+        from hdapbench.fleet.base import Workloads
+        from hdapbench.fleet.clustering import cluster_devices
+
+        ids = tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
+        workloads = Workloads(kernels=self.network.kernels, widths=widths, ids=ids)
+        seed = session_seed(*session)
+        samples = self.fleet.sample_nominal(workloads, runs=self.runs, seed=seed)
+        if samples is None:
+            whole = cluster_devices(self.clustered_fleet().fingerprint_ms, n_clusters=1, weights=self.fleet.weights)
+            device = np.array(whole.representatives, dtype=np.int64)
+            samples = self.fleet.measure(workloads, device, runs=self.runs, seed=seed)[0]
+        return np.asarray(np.median(samples, axis=1), dtype=np.float64)
+
     def keep_weights(self, model: nn.Module) -> str:
         """Handle of the model's weights, stored by content hash; they must have the dense model's shapes.
 

@@ -113,6 +113,10 @@ class Fleet(ABC):
         """Fingerprint that the fleet brings along; None when its probes have to be measured."""
         return None
 
+    def sample_nominal(self, workloads: Workloads, *, runs: int, seed: int) -> Floats | None:  # noqa: ARG002
+        """Latencies in ms of a new board in its nominal mode, shape (n_workloads, runs); None when there is none."""
+        return None
+
     @abstractmethod
     def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
         """Latencies in ms, shape (n_picked_devices, n_workloads, runs), all finite and positive.

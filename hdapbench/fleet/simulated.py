@@ -111,19 +111,30 @@ class SimulatedFleet(Fleet):
         true = self.true_latency_ms(workloads, devices)
         samples = np.empty((*true.shape, runs))
         shape = (_BLOCK, len(workloads), runs)
-        noise = self.spec.noise
         block_of = devices // _BLOCK
         order = np.argsort(block_of, kind="stable")
         blocks, starts = np.unique(block_of[order], return_index=True)
         for block, rows in zip(blocks, np.split(order, starts[1:]), strict=True):
             # Always the whole block: who else is asked, and how large the fleet is, does not change an answer.
             rng = np.random.default_rng([self.spec.seed, seed, int(block)])
-            factor = np.exp(noise.session_drift_log_sd * rng.standard_normal((_BLOCK, 1, 1)))
-            factor = factor * np.exp(noise.log_sd * rng.standard_normal(shape))
-            spikes = rng.random(shape) < noise.spike_probability
-            factor[spikes] *= 1 + noise.spike_mean * rng.standard_exponential(int(spikes.sum()))
-            samples[rows] = true[rows][:, :, None] * factor[devices[rows] % _BLOCK]
+            samples[rows] = true[rows][:, :, None] * self._noise(rng, shape)[devices[rows] % _BLOCK]
         return samples
+
+    def sample_nominal(self, workloads: Workloads, *, runs: int, seed: int) -> Floats:
+        """Noisy latencies of the nominal board on the current software stack, shape (n_workloads, runs)."""
+        one = np.ones(1)
+        true = device_latency_ms(self._kernel_times(workloads, 0), self._launch_ms, one, one, one)[0]
+        rng = np.random.default_rng([self.spec.seed, seed, 0x6E6F6D])
+        return np.asarray(true[:, None] * self._noise(rng, (1, len(workloads), runs))[0])
+
+    def _noise(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
+        """Factors of a session on devices, workloads and repeats: drift of each device, noise, spikes."""
+        noise = self.spec.noise
+        factor = np.exp(noise.session_drift_log_sd * rng.standard_normal((shape[0], 1, 1)))
+        factor = factor * np.exp(noise.log_sd * rng.standard_normal(shape))
+        spikes = rng.random(shape) < noise.spike_probability
+        factor[spikes] *= 1 + noise.spike_mean * rng.standard_exponential(int(spikes.sum()))
+        return np.asarray(factor)
 
     @property
     def _launch_ms(self) -> float:
