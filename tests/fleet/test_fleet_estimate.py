@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.clustering import Clustering
-from hdapbench.fleet.estimate import ClusteredFleet, choose_probes, fingerprint_fleet, unexplained_variance
+from hdapbench.fleet.estimate import ClusteredFleet, fingerprint_fleet
+from hdapbench.fleet.estimators import Estimator, unexplained_variance
+from hdapbench.fleet.fingerprint import choose_probes
 from hdapbench.fleet.simulated import SimulatedFleet
 from hdapbench.latency.engine import kernel_times
 from hdapbench.latency.kernels import KernelModel
@@ -34,12 +36,15 @@ def clustered(fleet: SimulatedFleet, kernels: KernelModel, n_clusters: int) -> C
     return fingerprint_fleet(fleet, kernels, clustering=ClusteringSpec(n_clusters=n_clusters), runs=RUNS, seed=10)
 
 
-def by_hand(fingerprint_ms: object, labels: list[int], representatives: tuple[int, ...]) -> ClusteredFleet:
+def by_hand(
+    fingerprint_ms: object, labels: list[int], ranked: tuple[tuple[int, ...], ...], estimator: Estimator = "medoid"
+) -> ClusteredFleet:
     """A clustered fleet without devices behind it."""
     fingerprint = np.asarray(fingerprint_ms, dtype=float)
     weights = np.bincount(labels) / len(labels)
-    clustering = Clustering(np.array(labels), weights, representatives, "kmeans")
-    return ClusteredFleet(simulated("mixed", len(labels)), clustering, fingerprint)
+    centres = np.stack([np.log(fingerprint[np.array(labels) == label].mean(0)) for label in range(len(ranked))])
+    clustering = Clustering(np.array(labels), weights, ranked, "kmeans", centres, np.ones(len(ranked)))
+    return ClusteredFleet(simulated("mixed", len(labels)), clustering, fingerprint, estimator)
 
 
 def test_probes_are_widths_of_the_model_and_the_first_is_dense(kernels: KernelModel) -> None:
@@ -100,7 +105,7 @@ def test_measuring_clusters_asks_the_representatives_alone(kernels: KernelModel)
 
 
 def test_the_average_weighs_representatives_by_their_share_of_the_fleet() -> None:
-    found = by_hand([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [3.0, 6.0]], [0, 0, 0, 1], (0, 3))
+    found = by_hand([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [3.0, 6.0]], [0, 0, 0, 1], ((0,), (3,)))
 
     estimates = found.average(np.array([[2.0, 10.0], [4.0, 8.0]]))
 
@@ -108,15 +113,15 @@ def test_the_average_weighs_representatives_by_their_share_of_the_fleet() -> Non
 
 
 def test_devices_that_do_not_differ_leave_nothing_uncertain() -> None:
-    found = by_hand(np.full((6, 3), 4.0), [0] * 6, (0,))
+    found = by_hand(np.full((6, 3), 4.0), [0] * 6, ((0,),))
 
     estimates = found.average(np.array([[5.0]]))
 
-    assert (estimates.low_ms[0], estimates.mean_ms[0], estimates.high_ms[0]) == (5.0, 5.0, 5.0)
+    np.testing.assert_allclose([estimates.low_ms[0], estimates.mean_ms[0], estimates.high_ms[0]], 5.0, rtol=1e-12)
 
 
 def test_a_fleet_of_one_device_is_estimated_by_that_device() -> None:
-    estimates = by_hand([[4.0, 2.0, 1.0]], [0], (0,)).average(np.array([[5.0]]))
+    estimates = by_hand([[4.0, 2.0, 1.0]], [0], ((0,),)).average(np.array([[5.0]]))
 
     assert estimates.mean_ms[0] == estimates.low_ms[0] == estimates.high_ms[0] == 5.0
 
@@ -125,8 +130,8 @@ def test_an_interval_widens_when_the_representatives_miss_the_fleets_mean_on_the
     rng = np.random.default_rng(0)
     fingerprint = 4 * np.exp(0.3 * rng.standard_normal((40, 1)) + 0.01 * rng.standard_normal((40, 3)))
     order = np.argsort(fingerprint[:, 0])
-    typical = by_hand(fingerprint, [0] * 40, (int(np.argmin(abs(fingerprint.mean(1) - fingerprint.mean()))),))
-    extreme = by_hand(fingerprint, [0] * 40, (int(order[-1]),))
+    middle = int(np.argmin(abs(fingerprint.mean(1) - fingerprint.mean())))
+    typical, extreme = (by_hand(fingerprint, [0] * 40, ((device,),)) for device in (middle, int(order[-1])))
 
     widths = [
         float((estimate.high_ms - estimate.low_ms)[0])
@@ -153,7 +158,7 @@ def test_unexplained_variance_does_not_shrink_with_the_number_of_clusters(kernel
     relative = []
     for n_clusters in (5, 20):
         found = clustered(fleet, kernels, n_clusters)
-        estimate = found.average(found.measure_clusters(load, runs=RUNS, seed=1).latency_ms)
+        estimate = found.average(found.measure_clusters(load, runs=RUNS, seed=1).device_latency_ms)
         relative.append(((estimate.high_ms - estimate.low_ms) / estimate.mean_ms)[0])
 
     assert relative[0] / relative[1] == pytest.approx(2.0, rel=0.15)  # the root of four times the measurements
@@ -176,7 +181,7 @@ def replicate(
     for seed in range(replications):
         fleet, load = simulated(scenario, 60, seed), pruned(kernels, 3, seed)
         found = clustered(fleet, kernels, n_clusters)
-        estimates = found.average(found.measure_clusters(load, runs=RUNS, seed=20).latency_ms)
+        estimates = found.average(found.measure_clusters(load, runs=RUNS, seed=20).device_latency_ms)
         true = fleet.true_latency_ms(load).mean(axis=0)
         errors.append(np.abs(estimates.mean_ms / true - 1))
         covered.append((estimates.low_ms <= true) & (true <= estimates.high_ms))
@@ -211,7 +216,7 @@ def test_a_few_representatives_estimate_a_mixed_fleet_far_better_than_as_many_ra
 
 def test_percentiles_are_refined_by_each_devices_own_fingerprint() -> None:
     """One cluster of devices of one to five times the speed: the worst is five times its representative."""
-    found = by_hand(np.array([1.0, 2.0, 3.0, 4.0, 5.0])[:, None] * [[1.0, 2.0]], [0] * 5, (1,))
+    found = by_hand(np.array([1.0, 2.0, 3.0, 4.0, 5.0])[:, None] * [[1.0, 2.0]], [0] * 5, ((1,),))
 
     percentiles = [found.percentile(np.array([[20.0]]), percent)[0] for percent in (0, 50, 100)]
 
@@ -223,7 +228,7 @@ def test_percentiles_come_closer_to_the_truth_than_representatives_alone(kernels
     for seed in range(20):
         fleet, load = simulated("mixed", 60, seed), pruned(kernels, 3, seed)
         found = clustered(fleet, kernels, 8)
-        latency = found.measure_clusters(load, runs=RUNS, seed=20).latency_ms
+        latency = found.measure_clusters(load, runs=RUNS, seed=20).device_latency_ms
         true = np.percentile(fleet.true_latency_ms(load), 95, axis=0)
         refined.append(np.abs(found.percentile(latency, 95) / true - 1))
         plain.append(np.abs(np.percentile(latency[:, found.clustering.labels], 95, axis=1) / true - 1))

@@ -6,31 +6,22 @@ import numpy as np
 import pytest
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.scenario import SCENARIOS, draw_states, sustained_clock
+from hdapbench.fleet.scenario import SCENARIOS, DeviceStates, draw_states
 from hdapbench.latency.profile import SkuProfile, load_profile
 
 EVERY = [(sku, scenario) for sku in ("xavier_nx", "nano") for scenario in SCENARIOS]
 
 
-def clocks(profile: SkuProfile, *, mode_mhz: float, ambient: object, watts: object, resistance: object) -> np.ndarray:
-    """Sustained clocks of boards with nominal silicon."""
-    ambient, watts, resistance = np.broadcast_arrays(*(np.asarray(v, float) for v in (ambient, watts, resistance)))
-    return sustained_clock(
-        profile,
-        mode_mhz=np.full(ambient.shape, mode_mhz),
-        ambient_celsius=ambient,
-        watts=watts,
-        resistance=resistance,
-        dynamic=np.ones(ambient.shape),
-        leakage=np.full(ambient.shape, profile.power.leakage_watts),
-    )
+def states_of(profile: SkuProfile, scenario: str, *, n_devices: int, seed: int) -> DeviceStates:
+    """States of devices in a scenario that ships."""
+    return draw_states(profile, SCENARIOS[scenario], n_devices=n_devices, seed=seed)
 
 
 @pytest.mark.parametrize(("sku", "scenario"), EVERY)
 def test_states_are_physical(sku: str, scenario: str) -> None:
     profile = load_profile(sku)
 
-    states = draw_states(profile, scenario, n_devices=5000, seed=1)
+    states = states_of(profile, scenario, n_devices=5000, seed=1)
 
     ceilings = np.array([profile.modes[mode].gpu_mhz for mode in states.mode])
     assert np.all((states.clock_mhz >= profile.power.minimum_mhz) & (states.clock_mhz <= ceilings))
@@ -44,17 +35,18 @@ def test_states_are_physical(sku: str, scenario: str) -> None:
 def test_devices_are_the_same_in_a_fleet_of_any_size(sku: str, scenario: str) -> None:
     profile = load_profile(sku)
 
-    few = draw_states(profile, scenario, n_devices=7, seed=3)
-    many = draw_states(profile, scenario, n_devices=1000, seed=3)
+    few = states_of(profile, scenario, n_devices=7, seed=3)
+    many = states_of(profile, scenario, n_devices=1000, seed=3)
 
-    for name in ("mode", "ambient_celsius", "clock_mhz", "old_stack", "alpha", "beta", "gamma"):
+    names = ("mode", "stack_index", "ambient_celsius", "clock_mhz", "cold_clock_mhz", "throttle_seconds")
+    for name in (*names, "alpha", "beta", "gamma"):
         np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:7])
 
 
 def test_another_seed_gives_other_devices() -> None:
     profile = load_profile("xavier_nx")
 
-    beta = [draw_states(profile, "mixed", n_devices=5, seed=seed).beta for seed in (0, 1)]
+    beta = [states_of(profile, "mixed", n_devices=5, seed=seed).beta for seed in (0, 1)]
 
     assert not np.any(beta[0] == beta[1])
 
@@ -64,7 +56,7 @@ def test_modes_occur_as_often_as_the_profile_says(sku: str, scenario: str) -> No
     profile = load_profile(sku)
     n_devices = 20_000
 
-    modes = draw_states(profile, scenario, n_devices=n_devices, seed=2).mode
+    modes = states_of(profile, scenario, n_devices=n_devices, seed=2).mode
 
     for mode, share in profile.scenario_modes[scenario].items():
         spread = np.sqrt(share * (1 - share) / n_devices)
@@ -77,7 +69,7 @@ def test_one_configuration_differs_by_about_ten_percent_over_ten_boards() -> Non
 
     ratios = []
     for seed in range(200):
-        beta = draw_states(profile, "same_config", n_devices=10, seed=seed).beta
+        beta = states_of(profile, "same_config", n_devices=10, seed=seed).beta
         ratios.append(beta.max() / beta.min())
 
     assert 1.07 < np.median(ratios) < 1.15
@@ -86,7 +78,7 @@ def test_one_configuration_differs_by_about_ten_percent_over_ten_boards() -> Non
 def test_scenarios_grow_harsher_in_spread_and_level() -> None:
     profile = load_profile("xavier_nx")
 
-    states = [draw_states(profile, scenario, n_devices=5000, seed=0) for scenario in SCENARIOS]
+    states = [states_of(profile, scenario, n_devices=5000, seed=0) for scenario in SCENARIOS]
 
     for name in ("alpha", "beta", "gamma"):
         values = [getattr(state, name) for state in states]
@@ -97,7 +89,7 @@ def test_scenarios_grow_harsher_in_spread_and_level() -> None:
 def test_only_harsh_fleets_hold_old_software_on_four_boards_in_ten() -> None:
     profile = load_profile("nano")
 
-    share = {name: draw_states(profile, name, n_devices=5000, seed=0).old_stack.mean() for name in SCENARIOS}
+    share = {name: states_of(profile, name, n_devices=5000, seed=0).stack_index.mean() for name in SCENARIOS}
 
     assert share["same_config"] == share["mixed"] == 0.0
     assert 0.37 < share["harsh"] < 0.43
@@ -106,7 +98,7 @@ def test_only_harsh_fleets_hold_old_software_on_four_boards_in_ten() -> None:
 def test_background_load_falls_on_half_of_the_boards() -> None:
     """Boards of one mode that no heat slows: beta is residual alone, or residual and load."""
     profile = load_profile("xavier_nx")
-    states = draw_states(profile, "harsh", n_devices=20_000, seed=5)
+    states = states_of(profile, "harsh", n_devices=20_000, seed=5)
     cool = (states.mode == "10W_DESKTOP") & (states.clock_mhz == 510)
 
     free = states.beta[cool] / (1109.25 / 510)
@@ -115,55 +107,23 @@ def test_background_load_falls_on_half_of_the_boards() -> None:
     assert 0.30 < (free > 1.1).mean() < 0.45
 
 
-def test_the_sustained_clock_is_the_largest_that_heat_and_supply_allow() -> None:
-    """Against a search over a fine grid, straight from the formula."""
-    profile = load_profile("xavier_nx")
-    rng = np.random.default_rng(0)
-    ambient, watts, resistance = rng.uniform(20, 55, 50), rng.uniform(7, 20, 50), rng.uniform(2, 9, 50)
-
-    found = clocks(profile, mode_mhz=1109.25, ambient=ambient, watts=watts, resistance=resistance)
-
-    grid = np.linspace(306, 1109.25, 40_001)
-    for clock, *state in zip(found, ambient, watts, resistance, strict=True):
-        limit = min((90.5 - state[0]) / state[2], state[1])
-        ratio = grid / 1109.25
-        allowed = grid[5.0 + 1.0 + 8.0 * ratio * (0.55 + 0.45 * ratio) ** 2 <= limit]
-        expected = allowed.max() if len(allowed) else 306.0
-        assert clock == pytest.approx(expected, abs=0.05)
-    assert len(np.unique(found.round(3))) > 10  # not all at the ceiling or the floor
-
-
-def test_heat_and_a_weak_supply_lower_the_clock_and_the_floor_holds() -> None:
-    profile = load_profile("xavier_nx")
-
-    by_ambient = clocks(profile, mode_mhz=1109.25, ambient=[20, 45, 55], watts=20, resistance=5.0)
-    by_supply = clocks(profile, mode_mhz=1109.25, ambient=20, watts=[20, 12, 9], resistance=3.2)
-    hopeless = clocks(profile, mode_mhz=1109.25, ambient=55, watts=1, resistance=50)
-
-    assert np.all(np.diff(by_ambient) < 0)
-    assert by_supply[0] == 1109.25
-    assert np.all(np.diff(by_supply) < 0)
-    assert hopeless == 306.0
-
-
 def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
     with pytest.raises(FleetError, match=r"'nano' knows no scenario 'arctic'. Known: same_config, mixed, harsh"):
-        draw_states(load_profile("nano"), "arctic", n_devices=1, seed=0)
+        draw_states(load_profile("nano"), replace(SCENARIOS["mixed"], name="arctic"), n_devices=1, seed=0)
 
 
-def test_multipliers_follow_from_load_and_clocks_alone_without_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multipliers_follow_from_load_and_clocks_alone_without_residuals() -> None:
     profile = load_profile("xavier_nx")
     bare = replace(
         SCENARIOS["mixed"],
-        memory_load_max=0.0,
+        memory_load=(0.0, 0.0),
         cpu_contention_mean=0.0,
         gpu_residual_log_sd=0.0,
         memory_residual_log_sd=0.0,
         launch_residual_log_sd=0.0,
     )
-    monkeypatch.setitem(SCENARIOS, "mixed", bare)
 
-    states = draw_states(profile, "mixed", n_devices=300, seed=0)
+    states = draw_states(profile, bare, n_devices=300, seed=0)
 
     gpu_load = 1 - profile.gpu_mhz / states.clock_mhz / states.beta
     assert gpu_load.min() == pytest.approx(0.0, abs=1e-12)
@@ -175,14 +135,12 @@ def test_multipliers_follow_from_load_and_clocks_alone_without_residuals(monkeyp
 
 
 @pytest.mark.parametrize(("scenario", "share"), [("same_config", 0.0), ("mixed", 0.05), ("harsh", 0.15)])
-def test_worn_supplies_slow_at_most_their_share_of_the_boards(
-    monkeypatch: pytest.MonkeyPatch, scenario: str, share: float
-) -> None:
+def test_worn_supplies_slow_at_most_their_share_of_the_boards(scenario: str, share: float) -> None:
     profile = load_profile("xavier_nx")
-    worn = draw_states(profile, scenario, n_devices=5000, seed=0).clock_mhz
+    without = replace(SCENARIOS[scenario], capped_share=0.0)
 
-    monkeypatch.setitem(SCENARIOS, scenario, replace(SCENARIOS[scenario], capped_share=0.0))
-    sound = draw_states(profile, scenario, n_devices=5000, seed=0).clock_mhz
+    worn = states_of(profile, scenario, n_devices=5000, seed=0).clock_mhz
+    sound = draw_states(profile, without, n_devices=5000, seed=0).clock_mhz
 
     assert np.all(worn <= sound)
     assert 0.3 * share <= (worn < sound).mean() <= 1.1 * share

@@ -8,7 +8,7 @@ from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.open import open_fleet
 from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.engine import kernel_times
+from hdapbench.latency.engine import CURRENT_STACK, OLD_STACK, kernel_times
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.latency.profile import load_profile
 from hdapbench.spec import SimulatedFleetSpec
@@ -26,13 +26,13 @@ def workloads(kernels: KernelModel, n_plans: int = 3) -> Workloads:
 
 
 def test_open_fleet_gives_the_fleet_of_a_spec() -> None:
-    spec = SimulatedFleetSpec(name="f", kind="simulated", sku="nano", scenario="mixed", n_devices=3)
+    fields = {"name": "f", "kind": "simulated", "sku": "nano", "scenario": "mixed", "n_devices": 3}
 
-    opened = open_fleet(spec)
+    opened = open_fleet(SimulatedFleetSpec.model_validate(fields))
 
     assert isinstance(opened, SimulatedFleet)
     assert opened.source == "simulated"
-    assert opened.device_ids == ("nano-0000", "nano-0001", "nano-0002")
+    assert tuple(opened.device_ids) == ("nano-0000", "nano-0001", "nano-0002")
 
 
 def test_a_fleet_describes_all_that_its_devices_depend_on() -> None:
@@ -87,8 +87,8 @@ def test_true_latencies_follow_from_the_states_of_the_devices(kernels: KernelMod
 
 def test_boards_with_an_old_stack_run_the_old_tiles(kernels: KernelModel) -> None:
     one, load = fleet("harsh", n_devices=40), workloads(kernels)
-    old = int(np.flatnonzero(one.states.old_stack)[0])
-    times = kernel_times(kernels, load.widths, one.profile, "fp32", old_stack=True)
+    old = int(np.flatnonzero(one.states.stack_index)[0])
+    times = kernel_times(kernels, load.widths, one.profile, "fp32", stack=OLD_STACK)
 
     latency = one.true_latency_ms(load, np.array([old]))
 
@@ -96,6 +96,7 @@ def test_boards_with_an_old_stack_run_the_old_tiles(kernels: KernelModel) -> Non
     np.testing.assert_allclose(latency[0], (bound + 0.008 * one.states.alpha[old]).sum(axis=1), rtol=1e-12)
     new = kernel_times(kernels, load.widths, one.profile, "fp32")
     assert np.any(new.compute_ms != times.compute_ms)
+    assert one.states.stacks == (CURRENT_STACK, OLD_STACK)
 
 
 def test_noise_is_two_percent_with_three_spikes_in_a_hundred(kernels: KernelModel) -> None:

@@ -6,7 +6,7 @@ Constants are written out here and not read from the profiles, so that a wrong p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 
 GENERIC = [(128, 128, 8, 1.00), (128, 64, 8, 0.94), (64, 64, 8, 0.84), (128, 32, 8, 0.80), (64, 32, 8, 0.70)]
 TILES = {
@@ -44,6 +44,17 @@ EFF_DEPTHWISE = 0.08
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Software generation: factor on the width of tiles narrower than 128, and on depthwise compute time."""
+
+    narrow: float = 1.0
+    depthwise: float = 1.0
+
+
+CURRENT, OLD = Stack(), Stack(narrow=1.5)
+
+
+@dataclass(frozen=True)
 class Shape:
     """One kernel with its channel counts: the keys of the reference model."""
 
@@ -59,41 +70,41 @@ class Shape:
     res: bool
 
 
-def kernel_ms(shape: Shape, sku: str, precision: str, *, old_stack: bool = False) -> tuple[float, float]:
+def kernel_ms(shape: Shape, sku: str, precision: str, stack: Stack = CURRENT) -> tuple[float, float]:
     """Compute and memory time in ms of one kernel on the nominal board."""
     board = SKUS[sku]
     cycles_per_ms = board["gpu"] * 1000
     bytes_per_ms = board["emc"] * 1000 * board["bpc"] * board["mem_eff"]
     if shape.t in ("conv", "fc"):
-        _, cycles, moved = winner(shape, sku, precision, old_stack=old_stack)
+        _, cycles, moved = winner(shape, sku, precision, stack)
     else:
-        cycles, moved = simple(shape, board, precision)
+        cycles, moved = simple(shape, board, precision, stack)
     return cycles / cycles_per_ms, moved / bytes_per_ms
 
 
-def winner(shape: Shape, sku: str, precision: str, *, old_stack: bool = False) -> tuple[str, float, float]:
+def winner(shape: Shape, sku: str, precision: str, stack: Stack = CURRENT) -> tuple[str, float, float]:
     """Name, cycles and bytes of the candidate that the nominal board runs fastest; the first of equals."""
     board = SKUS[sku]
     best = None
-    for name, cycles, moved in candidates(shape, board, precision, old_stack):
+    for name, cycles, moved in candidates(shape, board, precision, stack):
         time = max(cycles / (board["gpu"] * 1000), moved / (board["emc"] * 1000 * board["bpc"] * board["mem_eff"]))
         if best is None or time < best[0]:
             best = (time, (name, cycles, moved))
     return best[1]
 
 
-def simple(shape: Shape, board: dict, precision: str) -> tuple[float, float]:
+def simple(shape: Shape, board: dict, precision: str, stack: Stack) -> tuple[float, float]:
     """Cycles and bytes of depthwise, pooling and elementwise kernels."""
     eb = 4 if precision == "fp32" else 2
     ci, co = padded(shape.ci, precision), padded(shape.co, precision)
-    channels = ceil(shape.co / 32) * 32 if shape.t == "dw" else shape.co
+    channels = ceil(shape.co / 32) * 32 * stack.depthwise if shape.t == "dw" else shape.co
     rate = board["fma"]["fp32"] * board["sms"] * EFF_DEPTHWISE
     cycles = channels * shape.ho * shape.wo * shape.k**2 / rate + board["prologue"]
     weights = co * shape.k**2 if shape.t == "dw" else 0
     return cycles, eb * (ci * shape.hi * shape.wi + weights + co * shape.ho * shape.wo)
 
 
-def candidates(shape: Shape, board: dict, precision: str, old_stack: bool) -> list[tuple[str, float, float]]:
+def candidates(shape: Shape, board: dict, precision: str, stack: Stack) -> list[tuple[str, float, float]]:
     """Name, cycles and bytes of every candidate of a matrix kernel, in the order in which ties are decided."""
     eb = 4 if precision == "fp32" else 2
     ci, co = padded(shape.ci, precision), padded(shape.co, precision)
@@ -102,7 +113,7 @@ def candidates(shape: Shape, board: dict, precision: str, old_stack: bool) -> li
     base = eb * (ci * shape.hi * shape.wi + ci * co * shape.k**2 + outputs)
     rate = board["fma"][precision] * board["eff"][precision]
     tiles = [
-        (tm, tn * 3 // 2 if old_stack and tn < 128 else tn, tk, relative) for tm, tn, tk, relative in TILES[precision]
+        (tm, floor(tn * stack.narrow) if tn < 128 else tn, tk, relative) for tm, tn, tk, relative in TILES[precision]
     ]
     found = []
     for tm, tn, tk, relative in tiles:
@@ -123,12 +134,12 @@ def candidates(shape: Shape, board: dict, precision: str, old_stack: bool) -> li
     return found
 
 
-def network_ms(shapes: list[Shape], sku: str, precision: str, device: tuple[float, float, float, bool]) -> float:
-    """Latency in ms of a network on a device: multipliers alpha, beta, gamma, and whether its stack is old."""
-    alpha, beta, gamma, old_stack = device
+def network_ms(shapes: list[Shape], sku: str, precision: str, device: tuple[float, float, float, Stack]) -> float:
+    """Latency in ms of a network on a device: multipliers alpha, beta, gamma, and its software stack."""
+    alpha, beta, gamma, stack = device
     total = 0.0
     for shape in shapes:
-        compute, memory = kernel_ms(shape, sku, precision, old_stack=old_stack)
+        compute, memory = kernel_ms(shape, sku, precision, stack)
         total += SKUS[sku]["launch_us"] / 1000 * alpha + max(beta * compute, gamma * memory)
     return total
 

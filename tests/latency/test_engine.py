@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import SKUS, Shape, kernel_ms, network_ms, winner
+from reference import CURRENT, OLD, SKUS, Shape, Stack, kernel_ms, network_ms, winner
 
 from hdapbench.cost.records import ChannelCount
 from hdapbench.errors import FleetError
-from hdapbench.latency.engine import KernelTimes, device_latency_ms, kernel_times
+from hdapbench.latency.engine import (
+    CURRENT_STACK,
+    OLD_STACK,
+    KernelTimes,
+    SoftwareStack,
+    device_latency_ms,
+    kernel_times,
+)
 from hdapbench.latency.kernels import Kernel, KernelModel
 from hdapbench.latency.profile import load_profile
 
@@ -83,20 +90,19 @@ def single_kernel(kind: str = "conv", **changes: object) -> KernelModel:
 
 
 @pytest.mark.parametrize(("sku", "precision"), BOARDS)
-@pytest.mark.parametrize("old_stack", [False, True])
-def test_kernel_times_equal_the_scalar_reference_on_random_networks(sku: str, precision: str, old_stack: bool) -> None:
+@pytest.mark.parametrize("stack", [CURRENT, OLD, Stack(narrow=2.25, depthwise=3.0)])
+def test_kernel_times_equal_the_scalar_reference_on_random_networks(sku: str, precision: str, stack: Stack) -> None:
     rng = np.random.default_rng(BOARDS.index((sku, precision)))
     for _ in range(3):
         kernels = random_network(rng)
         widths = random_widths(rng, kernels, 4)
 
-        times = kernel_times(kernels, widths, load_profile(sku), precision, old_stack=old_stack)
+        times = kernel_times(
+            kernels, widths, load_profile(sku), precision, stack=SoftwareStack(stack.narrow, stack.depthwise)
+        )
 
         expected = np.array(
-            [
-                [kernel_ms(shape, sku, precision, old_stack=old_stack) for shape in shapes_of(kernels, row)]
-                for row in widths
-            ]
+            [[kernel_ms(shape, sku, precision, stack) for shape in shapes_of(kernels, row)] for row in widths]
         )
         np.testing.assert_allclose(times.compute_ms, expected[..., 0], rtol=1e-9)
         np.testing.assert_allclose(times.memory_ms, expected[..., 1], rtol=1e-9)
@@ -113,7 +119,7 @@ def test_device_latencies_equal_the_scalar_reference(sku: str, precision: str) -
     latency = device_latency_ms(times, load_profile(sku).launch_us / 1000, alpha, beta, gamma)
 
     expected = [
-        [network_ms(shapes_of(kernels, row), sku, precision, (alpha[d], beta[d], gamma[d], False)) for row in widths]
+        [network_ms(shapes_of(kernels, row), sku, precision, (alpha[d], beta[d], gamma[d], CURRENT)) for row in widths]
         for d in range(7)
     ]
     np.testing.assert_allclose(latency, expected, rtol=1e-9)
@@ -131,13 +137,19 @@ def test_every_kind_of_candidate_wins_somewhere_in_the_random_networks() -> None
     assert won == {"split 1", "split 2", "split 4", "split 8", "winograd"}
 
 
-def test_chunks_do_not_change_latencies() -> None:
+def test_the_stacks_of_the_reference_study_are_known_by_name() -> None:
+    assert SoftwareStack(CURRENT.narrow, CURRENT.depthwise) == CURRENT_STACK
+    assert SoftwareStack(OLD.narrow, OLD.depthwise) == OLD_STACK
+
+
+def test_chunks_do_not_change_latencies(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     times = KernelTimes(rng.uniform(0, 1, (6, 9)), rng.uniform(0, 1, (6, 9)))
     alpha, beta, gamma = rng.uniform(0.5, 2.0, size=(3, 11))
 
     whole = device_latency_ms(times, 0.01, alpha, beta, gamma)
-    chunked = device_latency_ms(times, 0.01, alpha, beta, gamma, chunk=1)
+    monkeypatch.setattr("hdapbench.latency.engine._NUMBERS_AT_A_TIME", 1)
+    chunked = device_latency_ms(times, 0.01, alpha, beta, gamma)
 
     np.testing.assert_array_equal(whole, chunked)
     assert whole.shape == (11, 6)
