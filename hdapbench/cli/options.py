@@ -16,14 +16,7 @@ DEFAULT_WORKSPACE = Path(".hdapbench")
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
     """Add the spec, ``--set``, ``--method`` and ``--workspace``."""
     parser.add_argument("spec", metavar="SPEC", help="YAML file, such as specs/quickstart.yaml")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the spec, such as fleets[0].n_devices=8; may be repeated",
-    )
+    add_set_option(parser, help_text="override a key of the spec, such as fleets[0].n_devices=8; may be repeated")
     parser.add_argument(
         "--method",
         dest="methods",
@@ -39,6 +32,11 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of database, caches and artifacts (default: %(default)s)",
     )
+
+
+def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
+    """Add ``--set``."""
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=help_text)
 
 
 def existing_database(workspace: Path) -> Path:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hdapbench.cli.options import add_set_option
+
 
 def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
@@ -20,14 +22,7 @@ def add_parser(actions: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the devices' states (default: %(default)s)")
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or tc16 (default: %(default)s)")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any other key, such as scenario.memory_load=[0.5,0.7]; may be repeated",
-    )
+    add_set_option(parser, help_text="any other key, such as scenario.memory_load=[0.5,0.7]; may be repeated")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: stdout)")
     parser.add_argument("--force", action="store_true", help="overwrite the file")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hdapbench.cli.options import add_set_option
 from hdapbench.errors import FleetError
 
 if TYPE_CHECKING:
@@ -33,14 +34,7 @@ def add_fleet_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
     """Add the file, ``--fleet`` and ``--set``."""
     parser.add_argument("file", metavar="FILE", type=Path, help=what)
     parser.add_argument("--fleet", metavar="NAME", help="which fleet of a spec with several")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the fleet, such as n_devices=1000; may be repeated",
-    )
+    add_set_option(parser, help_text="override a key of the fleet, such as n_devices=1000; may be repeated")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
