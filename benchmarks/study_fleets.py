@@ -20,7 +20,7 @@ import numpy as np
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.clustering import Clustering, cluster_devices
 from hdapbench.fleet.estimators import ESTIMATORS, ON_MEDOIDS, Estimator, Reference, draw_design, estimate
-from hdapbench.fleet.fingerprint import take_fingerprint
+from hdapbench.fleet.probes import take_fingerprint
 from hdapbench.fleet.simulated import SimulatedFleet
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import SimulatedFleetSpec

@@ -23,7 +23,7 @@ from hdapbench.fleet.estimators import (
     relative_half_width,
 )
 from hdapbench.fleet.exact import weighted_percentile
-from hdapbench.fleet.fingerprint import take_fingerprint
+from hdapbench.fleet.probes import take_fingerprint
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import ClusteringSpec
 

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, NumberedIds, Workloads
+from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, Workloads
 from hdapbench.fleet.exact import SortedDevices
+from hdapbench.fleet.ids import NumberedIds
 from hdapbench.fleet.scenario import DeviceStates, draw_states, resolve_scenario
 from hdapbench.latency.engine import KernelTimes, device_latency_ms, kernel_times
 from hdapbench.latency.profile import load_profile

@@ -10,7 +10,7 @@ from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.clustering import Clustering
 from hdapbench.fleet.estimate import ClusteredFleet, fingerprint_fleet
 from hdapbench.fleet.estimators import Estimator, unexplained_variance
-from hdapbench.fleet.fingerprint import choose_probes
+from hdapbench.fleet.probes import choose_probes
 from hdapbench.fleet.simulated import SimulatedFleet
 from hdapbench.latency.engine import kernel_times
 from hdapbench.latency.kernels import KernelModel

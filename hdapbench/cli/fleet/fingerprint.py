@@ -29,7 +29,8 @@ def add_parser(actions: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Take the fingerprint, say what it cost, and keep it."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.fingerprint import choose_probes, save_fingerprint, take_fingerprint
+    from hdapbench.fleet.fingerprint import save_fingerprint
+    from hdapbench.fleet.probes import choose_probes, take_fingerprint
     from hdapbench.fleet.simulated import SimulatedFleet
     from hdapbench.latency.kernel_file import kernels_to_dict
 
