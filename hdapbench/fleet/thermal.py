@@ -78,7 +78,7 @@ def highest_clock(power: PowerModel, board: Board, limit_watts: Floats) -> Float
     floor = power.voltage_floor
     # With x = f/f0: x * (v0 + (1 - v0) x)**2 = (limit - base - leakage) / dynamic.
     wanted = (limit_watts[over] - power.base_watts - board.leakage[over]) / (power.dynamic_watts * board.dynamic[over])
-    lowest = min(power.minimum_mhz, float(board.mode_mhz.min())) / power.reference_mhz
+    lowest = np.minimum(power.minimum_mhz, clock[over]) / power.reference_mhz
     wanted = np.maximum(wanted, lowest * (floor + (1 - floor) * lowest) ** 2)  # no board runs below its minimum
     ratio = clock[over] / power.reference_mhz
     for _ in range(_NEWTON_STEPS):

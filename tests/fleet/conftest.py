@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from hdapbench.cost.records import ChannelCount
 from hdapbench.latency.kernels import Kernel, KernelModel
+
+# The scalar reference of the engine is what fleets are checked against too.
+sys.path.append(str(Path(__file__).parents[1] / "latency"))
 
 
 @pytest.fixture(scope="session")

@@ -2,57 +2,134 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from making import simulated
+from state_reference import BOARDS, clock, throttle_after, watts
 
-from hdapbench.fleet.thermal import Board, clocks
+from hdapbench.fleet.thermal import Board, clocks, drawn_watts, highest_clock
 from hdapbench.latency.profile import SkuProfile, load_profile
 
 
-def sustained(
-    profile: SkuProfile, *, mode_mhz: float, ambient: object, watts: object, resistance: object
-) -> np.ndarray:
-    """Sustained clocks of boards with nominal silicon."""
-    ambient, watts, resistance = np.broadcast_arrays(
-        *(np.atleast_1d(np.asarray(v, float)) for v in (ambient, watts, resistance))
+def boards(profile: SkuProfile, n_devices: int, seed: int = 0) -> Board:
+    """Boards of any mode, silicon, supply and place."""
+    rng = np.random.default_rng(seed)
+    power = profile.power
+    return Board(
+        mode_mhz=rng.choice([mode.gpu_mhz for mode in profile.modes.values()], n_devices),
+        ambient_celsius=rng.uniform(-10, 55, n_devices),
+        watts=rng.uniform(0.4, 1.6, n_devices) * (power.base_watts + power.dynamic_watts),
+        resistance=power.resistance_kelvin_per_watt * np.exp(0.5 * rng.standard_normal(n_devices)),
+        dynamic=np.exp(0.1 * rng.standard_normal(n_devices)),
+        leakage=power.leakage_watts * np.exp(0.4 * rng.standard_normal(n_devices)),
     )
-    board = Board(
-        mode_mhz=np.full(ambient.shape, mode_mhz),
-        ambient_celsius=ambient,
-        watts=watts,
-        resistance=resistance,
-        dynamic=np.ones(ambient.shape),
-        leakage=np.full(ambient.shape, profile.power.leakage_watts),
-    )
-    return clocks(profile.power, board).sustained_mhz
 
 
-def test_the_sustained_clock_is_the_largest_that_heat_and_supply_allow() -> None:
+def nominal(profile: SkuProfile, *, ambient: object = 20, watts: object = 20, resistance: object = 3.2) -> Board:
+    """Boards of nominal silicon in the fastest mode."""
+    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (ambient, watts, resistance)))
+    ones = np.ones(columns[0].shape)
+    return Board(profile.gpu_mhz * ones, *columns, ones, profile.power.leakage_watts * ones)
+
+
+@pytest.mark.parametrize("sku", BOARDS)
+def test_the_sustained_clock_is_the_largest_that_heat_and_supply_allow(sku: str) -> None:
     """Against a search over a fine grid, straight from the formula."""
-    profile = load_profile("xavier_nx")
-    rng = np.random.default_rng(0)
-    ambient, watts, resistance = rng.uniform(20, 55, 50), rng.uniform(7, 20, 50), rng.uniform(2, 9, 50)
+    profile, power = load_profile(sku), BOARDS[sku]["power"]
+    board = boards(profile, 300)
 
-    found = sustained(profile, mode_mhz=1109.25, ambient=ambient, watts=watts, resistance=resistance)
+    found = clocks(profile.power, board).sustained_mhz
 
-    grid = np.linspace(306, 1109.25, 40_001)
-    for clock, *state in zip(found, ambient, watts, resistance, strict=True):
-        limit = min((90.5 - state[0]) / state[2], state[1])
-        ratio = grid / 1109.25
-        allowed = grid[5.0 + 1.0 + 8.0 * ratio * (0.55 + 0.45 * ratio) ** 2 <= limit]
-        expected = allowed.max() if len(allowed) else 306.0
-        assert clock == pytest.approx(expected, abs=0.05)
-    assert len(np.unique(found.round(3))) > 10  # not all at the ceiling or the floor
+    for device in range(300):
+        heat = (BOARDS[sku]["heat"]["throttle"] - board.ambient_celsius[device]) / board.resistance[device]
+        limit = min(heat, board.watts[device])
+        grid = np.linspace(power["fmin"], board.mode_mhz[device], 20_001)
+        drawn = watts(power, board.dynamic[device], board.leakage[device], grid)  # type: ignore[arg-type]
+        allowed = grid[drawn <= limit]
+        expected = allowed.max() if len(allowed) else power["fmin"]
+        assert found[device] == pytest.approx(expected, abs=1.01 * (grid[1] - grid[0]))
+    at_mode, at_floor = found == board.mode_mhz, found == power["fmin"]
+    assert at_mode.any()
+    assert at_floor.any()
+    assert (~at_mode & ~at_floor).sum() > 50  # the power curve decides
+
+
+@pytest.mark.parametrize("sku", BOARDS)
+def test_clocks_equal_those_of_a_bisection(sku: str) -> None:
+    profile, reference = load_profile(sku), BOARDS[sku]
+    board = boards(profile, 500, seed=1)
+
+    found = clocks(profile.power, board)
+
+    sustained, cold = [], []
+    for mode, ambient, supply, resistance, dynamic, leakage in zip(*vars(board).values(), strict=True):
+        heat = (reference["heat"]["throttle"] - ambient) / resistance
+        sustained.append(clock(reference["power"], dynamic, leakage, mode, min(heat, supply)))
+        cold.append(clock(reference["power"], dynamic, leakage, mode, supply))
+    np.testing.assert_allclose(found.sustained_mhz, sustained, rtol=1e-9)
+    np.testing.assert_allclose(found.cold_mhz, cold, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sku", BOARDS)
+def test_boards_throttle_when_their_warming_reaches_the_throttling_temperature(sku: str) -> None:
+    profile, heat = load_profile(sku), BOARDS[sku]["heat"]
+    board = boards(profile, 500, seed=2)
+
+    found = clocks(profile.power, board)
+
+    drawn = drawn_watts(profile.power, board, found.cold_mhz)
+    expected = [
+        throttle_after(heat, *device) for device in zip(board.ambient_celsius, board.resistance, drawn, strict=True)
+    ]
+    np.testing.assert_allclose(found.throttle_seconds, expected, rtol=1e-9)
+    finite = np.isfinite(found.throttle_seconds)
+    assert 50 < finite.sum() < 450
+    steady = board.ambient_celsius + board.resistance * drawn
+    at_that_time = steady + (board.ambient_celsius - steady) * np.exp(-found.throttle_seconds / heat["tau"])
+    np.testing.assert_allclose(at_that_time[finite], heat["throttle"], rtol=1e-9)
+    np.testing.assert_array_equal(found.sustained_mhz[~finite], found.cold_mhz[~finite])
+    assert np.all(found.sustained_mhz <= found.cold_mhz)
 
 
 def test_heat_and_a_weak_supply_lower_the_clock_and_the_floor_holds() -> None:
     profile = load_profile("xavier_nx")
 
-    by_ambient = sustained(profile, mode_mhz=1109.25, ambient=[20, 45, 55], watts=20, resistance=5.0)
-    by_supply = sustained(profile, mode_mhz=1109.25, ambient=20, watts=[20, 12, 9], resistance=3.2)
-    hopeless = sustained(profile, mode_mhz=1109.25, ambient=55, watts=1, resistance=50)
+    by_ambient = clocks(profile.power, nominal(profile, ambient=[20, 45, 55], resistance=5.0)).sustained_mhz
+    by_supply = clocks(profile.power, nominal(profile, watts=[20, 12, 9])).sustained_mhz
+    hopeless = clocks(profile.power, nominal(profile, ambient=55, watts=1, resistance=50)).sustained_mhz
 
     assert np.all(np.diff(by_ambient) < 0)
     assert by_supply[0] == 1109.25
     assert np.all(np.diff(by_supply) < 0)
-    assert hopeless == 306.0
+    assert hopeless.tolist() == [306.0]
+
+
+def test_a_board_in_a_mode_below_the_minimum_clock_does_not_lower_the_floor_of_others() -> None:
+    profile = load_profile("xavier_nx")
+    hopeless = nominal(profile, watts=[1.0, 1.0])
+
+    found = highest_clock(profile.power, replace(hopeless, mode_mhz=np.array([200.0, 1109.25])), hopeless.watts)
+
+    assert found.tolist() == [200.0, 306.0]
+
+
+def test_boards_run_at_their_cold_clock_until_they_throttle() -> None:
+    at_once, later, warm = (simulated("harsh", 3000, uptime_seconds=time).states for time in (0.0, 300.0, None))
+
+    throttling = np.isfinite(warm.throttle_seconds)
+    assert 0.1 < throttling.mean() < 0.9
+    np.testing.assert_array_equal(at_once.clock_mhz, warm.clock_mhz)  # a state's clock is the sustained one
+    slower = warm.cold_clock_mhz / warm.clock_mhz
+    np.testing.assert_allclose(warm.beta / at_once.beta, np.where(throttling, slower, 1.0), rtol=1e-12)
+    hot = warm.throttle_seconds <= 300
+    assert hot.any()
+    assert (throttling & ~hot).any()
+    np.testing.assert_allclose(later.beta, np.where(hot, warm.beta, at_once.beta), rtol=1e-12)
+    np.testing.assert_array_equal(at_once.gamma, warm.gamma)
+
+
+def test_a_fleet_says_how_long_its_devices_have_been_up() -> None:
+    assert simulated(uptime_seconds=60.0).describe()["uptime_seconds"] == 60.0
+    assert "uptime_seconds" not in simulated().describe()

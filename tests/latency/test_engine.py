@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from networks import random_network, random_widths, shapes_of
 from reference import CURRENT, OLD, SKUS, Shape, Stack, kernel_ms, network_ms, winner
 
 from hdapbench.cost.records import ChannelCount
@@ -20,58 +21,6 @@ from hdapbench.latency.kernels import Kernel, KernelModel
 from hdapbench.latency.profile import load_profile
 
 BOARDS = [("xavier_nx", "fp32"), ("xavier_nx", "fp16"), ("xavier_nx", "tc16"), ("nano", "fp32"), ("nano", "fp16")]
-KINDS = ("conv", "conv", "dw", "fc", "pool", "gap", "ew")
-
-
-def random_network(rng: np.random.Generator, n_kernels: int = 24) -> KernelModel:
-    """Kernels of every kind over six groups; some counts are constant or multiples, as concat and flatten make them."""
-    sizes = rng.integers(3, 700, size=6)
-    groups = tuple(f"g{number}" for number in range(6))
-    kernels = []
-    for number in range(n_kernels):
-        kind = KINDS[number % len(KINDS)]
-        window = int(rng.choice([1, 3, 5])) if kind in ("conv", "dw", "pool") else 1
-        stride = int(rng.choice([1, 2])) if kind in ("conv", "dw", "pool") else 1
-        extent = 1 if kind == "fc" else int(rng.choice([2, 7, 15, 28, 56]))
-        taken = ChannelCount(int(rng.integers(0, 40)), {str(rng.choice(groups)): int(rng.integers(1, 3))})
-        made = ChannelCount(0, {str(rng.choice(groups)): 1})
-        if kind not in ("conv", "fc"):
-            made = taken
-        out = 1 if kind == "gap" else -(-extent // stride)
-        taps = extent**2 if kind == "gap" else window**2
-        residual = kind == "conv" and bool(rng.random() < 0.4)
-        kernels.append(
-            Kernel(f"k{number}", kind, taken, made, extent, extent, out, out, taps, stride, residual=residual)
-        )
-    return KernelModel(groups, sizes.astype(np.int64), tuple(kernels))
-
-
-def shapes_of(kernels: KernelModel, widths: np.ndarray) -> list[Shape]:
-    """One plan's kernels as the scalar reference takes them."""
-    width = dict(zip(kernels.groups, (int(value) for value in widths), strict=True))
-
-    def channels(count: ChannelCount) -> int:
-        return count.constant + sum(times * width[name] for name, times in count.multiplicity.items())
-
-    return [
-        Shape(
-            t=kernel.kind,
-            ci=channels(kernel.channels_in),
-            co=channels(kernel.channels_out),
-            k=round(kernel.taps**0.5),
-            s=kernel.stride,
-            hi=kernel.height_in,
-            wi=kernel.width_in,
-            ho=kernel.height_out,
-            wo=kernel.width_out,
-            res=kernel.residual,
-        )
-        for kernel in kernels.kernels
-    ]
-
-
-def random_widths(rng: np.random.Generator, kernels: KernelModel, n_plans: int) -> np.ndarray:
-    return np.maximum(1, (kernels.sizes * rng.uniform(0.02, 1.0, size=(n_plans, 6))).astype(np.int64))
 
 
 def single_kernel(kind: str = "conv", **changes: object) -> KernelModel:
@@ -250,3 +199,22 @@ def test_profiles_carry_the_constants_of_the_reference() -> None:
         assert profile.bytes_per_ms == pytest.approx(board["emc"] * 1000 * board["bpc"] * board["mem_eff"])
         assert profile.launch_us == board["launch_us"]
         assert set(profile.efficiency) == set(board["fma"])
+
+
+@pytest.mark.parametrize("n_devices", [4096, 70_000])
+def test_many_devices_are_looked_up_with_the_result_of_asking_each_kernel_by_kernel(
+    n_devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(n_devices)
+    compute, memory = np.exp(rng.normal(-1, 1.5, size=(2, 3, 40)))
+    compute[0, :3], memory[0, 2:5], memory[1] = 0.0, 0.0, compute[1]  # nothing computed, moved, both; equal borders
+    times = KernelTimes(compute, memory)
+    alpha, beta, gamma = np.exp(rng.normal(0, 0.5, size=(3, n_devices)))
+    gamma[:5] = beta[:5]  # devices on the border
+
+    looked_up = device_latency_ms(times, 0.02, alpha, beta, gamma)
+    monkeypatch.setattr("hdapbench.latency.engine._MANY_DEVICES", n_devices + 1)
+    dense = device_latency_ms(times, 0.02, alpha, beta, gamma)
+
+    assert not np.array_equal(looked_up, dense)  # two ways to add
+    np.testing.assert_allclose(looked_up, dense, rtol=1e-9)

@@ -1,0 +1,101 @@
+"""Small fleets, workloads and replications that the tests of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from hdapbench.fleet.base import Fleet, LatencySource, Workloads
+from hdapbench.fleet.fingerprint import choose_probes
+from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.latency.kernels import KernelModel
+from hdapbench.spec import SimulatedFleetSpec
+
+RUNS = 7
+
+
+def simulated(scenario: object = "mixed", n_devices: int = 12, seed: int = 7, **changes: object) -> SimulatedFleet:
+    """Xavier NX boards in a scenario, or in what a spec may say about one."""
+    fields = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": scenario}
+    return SimulatedFleet(SimulatedFleetSpec.model_validate(fields | {"n_devices": n_devices, "seed": seed} | changes))
+
+
+def pruned(kernels: KernelModel, n_plans: int, seed: int) -> Workloads:
+    """Models pruned at random: an overall share, and layers that depart from it."""
+    rng = np.random.default_rng([99, seed])
+    shares = rng.uniform(0.1, 1.0, size=(n_plans, 1)) ** rng.uniform(0, 2, size=(n_plans, len(kernels.sizes)))
+    widths = np.maximum(1, (kernels.sizes * shares).astype(np.int64))
+    return Workloads(kernels, widths, tuple(f"p{number}" for number in range(n_plans)))
+
+
+@cache
+def traced(name: str) -> KernelModel:
+    """Fused kernels of a model for ImageNet at 224 x 224."""
+    from hdapbench.models import build_model
+    from hdapbench.network import trace
+    from hdapbench.spec import ModelSpec
+
+    spec = ModelSpec(name=name, input_shape=(3, 224, 224))
+    return trace(build_model(spec, n_classes=1000, base_dir=Path()).eval(), (3, 224, 224)).kernels
+
+
+class ToyFleet(Fleet):
+    """Devices whose latency of a workload stands in a table, shape (n_devices, n_workloads), by the workload's id."""
+
+    name = "toy"
+    source: LatencySource = "measured"
+
+    def __init__(self, table: dict[str, np.ndarray]) -> None:
+        self.table = table
+        self.device_ids = tuple(f"board-{number}" for number in range(len(next(iter(table.values())))))
+
+    def describe(self) -> dict[str, str | int | float]:
+        return {"kind": "toy"}
+
+    def sample(self, workloads: Workloads, devices: np.ndarray, *, runs: int, seed: int) -> np.ndarray:
+        latency = np.stack([self.table[name][devices] for name in workloads.ids], axis=1)
+        return np.repeat(latency[:, :, None], runs, axis=2)
+
+
+@dataclass(frozen=True)
+class Replication:
+    """A fleet with its fingerprint, an unseen model measured once on every device, and what that truly takes.
+
+    ``fingerprint_ms`` has shape (n_devices, n_probes), ``measured_ms`` (n_devices, n_models), ``truth_ms`` (n_models,).
+    """
+
+    fleet: SimulatedFleet
+    fingerprint_ms: np.ndarray
+    measured_ms: np.ndarray
+    truth_ms: np.ndarray
+    seed: int
+
+
+def replications(
+    kernels: KernelModel, scenario: str, *, n_fleets: int, n_models: int = 2, n_devices: int = 200
+) -> Iterator[Replication]:
+    """Fleets of a scenario, each with models of its own.
+
+    They are slices of one large fleet, whose devices are independent of each other: fleets of their own, made at once.
+    """
+    whole = simulated(scenario, n_fleets * n_devices, seed=0)
+    every = np.arange(whole.n_devices)
+    probes = []
+    for number, row in enumerate(choose_probes(kernels)):  # each in a session of its own
+        probe = Workloads(kernels, row[None], ("probe",))
+        probes.append(np.median(whole.measure(probe, every, runs=RUNS, seed=number)[:, 0], axis=1))
+    fingerprint = np.stack(probes, axis=1)
+    one_fleet = simulated(scenario, n_devices, seed=0)
+    for number in range(n_fleets):
+        rows = every[number * n_devices : (number + 1) * n_devices]
+        measured, truth = [], []
+        models = pruned(kernels, n_models, seed=number)
+        for model in range(n_models):
+            one = Workloads(kernels, models.widths[model : model + 1], models.ids[model : model + 1])
+            measured.append(np.median(whole.measure(one, rows, runs=RUNS, seed=100 + model)[:, 0], axis=1))
+            truth.append(whole.mean_over(one, rows)[0])
+        yield Replication(one_fleet, fingerprint[rows], np.stack(measured, 1), np.array(truth), number)
