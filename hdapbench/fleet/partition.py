@@ -20,7 +20,7 @@ Partitioner = Callable[[Floats, Floats, int, int], Integers]
 DENSITY_METHODS = ("dbscan", "hdbscan")
 """Methods that find their own number of clusters."""
 _MIN_SAMPLES = 5
-_SAMPLES = {"gmm": 20_000, "birch": 20_000, "hdbscan": 5_000, "agglomerative": 4_000}
+_SAMPLES = {"gmm": 20_000, "birch": 5_000, "hdbscan": 5_000, "agglomerative": 4_000}
 """Points at most for methods that know no weights; a systematic sample stands for the rest."""
 
 
@@ -34,12 +34,21 @@ def partition(cells: Cells, *, method: ClusteringMethod, n_clusters: int = 1, se
     n_clusters
         At most this many; ``dbscan`` and ``hdbscan`` find their own number.
     """
-    n_distinct = len(np.unique(cells.points, axis=0))
+    cells = _distinct(cells)
+    n_distinct = len(cells.points)
     # One thread: on few points threads gain nothing, and beside other work their waiting costs up to a hundredfold.
     with threadpool_limits(limits=1):
         labels = _PARTITIONERS[method](cells.points, cells.weights, min(n_clusters, n_distinct), seed % (1 << 32))
     labels = np.unique(labels, return_inverse=True)[1]
     return np.asarray(labels[cells.cell_of], dtype=np.int64)
+
+
+def _distinct(cells: Cells) -> Cells:
+    """The cells with those at the same place made one: rounded latencies repeat, which would hide how points lie."""
+    points, place = np.unique(cells.points, axis=0, return_inverse=True)
+    if len(points) == len(cells.points):
+        return cells
+    return Cells(points, np.bincount(place, weights=cells.weights), place[cells.cell_of], cells.width)
 
 
 def _kmeans(points: Floats, weights: Floats, n_clusters: int, seed: int) -> Integers:
@@ -82,7 +91,8 @@ def _birch(points: Floats, weights: Floats, n_clusters: int, _seed: int) -> Inte
 def _dbscan(points: Floats, weights: Floats, _n_clusters: int, _seed: int) -> Integers:
     from sklearn.cluster import DBSCAN
 
-    n_neighbours = min(_MIN_SAMPLES, len(points))
+    # More neighbours in larger fleets: with five, the fringe of 20,000 devices falls into dozens of tiny clusters.
+    n_neighbours = min(max(_MIN_SAMPLES, len(points) // 500), len(points))
     radius = max(float(np.quantile(_neighbour_distances(points, n_neighbours), 0.9)), 1e-9)
     counts = weights / weights.min()  # of devices, when all weigh the same
     found = DBSCAN(eps=radius, min_samples=n_neighbours).fit_predict(points, sample_weight=counts)

@@ -62,7 +62,9 @@ def test_latencies_and_the_fleets_mean_equal_those_of_the_scalar_reference(
     devices = draw_devices(sku, scenario, 12, seed=2, uptime=uptime)
     expected = [
         [
-            network_ms(shapes, sku, precision, (device.alpha, device.beta, device.gamma, OLD if device.old else CURRENT))
+            network_ms(
+                shapes, sku, precision, (device.alpha, device.beta, device.gamma, OLD if device.old else CURRENT)
+            )
             for shapes in (shapes_of(kernels, row) for row in widths)
         ]
         for device in devices

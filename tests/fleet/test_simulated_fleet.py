@@ -168,3 +168,89 @@ def test_the_nominal_board_has_multipliers_near_one() -> None:
     assert np.median(states.beta) == pytest.approx(1.0, abs=0.03)
     assert np.median(states.gamma) == pytest.approx(1.0, abs=0.03)
     assert np.median(states.alpha) == pytest.approx(1.05, abs=0.05)
+
+
+@pytest.mark.parametrize("device", [0, 254, 255, 256, 257, 511, 512])
+@pytest.mark.parametrize("n_devices", [513, 700])
+def test_a_devices_answers_are_its_own_on_both_sides_of_a_blocks_border(
+    kernels: KernelModel, device: int, n_devices: int
+) -> None:
+    load = workloads(kernels, 2)
+    others = np.array([300, device, 3, 512, 256])
+
+    among_all = fleet(n_devices=2000).measure(load, np.arange(2000), runs=3, seed=1)[device]
+    alone = fleet(n_devices=n_devices).measure(load, np.array([device]), runs=3, seed=1)[0]
+    among_others = fleet(n_devices=n_devices).measure(load, others, runs=3, seed=1)[1]
+
+    np.testing.assert_array_equal(alone, among_all)
+    np.testing.assert_array_equal(among_others, among_all)
+
+
+def test_a_fleet_that_ends_in_the_middle_of_a_block_answers_the_same(kernels: KernelModel) -> None:
+    load = workloads(kernels, 1)
+
+    answers = [fleet(n_devices=n).measure(load, np.arange(255), runs=3, seed=1) for n in (255, 256, 257, 1000)]
+
+    for other in answers[1:]:
+        np.testing.assert_array_equal(answers[0], other)
+
+
+def test_devices_have_noise_of_their_own_across_blocks(kernels: KernelModel) -> None:
+    one, load = fleet(n_devices=520), workloads(kernels, 1)
+    every = np.arange(520)
+
+    noise = one.measure(load, every, runs=1, seed=1)[:, 0, 0] / one.true_latency_ms(load)[:, 0]
+
+    assert len(np.unique(noise)) == 520
+
+
+def test_a_spec_without_noise_measures_the_truth(kernels: KernelModel) -> None:
+    silent = {"log_sd": 0.0, "spike_probability": 0.0, "session_drift_log_sd": 0.0}
+    one, load = fleet(noise=silent), workloads(kernels)
+
+    samples = one.measure(load, np.arange(12), runs=4, seed=9)
+
+    np.testing.assert_array_equal(samples, np.repeat(one.true_latency_ms(load)[:, :, None], 4, axis=2))
+    assert one.describe()["noise"] == "log_sd 0, spike_probability 0, spike_mean 0.5, session_drift_log_sd 0"
+
+
+def test_a_spec_says_how_much_repeats_differ(kernels: KernelModel) -> None:
+    one = fleet(noise={"log_sd": 0.1, "spike_probability": 0.0, "session_drift_log_sd": 0.0})
+    load = workloads(kernels, 1)
+
+    logs = np.log(one.measure(load, np.arange(12), runs=2000, seed=0)[:, 0] / one.true_latency_ms(load))
+
+    assert logs.std() == pytest.approx(0.1, rel=0.03)
+    assert logs.mean() == pytest.approx(0.0, abs=0.003)
+
+
+def test_a_spec_says_how_often_and_how_far_repeats_spike(kernels: KernelModel) -> None:
+    one = fleet(noise={"log_sd": 0.0, "spike_probability": 0.2, "spike_mean": 3.0, "session_drift_log_sd": 0.0})
+    load = workloads(kernels, 1)
+
+    extra = one.measure(load, np.arange(12), runs=2000, seed=0)[:, 0] / one.true_latency_ms(load) - 1
+
+    spikes = extra[extra > 1e-12]
+    assert len(spikes) / extra.size == pytest.approx(0.2, abs=0.01)
+    assert spikes.mean() == pytest.approx(3.0, rel=0.05)
+
+
+def test_a_spec_says_how_much_devices_drift_between_sessions(kernels: KernelModel) -> None:
+    one = fleet(n_devices=3000, noise={"log_sd": 0.0, "spike_probability": 0.0, "session_drift_log_sd": 0.05})
+    load = workloads(kernels, 2)
+
+    logs = np.log(one.measure(load, np.arange(3000), runs=2, seed=0) / one.true_latency_ms(load)[:, :, None])
+
+    assert logs[:, 0, 0].std() == pytest.approx(0.05, rel=0.05)
+    # One factor per device and session, whatever is measured.
+    np.testing.assert_allclose(logs, np.broadcast_to(logs[:, :1, :1], logs.shape), atol=1e-12)
+
+
+def test_names_of_devices_are_made_when_asked_for() -> None:
+    ids = fleet(n_devices=1_000_000).device_ids
+
+    assert len(ids) == 1_000_000
+    assert ids[-1] == "xavier_nx-999999"
+    assert tuple(ids[7:9]) == ("xavier_nx-0007", "xavier_nx-0008")
+    with pytest.raises(IndexError):
+        ids[1_000_000]

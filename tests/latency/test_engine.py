@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from networks import random_network, random_widths, shapes_of
-from reference import CURRENT, OLD, SKUS, Shape, Stack, kernel_ms, network_ms, winner
+from reference import CURRENT, OLD, SKUS, Stack, kernel_ms, network_ms, winner
 
 from hdapbench.cost.records import ChannelCount
 from hdapbench.errors import FleetError
