@@ -30,7 +30,7 @@ class ClusteringSpec(Strict):
         description="Number of clusters; auto: the fewest that promise a narrow interval; silhouette: the best "
         "separated. dbscan and hdbscan find their own.",
     )
-    representatives: int = Field(default=1, ge=1, le=1000, description="Devices measured per cluster.")
+    representatives: int = Field(default=1, ge=1, le=8, description="Devices measured per cluster.")
     estimator: EstimatorName = Field(
         default="auto",
         description="How the average follows from the measured devices: medoid, calibrated, stratified, greg, random, "

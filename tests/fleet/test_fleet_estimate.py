@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from making import RUNS, pruned, simulated
 from numpy.typing import NDArray
 
 from hdapbench.fleet.base import Workloads
@@ -15,21 +16,7 @@ from hdapbench.fleet.simulated import SimulatedFleet
 from hdapbench.latency.engine import kernel_times
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.latency.profile import load_profile
-from hdapbench.spec import ClusteringSpec, SimulatedFleetSpec
-
-RUNS = 7
-
-
-def simulated(scenario: str, n_devices: int, seed: int = 0) -> SimulatedFleet:
-    fields = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": scenario}
-    return SimulatedFleet(SimulatedFleetSpec.model_validate(fields | {"n_devices": n_devices, "seed": seed}))
-
-
-def pruned(kernels: KernelModel, n_plans: int, seed: int) -> Workloads:
-    """Models pruned at random, other than the probes."""
-    rng = np.random.default_rng([99, seed])
-    widths = np.maximum(1, (kernels.sizes * rng.uniform(0.2, 1.0, (n_plans, len(kernels.sizes)))).astype(np.int64))
-    return Workloads(kernels, widths, tuple(f"p{number}" for number in range(n_plans)))
+from hdapbench.spec import ClusteringSpec
 
 
 def clustered(fleet: SimulatedFleet, kernels: KernelModel, n_clusters: int) -> ClusteredFleet:
