@@ -48,7 +48,8 @@ def _distinct(cells: Cells) -> Cells:
     points, place = np.unique(cells.points, axis=0, return_inverse=True)
     if len(points) == len(cells.points):
         return cells
-    return Cells(points, np.bincount(place, weights=cells.weights), place[cells.cell_of], cells.width)
+    weights = np.asarray(np.bincount(place, weights=cells.weights), dtype=np.float64)
+    return Cells(points, weights, np.asarray(place[cells.cell_of], dtype=np.int64), cells.width)
 
 
 def _kmeans(points: Floats, weights: Floats, n_clusters: int, seed: int) -> Integers:

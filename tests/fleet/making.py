@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hdapbench.fleet.base import Fleet, LatencySource, Workloads
-from hdapbench.fleet.fingerprint import choose_probes
+from hdapbench.fleet.probes import choose_probes
 from hdapbench.fleet.simulated import SimulatedFleet
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import SimulatedFleetSpec
