@@ -76,26 +76,26 @@ class Replication:
 
 
 def replications(
-    kernels: KernelModel, scenario: str, *, n_fleets: int, n_models: int = 2, n_devices: int = 200
+    kernels: KernelModel, scenario: str, *, n_fleets: int, n_models: int = 4, n_devices: int = 200
 ) -> Iterator[Replication]:
-    """Fleets of a scenario, each with models of its own.
+    """Fleets of a scenario, each with models of its own that no probe is.
 
     They are slices of one large fleet, whose devices are independent of each other: fleets of their own, made at once.
     """
     whole = simulated(scenario, n_fleets * n_devices, seed=0)
-    every = np.arange(whole.n_devices)
-    probes = []
-    for number, row in enumerate(choose_probes(kernels)):  # each in a session of its own
-        probe = Workloads(kernels, row[None], ("probe",))
-        probes.append(np.median(whole.measure(probe, every, runs=RUNS, seed=number)[:, 0], axis=1))
-    fingerprint = np.stack(probes, axis=1)
     one_fleet = simulated(scenario, n_devices, seed=0)
+    every = np.arange(whole.n_devices)
+    probes = choose_probes(kernels)
+
+    def medians(widths: np.ndarray, session: int) -> np.ndarray:
+        probe = Workloads(kernels, widths[None], ("probe",))
+        return np.median(whole.measure(probe, every, runs=RUNS, seed=session)[:, 0], axis=1)
+
+    fingerprint = np.stack([medians(row, number) for number, row in enumerate(probes)], axis=1)
+    # Noise is a factor that does not depend on what is measured: that of the dense model serves for all of a session.
+    dense = whole.true_latency_ms(Workloads(kernels, probes[:1], ("dense",)))[:, 0]
+    noise = np.stack([medians(probes[0], 100 + number) / dense for number in range(n_models)], axis=1)
     for number in range(n_fleets):
-        rows = every[number * n_devices : (number + 1) * n_devices]
-        measured, truth = [], []
-        models = pruned(kernels, n_models, seed=number)
-        for model in range(n_models):
-            one = Workloads(kernels, models.widths[model : model + 1], models.ids[model : model + 1])
-            measured.append(np.median(whole.measure(one, rows, runs=RUNS, seed=100 + model)[:, 0], axis=1))
-            truth.append(whole.mean_over(one, rows)[0])
-        yield Replication(one_fleet, fingerprint[rows], np.stack(measured, 1), np.array(truth), number)
+        rows = slice(number * n_devices, (number + 1) * n_devices)
+        true = whole.true_latency_ms(pruned(kernels, n_models, seed=number), every[rows])
+        yield Replication(one_fleet, fingerprint[rows], true * noise[rows], true.mean(axis=0), number)
