@@ -36,6 +36,8 @@ class SearchSpace:
         Plans that retain less are not wanted.
     least_widths
         Groups are not wanted narrower than this, shape (n_groups,), or None.
+    round_to
+        Widths are multiples of this, or the dense width.
     """
 
     cost: CostModel
@@ -45,6 +47,7 @@ class SearchSpace:
     retained: Callable[[Integers], Floats] | None = None
     least_retained: float = 0.0
     least_widths: Integers | None = None
+    round_to: int = 1
 
     def violation(self, widths: Integers) -> Floats:
         """How far plans are from satisfying all constraints, shape (n_plans,); 0 when they do."""
@@ -80,6 +83,12 @@ class SearchResult:
         (Evaluations so far, best value so far) whenever it improved.
     runners_up
         Widths of other good plans that satisfy the constraints, best first, shape (n_others, n_groups).
+    bound
+        No plan over ``levels`` has a lower objective; None where the search cannot tell.
+    levels
+        The widths that the bound speaks of, in words.
+    reason
+        Why another algorithm than the one asked for searched, or an empty text.
     """
 
     widths: Integers
@@ -87,6 +96,16 @@ class SearchResult:
     n_evaluations: int
     trace: tuple[tuple[int, float], ...]
     runners_up: Integers
+    bound: float | None = None
+    levels: str = ""
+    reason: str = ""
+
+    @property
+    def gap(self) -> float | None:
+        """How far the value can be above the optimum, relative to the bound; None without a bound."""
+        if self.bound is None:
+            return None
+        return (self.value - self.bound) / max(abs(self.bound), 1e-300)
 
 
 class Archive:
@@ -118,12 +137,27 @@ class Archive:
         return values, violation
 
     @property
+    def found(self) -> bool:
+        """Whether any plan satisfied the constraints."""
+        return bool(self._plans)
+
+    @property
+    def best(self) -> Integers:
+        """The best plan's widths, shape (n_groups,)."""
+        return np.array(min(self._plans.items(), key=lambda item: (item[1], item[0]))[0], dtype=np.int64)
+
+    @property
     def best_value(self) -> float:
         """Least objective so far; infinity when no plan satisfied the constraints."""
         return min(self._plans.values(), default=float("inf"))
 
-    def result(self, *, n_runners_up: int = 16) -> SearchResult:
+    def result(self, *, n_runners_up: int = 16, bound: float | None = None, levels: str = "") -> SearchResult:
         """What was found.
+
+        Parameters
+        ----------
+        bound, levels
+            Lower bound of the objective, and the widths that it speaks of.
 
         Raises
         ------
@@ -137,4 +171,4 @@ class Archive:
             )
         ordered = sorted(self._plans.items(), key=lambda item: (item[1], item[0]))[: n_runners_up + 1]
         plans = np.array([plan for plan, _ in ordered], dtype=np.int64)
-        return SearchResult(plans[0], ordered[0][1], self.n_evaluations, tuple(self.trace), plans[1:])
+        return SearchResult(plans[0], ordered[0][1], self.n_evaluations, tuple(self.trace), plans[1:], bound, levels)

@@ -1,0 +1,183 @@
+"""Exact search: the least sum of tables under FLOPs and importance limits, with a bound that certifies it.
+
+Prices on the limits give a lower bound on every plan's objective (`dual`), by elimination over the layer graph
+(`eliminate`). The plans met on the way are refined (`refine`), and the plans that could still be better are enumerated
+(`enumerate`) as far as that is affordable: when it is, the plan found is the optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdapbench.search.dual import Limits, Prices, prices
+from hdapbench.search.eliminate import Eliminator, elimination_order, step_sizes
+from hdapbench.search.enumerate import plans_below
+from hdapbench.search.graph import LayerGraph, Scopes
+from hdapbench.search.levels import LevelSet
+from hdapbench.search.objective import AdditiveImportance, TableObjective
+from hdapbench.search.refine import Refiner
+from hdapbench.search.space import Archive, SearchResult, SearchSpace
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MOST_OPERATIONS = 1 << 24
+"""Additions per minimisation over the graph: about 0.02 s on one core."""
+MOST_PAIRS = 1 << 20
+"""Entries of the largest table of a kernel."""
+MOST_PARTIAL = 2000
+LEAST_IMPROVEMENT = 1e-9
+"""Plans that are better by less, relative to the objective, are not looked for: plateaus are wide."""
+_FEWEST_LEVELS = 6
+_REFINED = 12
+_PRUNING_PRICES = 4
+_ZOOMS = 2
+
+
+def why_not_exact(space: SearchSpace, *, most_operations: int = MOST_OPERATIONS) -> str | None:
+    """Reason why a problem cannot be solved exactly, or None.
+
+    Parameters
+    ----------
+    most_operations
+        Additions that one minimisation may cost.
+    """
+    if not isinstance(space.objective, TableObjective):
+        return "the objective is no sum of tables over kernels"
+    if space.retained is not None and not isinstance(space.retained, AdditiveImportance):
+        return "the importance is no sum of tables over groups"
+    found = _level_steps(space, Scopes.of(space.objective, space.cost), most_operations)
+    return found if isinstance(found, str) else None
+
+
+def solve_exact(
+    space: SearchSpace,
+    *,
+    start: Integers | None = None,
+    most_operations: int = MOST_OPERATIONS,
+    most_partial: int = MOST_PARTIAL,
+) -> SearchResult:
+    """Best plan, and a bound below which there is none.
+
+    Where all widths are too many, levels are thinned out until a minimisation is affordable; near the best plan they
+    stay as fine as the problem allows. ``SearchResult.levels`` says which widths the bound speaks of.
+
+    Parameters
+    ----------
+    space
+        Its objective must be a `TableObjective`, its importance an `AdditiveImportance` or None.
+    start
+        Plans to begin with, shape (n_plans, n_groups).
+    most_operations
+        Additions per minimisation over the layer graph.
+    most_partial
+        Partial plans that the enumeration follows at once.
+
+    Raises
+    ------
+    TypeError
+        When `why_not_exact` has a reason.
+    TargetUnreachableError
+        When no plan satisfies the constraints.
+    """
+    reason = why_not_exact(space, most_operations=most_operations)
+    if reason is not None or not isinstance(space.objective, TableObjective):
+        raise TypeError(f"the exact search cannot take this problem: {reason}; use another algorithm")
+    scopes = Scopes.of(space.objective, space.cost)
+    steps = _level_steps(space, scopes, most_operations)
+    assert not isinstance(steps, str)
+    archive = Archive(space, limit=np.iinfo(np.int64).max)
+    if start is not None:
+        archive.evaluate(space.repaired(start))
+    levels = LevelSet.multiples(space.cost.sizes, steps, round_to=space.round_to, least=space.least_widths)
+    solver = _Solver(space, archive, scopes, most_partial)
+    bound = solver.solve(levels)
+    if max(steps) > space.round_to:
+        for _ in range(_ZOOMS):
+            finer = levels.near(archive.best, steps, round_to=space.round_to, least=space.least_widths)
+            before = archive.best_value
+            bound, levels = solver.solve(finer), finer
+            if archive.best_value >= before * (1 - 1e-4):
+                break
+    return archive.result(bound=min(bound, archive.best_value), levels=levels.description)
+
+
+class _Solver:
+    """Solves a problem over one level set after another, each with what the last one taught."""
+
+    def __init__(self, space: SearchSpace, archive: Archive, scopes: Scopes, most_partial: int) -> None:
+        self._space, self._archive, self._scopes, self._most_partial = space, archive, scopes, most_partial
+        self._limits = Limits(space.target_flops, space.least_flops, space.least_retained if space.retained else 0.0)
+        self._last: list[Prices] = []
+
+    def solve(self, levels: LevelSet) -> float:
+        """Lower bound over the levels; plans go to the archive."""
+        space = self._space
+        graph = LayerGraph.of(space.objective, space.cost, space.retained, levels, scopes=self._scopes)
+        eliminator = Eliminator(graph)
+        points = list(prices(eliminator, self._limits, scale=self._scale(graph), first=self._last[:3]))
+        points.sort(key=lambda point: -point.bound)
+        self._last = points
+        self._refine(graph, points)
+        return self._close(eliminator, points)
+
+    def _refine(self, graph: LayerGraph, points: Sequence[Prices]) -> None:
+        """Refine the plans of the best bounds, and the best known plan."""
+        refiner = Refiner(graph, self._limits)
+        starts = {tuple(point.at.tolist()): None for point in points}
+        distinct = [np.array(at) for at in list(starts)[:_REFINED]]
+        if self._archive.found:
+            distinct.append(graph.levels.nearest(self._archive.best[None])[0])
+        refined = np.stack([refiner.refine(at, points[0]) for at in distinct])
+        self._archive.evaluate(graph.levels.plans(np.unique(np.concatenate([refined, distinct]), axis=0)))
+
+    def _close(self, eliminator: Eliminator, points: Sequence[Prices]) -> float:
+        """Bound after enumerating what could be better than the best known plan."""
+        bound = points[0].bound
+        while True:
+            best = self._archive.best_value
+            target = best - LEAST_IMPROVEMENT * abs(best)
+            if bound >= target:
+                return bound
+            found = plans_below(
+                eliminator, self._limits, points[:_PRUNING_PRICES], target, most=self._most_partial
+            )
+            if len(found.at):
+                self._archive.evaluate(eliminator.graph.levels.plans(found.at))
+            if self._archive.best_value < best:
+                continue
+            return target if found.complete else bound
+
+    def _scale(self, graph: LayerGraph) -> float:
+        if self._archive.found:
+            return self._archive.best_value
+        middle = np.array([[n // 2 for n in graph.levels.shape]])
+        return float(graph.values(middle)[0][0])
+
+
+def _level_steps(space: SearchSpace, scopes: Scopes, most_operations: int) -> list[int] | str:
+    """Step between levels per group for which the graph is affordable, or why there is none."""
+    sizes = space.cost.sizes
+    steps = [space.round_to] * len(sizes)
+    counts = [-(-int(size) // space.round_to) for size in sizes]
+    order = elimination_order(scopes.sets, counts)
+    while True:
+        operations = step_sizes(order, counts)
+        widest = int(np.argmax(operations))
+        members = (order[widest].group, *order[widest].neighbours)
+        if sum(operations) <= most_operations:
+            members = max(scopes.sets, key=lambda groups: np.prod([counts[group] for group in groups]))
+            if np.prod([counts[group] for group in members]) <= MOST_PAIRS:
+                return steps
+        group = max(members, key=lambda g: counts[g])
+        if counts[group] <= _FEWEST_LEVELS:
+            name = space.cost.groups[order[widest].group]
+            return (
+                f"the layer graph is too wide: '{name}' meets {len(members) - 1} other groups at once, "
+                f"which takes {max(operations):.1e} additions even with {_FEWEST_LEVELS} levels per group"
+            )
+        steps[group] *= 2
+        counts[group] = -(-int(sizes[group]) // steps[group])

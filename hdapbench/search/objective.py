@@ -1,0 +1,172 @@
+"""Objectives and importances that are sums of tables: what the exact search can take apart.
+
+An engine runs kernel after kernel, so latency is a sum over kernels of a function of the channels that each kernel
+takes and makes. Whatever keeps that form can be minimised exactly: the mean of a simulated fleet, a surrogate that is
+linear in features of single kernels, one nominal board, FLOPs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hdapbench.cost.records import ChannelCount
+from hdapbench.latency.engine import kernel_times
+from hdapbench.latency.kernels import KernelModel
+from hdapbench.latency.profile import SkuProfile
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+TAKEN, MADE = "taken", "made"
+"""Names of the two groups of a kernel that stands alone."""
+
+
+class TableObjective(ABC):
+    """Widths -> value, as a sum over kernels of functions of the channels taken and made.
+
+    Attributes
+    ----------
+    kernels
+        The kernels, whose channel counts are affine in the groups' widths.
+    constant
+        What is added to the sum.
+    """
+
+    kernels: KernelModel
+    constant: float = 0.0
+
+    @abstractmethod
+    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+        """Cost of kernel ``number``, shape (n_pairs,).
+
+        Parameters
+        ----------
+        taken, made
+            Channels that it takes and makes, shape (n_pairs,).
+        """
+
+    def table_key(self, number: int) -> Hashable:
+        """Kernels with equal keys cost the same at equal channels; each kernel by itself unless overridden."""
+        return number
+
+    def __call__(self, widths: ArrayLike) -> Floats:
+        """Values of plans, shape (n_plans,), for widths of shape (n_plans, n_groups)."""
+        taken, made = self.kernels.channels(widths)
+        total = np.full(len(taken), self.constant)
+        for number in range(len(self.kernels)):
+            # Plans share widths: each distinct pair of channel counts is valued once.
+            codes, back = np.unique(taken[:, number] << 32 | made[:, number], return_inverse=True)
+            total += self.kernel_cost(number, codes >> 32, codes & 0xFFFFFFFF)[back]
+        return total
+
+
+class NominalBoard(TableObjective):
+    """Latency in ms on one board as its profile describes it.
+
+    Parameters
+    ----------
+    kernels
+        Fused kernels of the model.
+    profile
+        The board.
+    precision
+        ``fp32``, ``fp16`` or ``tc16``.
+    """
+
+    def __init__(self, kernels: KernelModel, profile: SkuProfile, precision: str) -> None:
+        self.kernels, self._profile, self._precision = kernels, profile, precision
+        self.constant = len(kernels) * profile.launch_us / 1000
+
+    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+        """Roofline time in ms of one kernel."""
+        alone = kernel_alone(self.kernels, number)
+        times = kernel_times(alone, np.stack([taken, made], axis=1), self._profile, self._precision)
+        return np.maximum(times.compute_ms, times.memory_ms)[:, 0]
+
+    def table_key(self, number: int) -> Hashable:
+        """Shape of the kernel."""
+        return kernel_shape(self.kernels, number)
+
+
+class WeightedSum(TableObjective):
+    """Weighted sum of objectives over the same kernels: clusters by their shares of the fleet.
+
+    Parameters
+    ----------
+    objectives
+        At least one.
+    weights
+        One for each, shape (n_objectives,).
+    """
+
+    def __init__(self, objectives: Sequence[TableObjective], weights: ArrayLike) -> None:
+        self.kernels = objectives[0].kernels
+        self._terms = tuple(zip(objectives, np.asarray(weights, dtype=float).tolist(), strict=True))
+        self.constant = sum(weight * objective.constant for objective, weight in self._terms)
+
+    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+        """Weighted sum of the objectives' costs."""
+        costs = [weight * objective.kernel_cost(number, taken, made) for objective, weight in self._terms]
+        return np.asarray(sum(costs))
+
+    def table_key(self, number: int) -> Hashable:
+        """Keys of all terms."""
+        return tuple(objective.table_key(number) for objective, _ in self._terms)
+
+
+@dataclass(frozen=True)
+class AdditiveImportance:
+    """Importance that plans keep: a sum over groups of a function of the group's width.
+
+    Attributes
+    ----------
+    kept
+        Per group what each width keeps, from zero channels to all, shape (n_channels + 1,). It must not fall.
+    """
+
+    kept: tuple[Floats, ...]
+
+    @classmethod
+    def of_scores(cls, scores: Sequence[Floats]) -> AdditiveImportance:
+        """Share of the total score that stays when each group keeps its best channels.
+
+        Parameters
+        ----------
+        scores
+            Per group the score of every channel, shape (n_channels,); not negative.
+        """
+        total = sum(float(np.sum(score)) for score in scores)
+        return cls(tuple(np.concatenate([[0.0], np.cumsum(np.sort(score)[::-1])]) / total for score in scores))
+
+    def __call__(self, widths: ArrayLike) -> Floats:
+        """Importance that plans keep, shape (n_plans,)."""
+        plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        return np.asarray(self._flat[plans + self._starts].sum(axis=1))
+
+    @cached_property
+    def _flat(self) -> Floats:
+        return np.concatenate(self.kept)
+
+    @cached_property
+    def _starts(self) -> Integers:
+        return np.cumsum([0, *(len(table) for table in self.kept[:-1])]).astype(np.int64)
+
+
+def kernel_alone(kernels: KernelModel, number: int) -> KernelModel:
+    """Model of one kernel, whose two groups are the channels that it takes and makes."""
+    kernel = kernels.kernels[number]
+    lonely = replace(kernel, channels_in=ChannelCount(0, {TAKEN: 1}), channels_out=ChannelCount(0, {MADE: 1}))
+    return KernelModel((TAKEN, MADE), np.ones(2, dtype=np.int64), (lonely,))
+
+
+def kernel_shape(kernels: KernelModel, number: int) -> Hashable:
+    """All that a kernel's time depends on besides its channels."""
+    kernel = kernels.kernels[number]
+    sides = (kernel.height_in, kernel.width_in, kernel.height_out, kernel.width_out)
+    return (kernel.kind, *sides, kernel.taps, kernel.stride, kernel.residual)
