@@ -70,16 +70,43 @@ class Prices:
         No plan that meets the limits has a lower objective.
     at
         The plan that is least at these prices, level positions.
+    cost, flops, kept
+        Its objective, multiply-accumulates and importance.
     """
 
     per_flop: float
     per_importance: float
     bound: float
     at: Integers
+    cost: float
+    flops: float
+    kept: float
+
+
+@dataclass(frozen=True)
+class Effort:
+    """When to stop looking for better prices.
+
+    Attributes
+    ----------
+    minimisations
+        After so many.
+    enough
+        When a bound reaches this.
+    """
+
+    minimisations: int = 80
+    enough: float = np.inf
 
 
 def prices(
-    eliminator: Eliminator, limits: Limits, *, scale: float, first: Sequence[Prices] = (), most: int = 80
+    eliminator: Eliminator,
+    limits: Limits,
+    *,
+    scale: float,
+    first: Sequence[Prices] = (),
+    known: Sequence[Prices] = (),
+    effort: Effort | None = None,
 ) -> Iterator[Prices]:
     """Points of the dual, until their bounds cannot become better; the best bound seen is the dual's maximum.
 
@@ -89,25 +116,29 @@ def prices(
         Size of the objective, such as a known plan's value: where prices begin.
     first
         Prices of a similar problem, to begin with.
-    most
-        Minimisations after which it ends anyhow.
+    known
+        Points of a wider problem whose plans are plans of this one too.
+    effort
+        When to stop before that.
     """
+    effort = effort or Effort()
     active = list(limits.active)
     unit = max(abs(scale), 1e-12)
-    box = _FIRST_BOX
-    planes: list[tuple[float, Floats]] = []
-    best, centre = -np.inf, np.zeros(len(active))
-    point = centre
+    planes = [_plane(point, limits, unit) for point in known]
     # In units of the objective per unit of relative excess.
     waiting = [_relative(point, limits)[active] / unit for point in first]
     waiting = waiting or [np.where(np.array(active) == 1, 0.0, 0.5)]
-    for number in range(most):
-        point = waiting[number] if number < len(waiting) else point
-        found, excess, value = _ask(eliminator, limits, point * unit, active)
-        planes.append((value / unit - float(excess @ point), excess))
+    box, best, centre = _FIRST_BOX, -np.inf, waiting[0]
+    target = centre
+    for number in range(effort.minimisations):
+        point = waiting[number] if number < len(waiting) else _SMOOTHING * centre + (1 - _SMOOTHING) * target
+        found = _ask(eliminator, limits, point * unit)
+        planes.append(_plane(found, limits, unit))
         yield found
         if found.bound > best:
             best, centre = found.bound, point
+        if best >= effort.enough:
+            return
         while True:
             upper, target = _summit(planes, box)
             if target.max() < 0.99 * box or box >= _LAST_BOX:
@@ -115,7 +146,6 @@ def prices(
             box *= 100.0
         if upper * unit - best <= ACCURACY * max(abs(best), 1e-12):
             return
-        point = _SMOOTHING * centre + (1 - _SMOOTHING) * target
 
 
 def _relative(point: Prices, limits: Limits) -> Floats:
@@ -124,21 +154,23 @@ def _relative(point: Prices, limits: Limits) -> Floats:
     return np.array([most, least, point.per_importance * limits.least_kept])
 
 
-def _ask(
-    eliminator: Eliminator, limits: Limits, price: Floats, active: list[int]
-) -> tuple[Prices, Floats, float]:
-    """Dual at prices per relative excess; the plan's relative excess, shape (n_active,), and the dual's value."""
+def _plane(point: Prices, limits: Limits, unit: float) -> tuple[float, Floats]:
+    """Height at no prices and slopes of the plane that a point's plan puts above the dual."""
+    excess = limits.excess(np.array([point.flops]), np.array([point.kept]))[0]
+    return point.cost / unit, excess[list(limits.active)]
+
+
+def _ask(eliminator: Eliminator, limits: Limits, price: Floats) -> Prices:
+    """Point of the dual at prices per relative excess, shape (n_active,)."""
     full = np.zeros(3)
-    full[active] = price
+    full[list(limits.active)] = price
     per_flop = full[0] / limits.most_flops - (full[1] / limits.least_flops if limits.least_flops else 0.0)
     per_importance = full[2] / limits.least_kept if limits.least_kept > 0 else 0.0
     found = eliminator.minimise(float(per_flop), float(per_importance))
-    value = found.value - full[0] + full[1] + full[2]
-    _, flops, kept = eliminator.graph.values(found.at[None])
-    excess = limits.excess(flops, kept)[0][active]
     # Sums of tables are rounded: a bound that is safe gives a little away.
-    safe = value - 1e-11 * (abs(found.value) + abs(full).sum())
-    return Prices(float(per_flop), float(per_importance), float(safe), found.at), excess, float(value)
+    bound = found.value - full[0] + full[1] + full[2] - 1e-11 * (abs(found.value) + full.sum())
+    cost, flops, kept = (float(values[0]) for values in eliminator.graph.values(found.at[None]))
+    return Prices(float(per_flop), float(per_importance), float(bound), found.at, cost, flops, kept)
 
 
 def _summit(planes: list[tuple[float, Floats]], box: float) -> tuple[float, Floats]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.search.branch import LEAST_IMPROVEMENT, branch
 from hdapbench.search.dual import Limits, Prices, prices
 from hdapbench.search.eliminate import Eliminator, elimination_order, step_sizes
 from hdapbench.search.enumerate import plans_below
@@ -28,11 +29,14 @@ MOST_OPERATIONS = 1 << 24
 """Additions per minimisation over the graph: about 0.02 s on one core."""
 MOST_PAIRS = 1 << 20
 """Entries of the largest table of a kernel."""
-MOST_PARTIAL = 2000
-LEAST_IMPROVEMENT = 1e-9
-"""Plans that are better by less, relative to the objective, are not looked for: plateaus are wide."""
+TOLERANCE = 5e-4
+"""Relative gap at which branching stops."""
+MOST_BRANCHED = 1 << 30
+"""Additions that branching may cost in all: about two seconds on one core."""
 _FEWEST_LEVELS = 6
-_REFINED = 12
+_MOST_MINIMISED = 1500
+_REFINED = (4, 12)
+_MOST_PARTIAL = (2000, 20_000)
 _PRUNING_PRICES = 4
 _ZOOMS = 2
 
@@ -57,8 +61,8 @@ def solve_exact(
     space: SearchSpace,
     *,
     start: Integers | None = None,
+    tolerance: float = TOLERANCE,
     most_operations: int = MOST_OPERATIONS,
-    most_partial: int = MOST_PARTIAL,
 ) -> SearchResult:
     """Best plan, and a bound below which there is none.
 
@@ -71,10 +75,10 @@ def solve_exact(
         Its objective must be a `TableObjective`, its importance an `AdditiveImportance` or None.
     start
         Plans to begin with, shape (n_plans, n_groups).
+    tolerance
+        Relative gap between plan and bound at which the search may stop.
     most_operations
         Additions per minimisation over the layer graph.
-    most_partial
-        Partial plans that the enumeration follows at once.
 
     Raises
     ------
@@ -93,27 +97,24 @@ def solve_exact(
     if start is not None:
         archive.evaluate(space.repaired(start))
     levels = LevelSet.multiples(space.cost.sizes, steps, round_to=space.round_to, least=space.least_widths)
-    solver = _Solver(space, archive, scopes, most_partial)
-    bound = solver.solve(levels)
-    if max(steps) > space.round_to:
-        for _ in range(_ZOOMS):
-            finer = levels.near(archive.best, steps, round_to=space.round_to, least=space.least_widths)
-            before = archive.best_value
-            bound, levels = solver.solve(finer), finer
-            if archive.best_value >= before * (1 - 1e-4):
-                break
+    solver = _Solver(space, archive, scopes, tolerance)
+    thinned = max(steps) > space.round_to
+    bound = solver.solve(levels, thorough=not thinned)
+    for zoom in range(_ZOOMS if thinned and archive.found else 0):
+        levels = levels.near(archive.best, steps, round_to=space.round_to, least=space.least_widths)
+        bound = solver.solve(levels, thorough=zoom == _ZOOMS - 1)
     return archive.result(bound=min(bound, archive.best_value), levels=levels.description)
 
 
 class _Solver:
     """Solves a problem over one level set after another, each with what the last one taught."""
 
-    def __init__(self, space: SearchSpace, archive: Archive, scopes: Scopes, most_partial: int) -> None:
-        self._space, self._archive, self._scopes, self._most_partial = space, archive, scopes, most_partial
+    def __init__(self, space: SearchSpace, archive: Archive, scopes: Scopes, tolerance: float) -> None:
+        self._space, self._archive, self._scopes, self._tolerance = space, archive, scopes, tolerance
         self._limits = Limits(space.target_flops, space.least_flops, space.least_retained if space.retained else 0.0)
         self._last: list[Prices] = []
 
-    def solve(self, levels: LevelSet) -> float:
+    def solve(self, levels: LevelSet, *, thorough: bool) -> float:
         """Lower bound over the levels; plans go to the archive."""
         space = self._space
         graph = LayerGraph.of(space.objective, space.cost, space.retained, levels, scopes=self._scopes)
@@ -121,35 +122,45 @@ class _Solver:
         points = list(prices(eliminator, self._limits, scale=self._scale(graph), first=self._last[:3]))
         points.sort(key=lambda point: -point.bound)
         self._last = points
-        self._refine(graph, points)
-        return self._close(eliminator, points)
+        bound = points[0].bound
+        for n_refined, most_partial in zip(_REFINED, _MOST_PARTIAL, strict=True):
+            self._refine(graph, points, n_refined)
+            bound = self._enumerate(eliminator, points, most_partial)
+            if not thorough or self._archive.gap_to(bound) <= self._tolerance:
+                return bound
+        affordable = MOST_BRANCHED // sum(step_sizes(eliminator.steps, levels.shape))
+        return branch(
+            self._archive,
+            self._limits,
+            (graph, points),
+            enough=self._tolerance,
+            most_minimised=min(affordable, _MOST_MINIMISED),
+        )
 
-    def _refine(self, graph: LayerGraph, points: Sequence[Prices]) -> None:
+    def _refine(self, graph: LayerGraph, points: Sequence[Prices], n_refined: int) -> None:
         """Refine the plans of the best bounds, and the best known plan."""
         refiner = Refiner(graph, self._limits)
         starts = {tuple(point.at.tolist()): None for point in points}
-        distinct = [np.array(at) for at in list(starts)[:_REFINED]]
+        distinct = [np.array(at) for at in list(starts)[:n_refined]]
         if self._archive.found:
             distinct.append(graph.levels.nearest(self._archive.best[None])[0])
         refined = np.stack([refiner.refine(at, points[0]) for at in distinct])
         self._archive.evaluate(graph.levels.plans(np.unique(np.concatenate([refined, distinct]), axis=0)))
 
-    def _close(self, eliminator: Eliminator, points: Sequence[Prices]) -> float:
+    def _enumerate(self, eliminator: Eliminator, points: Sequence[Prices], most_partial: int) -> float:
         """Bound after enumerating what could be better than the best known plan."""
         bound = points[0].bound
-        while True:
+        while self._archive.found:
             best = self._archive.best_value
             target = best - LEAST_IMPROVEMENT * abs(best)
             if bound >= target:
-                return bound
-            found = plans_below(
-                eliminator, self._limits, points[:_PRUNING_PRICES], target, most=self._most_partial
-            )
+                break
+            found = plans_below(eliminator, self._limits, points[:_PRUNING_PRICES], target, most=most_partial)
             if len(found.at):
                 self._archive.evaluate(eliminator.graph.levels.plans(found.at))
-            if self._archive.best_value < best:
-                continue
-            return target if found.complete else bound
+            if self._archive.best_value >= best:
+                return target if found.complete else bound
+        return bound
 
     def _scale(self, graph: LayerGraph) -> float:
         if self._archive.found:

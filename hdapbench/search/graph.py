@@ -170,6 +170,20 @@ class LayerGraph:
         """Number of channel groups."""
         return len(self.kept)
 
+    def within(self, group: int, first: int, last: int) -> LayerGraph:
+        """Graph in which a group may take its levels ``first`` to ``last - 1`` only; tables are shared."""
+        factors = []
+        for factor in self.factors:
+            if group in factor.groups:
+                part = tuple(slice(first, last) if other == group else slice(None) for other in factor.groups)
+                factors.append(Factor(factor.groups, factor.cost[part], factor.flops[part]))
+            else:
+                factors.append(factor)
+        widths = (*self.levels.widths[:group], self.levels.widths[group][first:last], *self.levels.widths[group + 1 :])
+        kept = (*self.kept[:group], self.kept[group][first:last], *self.kept[group + 1 :])
+        levels = LevelSet(widths, self.levels.description)
+        return LayerGraph(levels, tuple(factors), kept, self.constant, self.constant_flops)
+
     def values(self, at: Integers) -> tuple[Floats, Floats, Floats]:
         """Objective, FLOPs and importance of plans as level positions (n_plans, n_groups), shape (n_plans,) each."""
         cost = np.full(len(at), self.constant)

@@ -14,7 +14,7 @@ from hdapbench.search.graph import LayerGraph
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MOST_MOVES = 500
+MOST_MOVES = 250
 """Single changes that are combined in pairs: those of least priced cost."""
 
 

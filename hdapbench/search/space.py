@@ -151,6 +151,10 @@ class Archive:
         """Least objective so far; infinity when no plan satisfied the constraints."""
         return min(self._plans.values(), default=float("inf"))
 
+    def gap_to(self, bound: float) -> float:
+        """How far the best value is above a bound, relative to it; infinity when there is no plan."""
+        return (self.best_value - bound) / max(abs(bound), 1e-300)
+
     def result(self, *, n_runners_up: int = 16, bound: float | None = None, levels: str = "") -> SearchResult:
         """What was found.
 
