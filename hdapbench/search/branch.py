@@ -51,7 +51,7 @@ class Node:
 
 
 def branch(
-    archive: Archive, limits: Limits, root: tuple[LayerGraph, list[Prices]], *, enough: float, most_minimised: int
+    archive: Archive, limits: Limits, root: tuple[Eliminator, list[Prices]], *, enough: float, most_minimised: int
 ) -> float:
     """Lower bound over all levels, after splitting the part of the lowest bound again and again.
 
@@ -66,10 +66,10 @@ def branch(
     most_minimised
         Minimisations after which to stop.
     """
-    graph, points = root
+    eliminator, points = root
     numbers = count()
     spent = 0
-    queue = [Node(points[0].bound, next(numbers), graph, tuple(points))]
+    queue = [Node(points[0].bound, next(numbers), eliminator.graph, tuple(points))]
     while queue and spent < most_minimised:
         worst = heapq.heappop(queue)
         target = _target(archive, enough)
@@ -78,13 +78,17 @@ def branch(
             break
         if max(worst.graph.levels.shape) == 1:  # a single plan, and the archive has seen it
             continue
-        for part, known in _halves(worst):
-            found = _bounded(archive, limits, part, worst.points, known, enough=target)
+        for half, known in _halves(worst):
+            part = Eliminator(half, eliminator.steps)
+            scale = archive.best_value if archive.found else points[0].cost
+            effort = Effort(_MOST_MINIMISATIONS, target)
+            asked = prices(part, limits, scale=scale, first=worst.points[:1], known=known, effort=effort)
+            found = sorted(asked, key=lambda point: -point.bound)
             spent += len(found)
-            _note(archive, part, found)
+            _note(archive, limits, half, found)
             bound = max(found[0].bound, worst.bound)
             if bound < _target(archive, 0.0):
-                heapq.heappush(queue, Node(bound, next(numbers), part, (*found, *known)[:_MOST_KNOWN]))
+                heapq.heappush(queue, Node(bound, next(numbers), half, (*found, *known)[:_MOST_KNOWN]))
     return min([_target(archive, 0.0), *(node.bound for node in queue[:1])])
 
 
@@ -93,26 +97,12 @@ def _target(archive: Archive, enough: float) -> float:
     return best - max(enough, LEAST_IMPROVEMENT) * abs(best) if archive.found else np.inf
 
 
-def _bounded(
-    archive: Archive,
-    limits: Limits,
-    part: LayerGraph,
-    parent: tuple[Prices, ...],
-    known: list[Prices],
-    *,
-    enough: float,
-) -> list[Prices]:
-    scale = archive.best_value if archive.found else parent[0].cost
-    effort = Effort(_MOST_MINIMISATIONS, enough)
-    found = list(prices(Eliminator(part), limits, scale=scale, first=parent[:1], known=known, effort=effort))
-    return sorted(found, key=lambda point: -point.bound)
-
-
-def _note(archive: Archive, part: LayerGraph, found: list[Prices]) -> None:
-    plans = part.levels.plans(np.unique(np.stack([point.at for point in found]), axis=0))
-    allowed = archive.space.violation(plans) <= 0
-    if allowed.any():
-        archive.evaluate(plans[allowed])
+def _note(archive: Archive, limits: Limits, graph: LayerGraph, found: list[Prices]) -> None:
+    """Tell the archive of plans that are better than all it knows."""
+    for point in found:
+        better = not archive.found or point.cost < archive.best_value
+        if better and limits.met(np.array(point.flops), np.array(point.kept)):
+            archive.evaluate(graph.levels.plans(point.at[None]))
 
 
 def _halves(node: Node) -> list[tuple[LayerGraph, list[Prices]]]:

@@ -169,7 +169,7 @@ def _ask(eliminator: Eliminator, limits: Limits, price: Floats) -> Prices:
     found = eliminator.minimise(float(per_flop), float(per_importance))
     # Sums of tables are rounded: a bound that is safe gives a little away.
     bound = found.value - full[0] + full[1] + full[2] - 1e-11 * (abs(found.value) + full.sum())
-    cost, flops, kept = (float(values[0]) for values in eliminator.graph.values(found.at[None]))
+    cost, flops, kept = eliminator.graph.value(found.at)
     return Prices(float(per_flop), float(per_importance), float(bound), found.at, cost, flops, kept)
 
 

@@ -17,6 +17,9 @@ from hdapbench.search.graph import LayerGraph
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Table = tuple[tuple[int, ...], Floats]
+"""Groups, and numbers over their levels: one axis per group."""
+Held = tuple[Table, ...]
 
 _AT_ONCE = 1 << 18
 """Numbers that a temporary array may hold; larger eliminations go level by level, which also stays in the cache."""
@@ -95,7 +98,7 @@ class Minimum:
 
     value: float
     at: Integers
-    tables: tuple[tuple[tuple[tuple[int, ...], Floats], ...], ...]
+    tables: tuple[Held, ...]
     messages: tuple[Floats, ...]
 
 
@@ -106,21 +109,21 @@ class Eliminator:
     ----------
     graph
         The tables.
+    steps
+        Order of elimination, when it is known already.
     """
 
-    def __init__(self, graph: LayerGraph) -> None:
+    def __init__(self, graph: LayerGraph, steps: tuple[Step, ...] = ()) -> None:
         self.graph = graph
-        self.steps = elimination_order([factor.groups for factor in graph.factors], graph.levels.shape)
+        self.steps = steps or elimination_order([factor.groups for factor in graph.factors], graph.levels.shape)
         turn = {step.group: number for number, step in enumerate(self.steps)}
         self._home = [min(turn[group] for group in factor.groups) for factor in graph.factors]
         self._parent = [min((turn[group] for group in step.neighbours), default=-1) for step in self.steps]
-        self.n_minimised = 0
 
     def minimise(self, price: float, worth: float) -> Minimum:
         """Minimum at a price per FLOP and a worth of importance."""
         graph = self.graph
-        self.n_minimised += 1
-        waiting: list[list[tuple[tuple[int, ...], Floats]]] = [[] for _ in self.steps]
+        waiting: list[list[Table]] = [[] for _ in self.steps]
         for factor, home in zip(graph.factors, self._home, strict=True):
             table = factor.cost + price * factor.flops if price else factor.cost
             if len(factor.groups) == 1:
@@ -139,15 +142,23 @@ class Eliminator:
                 waiting[parent].append((step.neighbours, message))
         return Minimum(value, self._minimiser(tables), tuple(tables), tuple(messages))
 
-    def _minimiser(self, tables: list[tuple[tuple[tuple[int, ...], Floats], ...]]) -> Integers:
+    def _minimiser(self, tables: list[Held]) -> Integers:
         at = np.zeros(len(self.steps), dtype=np.int64)
         for step, held in zip(reversed(self.steps), reversed(tables), strict=True):
-            at[step.group] = int(np.argmin(added(step.group, held, at[None])[0]))
+            at[step.group] = int(np.argmin(along(step.group, held, at)))
         return at
 
 
-def added(group: int, held: Iterable[tuple[tuple[int, ...], Floats]], at: Integers) -> Floats:
-    """Sum of tables over the levels of ``group``, the other groups as in plans, shape (n_plans, n_levels)."""
+def along(group: int, held: Iterable[Table], at: Integers) -> Floats:
+    """Sum of tables over the levels of ``group``, shape (n_levels,), the other groups as in a plan, shape (n_groups,)."""
+    total: Floats | float = 0.0
+    for groups, table in held:
+        total = total + table[tuple([slice(None) if other == group else at[other] for other in groups])]
+    return np.asarray(total)
+
+
+def across(group: int, held: Iterable[Table], at: Integers) -> Floats:
+    """The same for many plans of shape (n_plans, n_groups), shape (n_plans, n_levels)."""
     total: Floats | float = 0.0
     for groups, table in held:
         last = np.moveaxis(table, groups.index(group), -1)
@@ -156,9 +167,17 @@ def added(group: int, held: Iterable[tuple[tuple[int, ...], Floats]], at: Intege
     return np.broadcast_to(np.asarray(total), (len(at), np.shape(total)[1]))
 
 
-def _gathered(held: list[tuple[tuple[int, ...], Floats]]) -> list[tuple[tuple[int, ...], Floats]]:
+def summed(held: Iterable[Table], at: Integers) -> Floats:
+    """Sum of tables for plans of shape (n_plans, n_groups), shape (n_plans,)."""
+    total = np.zeros(len(at))
+    for groups, table in held:
+        total += table[tuple(at[:, other] for other in groups)]
+    return total
+
+
+def _gathered(held: list[Table]) -> list[Table]:
     """Tables with those added into others that depend on the same groups and more."""
-    kept: list[tuple[tuple[int, ...], Floats]] = []
+    kept: list[Table] = []
     for groups, table in sorted(held, key=lambda item: -len(item[0])):
         for number, (wider, other) in enumerate(kept):
             if set(groups) <= set(wider):
@@ -177,7 +196,7 @@ def _spread(table: Floats, groups: tuple[int, ...], onto: Sequence[int]) -> Floa
     return moved.reshape([next(lengths) if group in groups else 1 for group in onto])
 
 
-def _least(step: Step, held: list[tuple[tuple[int, ...], Floats]], n_levels: Sequence[int]) -> Floats:
+def _least(step: Step, held: list[Table], n_levels: Sequence[int]) -> Floats:
     """Least sum of tables over the levels of a group, one axis per neighbour."""
     onto = (step.group, *step.neighbours)
     tables = [_spread(table, groups, onto) for groups, table in held]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.search.dual import Limits, Prices
-from hdapbench.search.eliminate import Eliminator, Minimum, added
+from hdapbench.search.eliminate import Eliminator, Minimum, across, summed
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -75,20 +75,23 @@ def _extended(
 ) -> tuple[Integers, Floats, bool]:
     """Partial plans with one more group, those within the slack; whether all of them are there."""
     step = eliminator.steps[number]
-    n_levels = eliminator.graph.levels.shape[step.group]
-    at_once = max(1, _MOST_CHILDREN // (n_levels * len(minima)))
+    at_once = max(1, _MOST_CHILDREN // eliminator.graph.levels.shape[step.group])
     rows, levels, distances = [], [], []
     for start in range(0, len(partial), at_once):
         part = partial[start : start + at_once]
-        children = np.empty((len(part), n_levels, len(minima)))
+        total = across(step.group, minima[0].tables[number], part)
+        nearest = above[start : start + at_once, 0, None] + (total - total.min(axis=1, keepdims=True))
+        row, level = np.nonzero(nearest <= slack[0])
+        children = part[row]
+        children[:, step.group] = level
+        distance = above[row + start]
         for column, minimum in enumerate(minima):
-            total = added(step.group, minimum.tables[number], part)
-            children[:, :, column] = total - total.min(axis=1, keepdims=True)
-        children += above[start : start + at_once, None, :]
-        row, level = np.nonzero((children <= slack).all(axis=2))
-        rows.append(row + start)
-        levels.append(level)
-        distances.append(children[row, level])
+            least = minimum.messages[number][tuple(children[:, group] for group in step.neighbours)]
+            distance[:, column] += summed(minimum.tables[number], children) - least
+        near = (distance <= slack).all(axis=1)
+        rows.append(row[near] + start)
+        levels.append(level[near])
+        distances.append(distance[near])
     row, level, distance = np.concatenate(rows), np.concatenate(levels), np.concatenate(distances)
     complete = len(row) <= most
     if not complete:

@@ -37,6 +37,7 @@ _FEWEST_LEVELS = 6
 _MOST_MINIMISED = 1500
 _REFINED = (4, 12)
 _MOST_PARTIAL = (2000, 20_000)
+_MOST_CHILDREN = 1 << 22
 _PRUNING_PRICES = 4
 _ZOOMS = 2
 
@@ -125,14 +126,14 @@ class _Solver:
         bound = points[0].bound
         for n_refined, most_partial in zip(_REFINED, _MOST_PARTIAL, strict=True):
             self._refine(graph, points, n_refined)
-            bound = self._enumerate(eliminator, points, most_partial)
+            bound = self._enumerate(eliminator, points, min(most_partial, _MOST_CHILDREN // max(levels.shape)))
             if not thorough or self._archive.gap_to(bound) <= self._tolerance:
                 return bound
         affordable = MOST_BRANCHED // sum(step_sizes(eliminator.steps, levels.shape))
         return branch(
             self._archive,
             self._limits,
-            (graph, points),
+            (eliminator, points),
             enough=self._tolerance,
             most_minimised=min(affordable, _MOST_MINIMISED),
         )

@@ -184,6 +184,18 @@ class LayerGraph:
         levels = LevelSet(widths, self.levels.description)
         return LayerGraph(levels, tuple(factors), kept, self.constant, self.constant_flops)
 
+    def value(self, at: Integers) -> tuple[float, float, float]:
+        """Objective, FLOPs and importance of one plan as level positions, shape (n_groups,)."""
+        where = at.tolist()
+        cost, flops, kept = self.constant, self.constant_flops, 0.0
+        for factor in self.factors:
+            entry = tuple([where[group] for group in factor.groups])
+            cost += float(factor.cost[entry])
+            flops += float(factor.flops[entry])
+        for table, level in zip(self.kept, where, strict=True):
+            kept += float(table[level])
+        return cost, flops, kept
+
     def values(self, at: Integers) -> tuple[Floats, Floats, Floats]:
         """Objective, FLOPs and importance of plans as level positions (n_plans, n_groups), shape (n_plans,) each."""
         cost = np.full(len(at), self.constant)

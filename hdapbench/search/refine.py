@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.search.dual import Limits, Prices
-from hdapbench.search.eliminate import added
+from hdapbench.search.eliminate import along
 from hdapbench.search.graph import LayerGraph
 
 Floats = NDArray[np.float64]
@@ -97,8 +97,8 @@ class Refiner:
         columns: tuple[list[Floats], list[Floats], list[Floats]] = ([], [], [])
         for group in range(graph.n_groups):
             factors = [graph.factors[number] for number in self._held[group]]
-            cost = added(group, ((f.groups, f.cost) for f in factors), at[None])[0]
-            flops = added(group, ((f.groups, f.flops) for f in factors), at[None])[0]
+            cost = along(group, ((f.groups, f.cost) for f in factors), at)
+            flops = along(group, ((f.groups, f.flops) for f in factors), at)
             for column, values in zip(columns, (cost, flops, graph.kept[group]), strict=True):
                 column.append(values - values[at[group]])
         return tuple(np.concatenate(column) for column in columns)  # type: ignore[return-value]
