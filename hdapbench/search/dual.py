@@ -1,4 +1,4 @@
-"""The best lower bound that prices on the constraints give: Lagrangian dual by cutting planes. Numpy and scipy.
+"""The best lower bound that prices on the constraints give: Lagrangian dual by cutting planes. Pure numpy.
 
 With a price on FLOPs above the target, one on FLOPs below the least, and one on missing importance, the constrained
 minimum cannot be below the unconstrained minimum of the priced sum. Every such minimum is a plan and a plane above the
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.search.eliminate import Eliminator
+from hdapbench.search.summit import summit
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -140,7 +141,7 @@ def prices(
         if best >= effort.enough:
             return
         while True:
-            upper, target = _summit(planes, box)
+            upper, target = summit(np.array([o for o, _ in planes]), np.stack([s for _, s in planes]), box)
             if target.max() < 0.99 * box or box >= _LAST_BOX:
                 break
             box *= 100.0
@@ -171,22 +172,3 @@ def _ask(eliminator: Eliminator, limits: Limits, price: Floats) -> Prices:
     bound = found.value - full[0] + full[1] + full[2] - 1e-11 * (abs(found.value) + full.sum())
     cost, flops, kept = eliminator.graph.value(found.at)
     return Prices(float(per_flop), float(per_importance), float(bound), found.at, cost, flops, kept)
-
-
-def _summit(planes: list[tuple[float, Floats]], box: float) -> tuple[float, Floats]:
-    """Highest point below all planes, within a box of prices: its height and where it is."""
-    from scipy.optimize import linprog
-
-    slopes = np.array([slope for _, slope in planes])
-    offsets = np.array([offset for offset, _ in planes])
-    n_prices = slopes.shape[1]
-    solved = linprog(
-        np.concatenate([np.zeros(n_prices), [-1.0]]),
-        A_ub=np.concatenate([-slopes, np.ones((len(planes), 1))], axis=1),
-        b_ub=offsets,
-        bounds=[(0.0, box)] * n_prices + [(None, None)],
-        method="highs",
-    )
-    if solved.x is None:
-        return float(offsets.max()), np.zeros(n_prices)
-    return float(solved.x[-1]), np.asarray(solved.x[:-1])

@@ -115,6 +115,7 @@ class Eliminator:
 
     def __init__(self, graph: LayerGraph, steps: tuple[Step, ...] = ()) -> None:
         self.graph = graph
+        self._shape = graph.levels.shape
         self.steps = steps or elimination_order([factor.groups for factor in graph.factors], graph.levels.shape)
         turn = {step.group: number for number, step in enumerate(self.steps)}
         self._home = [min(turn[group] for group in factor.groups) for factor in graph.factors]
@@ -133,7 +134,7 @@ class Eliminator:
         tables, messages = [], []
         for step, parent, held in zip(self.steps, self._parent, waiting, strict=True):
             held = _gathered(held)
-            message = _least(step, held, graph.levels.shape)
+            message = _least(step, held, self._shape)
             tables.append(tuple(held))
             messages.append(message)
             if parent < 0:
