@@ -14,7 +14,9 @@ import torch
 from hdapbench.cost.target import fill, largest_share, repair, widths_at_share
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.open import open_fleet
-from hdapbench.latency.surrogate import Surrogate, make_surrogate
+from hdapbench.latency.kinds import fit_surrogate
+from hdapbench.latency.measured import MeasuredPlans
+from hdapbench.latency.surrogate import Surrogate
 from hdapbench.models import build_model
 from hdapbench.network import Network, trace
 from hdapbench.plan import Plan
@@ -34,12 +36,12 @@ class World:
     """ResNet56, measured on eight simulated boards, with a surrogate for each."""
 
     network: Network
-    surrogates: tuple[Surrogate, ...]
+    surrogate: Surrogate | None
 
     def predict(self, widths: np.ndarray) -> np.ndarray:
         """Average latency in ms, shape (n_plans,)."""
-        features = self.network.kernels.features(widths)
-        return np.mean([surrogate.predict(features) for surrogate in self.surrogates], axis=0)
+        assert self.surrogate is not None
+        return self.surrogate.predict_average(widths)
 
     @property
     def target_flops(self) -> int:
@@ -62,16 +64,12 @@ def world() -> World:
             name="f", kind="simulated", sku="nano", scenario="mixed", n_devices=N_CLUSTERS, seed=1, runs=5
         )
     )
-    untrained = World(network, ())
+    untrained = World(network, None)
     widths = untrained.candidates(80)
     workloads = Workloads(network.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
     measured = np.median(fleet.measure(workloads, np.arange(N_CLUSTERS), runs=5, seed=0), axis=2)
-    surrogates = []
-    for latency in measured:
-        surrogate = make_surrogate("ridge")
-        surrogate.fit(network.kernels.features(widths), latency)
-        surrogates.append(surrogate)
-    return World(network, tuple(surrogates))
+    plans = MeasuredPlans(network.kernels, widths, measured.T, np.full(N_CLUSTERS, 1 / N_CLUSTERS))
+    return World(network, fit_surrogate("ridge", plans))
 
 
 def test_a_predicted_candidate_is_a_thousand_times_cheaper_than_a_pruned_and_run_one(benchmark) -> None:  # type: ignore[no-untyped-def]

@@ -82,6 +82,10 @@ class FleetError(HdapbenchError):
     """A fleet cannot be made, read, clustered or measured."""
 
 
+class SurrogateError(HdapbenchError):
+    """A latency surrogate cannot be fitted, saved or loaded."""
+
+
 class MethodError(HdapbenchError):
     """A method plug-in cannot be found, imported or configured."""
 

@@ -7,16 +7,20 @@ takes is measured, the surrogates are refitted, and the search runs again; the b
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hdapbench.cost.target import fill, largest_share, repair, widths_at_share
+from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
-from hdapbench.latency.surrogate import ReportCard, Surrogate, cross_validate, make_surrogate
+from hdapbench.latency.design import training_plans
+from hdapbench.latency.kinds import Kind, fit_surrogate
+from hdapbench.latency.measured import MeasuredPlans
+from hdapbench.latency.report_card import ReportCard, report_card
+from hdapbench.latency.surrogate import Surrogate
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.search import SearchResult, SearchSpace, minimise
 
@@ -37,7 +41,7 @@ class Hdap(Method):
 
     name = "hdap"
     n_plans: int = Field(default=80, ge=8, description="Plans measured before the first search.")
-    surrogate: Literal["ridge", "nnls", "gbrt"] = Field(default="ridge", description="gbrt is the public recipe.")
+    surrogate: Kind = Field(default="nnls", description="How latency is learnt; gbrt-on-ratios is the public recipe.")
     searcher: Literal["genetic", "ncs", "random"] = "genetic"
     evaluations: int = Field(default=10_000, ge=100, description="Predictions per search.")
     active_rounds: int = Field(
@@ -113,14 +117,8 @@ class Hdap(Method):
         measured.add(found.widths[None])
 
     def _training_plans(self, problem: Problem, uniform: Integers) -> Integers:
-        """Widths spread widely around the target, shape (n_plans, n_groups): Latin hypercube shares, uniform, dense."""
-        n_random, n_groups = self.n_plans - 2, len(problem.sizes)
-        strata = np.argsort(problem.rng.random((n_random, n_groups)), axis=0)
-        shares = 0.1 + 0.9 * (strata + problem.rng.random((n_random, n_groups))) / n_random
-        plans = []
-        for row, scale in zip(shares, problem.rng.uniform(0.7, 1.5, n_random), strict=True):
-            limit = max(int(scale * problem.target_flops), problem.cost.minimum_flops)
-            plans.append(repair(problem.cost, widths_at_share(problem.cost, row), limit)[0])
+        """Uniform pruning, the dense model, and plans spread widely under the target, shape (n_plans, n_groups)."""
+        plans = training_plans(problem.cost, problem.target_flops, self.n_plans - 2, seed=problem.seed)
         return np.stack([uniform, problem.sizes, *plans])
 
     def _search(self, problem: Problem, space: SearchSpace, start: Integers) -> SearchResult:
@@ -177,12 +175,18 @@ class _Judge:
 class _Measured:
     """Plans measured so far, and one surrogate per cluster fitted to them."""
 
-    def __init__(self, problem: Problem, kind: Literal["ridge", "nnls", "gbrt"]) -> None:
+    def __init__(self, problem: Problem, kind: Kind) -> None:
         self._problem, self._kind = problem, kind
-        self.widths: Integers = np.zeros((0, len(problem.sizes)), dtype=np.int64)
-        self._latency: Floats = np.zeros((0, problem.n_clusters))
-        self._surrogates: list[Surrogate] = []
+        self._plans = MeasuredPlans(
+            problem.kernels, problem.sizes[None][:0], np.zeros((0, problem.n_clusters)), problem.cluster_weights
+        )
+        self._surrogate: Surrogate | None = None
         self.card: ReportCard | None = None
+
+    @property
+    def widths(self) -> Integers:
+        """Widths of the measured plans, shape (n_plans, n_groups)."""
+        return self._plans.widths
 
     def add(self, widths: Integers) -> None:
         """Measure plans that are new, and refit."""
@@ -195,38 +199,27 @@ class _Measured:
         if affordable < min(len(fresh), 8):
             raise BudgetExceededError(f"{affordable} plans can still be measured, {len(fresh)} are needed")
         fresh = fresh[:affordable]
-        self._latency = np.concatenate([self._latency, self._problem.latency(fresh)])
-        self.widths = np.concatenate([self.widths, fresh])
-        features = self._features(self.widths)
-        self._surrogates = []
-        for column in self._latency.T:
-            surrogate = make_surrogate(self._kind)
-            surrogate.fit(features, column)
-            self._surrogates.append(surrogate)
-        self.card = cross_validate(self._kind, features, self._problem.average(self._latency))
-        self._problem.progress(f"surrogate, cross-validated: {_summary(self.card)}")
+        self._plans = self._plans.joined(fresh, self._problem.latency(fresh))
+        self._surrogate = fit_surrogate(self._kind, self._plans, seed=self._problem.seed)
+        self.card = report_card(self._kind, self._plans.averaged(), seed=self._problem.seed, sizes=())
+        self._problem.progress(f"surrogate, cross-validated: {self.card}")
 
     def predict(self, widths: Integers) -> Floats:
         """Predicted average clustered latency in ms, shape (n_plans,)."""
-        features = self._features(widths)
-        latency = np.stack([surrogate.predict(features) for surrogate in self._surrogates], axis=1)
-        return self._problem.average(latency)
+        if self._surrogate is None:
+            raise BudgetExceededError("no plan was measured")
+        return self._surrogate.predict_average(widths)
 
     def latency_of(self, widths: Integers) -> float:
         """Measured average clustered latency in ms of a plan that was added."""
         row = int(np.flatnonzero((self.widths == widths).all(axis=1))[0])
-        return float(self._problem.average(self._latency[row : row + 1])[0])
+        return float(self._plans.average_ms[row])
 
     def fastest(self, space: SearchSpace, n_plans: int) -> list[Integers]:
         """Widths of the measured plans of least latency that satisfy all constraints, fastest first."""
         allowed = self.widths[space.violation(self.widths) <= 0]
         order = np.argsort([self.latency_of(widths) for widths in allowed], kind="stable")
         return list(allowed[order][:n_plans])
-
-    def _features(self, widths: Integers) -> Floats:
-        if self._kind == "gbrt":
-            return np.asarray(widths / self._problem.sizes)
-        return self._problem.kernels.features(widths)
 
 
 @dataclass(frozen=True)
@@ -253,8 +246,3 @@ class _ImportanceTable:
     def retained(self, widths: Integers) -> Floats:
         """Share of the importance that plans keep, shape (n_plans,)."""
         return np.asarray(sum(table[column] for table, column in zip(self.kept, widths.T, strict=True)))
-
-
-def _summary(card: ReportCard) -> str:
-    values = asdict(card)
-    return f"MAPE {values['mape']:.1%}, rank correlation {values['spearman']:.2f} over {values['n_plans']} plans"

@@ -17,10 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from hdapbench.cost.records import ChannelCount, LayerRecord
 
 Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _KINDS = {"conv": "conv", "depthwise": "dw", "linear": "fc", "pool": "pool", "global_pool": "gap"}
-_MATRIX_KINDS = ("conv", "dw", "fc")
+MATRIX_KINDS = ("conv", "dw", "fc")
 
 
 @dataclass(frozen=True)
@@ -93,30 +92,6 @@ class KernelModel:
         (constant_in, matrix_in), (constant_out, matrix_out) = self._counts
         return plans @ matrix_in.T + constant_in, plans @ matrix_out.T + constant_out
 
-    def features(self, widths: ArrayLike) -> Floats:
-        """Physics features of plans, shape (n_plans, 2 * n_matrix_kernels + 2).
-
-        For every convolution, depthwise and linear kernel its multiply-accumulates and the values it moves, then the
-        totals over all kernels; each column scaled by the dense model's value.
-        """
-        flops, moved = self._work(widths)
-        dense_flops, dense_moved = self._work(self.sizes)
-        picked = np.array([kernel.kind in _MATRIX_KINDS for kernel in self.kernels])
-        columns = [flops[:, picked] / dense_flops[:, picked], moved[:, picked] / dense_moved[:, picked]]
-        columns += [flops.sum(1, keepdims=True) / dense_flops.sum(), moved.sum(1, keepdims=True) / dense_moved.sum()]
-        return np.concatenate(columns, axis=1)
-
-    def _work(self, widths: ArrayLike) -> tuple[Floats, Floats]:
-        """Multiply-accumulates and values moved by each kernel, two arrays of shape (n_plans, n_kernels)."""
-        taken, made = (counts.astype(float) for counts in self.channels(widths))
-        table = self.table
-        dense_input = np.isin(table["kind"], ("conv", "fc"))
-        weights = made * table["taps"] * np.where(dense_input, taken, 1.0)
-        weights[:, ~np.isin(table["kind"], _MATRIX_KINDS)] = 0.0
-        flops = np.where(weights > 0, weights, made * table["taps"]) * table["area_out"]
-        moved = taken * table["area_in"] + weights + made * table["area_out"] * (1 + table["residual"])
-        return flops, moved
-
     @cached_property
     def table(self) -> dict[str, NDArray[Any]]:
         """The kernels' fixed properties as arrays of shape (n_kernels,)."""
@@ -185,4 +160,4 @@ class _Fusion:
             self._producer.append(len(self.kernels) - 1)
 
     def _is_matrix(self, kernel: int) -> bool:
-        return kernel >= 0 and self.kernels[kernel].kind in _MATRIX_KINDS
+        return kernel >= 0 and self.kernels[kernel].kind in MATRIX_KINDS

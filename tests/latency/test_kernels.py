@@ -192,36 +192,6 @@ def test_channels_come_in_one_row_per_plan_and_one_column_per_kernel():
     assert made.tolist() == [[8, 8, 8, 5], [3, 3, 3, 5]]
 
 
-def test_features_are_work_and_traffic_relative_to_the_dense_model():
-    kernels = small_kernels()
-
-    features = kernels.features([[8], [3]])
-
-    def work(a: int) -> tuple[list[int], list[int]]:
-        flops = [3 * a * 9 * 16, a * 9 * 16, a * 16, a * 5]
-        moved = [3 * 16 + 27 * a + 2 * 16 * a, 16 * a + 9 * a + 16 * a, 16 * a + a, a + 5 * a + 5]
-        return flops, moved
-
-    (dense_flops, dense_moved), (flops, moved) = work(8), work(3)
-    picked = [0, 1, 3]  # pooling counts in the totals alone
-    expected = [flops[i] / dense_flops[i] for i in picked] + [moved[i] / dense_moved[i] for i in picked]
-    expected += [sum(flops) / sum(dense_flops), sum(moved) / sum(dense_moved)]
-    assert features.shape == (2, 8)
-    np.testing.assert_allclose(features[0], 1.0)
-    np.testing.assert_allclose(features[1], expected)
-
-
-def test_features_of_a_network_are_finite_and_fall_with_its_widths():
-    kernels = network("resnet56", 32).kernels
-    widths = np.stack([kernels.sizes, np.maximum(kernels.sizes // 2, 1), np.ones_like(kernels.sizes)])
-
-    features = kernels.features(widths)
-
-    assert np.isfinite(features).all()
-    assert (np.diff(features, axis=0) <= 0).all()
-    assert (features[0] == 1.0).all()
-
-
 def test_layers_that_never_run_are_no_kernels():
     class Unused(nn.Module):
         def __init__(self) -> None:

@@ -2,71 +2,209 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from surrogate_worlds import (
+    CLUSTER_SPEED,
+    WEIGHTS,
+    measured_world,
+    random_widths,
+    small_model,
+    staircase_ms,
+)
 
-from hdapbench.latency.surrogate import Kind, cross_validate, make_surrogate, report_card
+from hdapbench.errors import SurrogateError
+from hdapbench.latency.boosted import ResidualTrees
+from hdapbench.latency.gaussian_process import GaussianProcess
+from hdapbench.latency.kinds import KINDS, Kind, fit_surrogate
+from hdapbench.latency.linear import NonNegativeSurrogate
+from hdapbench.latency.measured import MeasuredPlans
+from hdapbench.latency.report_card import agreement
+from hdapbench.latency.surrogate import AdditiveSurrogate
 
-
-def linear_world(n_plans: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features in [0, 1] and latencies that are non-negative in each of them, with 1 % noise."""
-    rng = np.random.default_rng(seed)
-    features = rng.uniform(0.1, 1.0, size=(n_plans, 12))
-    latency = 1.0 + features @ np.linspace(0.0, 2.0, 12)
-    return features, latency * np.exp(0.01 * rng.standard_normal(n_plans))
-
-
-@pytest.mark.parametrize("kind", ["ridge", "nnls"])
-def test_linear_surrogates_recover_a_linear_world_within_its_noise(kind: Kind) -> None:
-    features, latency = linear_world(80)
-    surrogate = make_surrogate(kind)
-    surrogate.fit(features, latency)
-    unseen, truth = linear_world(200, seed=1)
-
-    assert report_card(surrogate.predict(unseen), truth).mape < 0.012
-
-
-def test_ridge_extrapolates_where_trees_cannot() -> None:
-    features, latency = linear_world(120)
-    inside = latency > np.quantile(latency, 0.3)
-    errors = {}
-    for kind in ("ridge", "gbrt"):
-        surrogate = make_surrogate(kind)  # type: ignore[arg-type]
-        surrogate.fit(features[inside], latency[inside])
-        errors[kind] = report_card(surrogate.predict(features[~inside]), latency[~inside]).mape
-
-    assert errors["ridge"] < 0.5 * errors["gbrt"]
+ADDITIVE: tuple[Kind, ...] = ("nnls", "ridge", "gp")
+PHYSICS: tuple[Kind, ...] = (*ADDITIVE, "nnls+gbrt")
 
 
-def test_nnls_never_rewards_more_work() -> None:
-    features, latency = linear_world(60)
-    surrogate = make_surrogate("nnls")
-    surrogate.fit(features, latency)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_predicts_all_clusters_at_once_and_their_average(kind: Kind) -> None:
+    surrogate = fit_surrogate(kind, measured_world(40))
+    widths = random_widths(300, seed=5)
 
-    base = surrogate.predict(features)
-    for column in range(features.shape[1]):
-        more = features.copy()
-        more[:, column] += 0.1
-        assert (surrogate.predict(more) >= base - 1e-12).all()
+    predicted = surrogate.predict(widths)
 
-
-def test_more_features_than_plans_still_predict_better_than_the_mean() -> None:
-    rng = np.random.default_rng(1)
-    features = rng.uniform(size=(30, 80))
-    latency = 5.0 + features[:, :10].sum(axis=1)
-
-    card = cross_validate("ridge", features, latency)
-
-    assert card.mape < report_card(np.full(30, latency.mean()), latency).mape
+    assert surrogate.kind == kind
+    assert surrogate.n_plans == 40
+    assert predicted.shape == (300, 4)
+    np.testing.assert_allclose(surrogate.predict_average(widths), predicted @ WEIGHTS, rtol=1e-12)
+    for row in (0, 170, 299):  # batches do not mix plans up
+        np.testing.assert_allclose(surrogate.predict(widths[row])[0], predicted[row], rtol=1e-12)
 
 
-def test_the_report_card_of_known_predictions() -> None:
-    measured = np.array([1.0, 2.0, 4.0, 8.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_clusters_keep_their_own_speed(kind: Kind) -> None:
+    surrogate = fit_surrogate(kind, measured_world(60, noise=0.005))
 
-    card = report_card(np.array([1.04, 2.2, 4.0, 6.0]), measured)
+    predicted = surrogate.predict(random_widths(50, seed=6))
 
-    assert card.mape == pytest.approx((0.04 + 0.1 + 0.0 + 0.25) / 4)
-    assert card.within_5 == 0.5
-    assert card.spearman == pytest.approx(1.0)
+    np.testing.assert_allclose((predicted / predicted[:, :1]).mean(axis=0), CLUSTER_SPEED, rtol=0.03)
 
 
-def test_constant_predictions_have_no_rank_correlation() -> None:
-    assert report_card(np.ones(4), np.array([1.0, 2.0, 3.0, 4.0])).spearman == 0.0
+@pytest.mark.parametrize("kind", PHYSICS)
+def test_features_of_kernels_predict_where_kept_shares_do_not(kind: Kind) -> None:
+    measured = measured_world(60, noise=0.005)
+    unseen = random_widths(200, seed=7)
+    truth = staircase_ms(measured.kernels, unseen) * (CLUSTER_SPEED @ WEIGHTS)
+
+    ours = agreement(fit_surrogate(kind, measured).predict_average(unseen), truth)
+    recipe = agreement(fit_surrogate("gbrt-on-ratios", measured).predict_average(unseen), truth)
+
+    assert ours.mape < 0.02
+    assert ours.mape < 0.3 * recipe.mape
+    assert ours.spearman > 0.98 > recipe.spearman
+
+
+@pytest.mark.parametrize("kind", ADDITIVE)
+def test_costs_of_kernels_and_the_constant_sum_to_the_prediction(kind: Kind) -> None:
+    measured = measured_world(50, noise=0.01)
+    surrogate = fit_surrogate(kind, measured)
+    assert isinstance(surrogate, AdditiveSurrogate)
+    widths = random_widths(80, seed=8)
+    taken, made = measured.kernels.channels(widths)
+
+    costs = [
+        surrogate.kernel_cost_ms(number, np.stack([taken[:, number], made[:, number]], axis=1))
+        for number in range(len(measured.kernels))
+    ]
+
+    np.testing.assert_allclose(
+        np.sum(costs, axis=0) + surrogate.constant_ms, surrogate.predict_average(widths), rtol=1e-9
+    )
+    assert all(cost.shape == (80,) for cost in costs)
+
+
+@pytest.mark.parametrize("kind", ADDITIVE)
+def test_kernels_of_one_shape_cost_the_same_for_the_same_channels(kind: Kind) -> None:
+    measured = measured_world(40)
+    surrogate = fit_surrogate(kind, measured)
+    assert isinstance(surrogate, AdditiveSurrogate)
+    names = [kernel.name for kernel in measured.kernels.kernels]
+    pairs = np.array([[12, 40], [64, 64], [128, 250]])
+
+    first, second = (surrogate.kernel_cost_ms(names.index(name), pairs) for name in ("conv4", "conv6"))
+
+    np.testing.assert_array_equal(first, second)
+
+
+def test_no_pairs_cost_nothing_to_ask() -> None:
+    for kind in ADDITIVE:
+        surrogate = fit_surrogate(kind, measured_world(20))
+        assert isinstance(surrogate, AdditiveSurrogate)
+        assert surrogate.kernel_cost_ms(1, np.zeros((0, 2))).shape == (0,)
+
+
+def test_trees_learn_what_the_linear_part_leaves() -> None:
+    def curved_ms(kernels, widths):  # type: ignore[no-untyped-def]
+        linear = staircase_ms(kernels, widths)
+        return linear * (1.0 + 0.2 * (widths[:, 2] > 60))
+
+    measured = measured_world(200, latency_ms=curved_ms)
+    unseen = random_widths(200, seed=9)
+    truth = curved_ms(measured.kernels, unseen) * (CLUSTER_SPEED @ WEIGHTS)
+
+    whole = fit_surrogate("nnls+gbrt", measured)
+
+    assert isinstance(whole, ResidualTrees)
+    linear_error = agreement(whole.linear.predict_average(unseen), truth).mape
+    assert agreement(whole.predict_average(unseen), truth).mape < 0.6 * linear_error
+
+
+def test_the_process_learns_smooth_deviations_that_its_trend_cannot_say() -> None:
+    def bent_ms(kernels, widths):  # type: ignore[no-untyped-def]
+        taken, made = (counts.astype(float) for counts in kernels.channels(widths))
+        work = taken * made * kernels.table["taps"] * kernels.table["area_out"]
+        return 0.05 + (2e-7 * work**0.9).sum(axis=1)
+
+    measured = measured_world(150, latency_ms=bent_ms)
+    unseen = random_widths(200, seed=10)
+    truth = bent_ms(measured.kernels, unseen) * (CLUSTER_SPEED @ WEIGHTS)
+
+    whole = fit_surrogate("gp", measured)
+
+    assert isinstance(whole, GaussianProcess)
+    error = agreement(whole.predict_average(unseen), truth).mape
+    assert error < 0.8 * agreement(whole.trend.predict_average(unseen), truth).mape
+
+
+def test_the_process_is_surer_where_plans_were_measured() -> None:
+    measured = measured_world(60, noise=0.005)
+    surrogate = fit_surrogate("gp", measured)
+    assert isinstance(surrogate, GaussianProcess)
+
+    seen = surrogate.standard_deviation_ms(measured.widths)
+    unseen = surrogate.standard_deviation_ms(random_widths(60, seed=11, least=0.02))
+
+    assert (seen >= 0).all()
+    assert (seen / surrogate.predict_average(measured.widths)).mean() < 0.7 * (
+        unseen / surrogate.predict_average(random_widths(60, seed=11, least=0.02))
+    ).mean()
+
+
+def test_a_refit_at_a_known_strength_equals_the_fit_that_chose_it() -> None:
+    measured = measured_world(40, noise=0.01)
+
+    chosen = NonNegativeSurrogate.fit(measured)
+    again = NonNegativeSurrogate.fit_at(measured, chosen.strength)
+
+    np.testing.assert_array_equal(again.coefficients, chosen.coefficients)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_plans_give_the_same_surrogate(kind: Kind) -> None:
+    widths = random_widths(30, seed=3)
+
+    first, second = (fit_surrogate(kind, measured_world(40, noise=0.01), seed=2).predict(widths) for _ in range(2))
+
+    np.testing.assert_array_equal(first, second)
+
+
+def test_too_few_plans_and_unknown_kinds_are_said_so() -> None:
+    with pytest.raises(SurrogateError, match="at least 5 measured plans, got 4"):
+        fit_surrogate("nnls", measured_world(4))
+    with pytest.raises(SurrogateError, match="unknown surrogate 'forest'; known: nnls, ridge"):
+        fit_surrogate("forest", measured_world(9))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_five_plans_are_enough_to_begin_with(kind: Kind) -> None:
+    predicted = fit_surrogate(kind, measured_world(5)).predict(random_widths(20, seed=1))
+
+    assert np.isfinite(predicted).all()
+
+
+@pytest.mark.parametrize(
+    ("latency", "weights", "message"),
+    [
+        (np.ones((3, 2)), [1.0], "latencies of shape"),
+        (np.ones((2, 2)), [0.5, 0.5], "latencies of shape"),
+        (np.array([[1.0], [np.nan], [1.0]]), [1.0], "finite and positive"),
+        (np.array([[1.0], [0.0], [1.0]]), [1.0], "finite and positive"),
+        (np.ones((3, 2)), [1.0, -0.5], "not negative"),
+    ],
+)
+def test_measurements_that_cannot_be_are_refused(latency: np.ndarray, weights: list[float], message: str) -> None:
+    _, kernels = small_model()
+
+    with pytest.raises(SurrogateError, match=message):
+        MeasuredPlans(kernels, random_widths(3, seed=0), latency, np.array(weights))
+
+
+def test_weights_are_shares_and_plans_can_be_picked_joined_and_averaged() -> None:
+    _, kernels = small_model()
+    widths = random_widths(4, seed=0)
+    measured = MeasuredPlans(kernels, widths, np.array([[1.0, 3.0]] * 4), np.array([30, 10]))
+
+    assert measured.weights.tolist() == [0.75, 0.25]
+    assert measured.average_ms.tolist() == [1.5] * 4
+    assert len(measured.subset(np.array([True, False, True, False]))) == 2
+    assert measured.subset([2, 2]).widths.tolist() == [widths[2].tolist()] * 2
+    assert measured.joined(widths[0], [5.0, 6.0]).latency_ms.tolist()[-1] == [5.0, 6.0]
+    assert measured.averaged().latency_ms[:, 0].tolist() == [1.5] * 4

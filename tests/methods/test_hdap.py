@@ -96,7 +96,7 @@ def test_the_plan_keeps_the_importance_of_uniform_and_its_least_widths() -> None
     assert 0.97 * problem.target_flops - 1 <= problem.cost.flops(widths)[0] <= problem.target_flops
 
 
-def test_training_plans_spread_around_the_target_and_hold_uniform_and_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_plans_spread_under_the_target_and_hold_uniform_and_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = make_problem()
     asked = record_measured(problem, monkeypatch)
 
@@ -108,7 +108,7 @@ def test_training_plans_spread_around_the_target_and_hold_uniform_and_dense(monk
     assert any((row == problem.sizes).all() for row in first)
     flops = np.sort(problem.cost.flops(first) / problem.target_flops)
     assert flops[2] < 0.6
-    assert flops[-2] > 1.0
+    assert 0.9 < flops[-2] <= 1.0  # only the dense model needs more
     assert ((first / problem.sizes).std(axis=0) > 0.1).all()
 
 

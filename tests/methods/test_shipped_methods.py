@@ -42,7 +42,14 @@ VARIANTS = [
     ("hdap", {"n_plans": 12, "evaluations": 400, "active_rounds": 1, "plans_per_round": 3, "shortlist_epochs": 0.5}),
     (
         "hdap",
-        {"surrogate": "gbrt", "searcher": "ncs", "active_rounds": 0, "n_plans": 12, "evaluations": 300, "shortlist": 1},
+        {
+            "surrogate": "gbrt-on-ratios",
+            "searcher": "ncs",
+            "active_rounds": 0,
+            "n_plans": 12,
+            "evaluations": 300,
+            "shortlist": 1,
+        },
     ),
 ]
 

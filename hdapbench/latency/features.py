@@ -1,0 +1,172 @@
+"""What kernels work, move and pad, as linear features: per class of kernels of one shape. Pure numpy.
+
+Kernels of one shape (kind, window, stride, extents, residual) take the same time for the same channels, whatever their
+name: features are summed over such kernels, so that a surrogate learns one cost per shape and not one per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hdapbench.latency.kernels import MATRIX_KINDS, KernelModel
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+TILES = (32, 64, 128)
+"""Columns of the output tiles that GPU kernels commonly compute at a time; the work of a part of a tile is that of a
+whole one."""
+
+
+@dataclass(frozen=True)
+class KernelFeatures:
+    """Columns that latency is linear in, for whole plans and for single kernels.
+
+    The terms of a kernel are its multiply-accumulates, the values it reads, its weights, the values it writes (and
+    reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile. A column
+    is one term summed over the kernels of one shape, relative to the dense model's value of that term over the column's
+    family: all kernels of equal kind, window and stride. Weights of one family are comparable, whatever the shape.
+
+    Attributes
+    ----------
+    kernels
+        The kernels.
+    tiles
+        Output tiles, in channels.
+    """
+
+    kernels: KernelModel
+    tiles: tuple[int, ...] = TILES
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the terms."""
+        return ("work", "input", "weights", "output", *(f"tile{tile}" for tile in self.tiles))
+
+    @cached_property
+    def shape_of(self) -> Integers:
+        """Class of kernels of equal shape that each kernel belongs to, shape (n_kernels,)."""
+        table = self.kernels.table
+        names = ("kind", "taps", "stride", "height_out", "width_out", "area_in", "area_out", "residual")
+        return _classes(zip(*(table[name].tolist() for name in names), strict=True))
+
+    @cached_property
+    def family_of(self) -> Integers:
+        """Class of kernels of equal kind, window and stride, shape (n_kernels,)."""
+        table = self.kernels.table
+        return _classes(zip(*(table[name].tolist() for name in ("kind", "taps", "stride")), strict=True))
+
+    def terms(self, widths: ArrayLike) -> Floats:
+        """Terms of every kernel of plans, shape (n_terms, n_plans, n_kernels)."""
+        taken, made = self.kernels.channels(widths)
+        return self._terms(taken.astype(float), made.astype(float), slice(None))
+
+    def pair_terms(self, number: int, pairs: ArrayLike) -> Floats:
+        """Terms of one kernel for (consumed, produced) channels of shape (n_pairs, 2); shape (n_terms, n_pairs)."""
+        taken, made = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+        return self._terms(taken[:, None], made[:, None], slice(number, number + 1))[:, :, 0]
+
+    def columns(self, widths: ArrayLike) -> Floats:
+        """Columns of plans, shape (n_plans, n_columns)."""
+        sums = self.terms(widths) @ self._membership  # (n_terms, n_plans, n_shapes)
+        return np.asarray(sums[self.column_term, :, self.column_shape].T / self._column_unit)
+
+    def per_kernel(self, coefficients: Floats) -> Floats:
+        """Coefficients of columns, shape (n_columns, ...), as ones of terms, shape (n_terms, n_kernels, ...)."""
+        shape_weights = np.zeros((len(self.term_names), self._membership.shape[1], *coefficients.shape[1:]))
+        unit = self._column_unit.reshape(-1, *[1] * (coefficients.ndim - 1))
+        shape_weights[self.column_term, self.column_shape] = coefficients / unit
+        return shape_weights[:, self.shape_of]
+
+    @property
+    def column_term(self) -> Integers:
+        """Term of each column, shape (n_columns,)."""
+        return self._layout[0]
+
+    @property
+    def column_shape(self) -> Integers:
+        """Class of equal shape of each column, shape (n_columns,)."""
+        return self._layout[1]
+
+    @cached_property
+    def column_family(self) -> Integers:
+        """Which columns hold the same term of the same family, shape (n_columns,): equal numbers are comparable."""
+        return _classes(zip(self.column_term.tolist(), self._shape_family[self.column_shape].tolist(), strict=True))
+
+    @cached_property
+    def column_share(self) -> Floats:
+        """What each column is in the dense model: its share of its term's sum over the family, shape (n_columns,)."""
+        return np.asarray(self._dense[self.column_term, self.column_shape] / self._column_unit)
+
+    @cached_property
+    def _layout(self) -> tuple[Integers, Integers]:
+        """Term and shape of each column: those that are not zero in the dense model."""
+        term, shape = np.nonzero(self._dense)
+        return term, shape
+
+    @cached_property
+    def _dense(self) -> Floats:
+        """Every term of the dense model summed over kernels of equal shape, shape (n_terms, n_shapes)."""
+        return np.asarray(self.terms(self.kernels.sizes)[:, 0] @ self._membership)
+
+    @cached_property
+    def _column_unit(self) -> Floats:
+        """Dense sum of a column's term over its family, shape (n_columns,)."""
+        total = np.bincount(self.column_family, weights=self._dense[self.column_term, self.column_shape])
+        return np.asarray(total[self.column_family], dtype=np.float64)
+
+    @cached_property
+    def _membership(self) -> Floats:
+        """One where a kernel is of a shape, shape (n_kernels, n_shapes)."""
+        return np.eye(int(self.shape_of.max()) + 1)[self.shape_of]
+
+    @cached_property
+    def _shape_family(self) -> Integers:
+        family = np.zeros(int(self.shape_of.max()) + 1, dtype=np.int64)
+        family[self.shape_of] = self.family_of
+        return family
+
+    def _terms(self, taken: Floats, made: Floats, kernels: slice) -> Floats:
+        """Terms for channel counts whose last axis runs over the picked kernels."""
+        table = {name: values[kernels] for name, values in self.kernels.table.items()}
+        matrix = np.isin(table["kind"], MATRIX_KINDS).astype(float)
+        depth = np.where(np.isin(table["kind"], ("conv", "fc")), taken, 1.0) * table["taps"]
+        terms = np.empty((len(self.term_names), *made.shape))
+        terms[0] = made * depth * table["area_out"]
+        terms[1] = taken * table["area_in"]
+        terms[2] = made * depth * matrix
+        terms[3] = made * table["area_out"] * (1 + table["residual"])
+        for position, tile in enumerate(self.tiles, start=4):
+            terms[position] = np.ceil(made / tile) * tile * depth * table["area_out"] * matrix
+        return terms
+
+
+def aggregates(kernels: KernelModel, widths: ArrayLike) -> Floats:
+    """Kept shares, and terms summed over every family of kernels, relative to the dense model: inputs of trees.
+
+    Shape (n_plans, n_groups + n_sums), where sums that are zero in the dense model are left out.
+    """
+    features = KernelFeatures(kernels)
+    family = np.eye(int(features.family_of.max()) + 1)[features.family_of]
+    sums, dense = (
+        np.moveaxis(features.terms(plans) @ family, 1, 0).reshape(-1, len(features.term_names) * family.shape[1])
+        for plans in (widths, kernels.sizes)
+    )  # (n_plans, n_terms * n_families)
+    present = dense[0] > 0
+    return np.concatenate([kept_shares(kernels, widths), sums[:, present] / dense[:, present]], axis=1)
+
+
+def kept_shares(kernels: KernelModel, widths: ArrayLike) -> Floats:
+    """Kept share of every group, shape (n_plans, n_groups): inputs of the public recipe."""
+    return np.asarray(np.atleast_2d(np.asarray(widths, dtype=float)) / kernels.sizes)
+
+
+def _classes(keys: Iterable[Hashable]) -> Integers:
+    """Number of each key's class, in order of first appearance."""
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from surrogate_worlds import random_widths, small_model
+
+from hdapbench.latency.features import KernelFeatures, aggregates, kept_shares
+from hdapbench.latency.kernels import KernelModel
+from hdapbench.models import build_model
+from hdapbench.network import trace
+from hdapbench.spec import ModelSpec
+
+
+@cache
+def resnet56() -> KernelModel:
+    torch.manual_seed(0)
+    spec = ModelSpec(name="resnet56", input_shape=(3, 32, 32))
+    return trace(build_model(spec, n_classes=10, base_dir=Path()).eval(), (3, 32, 32)).kernels
+
+
+def test_terms_of_a_convolution_are_its_work_traffic_and_padded_work():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, (32,))
+    number = [kernel.name for kernel in kernels.kernels].index("conv5")  # its epilogue reads the residual
+
+    terms = features.pair_terms(number, [[5, 40]])
+
+    assert features.term_names == ("work", "input", "weights", "output", "tile32")
+    assert terms[:, 0].tolist() == [5 * 40 * 64, 5 * 64, 5 * 40, 2 * 40 * 64, 5 * 64 * 64]
+
+
+def test_depthwise_work_does_not_grow_with_what_it_reads():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, (32,))
+    number = [kernel.name for kernel in kernels.kernels].index("dw")
+
+    assert features.pair_terms(number, [[5, 5]])[0, 0] == 5 * 9 * 64
+
+
+def test_pooling_has_no_weights_and_no_tiles():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, (32, 64))
+    number = [kernel.kind for kernel in kernels.kernels].index("gap")
+
+    assert features.pair_terms(number, [[7, 7]])[:, 0].tolist() == [7 * 64, 7 * 64, 0, 7, 0, 0]
+
+
+def test_kernels_of_one_shape_share_their_columns():
+    _, kernels = small_model()
+    shape_of = KernelFeatures(kernels).shape_of
+    at = {kernel.name: shape for kernel, shape in zip(kernels.kernels, shape_of, strict=True)}
+
+    assert at["conv4"] == at["conv6"]
+    assert len({at[name] for name in ("conv1", "conv3", "conv4", "conv5", "dw", "fc")}) == 6  # conv5 has a residual
+    assert at["conv1"] == at["conv2"]
+
+
+def test_columns_are_terms_summed_over_shapes_whatever_the_coefficients():
+    kernels = resnet56()
+    features = KernelFeatures(kernels)
+    rng = np.random.default_rng(0)
+    widths = np.maximum(1, (kernels.sizes * rng.uniform(0.1, 1, size=(7, len(kernels.sizes)))).astype(int))
+    columns = features.columns(widths)
+    coefficients = rng.standard_normal((columns.shape[1], 3))
+
+    per_kernel = features.per_kernel(coefficients)
+
+    by_terms = np.einsum("tpk,tkc->pc", features.terms(widths), per_kernel)
+    np.testing.assert_allclose(columns @ coefficients, by_terms, rtol=1e-12, atol=1e-12)
+
+
+def test_the_dense_models_columns_are_shares_that_sum_to_one_in_each_family():
+    features = KernelFeatures(resnet56())
+
+    dense = features.columns(features.kernels.sizes)[0]
+
+    np.testing.assert_allclose(dense, features.column_share)
+    np.testing.assert_allclose(np.bincount(features.column_family, weights=dense), 1.0)
+
+
+def test_columns_are_finite_and_fall_with_widths():
+    kernels = resnet56()
+    widths = np.stack([kernels.sizes, np.maximum(kernels.sizes // 2, 1), np.ones_like(kernels.sizes)])
+
+    columns = KernelFeatures(kernels).columns(widths)
+
+    assert np.isfinite(columns).all()
+    assert (columns > 0).any(axis=0).all()
+    assert (np.diff(columns, axis=0) <= 1e-12).all()
+
+
+def test_aggregates_are_kept_shares_and_totals_relative_to_the_dense_model():
+    _, kernels = small_model()
+    widths = random_widths(6, seed=1)
+
+    inputs = aggregates(kernels, widths)
+
+    np.testing.assert_allclose(inputs[:, : len(kernels.groups)], kept_shares(kernels, widths))
+    np.testing.assert_allclose(aggregates(kernels, kernels.sizes), 1.0)
+    assert (inputs <= 1.0).all()
+    assert inputs.shape[1] > len(kernels.groups)
