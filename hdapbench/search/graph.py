@@ -83,15 +83,15 @@ class Scopes:
     def of(cls, objective: TableObjective, cost: CostModel) -> Scopes:
         """Terms of an objective and of the FLOPs of the same model."""
         # Channel counts are affine: their values at no channels and at single ones are all there is to know.
-        probe = np.concatenate([np.zeros((1, len(cost.sizes)), dtype=np.int64), np.eye(len(cost.sizes), dtype=np.int64)])
+        probe = np.concatenate(
+            [np.zeros((1, len(cost.sizes)), dtype=np.int64), np.eye(len(cost.sizes), dtype=np.int64)]
+        )
         sides = [
             [ChannelTerm.of(column[0], column[1:] - column[0]) for column in counts.T]
             for counts in objective.kernels.channels(probe)
         ]
         kernels = tuple(zip(*sides, strict=True))
-        counts = [
-            ChannelTerm.of(*row) for row in zip(cost.counts_constant, cost.counts_coefficients, strict=True)
-        ]
+        counts = [ChannelTerm.of(*row) for row in zip(cost.counts_constant, cost.counts_coefficients, strict=True)]
         one = ChannelTerm(1, (), ())
         pairs = [
             (counts[first], counts[second], int(flops))

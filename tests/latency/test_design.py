@@ -50,9 +50,7 @@ def test_training_plans_fill_space_more_evenly_than_random_shares() -> None:
         return float(qmc.discrepancy(ranks))
 
     ours = [discrepancy(training_plans(cost, target, 64, seed=seed)) for seed in range(8)]
-    random = [
-        discrepancy(np.random.default_rng(seed).random((64, len(cost.sizes)))) for seed in range(8)
-    ]
+    random = [discrepancy(np.random.default_rng(seed).random((64, len(cost.sizes)))) for seed in range(8)]
 
     assert np.mean(ours) < np.mean(random)
 

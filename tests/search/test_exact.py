@@ -52,7 +52,9 @@ def model(shape: str, rng: np.random.Generator) -> tuple[CostModel, KernelModel]
             pairs.append((width[picked[0]] + width[picked[1]] + ChannelCount(2), width[picked[2]]))
     area = rng.integers(1, 5, size=len(pairs))
     records = [
-        LayerRecord(f"c{i}", "conv", (i - 1,), taken, made, 1, int(area[i]), 1, int(area[i]), taps=int(rng.choice([1, 9])))
+        LayerRecord(
+            f"c{i}", "conv", (i - 1,), taken, made, 1, int(area[i]), 1, int(area[i]), taps=int(rng.choice([1, 9]))
+        )
         for i, (taken, made) in enumerate(pairs)
     ]
     depthwise = width[names[-1]]
@@ -81,9 +83,7 @@ def instance(seed: int) -> SearchSpace:
 
 def every_plan(space: SearchSpace) -> np.ndarray:
     """All plans on the width grid, shape (n_plans, n_groups)."""
-    axes = [
-        np.unique([*range(space.round_to, int(size) + 1, space.round_to), int(size)]) for size in space.cost.sizes
-    ]
+    axes = [np.unique([*range(space.round_to, int(size) + 1, space.round_to), int(size)]) for size in space.cost.sizes]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
 
 
