@@ -192,17 +192,30 @@ class Problem:
 
         return largest_share(self.cost, self.target_flops, steps=steps, round_to=round_to)
 
-    def plan_by_importance(self, shares: Mapping[str, float], criterion: str, *, round_to: int = 1) -> Plan:
+    def plan_by_importance(
+        self,
+        shares: Mapping[str, float],
+        criterion: str | Mapping[str, NDArray[np.floating]],
+        *,
+        round_to: int = 1,
+    ) -> Plan:
         """Plan that keeps the given share of each group, the most important channels first.
 
-        Rounding leaves some FLOPs unused; with ``round_to=1`` single channels are added back while the target allows.
+        Rounding leaves some FLOPs unused: ``round_to`` channels at a time are added back while the target allows.
+
+        Parameters
+        ----------
+        criterion
+            As for `plan_by_widths`.
+        round_to
+            Widths are multiples of this, except in groups smaller than it.
         """
         from hdapbench.cost.target import fill, widths_at_share
 
         share = np.array([shares[name] for name in self.groups])
         widths = widths_at_share(self.cost, share, round_to=round_to)
-        if round_to == 1 and int(self.cost.flops(widths)[0]) <= self.target_flops:
-            widths = fill(self.cost, widths, self.target_flops)
+        if int(self.cost.flops(widths)[0]) <= self.target_flops:
+            widths = fill(self.cost, widths, self.target_flops, round_to=round_to)
         return self.plan_by_widths(widths, criterion)
 
     def plan_by_widths(
@@ -223,7 +236,11 @@ class Problem:
         return Plan(kept={name: top_channels(scores[name], widths[name]) for name in self.groups})
 
     def plan_by_scores(
-        self, scores: Mapping[str, NDArray[np.floating]], *, scope: Literal["global", "local"] = "global"
+        self,
+        scores: Mapping[str, NDArray[np.floating]],
+        *,
+        scope: Literal["global", "local"] = "global",
+        round_to: int = 1,
     ) -> Plan:
         """Plan that removes the channels of least score until the target is met, and no more.
 
@@ -233,47 +250,35 @@ class Problem:
             Group -> score of each channel, shape (n_channels,); higher is kept longer.
         scope
             ``global`` compares channels across groups; ``local`` removes the same share of each group.
+        round_to
+            Widths are multiples of this; what rounding leaves of the target is filled up.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When even the smallest widths exceed the target.
         """
         if scope == "local":
-            from hdapbench.cost.target import fill, widths_at_share
+            share = self.solve_ratio(steps=20, round_to=round_to)
+            return self.plan_by_importance(dict.fromkeys(self.groups, share), scores, round_to=round_to)
+        from hdapbench.cost.ranking import keep_best
 
-            share = self.solve_ratio(steps=20)
-            widths = fill(self.cost, widths_at_share(self.cost, share), self.target_flops)
-            return self.plan_by_widths(widths, scores)
-        # One channel of each group always stays: its best one gets rank infinity.
-        names = list(self.groups)
-        ranked = []
-        for number, name in enumerate(names):
-            score = np.asarray(scores[name], dtype=float)
-            best = int(np.argmax(score))
-            ranked += [(float(value), number, c) for c, value in enumerate(score) if c != best]
-        ranked.sort()
-        owner = np.array([number for _, number, _ in ranked], dtype=int)
+        return Plan(kept=keep_best(self.cost, scores, self.target_flops, round_to=round_to))
 
-        def widths_without(n_removed: int) -> NDArray[np.int64]:
-            return self.sizes - np.bincount(owner[:n_removed], minlength=len(names))
-
-        n_removed = self._least_feasible(widths_without, len(ranked))
-        gone = {(number, channel) for _, number, channel in ranked[:n_removed]}
-        return Plan(
-            kept={
-                name: tuple(c for c in range(self.groups[name].n_channels) if (number, c) not in gone)
-                for number, name in enumerate(names)
-            }
-        )
-
-    def filled(self, plan: Plan, scores: Mapping[str, NDArray[np.floating]]) -> Plan:
-        """Plan with its best removed channels added back, one at a time, while the target allows.
+    def filled(self, plan: Plan, scores: Mapping[str, NDArray[np.floating]], *, round_to: int = 1) -> Plan:
+        """Plan with its best removed channels added back, ``round_to`` at a time, while the target allows.
 
         Parameters
         ----------
         scores
             Group -> score of each channel, shape (n_channels,); higher comes back first.
+        round_to
+            Widths grow to multiples of this.
         """
         from hdapbench.cost.target import fill
 
         names = list(self.groups)
-        widths = fill(self.cost, plan.widths(names), self.target_flops)
+        widths = fill(self.cost, plan.widths(names), self.target_flops, round_to=round_to)
         kept = {}
         for name, width in zip(names, widths, strict=True):
             ranked = np.array(scores[name], dtype=float)
@@ -314,23 +319,6 @@ class Problem:
                 raise TargetUnreachableError(f"{flops:,} FLOPs at the strongest setting, target {self.target_flops:,}")
         return best
 
-    def _least_feasible(self, widths_at: Callable[[int], NDArray[np.int64]], highest: int) -> int:
-        """Smallest n in 0..highest whose widths meet the target; FLOPs must not rise with n."""
-        from hdapbench.errors import TargetUnreachableError
-
-        low, high = 0, highest
-        if int(self.cost.flops(widths_at(highest))[0]) > self.target_flops:
-            raise TargetUnreachableError(
-                f"one channel per group still needs {self.cost.minimum_flops:,} FLOPs, target {self.target_flops:,}"
-            )
-        while low < high:
-            middle = (low + high) // 2
-            if int(self.cost.flops(widths_at(middle))[0]) <= self.target_flops:
-                high = middle
-            else:
-                low = middle + 1
-        return high
-
     # Data and training -----------------------------------------------------------------------------------------
 
     def batches(self, n_images: int, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
@@ -347,7 +335,13 @@ class Problem:
 
         return functional.cross_entropy(outputs, labels)
 
-    def importance(self, criterion: str) -> dict[str, NDArray[np.float64]]:
+    def group_without_norm(self) -> str | None:
+        """Name of the first group whose channels run through no affine batch norm, or None."""
+        from hdapbench.prune.norms import first_without_norm
+
+        return first_without_norm(self._network.model, self.groups.values())
+
+    def importance(self, criterion: str, *, model: nn.Module | None = None) -> dict[str, NDArray[np.float64]]:
         """Score of every channel of the dense model: group -> array of shape (n_channels,), higher is more important.
 
         Parameters
@@ -355,6 +349,8 @@ class Problem:
         criterion
             ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``random``, or, with gradients over 512 training images
             (charged as that share of an epoch), ``taylor`` and ``sqrt_taylor``.
+        model
+            A model of your own in the dense shapes, after training it; the dense model by default.
         """
         from hdapbench.prune.importance import importance
 
@@ -363,12 +359,19 @@ class Problem:
             n_images = min(GRADIENT_IMAGES, self.n_train_images)
             self.budget.charge("train_epochs", n_images / self.n_train_images)
             batches = self.batches(n_images)
-        return importance(self.model(), self._network.group_set, criterion, batches=batches, seed=self.seed)
+        scored = self.model() if model is None else model
+        return importance(scored, self._network.group_set, criterion, batches=batches, seed=self.seed)
 
-    def train(self, model: nn.Module, epochs: float) -> None:
-        """Train ``model`` in place on the training split by the spec's fine-tune recipe; charged."""
+    def train(self, model: nn.Module, epochs: float, *, regularize: Callable[[nn.Module], None] | None = None) -> None:
+        """Train ``model`` in place on the training split by the spec's fine-tune recipe; charged.
+
+        Parameters
+        ----------
+        regularize
+            Called with the model after every backward pass; it may change the gradients, which the step then follows.
+        """
         self.budget.charge("train_epochs", epochs)
-        self._bench.train(model, epochs=epochs, seed=self.seed)
+        self._bench.train(model, epochs=epochs, seed=self.seed, regularize=regularize)
 
     def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0) -> float:
         """Accuracy in [0, 1] of a plan on the search split, after an optional short fine-tune; charged."""

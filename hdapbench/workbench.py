@@ -82,11 +82,14 @@ class Workbench:
         epochs: float,
         seed: int,
         on_epoch: Callable[[EpochReport], None] | None = None,
+        regularize: Callable[[nn.Module], None] | None = None,
     ) -> TrainReport:
         """Train a model in place on the training split by the common recipe."""
         from hdapbench.tasks.classification import train
 
-        return train(model, self.data.train, self.recipe, epochs=epochs, seed=seed, on_epoch=on_epoch)
+        return train(
+            model, self.data.train, self.recipe, epochs=epochs, seed=seed, on_epoch=on_epoch, regularize=regularize
+        )
 
     def search_accuracy(self, model: nn.Module) -> float:
         """Accuracy in [0, 1] on the search split."""

@@ -10,7 +10,11 @@ from hdapbench.method import Method, Plan, Problem
 
 
 class Uniform(Method):
-    """Remove the same share of every group, by least importance, until the target is met."""
+    """Remove the same share of every group, by least importance, until the target is met.
+
+    Needs nothing but weights (with ``taylor``, gradients of 512 training images); sees no latency and no accuracy. With
+    ``round_to`` 8 or 16 it is the alignment rival: hardware likes such widths, and no latency is needed to know that.
+    """
 
     name = "uniform"
     criterion: Literal["l1", "l2", "taylor"] = "l1"

@@ -23,11 +23,15 @@ def widths_at_share(cost: CostModel, share: ArrayLike, *, round_to: int = 1) -> 
     round_to
         Widths are multiples of this, except in groups smaller than it, and never above the dense width.
     """
-    sizes = cost.sizes
-    wanted = np.asarray(share, dtype=float) * sizes
-    if round_to == 1:
-        return np.clip(np.rint(wanted), 1, sizes).astype(np.int64)
-    rounded = np.maximum(np.rint(wanted / round_to) * round_to, round_to)
+    return rounded_widths(np.asarray(share, dtype=float) * cost.sizes, cost.sizes, round_to)
+
+
+def rounded_widths(widths: ArrayLike, sizes: Integers, round_to: int = 1) -> Integers:
+    """Nearest multiples of ``round_to``, at least one of it and never above the dense widths; the shape of ``widths``.
+
+    Groups smaller than ``round_to`` stay dense.
+    """
+    rounded = np.maximum(np.rint(np.asarray(widths, dtype=float) / round_to) * round_to, round_to)
     return np.asarray(np.minimum(rounded, sizes), dtype=np.int64)
 
 
@@ -89,22 +93,31 @@ def fit(widths_at: Callable[[float], Integers], cost: CostModel, target_flops: i
     return best
 
 
-def fill(cost: CostModel, widths: ArrayLike, target_flops: int) -> Integers:
-    """Widths with single channels added back while the target allows, shape (n_groups,).
+def fill(cost: CostModel, widths: ArrayLike, target_flops: int, *, round_to: int | Integers = 1) -> Integers:
+    """Widths with channels added back while the target allows, shape (n_groups,).
 
     The group that keeps the smallest share of its channels goes first, so that proportions stay.
+
+    Parameters
+    ----------
+    round_to
+        Groups grow to the next multiple of this; a number, or one per group, shape (n_groups,).
     """
     filled = np.array(widths, dtype=np.int64).reshape(-1)
-    open_groups = filled < cost.sizes
+    step = np.broadcast_to(np.asarray(round_to, dtype=np.int64), filled.shape)
+    following = (filled // step + 1) * step
+    open_groups = following <= cost.sizes
     while open_groups.any():
         share = np.where(open_groups, filled / cost.sizes, np.inf)
         group = int(np.argmin(share))
-        filled[group] += 1
+        before = filled[group]
+        filled[group] = following[group]
         if int(cost.flops(filled)[0]) > target_flops:
-            filled[group] -= 1
+            filled[group] = before
             open_groups[group] = False
-        elif filled[group] == cost.sizes[group]:
-            open_groups[group] = False
+            continue
+        following[group] += step[group]
+        open_groups[group] = following[group] <= cost.sizes[group]
     return filled
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from hdapbench.errors import ModelError
 from hdapbench.prune.groups import ChannelGroup, GroupMember, GroupSet
+from hdapbench.prune.norms import norm_members
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,9 +62,9 @@ def importance(
     if criterion == "random":
         rng = np.random.default_rng(seed)
         return {group.name: rng.random(group.n_channels) for group in groups}
-    modules = dict(model.named_modules())
     if criterion == "bn_scale":
-        return {group.name: _bn_scale(group, modules) for group in groups}
+        return {group.name: _bn_scale(group, model) for group in groups}
+    modules = dict(model.named_modules())
     if criterion in {"taylor", "sqrt_taylor"}:
         if batches is None:
             raise ModelError(f"the criterion '{criterion}' needs batches of inputs and labels")
@@ -104,7 +105,7 @@ def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion
             scores = scores.sqrt() if criterion == "sqrt_taylor" else scores
         else:
             scores = _weight_scores(filters, criterion)
-        total += _by_channel(member, scores.numpy(), group.n_channels)
+        total += by_channel(member, scores.numpy(), group.n_channels)
     return total
 
 
@@ -123,20 +124,15 @@ def _weight_scores(filters: Tensor, criterion: str) -> Tensor:
     return scores
 
 
-def _bn_scale(group: ChannelGroup, modules: dict[str, nn.Module]) -> NDArray[np.float64]:
-    total = np.zeros(group.n_channels)
-    found = False
-    for member in group.members:
-        module = modules[member.layer]
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.affine:
-            total += _by_channel(member, module.weight.detach().abs().double().numpy(), group.n_channels)
-            found = True
-    if not found:
+def _bn_scale(group: ChannelGroup, model: nn.Module) -> NDArray[np.float64]:
+    norms = norm_members(model, group)
+    if not norms:
         raise ModelError(f"the criterion 'bn_scale' needs batch norm after '{group.name}', which has none")
-    return total
+    scores = [(member, norm.weight.detach().abs().double().numpy()) for member, norm in norms]
+    return sum((by_channel(*pair, group.n_channels) for pair in scores), np.zeros(group.n_channels))
 
 
-def _by_channel(member: GroupMember, scores: NDArray[np.float64], n_channels: int) -> NDArray[np.float64]:
+def by_channel(member: GroupMember, scores: NDArray[np.float64], n_channels: int) -> NDArray[np.float64]:
     """Scores of a layer's channels added up per channel of the group."""
     weights = scores[list(member.indices)]
     return np.bincount(member.channels, weights=weights, minlength=n_channels).astype(np.float64)

@@ -74,6 +74,7 @@ def train(
     epochs: float | None = None,
     seed: int,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    regularize: Callable[[nn.Module], None] | None = None,
 ) -> TrainReport:
     """Train ``model`` in place and report; it is in evaluation mode afterwards.
 
@@ -93,6 +94,8 @@ def train(
         Fixes the order of images, their augmentation, and dropout.
     on_epoch
         Called after every epoch.
+    regularize
+        Called with the model after every backward pass: where penalties are added to the gradients.
 
     Raises
     ------
@@ -115,7 +118,9 @@ def train(
         model.to(memory_format=torch.channels_last)
         model.train()
         try:
-            images_seen, loss = _run(model, data, recipe, n_images, n_steps, seed=seed, on_epoch=on_epoch)
+            images_seen, loss = _run(
+                model, data, recipe, n_images, n_steps, seed=seed, on_epoch=on_epoch, regularize=regularize
+            )
         finally:
             model.to(memory_format=torch.contiguous_format)
             model.eval()
@@ -154,6 +159,7 @@ def _run(
     *,
     seed: int,
     on_epoch: Callable[[EpochReport], None] | None,
+    regularize: Callable[[nn.Module], None] | None,
 ) -> tuple[int, float]:
     """Make ``n_steps`` steps; images seen, and mean loss of the last epoch."""
     optimizer = _optimizer(model, recipe)
@@ -170,7 +176,7 @@ def _run(
             rate = recipe.learning_rate * learning_rate_factor(recipe.schedule, step, n_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = _step(model, optimizer, images, labels, recipe.label_smoothing)
+            loss = _step(model, optimizer, (images, labels), recipe.label_smoothing, regularize)
             step += 1
             if not math.isfinite(loss):
                 raise ModelError(
@@ -188,15 +194,22 @@ def _run(
 
 
 def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, label_smoothing: float
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    label_smoothing: float,
+    regularize: Callable[[nn.Module], None] | None,
 ) -> float:
     """One step of the optimizer; the loss before it. Nothing is changed when the loss is not finite."""
+    images, labels = batch
     optimizer.zero_grad(set_to_none=True)
     scores = model(images.contiguous(memory_format=torch.channels_last))
     loss = functional.cross_entropy(scores, labels, label_smoothing=label_smoothing)
     value = float(loss.detach())
     if math.isfinite(value):
         loss.backward()  # type: ignore[no-untyped-call]
+        if regularize is not None:
+            regularize(model)
         optimizer.step()
     return value
 

@@ -29,6 +29,10 @@ VARIANTS = [
     ("random", {}),
     ("magnitude", {}),
     ("magnitude", {"scope": "local", "norm": "l1"}),
+    ("fpgm", {}),
+    ("fpgm", {"scope": "global"}),
+    ("slimming", {}),
+    *[(name, {"round_to": 2}) for name in ("uniform", "magnitude", "slimming", "fpgm")],
     *[
         ("torch-pruning", {"importance": importance})
         for importance in ("magnitude", "bn-scale", "lamp", "fpgm", "taylor", "hessian", "random")
@@ -69,7 +73,7 @@ class TestEveryShippedMethod(MethodContract):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "torch-pruning", "nni"])
+@pytest.mark.parametrize("name", ["uniform", "random", "magnitude", "fpgm", "slimming", "torch-pruning", "nni"])
 def test_methods_that_know_a_ratio_use_what_single_channels_allow(name: str, kind: ModelKind) -> None:
     if name == "nni" and importlib.util.find_spec("nni") is None:
         pytest.skip("nni is not installed")

@@ -1,0 +1,35 @@
+"""Network slimming (Liu et al. 2017): batch norm scales are driven towards zero, and the least go."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Slimming(Method):
+    """Train with an L1 penalty on batch norm scales, then remove the channels of least scale, across all groups.
+
+    Source: Liu et al., Learning efficient convolutional networks through network slimming, ICCV 2017 (there 1e-4 over
+    160 epochs; a short training needs more). Needs batch norm in every group, and is charged for its training; sees
+    training images, no latency and no accuracy. The runner goes on from the trained weights.
+    """
+
+    name = "slimming"
+    epochs: float = Field(default=1.0, ge=0.0, description="Epochs of training with the penalty.")
+    penalty: float = Field(default=1e-3, ge=0.0, description="Weight of the sum of absolute batch norm scales.")
+    round_to: int = Field(default=1, ge=1, description="Widths are multiples of this.")
+
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when a group has no batch norm."""
+        bare = problem.group_without_norm()
+        return f"slimming needs batch norm; the group '{bare}' has none" if bare else None
+
+    def compress(self, problem: Problem) -> Plan:
+        """Plan of the largest scales, with the trained weights."""
+        from hdapbench.prune.norms import shrink_scales
+
+        model = problem.model()
+        problem.train(model, self.epochs, regularize=lambda trained: shrink_scales(trained, self.penalty))
+        plan = problem.plan_by_scores(problem.importance("bn_scale", model=model), round_to=self.round_to)
+        return plan.model_copy(update={"weights": problem.keep_weights(model)})
