@@ -402,7 +402,12 @@ class Problem:
         """Number of device clusters, and of representatives measured per plan."""
         return len(self.cluster_weights)
 
-    def latency(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
+    @property
+    def nominal_cluster(self) -> int:
+        """The cluster of most devices: its representative stands for the SKU where only one device is asked."""
+        return int(np.argmax(self.cluster_weights))
+
+    def latency(self, widths: NDArray[np.integer], *, cluster: int | None = None) -> NDArray[np.float64]:
         """Latency in ms of plans on each cluster's measured devices, shape (n_plans, n_clusters).
 
         Parameters
@@ -410,12 +415,15 @@ class Problem:
         widths
             Kept channels per group, shape (n_plans, n_groups); which channels does not matter for latency.
             One device query is charged per plan and measured device.
+        cluster
+            Ask this cluster's representative alone: shape (n_plans, 1), and one device query per plan.
         """
         clusters = self._clusters()
         plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
-        self.budget.charge("device_queries", len(plans) * clusters.n_measured)
+        self.budget.charge("device_queries", len(plans) * (clusters.n_measured if cluster is None else 1))
         self._n_sessions += 1
-        return self._bench.measure_clusters(plans, session=(self.seed, self._n_sessions)).latency_ms
+        session = (self.seed, self._n_sessions)
+        return self._bench.measure_clusters(plans, session=session, cluster=cluster).latency_ms
 
     def nominal_latency(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
         """Latency in ms of plans on one nominal board, shape (n_plans,): what a developer without a fleet measures.

@@ -116,8 +116,10 @@ class Workbench:
             self.fleet, self.network.kernels, clustering=self.clustering, runs=self.runs, seed=seed
         )
 
-    def measure_clusters(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> ClusterMeasurement:
-        """Latencies of plans of these widths, shape (n_plans, n_groups), on every cluster's representative.
+    def measure_clusters(
+        self, widths: NDArray[np.int64], *, session: tuple[int | str, ...], cluster: int | None = None
+    ) -> ClusterMeasurement:
+        """Latencies of plans of these widths, shape (n_plans, n_groups), on every cluster's representative or one's.
 
         Measurements of one session share the devices' drift; the same session gives the same numbers.
         """
@@ -125,7 +127,8 @@ class Workbench:
 
         ids = tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
         workloads = Workloads(kernels=self.network.kernels, widths=widths, ids=ids)
-        return self.clustered_fleet().measure_clusters(workloads, runs=self.runs, seed=session_seed(*session))
+        seed = session_seed(*session)
+        return self.clustered_fleet().measure_clusters(workloads, runs=self.runs, seed=seed, cluster=cluster)
 
     def measure_nominal(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> NDArray[np.float64]:
         """Latency in ms of plans of these widths on one nominal board, shape (n_plans,).

@@ -121,10 +121,17 @@ class ClusteredFleet:
         order = np.argsort(self.clustering.labels[drawn.devices], kind="stable")
         return Design(drawn.estimator, drawn.devices[order], drawn.weights[order])
 
-    def measure_clusters(self, workloads: Workloads, *, runs: int, seed: int) -> ClusterMeasurement:
+    def measure_clusters(
+        self, workloads: Workloads, *, runs: int, seed: int, cluster: int | None = None
+    ) -> ClusterMeasurement:
         """Latencies of workloads on the measured devices: ``n_workloads * n_measured`` device queries.
 
         A device that does not answer any more is replaced by the next spare of its cluster.
+
+        Parameters
+        ----------
+        cluster
+            Measure on this cluster's first representative alone: ``n_workloads`` device queries.
 
         Raises
         ------
@@ -132,6 +139,8 @@ class ClusteredFleet:
             When a cluster has no spare left.
         """
         devices = self.design.devices.copy()
+        if cluster is not None:
+            devices = np.array(self.clustering.ranked[cluster][:1], dtype=np.int64)
         lost: set[int] = set()
         while True:
             try:

@@ -33,6 +33,8 @@ VARIANTS = [
     ("fpgm", {"scope": "global"}),
     ("slimming", {}),
     *[(name, {"round_to": 2}) for name in ("uniform", "magnitude", "slimming", "fpgm")],
+    ("halp", {"n_plans": 12, "steps": 2}),
+    ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
     *[
         ("torch-pruning", {"importance": importance})
         for importance in ("magnitude", "bn-scale", "lamp", "fpgm", "taylor", "hessian", "random")

@@ -1,0 +1,152 @@
+"""HALP (Shen et al. 2022): a knapsack of importance against latency, over a table of one device or of the fleet.
+
+Written from the published description, not from its code. Here devices run whole models, and the target is FLOPs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from hdapbench.cost.target import fill, repair
+from hdapbench.errors import TargetUnreachableError
+from hdapbench.latency.fitted import FittedLatency, spread_plans
+from hdapbench.latency.table import GroupTable, multiples_below
+from hdapbench.method import Method, Plan, Problem
+from hdapbench.search.knapsack import best_choices
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+    LatencyOf = Callable[[Integers], Floats]
+
+
+class Halp(Method):
+    """Keep the channels of most importance that fit a latency, which is chosen so that FLOPs meet the target.
+
+    Source: Shen et al., Structural pruning via latency-saliency knapsack, NeurIPS 2022. A channel's importance is the
+    first-order Taylor term of its batch norms. Channels go in bundles, the least important first; a table says what
+    the model takes at every number of bundles of one group; the knapsack over all groups is solved exactly. In
+    ``steps``, on an exponential path to the target, importance and table are renewed at the widths reached.
+
+    With ``fleet: false``, as published, one device is asked: the representative of the largest cluster. With ``fleet:
+    true`` the table is the average over all clusters. ``table: surrogate`` predicts it from ``n_plans`` measured plans;
+    ``measured`` asks the devices for every entry, at every step. Needs batch norm in every group. Charged for device
+    queries and gradients; sees no accuracy. Unlike the original it does not train between steps.
+    """
+
+    name = "halp"
+    fleet: bool = Field(default=False, description="Average the table over all clusters, not one device.")
+    table: Literal["surrogate", "measured"] = Field(default="surrogate", description="Where table entries come from.")
+    n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
+    surrogate: Literal["ridge", "nnls", "gbrt"] = "ridge"
+    bundles: int = Field(default=8, ge=2, description="Bundles per group, where channels suffice.")
+    bundle: int | None = Field(default=None, ge=1, description="Channels per bundle, the same for all, instead.")
+    steps: int = Field(default=4, ge=1, description="Steps from the dense model to the target.")
+    n_images: int = Field(default=512, ge=1, description="Training images for gradients, in every step.")
+    protect_first: bool = Field(default=True, description="Leave the first group dense, where the target allows.")
+
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when a group has no batch norm."""
+        bare = problem.group_without_norm()
+        return f"halp scores batch norms; the group '{bare}' has none" if bare else None
+
+    def compress(self, problem: Problem) -> Plan:
+        """Plan of the last knapsack, filled up with bundles."""
+        sizes = problem.sizes
+        bundle = np.full_like(sizes, self.bundle) if self.bundle else np.maximum(sizes // self.bundles, 1)
+        bundle = np.minimum(bundle, sizes)
+        fixed = self._fixed(problem, bundle)
+        latency_of = self._latency(problem)
+        current, plan = sizes.copy(), None
+        for step in range(1, self.steps + 1):
+            scores = bn_taylor(problem, plan, self.n_images)
+            share = step / self.steps
+            flops = int(np.exp(share * np.log(problem.target_flops) + (1 - share) * np.log(problem.cost.dense.flops)))
+            limit = problem.target_flops if step == self.steps else flops
+            choices = [
+                multiples_below(int(width), 0 if group < fixed else int(bundle[group]))
+                for group, width in enumerate(current)
+            ]
+            table = GroupTable.around(current, choices, latency_of)
+            current = _knapsack(problem, scores, table, limit)
+            plan = problem.plan_by_widths(current, scores)
+            problem.progress(f"step {step} of {self.steps}: {problem.cost.flops(current)[0]:,} FLOPs")
+        return problem.plan_by_widths(fill(problem.cost, current, problem.target_flops, round_to=bundle), scores)
+
+    def _fixed(self, problem: Problem, bundle: Integers) -> int:
+        """Number of groups at the front that stay dense: one, unless the target is out of reach with it."""
+        least = bundle.copy()
+        if int(problem.cost.flops(least)[0]) > problem.target_flops:
+            raise TargetUnreachableError(
+                f"one bundle per group still needs {int(problem.cost.flops(least)[0]):,} FLOPs, target "
+                f"{problem.target_flops:,}; more bundles per group are smaller"
+            )
+        least[0] = problem.sizes[0]
+        return int(self.protect_first and int(problem.cost.flops(least)[0]) <= problem.target_flops)
+
+    def _latency(self, problem: Problem) -> LatencyOf:
+        """Widths -> latency in ms, shape (n_plans,), on the one device or averaged over the clusters."""
+        cluster = None if self.fleet else problem.nominal_cluster
+        weights = problem.cluster_weights if self.fleet else np.ones(1)
+        if self.table == "measured":
+            return lambda widths: np.asarray(problem.latency(widths, cluster=cluster) @ weights)
+        plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
+        problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
+        measured = problem.latency(plans, cluster=cluster)
+        return FittedLatency.fit(problem.kernels, plans, measured, weights=weights, kind=self.surrogate).predict
+
+
+def _knapsack(problem: Problem, scores: dict[str, Floats], table: GroupTable, flops: int) -> Integers:
+    """Widths of most importance at the greatest latency whose FLOPs stay within the limit, shape (n_groups,)."""
+    values = []
+    for name, widths in zip(problem.groups, table.widths, strict=True):
+        kept = np.cumsum(np.sort(scores[name])[::-1])
+        values.append(kept[widths - 1])
+    choices = best_choices(values, table.latency_ms)
+    plans = np.stack([widths[column] for widths, column in zip(table.widths, choices.T, strict=True)], axis=1)
+    fits = np.flatnonzero(problem.cost.flops(plans) <= flops)
+    if len(fits):
+        return np.asarray(plans[fits[-1]])
+    # Where fewer channels are no faster, even the fastest plan can exceed the limit.
+    return np.asarray(repair(problem.cost, plans[:1], flops)[0])
+
+
+def bn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str, Floats]:
+    """Scores |scale * gradient + shift * gradient| of batch norms, added over tied layers and batches; charged.
+
+    Parameters
+    ----------
+    plan
+        Channels that it does not keep are masked, and score 0; None scores the dense model.
+    """
+    import torch
+
+    from hdapbench.prune.groups import GroupSet
+    from hdapbench.prune.importance import by_channel
+    from hdapbench.prune.norms import norm_members
+    from hdapbench.prune.surgery import mask_model
+
+    n_images = min(n_images, problem.n_train_images)
+    problem.budget.charge("train_epochs", n_images / problem.n_train_images)
+    groups = GroupSet(tuple(problem.groups.values()))
+    model = problem.model()
+    if plan is not None:
+        model = mask_model(model, groups, plan)
+    norms = {group.name: norm_members(model, group) for group in groups}
+    scores = {group.name: np.zeros(group.n_channels) for group in groups}
+    for images, labels in problem.batches(n_images):
+        model.zero_grad(set_to_none=True)
+        torch.autograd.backward(problem.loss(model(images), labels))
+        for name, members in norms.items():
+            for member, norm in members:
+                if norm.weight.grad is None or norm.bias.grad is None:
+                    continue
+                term = norm.weight * norm.weight.grad + norm.bias * norm.bias.grad
+                scores[name] += by_channel(member, term.detach().abs().double().numpy(), len(scores[name]))
+    return scores

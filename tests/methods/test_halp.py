@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hdapbench.fleet.base import Workloads
+from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.method import Budget, Plan, Problem
+from hdapbench.models import build_model
+from hdapbench.network import trace
+from hdapbench.spec import BudgetSpec, ModelSpec
+from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
+from hdapbench.workbench import Workbench
+from methods.halp import Halp, bn_taylor
+
+FINGERPRINT_QUERIES = 36
+
+
+@cache
+def bench(name: str) -> Workbench:
+    torch.manual_seed(0)
+    shape = (3, SIDE, SIDE)
+    model = build_model(ModelSpec(name=name, input_shape=shape), n_classes=4, base_dir=Path()).eval()
+    return replace(tiny_workbench("plain"), network=trace(model, shape))
+
+
+def make_problem(name: str = "resnet20", target: float = 0.5) -> Problem:
+    flops = int(target * bench(name).network.cost.dense.flops)
+    return Problem(bench(name), target_flops=flops, seed=0, budget=Budget(BudgetSpec()))
+
+
+def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
+    return np.array(plan.widths(list(problem.groups)))
+
+
+def test_the_importance_is_the_taylor_term_of_batch_norms_added_over_tied_layers() -> None:
+    problem = tiny_problem("residual")
+
+    scores = bn_taylor(problem, None, 64)
+
+    model = problem.model()
+    images, labels = next(iter(problem.batches(64)))
+    torch.autograd.backward(problem.loss(model(images), labels))
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    terms = [(norm.weight * norm.weight.grad + norm.bias * norm.bias.grad).abs().detach().numpy() for norm in norms]
+    first, inner = problem.groups
+    assert scores[first] == pytest.approx(terms[0] + terms[2], rel=1e-4)  # stem and the layer added to it
+    assert scores[inner] == pytest.approx(terms[1], rel=1e-4)
+
+
+def test_channels_that_a_plan_removes_score_nothing() -> None:
+    problem = tiny_problem("residual")
+    plan = problem.plan_by_widths(np.array([5, 4]), "l1")
+
+    scores = bn_taylor(problem, plan, 64)
+
+    for name, kept in plan.kept.items():
+        assert set(np.flatnonzero(scores[name])) <= set(kept)
+        assert scores[name][list(kept)].max() > 0
+
+
+def test_one_device_is_charged_once_per_plan_and_the_fleet_once_per_cluster() -> None:
+    single, fleet = make_problem(), make_problem()
+
+    Halp(n_plans=20, steps=2).compress(single)
+    Halp(n_plans=20, steps=2, fleet=True).compress(fleet)
+
+    assert single.budget.spent.device_queries == FINGERPRINT_QUERIES + 20
+    assert fleet.budget.spent.device_queries == FINGERPRINT_QUERIES + 20 * fleet.n_clusters
+    assert single.budget.spent.train_epochs == pytest.approx(2.0)  # 64 images a step, which are all there are
+
+
+def test_widths_are_bundles_and_use_the_target() -> None:
+    problem = make_problem()
+
+    widths = widths_of(Halp(n_plans=40).compress(problem), problem)
+
+    assert (widths % (problem.sizes // 8) == 0).all()
+    assert widths[0] == problem.sizes[0]
+    assert 0.97 * problem.target_flops <= problem.cost.flops(widths)[0] <= problem.target_flops
+
+
+def test_the_first_group_is_given_up_where_the_target_is_out_of_reach_otherwise() -> None:
+    problem = make_problem(target=0.03)
+
+    widths = widths_of(Halp(n_plans=20, steps=2).compress(problem), problem)
+
+    assert widths[0] < problem.sizes[0]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"fleet": True}, {"table": "measured"}], ids=str)
+def test_halp_is_truly_faster_than_uniform_at_equal_flops(parameters: dict[str, object]) -> None:
+    problem = make_problem("mobilenetv1")
+
+    plan = Halp.model_validate({"steps": 2, **parameters}).compress(problem)
+
+    fleet = bench("mobilenetv1").fleet
+    assert isinstance(fleet, SimulatedFleet)
+    share = problem.solve_ratio()
+    uniform = problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
+    widths = np.stack([widths_of(plan, problem), widths_of(uniform, problem)])
+    fast, rival = fleet.true_latency_ms(Workloads(problem.kernels, widths, ("halp", "uniform"))).mean(axis=0)
+    assert fast < 0.98 * rival
