@@ -34,6 +34,8 @@ VARIANTS = [
     ("slimming", {}),
     *[(name, {"round_to": 2}) for name in ("uniform", "magnitude", "slimming", "fpgm")],
     ("halp", {"n_plans": 12, "steps": 2}),
+    ("netadapt", {"n_plans": 12, "short_epochs": 0.5, "proposals": 2}),
+    ("netadapt", {"fleet": True, "table": "measured", "short_epochs": 0.0, "proposals": None, "round_to": 2}),
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
     *[
         ("torch-pruning", {"importance": importance})
