@@ -123,12 +123,12 @@ class _State:
 def _proposals(problem: Problem, state: _State, table: GroupTable, limit: float) -> tuple[list[Integers], float]:
     """Widths that each group alone proposes, least loss of norm first, and the limit that they meet.
 
-    A limit that no group can meet alone is moved halfway to the current latency, a few times; then any narrower
-    width will do, for the target is FLOPs in the end.
+    A limit that fewer than two groups can meet alone is moved halfway to the current latency, a few times; then any
+    narrower width will do, for the target is FLOPs in the end.
     """
     for _ in range(8):
         found = _meeting(problem, state, table, limit)
-        if found:
+        if len(found) > 1:
             return found, limit
         limit = (limit + table.current_ms) / 2
     return _meeting(problem, state, table, np.inf), limit
