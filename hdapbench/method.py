@@ -399,8 +399,13 @@ class Problem:
 
     @property
     def n_clusters(self) -> int:
-        """Number of device clusters, and of representatives measured per plan."""
+        """Number of device clusters."""
         return len(self.cluster_weights)
+
+    @property
+    def n_measured(self) -> int:
+        """Number of devices measured per plan, and of device queries that it costs."""
+        return self._clusters().n_measured
 
     @property
     def nominal_cluster(self) -> int:

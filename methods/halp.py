@@ -13,7 +13,8 @@ from pydantic import Field
 
 from hdapbench.cost.target import fill, repair
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.fitted import FittedLatency, spread_plans
+from hdapbench.latency.fitted import fitted_latency, spread_plans
+from hdapbench.latency.kinds import Kind
 from hdapbench.latency.table import GroupTable, multiples_below
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.search.knapsack import best_choices
@@ -44,7 +45,7 @@ class Halp(Method):
     fleet: bool = Field(default=False, description="Average the table over all clusters, not one device.")
     table: Literal["surrogate", "measured"] = Field(default="surrogate", description="Where table entries come from.")
     n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
-    surrogate: Literal["ridge", "nnls", "gbrt"] = "ridge"
+    surrogate: Kind = Field(default="nnls", description="What predicts the table.")
     bundles: int = Field(default=8, ge=2, description="Bundles per group, where channels suffice.")
     bundle: int | None = Field(default=None, ge=1, description="Channels per bundle, the same for all, instead.")
     steps: int = Field(default=4, ge=1, description="Steps from the dense model to the target.")
@@ -99,7 +100,7 @@ class Halp(Method):
         plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
         problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
         measured = problem.latency(plans, cluster=cluster)
-        return FittedLatency.fit(problem.kernels, plans, measured, weights=weights, kind=self.surrogate).predict
+        return fitted_latency(problem.kernels, plans, measured, weights=weights, kind=self.surrogate)
 
 
 def _knapsack(problem: Problem, scores: dict[str, Floats], table: GroupTable, flops: int) -> Integers:

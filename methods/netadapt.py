@@ -11,7 +11,8 @@ from pydantic import Field
 
 from hdapbench.cost.target import fill
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.fitted import FittedLatency, spread_plans
+from hdapbench.latency.fitted import fitted_latency, spread_plans
+from hdapbench.latency.kinds import Kind
 from hdapbench.latency.table import GroupTable, multiples_below
 from hdapbench.method import Method, Plan, Problem
 
@@ -41,7 +42,7 @@ class Netadapt(Method):
     fleet: bool = Field(default=False, description="Average latency over all clusters, not one device.")
     table: Literal["surrogate", "measured"] = Field(default="surrogate", description="Where table entries come from.")
     n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
-    surrogate: Literal["ridge", "nnls", "gbrt"] = "ridge"
+    surrogate: Kind = Field(default="nnls", description="What predicts the table.")
     initial_reduction: float = Field(default=0.05, gt=0.0, lt=1.0, description="First fall, of the dense latency.")
     decay: float = Field(default=0.96, gt=0.0, le=1.0, description="Each fall relative to the one before.")
     proposals: int | None = Field(default=4, ge=1, description="Proposals evaluated per iteration; null: all.")
@@ -79,7 +80,7 @@ class Netadapt(Method):
         plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
         problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
         measured = problem.latency(plans, cluster=cluster)
-        return FittedLatency.fit(problem.kernels, plans, measured, weights=weights, kind=self.surrogate).predict
+        return fitted_latency(problem.kernels, plans, measured, weights=weights, kind=self.surrogate)
 
     def _best(self, problem: Problem, state: _State, proposals: list[Integers]) -> Integers:
         """The most accurate of the proposals that the budget allows to evaluate; the first one when it allows none."""

@@ -1,8 +1,8 @@
-"""Latency of any plan, predicted from measured ones: plans to measure, and one surrogate per measured device."""
+"""Latency of any plan between the dense model and a target, predicted from measured ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import repair, widths_at_share
 from hdapbench.latency.kernels import KernelModel
-from hdapbench.latency.surrogate import Kind, Surrogate, make_surrogate
+from hdapbench.latency.kinds import Kind, fit_surrogate
+from hdapbench.latency.measured import MeasuredPlans
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -31,46 +32,23 @@ def spread_plans(cost: CostModel, target_flops: int, n_plans: int, rng: np.rando
     return np.stack([*plans, cost.sizes])
 
 
-@dataclass(frozen=True)
-class FittedLatency:
-    """Surrogates of measured devices, averaged with weights.
+def fitted_latency(
+    kernels: KernelModel, widths: Integers, latency_ms: Floats, *, weights: Floats, kind: Kind = "nnls"
+) -> Callable[[Integers], Floats]:
+    """Widths of shape (n_plans, n_groups) -> predicted weighted latency in ms, shape (n_plans,).
 
-    Attributes
+    Parameters
     ----------
-    kernels
-        Where features come from.
-    surrogates, weights
-        One per device that was measured; weights sum to one.
+    widths
+        Of measured plans, shape (n_plans, n_groups).
+    latency_ms
+        Latency in ms on each device, shape (n_plans, n_devices).
+    weights
+        Weight of each device, shape (n_devices,).
+
+    Raises
+    ------
+    SurrogateError
+        When there are too few plans, or shapes do not fit.
     """
-
-    kernels: KernelModel
-    surrogates: tuple[Surrogate, ...]
-    weights: Floats
-
-    @classmethod
-    def fit(
-        cls, kernels: KernelModel, widths: Integers, latency_ms: Floats, *, weights: Floats, kind: Kind = "ridge"
-    ) -> FittedLatency:
-        """Surrogates fitted to measured plans.
-
-        Parameters
-        ----------
-        widths
-            Shape (n_plans, n_groups).
-        latency_ms
-            Latency in ms on each device, shape (n_plans, n_devices).
-        weights
-            Weight of each device, shape (n_devices,), summing to one.
-        """
-        features = kernels.features(widths)
-        surrogates = []
-        for column in latency_ms.T:
-            surrogate = make_surrogate(kind)
-            surrogate.fit(features, column)
-            surrogates.append(surrogate)
-        return cls(kernels, tuple(surrogates), np.asarray(weights, dtype=np.float64))
-
-    def predict(self, widths: Integers) -> Floats:
-        """Predicted weighted latency in ms of plans, shape (n_plans,); widths of shape (n_plans, n_groups)."""
-        features = self.kernels.features(widths)
-        return np.stack([surrogate.predict(features) for surrogate in self.surrogates], axis=1) @ self.weights
+    return fit_surrogate(kind, MeasuredPlans(kernels, widths, latency_ms, weights)).predict_average

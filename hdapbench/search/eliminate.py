@@ -132,8 +132,8 @@ class Eliminator:
             waiting[home].append((factor.groups, table))
         value = graph.constant + price * graph.constant_flops
         tables, messages = [], []
-        for step, parent, held in zip(self.steps, self._parent, waiting, strict=True):
-            held = _gathered(held)
+        for step, parent, arrived in zip(self.steps, self._parent, waiting, strict=True):
+            held = _gathered(arrived)
             message = _least(step, held, self._shape)
             tables.append(tuple(held))
             messages.append(message)
@@ -151,7 +151,7 @@ class Eliminator:
 
 
 def along(group: int, held: Iterable[Table], at: Integers) -> Floats:
-    """Sum of tables over the levels of ``group``, shape (n_levels,), the other groups as in a plan, shape (n_groups,)."""
+    """Sum of tables over the levels of ``group``, shape (n_levels,); other groups as in a plan, shape (n_groups,)."""
     total: Floats | float = 0.0
     for groups, table in held:
         total = total + table[tuple([slice(None) if other == group else at[other] for other in groups])]

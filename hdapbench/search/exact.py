@@ -93,7 +93,8 @@ def solve_exact(
         raise TypeError(f"the exact search cannot take this problem: {reason}; use another algorithm")
     scopes = Scopes.of(space.objective, space.cost)
     steps = _level_steps(space, scopes, most_operations)
-    assert not isinstance(steps, str)
+    if isinstance(steps, str):
+        raise TypeError(f"the exact search cannot take this problem: {steps}; use another algorithm")
     archive = Archive(space, limit=np.iinfo(np.int64).max)
     if start is not None:
         archive.evaluate(space.repaired(start))
@@ -118,7 +119,8 @@ class _Solver:
     def solve(self, levels: LevelSet, *, thorough: bool) -> float:
         """Lower bound over the levels; plans go to the archive."""
         space = self._space
-        graph = LayerGraph.of(space.objective, space.cost, space.retained, levels, scopes=self._scopes)
+        objective, importance = _tables(space)
+        graph = LayerGraph.of(objective, space.cost, importance, levels, scopes=self._scopes)
         eliminator = Eliminator(graph)
         points = list(prices(eliminator, self._limits, scale=self._scale(graph), first=self._last[:3]))
         points.sort(key=lambda point: -point.bound)
@@ -168,6 +170,15 @@ class _Solver:
             return self._archive.best_value
         middle = np.array([[n // 2 for n in graph.levels.shape]])
         return float(graph.values(middle)[0][0])
+
+
+def _tables(space: SearchSpace) -> tuple[TableObjective, AdditiveImportance | None]:
+    """Objective and importance of a problem that `why_not_exact` has nothing against."""
+    if not isinstance(space.objective, TableObjective):
+        raise TypeError("the objective is no sum of tables over kernels")
+    if space.retained is not None and not isinstance(space.retained, AdditiveImportance):
+        raise TypeError("the importance is no sum of tables over groups")
+    return space.objective, space.retained
 
 
 def _level_steps(space: SearchSpace, scopes: Scopes, most_operations: int) -> list[int] | str:

@@ -79,7 +79,8 @@ def test_a_card_tells_a_good_surrogate_from_a_poor_one_on_plans_and_on_devices()
 
     good, poor = report_card("nnls", measured), report_card("gbrt-on-ratios", measured)
 
-    assert good.plans.mape < 0.01 < 0.1 < poor.plans.mape
+    assert good.plans.mape < 0.01
+    assert poor.plans.mape > 0.1
     assert good.devices is not None
     assert poor.devices is not None
     assert good.devices.mape < 0.02 < poor.devices.mape
@@ -89,7 +90,7 @@ def test_a_card_tells_a_good_surrogate_from_a_poor_one_on_plans_and_on_devices()
 
 def test_devices_that_nothing_else_resembles_are_seen_on_the_card() -> None:
     def other_ms(kernels, widths):  # type: ignore[no-untyped-def]
-        taken, made = (counts.astype(float) for counts in kernels.channels(widths))
+        made = kernels.channels(widths)[1].astype(float)
         return 0.1 + 1e-3 * (made.sum(axis=1) ** 1.2)
 
     alike = measured_world(60)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hdapbench.latency.fitted import FittedLatency, spread_plans
+from hdapbench.latency.fitted import fitted_latency, spread_plans
 from hdapbench.latency.table import GroupTable, multiples_below
 from hdapbench.method import Budget, Problem
 from hdapbench.spec import BudgetSpec
@@ -51,11 +51,11 @@ def test_fitted_latency_averages_devices_by_their_weight() -> None:
     plans = spread_plans(problem.cost, problem.target_flops, 60, np.random.default_rng(0))
     slow = 1.0 + problem.cost.flops(plans) / problem.cost.dense.flops
 
-    fitted = FittedLatency.fit(
+    predict = fitted_latency(
         problem.kernels, plans, np.stack([slow, 3 * slow], axis=1), weights=np.array([0.75, 0.25]), kind="nnls"
     )
 
-    assert fitted.predict(plans) == pytest.approx(1.5 * slow, rel=0.02)
+    assert predict(plans) == pytest.approx(1.5 * slow, rel=0.02)
 
 
 def test_one_cluster_is_asked_for_one_query_per_plan_and_answers_as_its_representative() -> None:

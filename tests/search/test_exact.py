@@ -11,7 +11,7 @@ from hdapbench.cost.model import CostModel
 from hdapbench.cost.records import ChannelCount, LayerRecord
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.latency.kernels import KernelModel
-from hdapbench.search import AdditiveImportance, SearchSpace, TableObjective, minimise, solve_exact, why_not_exact
+from hdapbench.search import AdditiveImportance, SearchSpace, TableObjective, solve_exact
 
 SHAPES = ("chain", "residual", "concat")
 
