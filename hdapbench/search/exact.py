@@ -7,6 +7,7 @@ Prices on the limits give a lower bound on every plan's objective (`dual`), by e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,19 +26,21 @@ from hdapbench.search.space import Archive, SearchResult, SearchSpace
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MOST_OPERATIONS = 1 << 24
-"""Additions per minimisation over the graph: about 0.02 s on one core."""
-MOST_PAIRS = 1 << 20
+MOST_OPERATIONS = 1 << 23
+"""Additions per minimisation over the graph: about 0.01 s on one core."""
+MOST_PAIRS = 1 << 18
 """Entries of the largest table of a kernel."""
+_THINNER = 4
+"""Where not all levels fit, so many times fewer are taken: finer ones near the best plan follow."""
 TOLERANCE = 5e-4
 """Relative gap at which branching stops."""
-MOST_BRANCHED = 1 << 30
-"""Additions that branching may cost in all: about two seconds on one core."""
+MOST_BRANCHED = 1 << 29
+"""Additions that branching may cost in all: about a second on one core."""
 _FEWEST_LEVELS = 6
-_MOST_MINIMISED = 1500
+_MOST_MINIMISED = 800
 _REFINED = (4, 12)
 _MOST_PARTIAL = (2000, 20_000)
-_MOST_CHILDREN = 1 << 22
+_MOST_CHILDREN = 1 << 20
 _PRUNING_PRICES = 4
 _ZOOMS = 2
 
@@ -187,19 +190,23 @@ def _level_steps(space: SearchSpace, scopes: Scopes, most_operations: int) -> li
     steps = [space.round_to] * len(sizes)
     counts = [-(-int(size) // space.round_to) for size in sizes]
     order = elimination_order(scopes.sets, counts)
+    most_pairs = MOST_PAIRS
     while True:
         operations = step_sizes(order, counts)
         widest = int(np.argmax(operations))
-        members = (order[widest].group, *order[widest].neighbours)
+        members: tuple[int, ...] = (order[widest].group, *order[widest].neighbours)
         if sum(operations) <= most_operations:
-            members = max(scopes.sets, key=lambda groups: np.prod([counts[group] for group in groups]))
-            if np.prod([counts[group] for group in members]) <= MOST_PAIRS:
+            entries = {groups: math.prod(counts[group] for group in groups) for groups in scopes.sets}
+            members = max(entries, key=lambda groups: (entries[groups], groups))
+            if entries[members] <= most_pairs:
                 return steps
+        if max(steps) == space.round_to:
+            most_operations, most_pairs = most_operations // _THINNER, most_pairs // _THINNER
         group = max(members, key=lambda g: counts[g])
         if counts[group] <= _FEWEST_LEVELS:
             name = space.cost.groups[order[widest].group]
             return (
-                f"the layer graph is too wide: '{name}' meets {len(members) - 1} other groups at once, "
+                f"the layer graph is too wide: '{name}' meets {len(order[widest].neighbours)} other groups at once, "
                 f"which takes {max(operations):.1e} additions even with {_FEWEST_LEVELS} levels per group"
             )
         steps[group] *= 2

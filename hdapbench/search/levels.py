@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
+_FINER = "; finer near the best plan"
+
 
 @dataclass(frozen=True)
 class LevelSet:
@@ -56,24 +58,29 @@ class LevelSet:
         """Number of levels of each group."""
         return tuple(len(levels) for levels in self.widths)
 
-    def near(self, plan: Integers, reach: Sequence[int], *, round_to: int, least: Integers | None = None) -> LevelSet:
-        """These levels, and every allowed width within ``reach`` of a plan's.
+    def near(self, plan: Integers, steps: Sequence[int], *, round_to: int, least: Integers | None = None) -> LevelSet:
+        """These levels, and finer ones near a plan: its widths, plus and minus 1, 2, 4, ... times ``round_to``.
 
         Parameters
         ----------
         plan
             Widths, shape (n_groups,).
-        reach
-            Channels up and down, one per group.
+        steps
+            One per group: added levels are nearer than this.
+        round_to
+            What the caller allows: widths are multiples of it, or the dense width.
+        least
+            No group may be narrower than this, shape (n_groups,), or None.
         """
         merged = []
-        for number, (levels, width, far) in enumerate(zip(self.widths, plan.tolist(), reach, strict=True)):
+        for number, (levels, width, step) in enumerate(zip(self.widths, plan.tolist(), steps, strict=True)):
             lowest = levels[0] if least is None else max(int(levels[0]), int(least[number]))
-            close = np.arange((width - far) // round_to * round_to, width + far + 1, round_to)
+            far = round_to * 2 ** np.arange(max(step // round_to, 1).bit_length() - 1)
+            near = -(-width // round_to) * round_to  # the dense width need not be a multiple
+            close = np.concatenate([[width], near - far, near + far])
             close = close[(close >= lowest) & (close <= levels[-1])]
-            merged.append(np.unique(np.concatenate([levels, close, [width]])).astype(np.int64))
-        words = f"{self.description}; and every {_step_in_words(round_to)} near the best plan"
-        return LevelSet(tuple(merged), self.description if merged_equal(merged, self.widths) else words)
+            merged.append(np.unique(np.concatenate([levels, close])).astype(np.int64))
+        return LevelSet(tuple(merged), self.description.removesuffix(_FINER) + _FINER)
 
     def plans(self, at: Integers) -> Integers:
         """Widths of level positions, both of shape (n_plans, n_groups)."""
@@ -87,11 +94,6 @@ class LevelSet:
             below = np.maximum(above - 1, 0)
             columns.append(np.where(wanted - levels[below] <= levels[above] - wanted, below, above))
         return np.stack(columns, axis=1)
-
-
-def merged_equal(first: Sequence[Integers], second: Sequence[Integers]) -> bool:
-    """Whether two lists of arrays hold the same numbers."""
-    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _in_words(sizes: Integers, steps: Sequence[int], round_to: int) -> str:
