@@ -34,8 +34,8 @@ class ModelSpec(Strict):
 
     name: str = Field(
         min_length=1,
-        description="Zoo name (resnet20, resnet56, vgg16, mobilenetv1), torchvision:NAME, ultralytics:NAME.yaml, "
-        "or module:callable (code that you name is imported and run).",
+        description="Zoo name (resnet20, resnet56, vgg16, mobilenetv1, resnet8, dscnn, resnet18-64px), "
+        "torchvision:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and run).",
     )
     input_shape: Annotated[
         tuple[

@@ -31,6 +31,9 @@ def multiply_accumulates(model: torch.nn.Module, input_shape: tuple[int, int, in
         ("vgg16", (3, 32, 32), 10, 313_201_664, 14_724_042),
         ("mobilenetv1", (3, 224, 224), 1000, 568_740_352, 4_231_976),
         ("torchvision:resnet50", (3, 224, 224), 1000, 4_089_184_256, 25_557_032),
+        ("resnet8", (3, 32, 32), 10, 12_501_632, 78_058),
+        ("dscnn", (1, 49, 10), 12, 2_656_768, 23_756),
+        ("resnet18-64px", (3, 64, 64), 200, 2_221_772_800, 11_271_432),
     ],
 )
 def test_models_have_the_published_costs(name, input_shape, n_classes, flops, params):
@@ -38,6 +41,29 @@ def test_models_have_the_published_costs(name, input_shape, n_classes, flops, pa
 
     assert sum(parameter.numel() for parameter in model.parameters()) == params
     assert multiply_accumulates(model, input_shape) == flops
+
+
+@pytest.mark.parametrize(
+    ("name", "input_shape", "n_classes", "weights"),
+    [
+        ("resnet8", (3, 32, 32), 10, [432, 2304, 2304, 4608, 9216, 512, 18432, 36864, 2048, 640]),
+        ("dscnn", (1, 49, 10), 12, [2560, *[576, 4096] * 4, 768]),
+    ],
+)
+def test_tiny_models_have_the_published_layers(name, input_shape, n_classes, weights):
+    model = build(name, input_shape, n_classes)
+
+    assert [p.numel() for key, p in model.named_parameters() if key.endswith("weight") and p.ndim > 1] == weights
+
+
+def test_ds_cnn_works_on_maps_of_25_by_5():
+    shapes = []
+    model = build("dscnn", (1, 49, 10), 12)
+    model.pool.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+
+    model(torch.zeros(2, 1, 49, 10))
+
+    assert shapes == [(2, 64, 25, 5)]
 
 
 @pytest.mark.parametrize(
