@@ -1,0 +1,276 @@
+"""Costs that depend on bit-widths: the layers they are summed over, size in bits, and bit operations.
+
+A *selector* is a set of channels whose bit-widths are chosen one by one: every prunable channel group is one, and so
+are the frozen output channels of every other layer, which cannot be removed. All costs are functions of two arrays: how
+many channels of each selector take each bit-width, and which activation bit-width each layer reads. Both may be soft
+(probabilities summed over channels); then the costs are differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hdapbench.cost.trace import record_layers
+from hdapbench.errors import PlanError
+from hdapbench.prune.groups import GroupSet
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Channels whose bit-widths are chosen one by one.
+
+    Attributes
+    ----------
+    name
+        Of the channel group, or of the layer whose frozen output channels these are.
+    n_channels
+        Channels in the dense model.
+    prunable
+        Whether a channel may take 0 bits.
+    """
+
+    name: str
+    n_channels: int
+    prunable: bool
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the costs of one assignment are computed from; float64, gradients flow through.
+
+    Attributes
+    ----------
+    made : Tensor, shape (n_layers, n_weight_bits)
+        Output channels of each layer at each weight bit-width, without the removed ones.
+    taken : Tensor, shape (n_layers,)
+        Input channels that each filter reads, without the removed ones; 1 for depthwise layers.
+    activation : Tensor, shape (n_layers, n_activation_bits)
+        Share of each activation bit-width at the layer's input; rows sum to one.
+    weight_bits, activation_bits
+        What the columns stand for; ``weight_bits`` holds no 0.
+    """
+
+    made: Tensor
+    taken: Tensor
+    activation: Tensor
+    weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BitLayers:
+    """Convolution and linear layers of a model, with their channels as functions of the selectors.
+
+    Attributes
+    ----------
+    names
+        Layer names in order of execution; a layer that is called twice stands twice.
+    selectors
+        All selectors, prunable groups first.
+    made : Tensor, shape (n_layers, n_selectors)
+        Output channels per channel of the selector.
+    taken : Tensor, shape (n_layers, n_selectors)
+        Input channels per kept channel of the selector: above one after flattening.
+    taken_constant : Tensor, shape (n_layers,)
+        Input channels that never go away.
+    kernels, extents : ndarray, shape (n_layers, 2)
+        Height and width of the kernel, and of the output map.
+    depthwise : ndarray of bool, shape (n_layers,)
+        Layers with one filter per channel.
+    grouped : ndarray of int, shape (n_layers,)
+        Groups of a convolution that is not depthwise; 1 otherwise.
+    stored : ndarray of bool, shape (n_layers,)
+        False for repeated calls, whose weights count once.
+    """
+
+    names: tuple[str, ...]
+    selectors: tuple[Selector, ...]
+    made: Tensor
+    taken: Tensor
+    taken_constant: Tensor
+    kernels: np.ndarray
+    extents: np.ndarray
+    depthwise: np.ndarray
+    grouped: np.ndarray
+    stored: np.ndarray
+
+    @classmethod
+    def from_model(cls, model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]) -> BitLayers:
+        """Layers of a model.
+
+        Parameters
+        ----------
+        group_set
+            Channel groups of the model.
+        input_shape
+            Channels, height and width of one input.
+
+        Raises
+        ------
+        UnknownLayerError
+            When a layer has parameters or arithmetic that no rule covers.
+        """
+        records = [
+            record
+            for record in record_layers(model, group_set, input_shape)
+            if record.kind in {"conv", "depthwise", "linear"} and record.executed
+        ]
+        frozen = [Selector(r.name, r.channels_out.constant, False) for r in records if r.channels_out.constant]
+        prunable = [Selector(group.name, group.n_channels, True) for group in group_set]
+        selectors = tuple(dict.fromkeys([*prunable, *frozen]))
+        position = {selector.name: number for number, selector in enumerate(selectors)}
+        made = torch.zeros(len(records), len(selectors), dtype=torch.float64)
+        taken = torch.zeros_like(made)
+        constant = torch.zeros(len(records), dtype=torch.float64)
+        for row, record in enumerate(records):
+            for name, times in record.channels_out.multiplicity.items():
+                made[row, position[name]] = times
+            if record.channels_out.constant:
+                made[row, position[record.name]] = 1.0
+            if record.kind == "depthwise":
+                constant[row] = 1.0
+                continue
+            constant[row] = record.channels_in.constant / record.n_conv_groups
+            for name, times in record.channels_in.multiplicity.items():
+                taken[row, position[name]] = times / record.n_conv_groups
+        modules = dict(model.named_modules())
+        return cls(
+            names=tuple(record.name for record in records),
+            selectors=selectors,
+            made=made,
+            taken=taken,
+            taken_constant=constant,
+            kernels=np.array([_kernel(modules[record.name]) for record in records]),
+            extents=np.array([(record.height_out, record.width_out) for record in records]),
+            depthwise=np.array([record.kind == "depthwise" for record in records]),
+            grouped=np.array([record.n_conv_groups for record in records]),
+            stored=np.array([record.first for record in records]),
+        )
+
+    @cached_property
+    def taps(self) -> Tensor:
+        """Kernel height times width, shape (n_layers,)."""
+        return torch.as_tensor(self.kernels.prod(1), dtype=torch.float64)
+
+    @cached_property
+    def stored_taps(self) -> Tensor:
+        """The same, 0 for repeated calls of a layer."""
+        return self.taps * torch.as_tensor(self.stored, dtype=torch.float64)
+
+    @cached_property
+    def area(self) -> Tensor:
+        """Output height times width, shape (n_layers,)."""
+        return torch.as_tensor(self.extents.prod(1), dtype=torch.float64)
+
+    def counts(
+        self,
+        channels: Tensor,
+        weight_bits: Sequence[int],
+        activation: Tensor | None = None,
+        activation_bits: Sequence[int] = (8,),
+    ) -> Counts:
+        """Counts of an assignment, hard or soft.
+
+        Parameters
+        ----------
+        channels : Tensor, shape (n_selectors, n_weight_bits)
+            Channels of each selector at each bit-width, 0 bits included where it is a choice.
+        weight_bits
+            What the columns stand for.
+        activation : Tensor, shape (n_layers, n_activation_bits)
+            Share of each activation bit-width at each layer's input; None means the last of ``activation_bits``.
+        activation_bits
+            What its columns stand for.
+        """
+        kept = [column for column, bits in enumerate(weight_bits) if bits]
+        channels = channels.double()
+        if len(kept) < len(weight_bits):
+            channels = channels[:, kept]
+        if activation is None:
+            activation = torch.zeros(len(self.names), len(activation_bits), dtype=torch.float64)
+            activation[:, -1] = 1.0
+        return Counts(
+            made=self.made @ channels,
+            taken=self.taken_constant + self.taken @ channels.sum(1),
+            activation=activation.double(),
+            weight_bits=tuple(weight_bits[column] for column in kept),
+            activation_bits=tuple(activation_bits),
+        )
+
+    def uniform_counts(self, weight_bits: int, activation_bits: int = 8) -> Counts:
+        """Counts with every channel at one bit-width, none removed."""
+        channels = torch.tensor([[float(selector.n_channels)] for selector in self.selectors])
+        return self.counts(channels, (weight_bits,), activation_bits=(activation_bits,))
+
+    def exact_counts(
+        self, bits: Mapping[str, Sequence[int]], activation_bits: Mapping[str, int] | None = None
+    ) -> Counts:
+        """Counts of bit-widths given channel by channel.
+
+        Parameters
+        ----------
+        bits
+            Selector -> bits of each of its channels, 0 for removed ones.
+        activation_bits
+            Layer -> bits of its input; 8 where absent.
+
+        Raises
+        ------
+        PlanError
+            When a selector is missing, has another number of channels, or loses channels that it must keep.
+        """
+        problems = [problem for selector in self.selectors if (problem := _problem(selector, bits))]
+        if problems:
+            raise PlanError("\n".join(problems))
+        columns = sorted({value for selector in self.selectors for value in bits[selector.name]} | {8})
+        channels = torch.tensor(
+            [[float(list(bits[s.name]).count(value)) for value in columns] for s in self.selectors]
+        ).double()
+        chosen = [(activation_bits or {}).get(name, 8) for name in self.names]
+        kinds = sorted({*chosen, 8})
+        activation = torch.tensor([[float(value == kind) for kind in kinds] for value in chosen])
+        return self.counts(channels, columns, activation, kinds)
+
+
+def size_bits(layers: BitLayers, counts: Counts) -> Tensor:
+    """Bits of all weights: the sum over layers of inputs times taps times the bits of every filter.
+
+    Biases, scales and tags are not counted, as in arXiv 2407.01054.
+    """
+    per_filter = counts.taken * layers.stored_taps
+    return (per_filter * (counts.made @ _as_tensor(counts.weight_bits))).sum()
+
+
+def bit_operations(layers: BitLayers, counts: Counts) -> Tensor:
+    """Multiply-accumulates weighted by weight bits times input activation bits."""
+    per_filter = counts.taken * layers.taps * layers.area
+    weight = counts.made @ _as_tensor(counts.weight_bits)
+    return (per_filter * weight * (counts.activation @ _as_tensor(counts.activation_bits))).sum()
+
+
+def _as_tensor(bits: tuple[int, ...]) -> Tensor:
+    return torch.tensor(bits, dtype=torch.float64)
+
+
+def _kernel(module: nn.Module) -> tuple[int, int]:
+    return (module.kernel_size[0], module.kernel_size[1]) if isinstance(module, nn.Conv2d) else (1, 1)
+
+
+def _problem(selector: Selector, bits: Mapping[str, Sequence[int]]) -> str | None:
+    """Why these bits do not fit a selector, or None."""
+    if selector.name not in bits:
+        return f"no bit-widths for '{selector.name}'"
+    given = bits[selector.name]
+    if len(given) != selector.n_channels:
+        return f"'{selector.name}' has {selector.n_channels} channels, {len(given)} bit-widths are given"
+    if not selector.prunable and 0 in given:
+        return f"'{selector.name}' cannot lose channels, but some have 0 bits"
+    if not any(given):
+        return f"'{selector.name}' keeps no channel; at least one must stay"
+    return None
