@@ -1,0 +1,1 @@
+"""Fake quantisers, mixed-precision networks, integer execution and export."""

@@ -1,0 +1,204 @@
+"""SearchNetwork: every channel a mixture over weight bit-widths, every activation one over activation bit-widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hdapbench.cost.bits import Counts, Selector
+from hdapbench.quant.folded import FoldedModel
+from hdapbench.quant.graph import Operation
+from hdapbench.quant.network import Layers, QuantNetwork
+from hdapbench.quant.quantizers import ActivationGrid, clip_activations, mix_layers
+from hdapbench.quant.ranges import RangeRule, weight_steps
+from hdapbench.quant.selection import Granularity, Sampling, SelectionLogits
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search may choose from, and how it samples.
+
+    Attributes
+    ----------
+    weight_bits, activation_bits
+        Bit-widths, ascending. 0 prunes. The network's input always takes the greatest activation bit-width.
+    rule
+        How weight steps are found, see `weight_steps`.
+    sampling, granularity, least_channels
+        See `SelectionLogits`.
+    """
+
+    weight_bits: Sequence[int] = (0, 2, 4, 8)
+    activation_bits: Sequence[int] = (8,)
+    rule: RangeRule = "mse"
+    sampling: Sampling = "softmax"
+    granularity: Granularity = "channel"
+    least_channels: int = 1
+
+
+class SearchNetwork(QuantNetwork):
+    """Network whose bit-widths are being searched; all of them quantise one shared float weight.
+
+    Attributes
+    ----------
+    selection
+        Logits over weight bit-widths, for all channel groups.
+    activation_selection
+        Logits over activation bit-widths, one row per quantiser; None when there is nothing to choose.
+
+    Parameters
+    ----------
+    folded
+        The float network; copied.
+    clips : Tensor, shape (n_quantizers, n_activation_bits, 2)
+        From `calibrate_clips` with ``options.activation_bits``.
+    options
+        What may be chosen, and how.
+    """
+
+    def __init__(self, folded: FoldedModel, clips: Tensor, options: SearchOptions) -> None:
+        super().__init__(folded.model, folded.graph, clips, rule=options.rule)
+        self.layers, self.activation_bits = folded.layers, tuple(options.activation_bits)
+        weight_bits = options.weight_bits
+        self.selection = SelectionLogits(
+            self.layers.selectors,
+            weight_bits,
+            sampling=options.sampling,
+            granularity=options.granularity,
+            least_channels=options.least_channels,
+        )
+        self.activation_selection: SelectionLogits | None = None
+        if len(self.activation_bits) > 1:
+            places = [Selector(quantizer.name, 1, False) for quantizer in self.graph.quantizers]
+            self.activation_selection = SelectionLogits(places, self.activation_bits, sampling=options.sampling)
+        self.register_buffer("channel_of_row", channel_of_row(folded), persistent=False)
+        self.channel_of_row: Tensor
+        self._kept_columns = [column for column, bits in enumerate(weight_bits) if bits]
+        self._weight_bits = tuple(weight_bits[column] for column in self._kept_columns)
+        self._shares: Tensor | None = None
+        self._activation_shares: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output of the network; bit-widths are sampled anew, and `counts` speaks of the same sample."""
+        self._shares = self.selection()
+        self._activation_shares = self._sample_activations()
+        return super().forward(x)
+
+    def counts(self) -> Counts:
+        """Counts of the last forward pass, for the hardware costs; gradients flow to the logits."""
+        shares = self.selection() if self._shares is None else self._shares
+        channels = self.selection.counts(shares)
+        activation = self._sample_activations() if self._shares is None else self._activation_shares
+        if activation is not None:
+            activation = activation[self._inputs_by_layer()]
+        return self.layers.counts(channels, self.selection.bits, activation, self.activation_bits)
+
+    def choices(self) -> dict[str, tuple[int, ...]]:
+        """Selector -> likeliest bits of each channel."""
+        return self.selection.choices()
+
+    def activation_choices(self) -> tuple[int, ...]:
+        """Likeliest activation bits of each quantiser."""
+        if self.activation_selection is None:
+            return self.activation_bits * len(self.graph.quantizers)
+        with torch.no_grad():
+            shares = self._sample_activations()
+        assert shares is not None  # noqa: S101 - there is a choice
+        return tuple(self.activation_bits[int(column)] for column in shares.argmax(1))
+
+    def find_steps(self) -> Tensor:
+        """Weight steps, shape (n_rows, n_bits)."""
+        return torch.cat([weight_steps(weight, self._weight_bits, self.rule) for weight in self.weights])
+
+    def grids(self) -> list[list[ActivationGrid]]:
+        """One grid per quantiser and activation bit-width."""
+        return [
+            [
+                ActivationGrid.between(ends, bits)
+                for ends, bits in zip(clip.tolist(), self.activation_bits, strict=True)
+            ]
+            for clip in self.clips
+        ]
+
+    def layer_tensors(self, grids: list[list[ActivationGrid]]) -> Layers:
+        """Weights and biases mixed over bit-widths."""
+        assert self._shares is not None  # noqa: S101 - forward sampled them
+        shares = self._shares[:, self._kept_columns[0] :][self.channel_of_row]
+        steps = self.current_steps()
+        scales = self._scales(grids)
+        with torch.no_grad():
+            bias_steps = self.bias_steps((shares * steps).sum(1), scales)
+        return mix_layers(
+            list(self.weights),
+            list(self.biases),
+            shares=shares,
+            steps=steps,
+            bias_steps=bias_steps,
+            bits=self._weight_bits,
+        )
+
+    def quantize(self, operation: Operation, value: Tensor, grids: list[ActivationGrid]) -> Tensor:
+        """Activations mixed over bit-widths."""
+        assert operation.quantizer is not None  # noqa: S101 - the walk asks for quantised operations alone
+        clip = self.clips[operation.quantizer]
+        if self._activation_shares is None:
+            return clip_activations(value, clip, grids[0], relu=operation.relu)
+        shares = self._activation_shares[operation.quantizer]
+        parts = [
+            shares[column] * clip_activations(value, clip[column], grid, relu=operation.relu)
+            for column, grid in enumerate(grids)
+        ]
+        return torch.stack(parts).sum(0)
+
+    def _scales(self, grids: list[list[ActivationGrid]]) -> list[float]:
+        """Scale of each quantiser, mixed like its values."""
+        if self._activation_shares is None:
+            return [grid[0].scale for grid in grids]
+        shares = self._activation_shares.tolist()
+        return [
+            sum(share * grid.scale for share, grid in zip(row, found, strict=True))
+            for row, found in zip(shares, grids, strict=True)
+        ]
+
+    def _sample_activations(self) -> Tensor | None:
+        """Share of each activation bit-width at each quantiser, or None when there is nothing to choose."""
+        if self.activation_selection is None:
+            return None
+        shares = self.activation_selection()
+        finest = torch.zeros(1, shares.shape[1])
+        finest[0, -1] = 1.0
+        first = self.graph.operations[0].quantizer
+        return torch.cat([finest if row == first else shares[row : row + 1] for row in range(len(shares))])
+
+    def _inputs_by_layer(self) -> list[int]:
+        """Quantiser at the input of each row of the cost table, which may list a layer twice."""
+        return [self.graph.input_quantizers[name] for name in self.layers.names]
+
+
+def channel_of_row(folded: FoldedModel) -> Tensor:
+    """For each output channel, layers one after another: its position among the channels of all selectors.
+
+    Returns
+    -------
+    Tensor of int64, shape (n_rows,)
+    """
+    graph = folded.graph
+    first, start = {}, 0
+    for selector in folded.layers.selectors:
+        first[selector.name] = start
+        start += selector.n_channels
+    known: dict[str, dict[int, int]] = {name: {} for name in graph.layers}
+    for group in folded.group_set:
+        for member in group.members:
+            if member.side in {"out", "both"} and member.layer in known:
+                for index, channel in zip(member.indices, member.channels, strict=True):
+                    known[member.layer][index] = first[group.name] + channel
+    rows: list[int] = []
+    for name in graph.layers:
+        n_out = graph.by_name[name].shape[0]
+        frozen = iter(range(first.get(name, 0), first.get(name, 0) + n_out))
+        rows += [known[name][index] if index in known[name] else next(frozen) for index in range(n_out)]
+    return torch.tensor(rows)
