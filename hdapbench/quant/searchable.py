@@ -116,10 +116,7 @@ class SearchNetwork(QuantNetwork):
     def grids(self) -> list[list[ActivationGrid]]:
         """One grid per quantiser and activation bit-width."""
         return [
-            [
-                ActivationGrid.between(ends, bits)
-                for ends, bits in zip(clip.tolist(), self.activation_bits, strict=True)
-            ]
+            [ActivationGrid.between(ends, bits) for ends, bits in zip(clip.tolist(), self.activation_bits, strict=True)]
             for clip in self.clips
         ]
 
