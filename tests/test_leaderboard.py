@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hdapbench.grid import fleet_hash
-from hdapbench.leaderboard import Leaderboard, Section, build_leaderboard, estimate
+from hdapbench.leaderboard import Leaderboard, Section, _telling, build_leaderboard, estimate
 from hdapbench.spec import Spec
 from hdapbench.store.contract import example_gap, example_metrics, example_result, example_trial
 from hdapbench.store.sqlite import Benchmark
@@ -328,3 +328,12 @@ def test_a_leaderboard_is_built_without_torch() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "False"
+
+
+def test_a_preset_alone_names_a_variant_when_it_sets_the_other_parameters() -> None:
+    ours = {"preset": "default", "surrogate": "nnls", "n_plans": 80}
+    paper = {"preset": "paper", "surrogate": "gbrt", "n_plans": 100}
+
+    assert _telling([ours, paper, ours]) == ("preset",)
+    assert _telling([ours, paper, ours | {"n_plans": 40}]) == ("preset", "n_plans")
+    assert _telling([ours]) == ()
