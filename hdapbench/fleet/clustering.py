@@ -76,6 +76,15 @@ class Clustering:
         """Position of each cluster's representative: the device nearest to the cluster's mean latencies."""
         return tuple(devices[0] for devices in self.ranked)
 
+    @property
+    def reach(self) -> Floats:
+        """Radii that new devices are compared with, shape (n_clusters,).
+
+        A cluster of one or of equals has no radius of its own: it gets the typical one of the others, or 1 %.
+        """
+        typical = float(np.median(self.radii[self.radii > 0])) if (self.radii > 0).any() else 0.01
+        return np.where(self.radii > 0, self.radii, typical)
+
     def assign(self, fingerprint_ms: Floats) -> Assignment:
         """Clusters of devices that were not there when the clusters were made; nothing is clustered again.
 
@@ -99,10 +108,7 @@ class Clustering:
             apart = np.sqrt(((points[part, None] - self.centres[None]) ** 2).sum(axis=2))
             labels[part] = apart.argmin(axis=1)
             distance[part] = apart.min(axis=1)
-        # A cluster of one or of equals has no radius of its own: the typical one of the others, or 1 %.
-        typical = float(np.median(self.radii[self.radii > 0])) if (self.radii > 0).any() else 0.01
-        radii = np.where(self.radii > 0, self.radii, typical)
-        return Assignment(labels, distance / radii[labels])
+        return Assignment(labels, distance / self.reach[labels])
 
 
 def cluster_devices(
@@ -120,7 +126,7 @@ def cluster_devices(
     fingerprint_ms
         Median latency of each probe on each device in ms, shape (n_devices, n_probes).
     method
-        How; see `hdapbench.fleet.partition`. ``dbscan`` takes its radius from the distances to the fifth neighbour;
+        How; see `hdapbench.fleet.partition`. ``dbscan`` takes its radius from the distances to near neighbours;
         devices that it or ``hdbscan`` calls noise join the nearest cluster, so that weights add up to one.
     n_clusters
         Clusters wanted; more than there are distinct devices gives one per distinct device. ``dbscan`` and ``hdbscan``

@@ -11,6 +11,7 @@ from scipy import special
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, Workloads
 from hdapbench.fleet.clustering import Clustering
+from hdapbench.fleet.estimators import unexplained_variance
 from hdapbench.fleet.fingerprint import Fingerprint
 from hdapbench.latency.kernels import KernelModel
 
@@ -21,9 +22,12 @@ FAR_BASELINE = 0.01
 """Share of devices beyond their cluster's radius when nothing has changed: the radius is a 99 % quantile."""
 FAR_SHARE = 0.05
 """More devices than this beyond their cluster, with 99 % confidence, and the clusters no longer hold."""
+CHANGED_SHARE = 0.02
+"""More devices than this that changed beyond noise, with 99 % confidence, and the fingerprint no longer holds."""
 MEAN_CHANGE = 0.01
 """A probe's fleet mean that changed by more, and by more than three standard errors, no longer calibrates."""
 _CONFIDENCE = 0.99
+_CHANGED_QUANTILE = 0.999  # of the change that noise alone brings to a device
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,15 @@ class DriftReport:
     n_devices
         Devices measured again.
     far_share, far_low
-        Share of them beyond the radius of the nearest cluster, and its lower 99 % confidence limit.
+        Share of them beyond the radius of the nearest cluster and noise, and its lower 99 % confidence limit.
     moved_share
         Share of them nearest to another cluster than before; neighbours exchange devices by noise alone.
     change, change_error
         Mean relative change of each probe, and its standard error, shape (n_probes,).
     reasons
         Why to take the fingerprint again; empty when it still holds.
+    changed_share
+        Share of them that changed by more than noise explains; 0 for a single probe, which does not tell the noise.
     """
 
     n_devices: int
@@ -51,6 +57,7 @@ class DriftReport:
     change: Floats
     change_error: Floats
     reasons: tuple[str, ...]
+    changed_share: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -81,19 +88,26 @@ def detect_drift(
     if latency_ms.shape != before.shape:
         raise FleetError(f"expected latencies of shape {before.shape} (devices, probes), got {latency_ms.shape}")
     assigned = clustering.assign(latency_ms)
-    far = int((assigned.distance > 1).sum())
-    # Clopper and Pearson: a quantile of the beta distribution.
-    low = float(special.betaincinv(far, len(devices) - far + 1, 1 - _CONFIDENCE)) if far else 0.0
     logs = np.log(latency_ms / before)
+    noise = unexplained_variance(fingerprint.latency_ms) if logs.shape[1] > 1 else 0.0
+    # Many small clusters have radii below the noise: new noise alone would put devices outside.
+    reach = np.sqrt(clustering.reach[assigned.labels] ** 2 + noise * _chi_squared(logs.shape[1], 1 - FAR_BASELINE))
+    far = int((assigned.distance * clustering.reach[assigned.labels] > reach).sum())
+    low = _lower_limit(far, len(devices))
+    beyond_noise = (logs**2).sum(axis=1) > 2 * noise * _chi_squared(logs.shape[1], _CHANGED_QUANTILE)
+    changed = int(beyond_noise.sum()) if noise > 0 else 0
     change, error = np.expm1(logs.mean(axis=0)), logs.std(axis=0, ddof=1) / np.sqrt(len(devices))
     reasons = []
     if low > FAR_SHARE:
         reasons.append(f"{far} of {len(devices)} devices are far from every cluster (expected {FAR_BASELINE:.0%})")
+    if _lower_limit(changed, len(devices)) > CHANGED_SHARE:
+        reasons.append(f"{changed} of {len(devices)} devices changed by more than noise explains")
     for name, value, spread in zip(fingerprint.probes, change, error, strict=True):
         if abs(value) > max(MEAN_CHANGE, 3 * spread):
             reasons.append(f"{name} changed by {value:+.1%} (standard error {spread:.1%})")
     moved = float((assigned.labels != clustering.labels[devices]).mean())
-    return DriftReport(len(devices), far / len(devices), low, moved, change, error, tuple(reasons))
+    share = changed / len(devices)
+    return DriftReport(len(devices), far / len(devices), low, moved, change, error, tuple(reasons), share)
 
 
 def measure_again(
@@ -117,3 +131,13 @@ def measure_again(
         samples = fleet.measure(workload, devices, runs=fingerprint.runs, seed=seed + number)
         columns.append(np.median(samples[:, 0], axis=1))
     return devices, np.stack(columns, axis=1)
+
+
+def _lower_limit(n_found: int, n_devices: int) -> float:
+    """Lower 99 % confidence limit of a share (Clopper and Pearson): a quantile of the beta distribution."""
+    return float(special.betaincinv(n_found, n_devices - n_found + 1, 1 - _CONFIDENCE)) if n_found else 0.0
+
+
+def _chi_squared(freedom: int, probability: float) -> float:
+    """Quantile of the chi-squared distribution."""
+    return 2 * float(special.gammaincinv(freedom / 2, probability))

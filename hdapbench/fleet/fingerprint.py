@@ -100,15 +100,19 @@ def load_fingerprint(path: Path) -> Fingerprint:
         raise FleetError(
             f"there is no fingerprint '{path}'; make one with: hdapbench fleet fingerprint FLEET -o {path}"
         )
+    foreign = FleetError(
+        f"'{path}' is not a fingerprint that hdapbench wrote; "
+        f"for measurements of your own, write a fleet of kind 'recorded' (docs/fleets.md)"
+    )
     try:
         about = json.loads(pl.read_parquet_metadata(path)["hdapbench"])
+        newer = about["format"] > _FORMAT
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, KeyError, ValueError, OSError):
-        raise FleetError(
-            f"'{path}' is not a fingerprint that hdapbench wrote; "
-            f"for measurements of your own, write a fleet of kind 'recorded' (docs/fleets.md)"
-        ) from None
-    if about["format"] > _FORMAT:
+    except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError, OSError):
+        raise foreign from None
+    if not newer and not {"runs", "taken_at", "conditions", "numbered"} <= set(about):
+        raise foreign
+    if newer:
         raise FleetError(f"'{path}' was written by a newer hdapbench (format {about['format']}); update this one")
     names = [name for name in frame.columns if name.endswith("_ms")]
     latency = np.stack([frame[name].to_numpy() for name in names], axis=1) if names else np.empty((0, 0))
