@@ -7,6 +7,8 @@ spread over the logarithms of shares, over FLOPs up to the target, and, half of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,6 +23,8 @@ LEAST_FLOPS_SHARE = 0.4
 """Training plans need between this share of the target and all of it: the best plans of a study needed 0.55 to 1."""
 GRIDS = (1, 8, 16, 32, 64)
 GRID_SHARES = (0.5, 0.125, 0.125, 0.125, 0.125)
+LEAST_POWER, MOST_POWER = 0.25, 16.0
+"""Of the uniform coordinate in the exponent of a share: from nearly all groups empty to nearly all whole."""
 LEAST_STEPS = 4
 """A grid leaves a group at least this many widths, or it takes the next finer one."""
 _BISECTIONS = 40
@@ -51,18 +55,24 @@ def training_plans(
     n_groups = len(cost.sizes)
     sequence = qmc.Sobol(n_groups + 2, scramble=True, rng=np.random.default_rng(seed))
     points = sequence.random_base2(max(0, int(np.ceil(np.log2(max(n_plans, 1))))))[:n_plans]
-    shares = least_share ** (1.0 - points[:, :n_groups])
     top = min(target_flops, cost.dense.flops)
     flops = top * (LEAST_FLOPS_SHARE + (1.0 - LEAST_FLOPS_SHARE) * points[:, n_groups])
     drawn = np.searchsorted(np.cumsum(GRID_SHARES), points[:, n_groups + 1], side="right")
     grids = _grids(cost, np.maximum(np.array(GRIDS)[np.minimum(drawn, len(GRIDS) - 1)], round_to), round_to)
-    return plans_at_flops(cost, shares, flops, grids=grids, limit=target_flops)
+
+    def shares(knob: Floats) -> Floats:
+        """Shares that rise from nothing to one; in between, some groups stay nearly empty and some nearly whole."""
+        power = LEAST_POWER * (MOST_POWER / LEAST_POWER) ** np.clip(knob - 1.0, 0.0, 1.0)
+        spread = least_share ** ((1.0 - points[:, :n_groups]) ** power)
+        return np.asarray(spread ** (3.0 - np.maximum(knob, 2.0)) * np.minimum(knob, 1.0))
+
+    return _at_flops(cost, shares, flops, grids=grids, limit=target_flops, knob_end=3.0)
 
 
 def random_plans(cost: CostModel, target_flops: int, n_plans: int, *, rng: np.random.Generator) -> Integers:
     """Widths of random plans that use the target up, shape (n_plans, n_groups): what surrogates are tested on.
 
-    Shares are uniform in [0.1, 1] and brought to between 97 and 100 % of the target.
+    Shares are uniform in [0.1, 1] and brought to between 97 and 100 % of the target, or one channel below it.
     """
     shares = rng.uniform(0.1, 1.0, size=(n_plans, len(cost.sizes)))
     top = min(target_flops, cost.dense.flops)
@@ -100,9 +110,7 @@ def neighbours(
     return np.array(found, dtype=np.int64).reshape(n_plans, n_groups)
 
 
-def plans_at_flops(
-    cost: CostModel, shares: Floats, flops: ArrayLike, *, grids: Integers | None = None, limit: int | None = None
-) -> Integers:
+def plans_at_flops(cost: CostModel, shares: Floats, flops: ArrayLike, *, limit: int) -> Integers:
     """Widths of these proportions that need at most, and nearly, so many FLOPs; shape (n_plans, n_groups).
 
     One knob per plan goes from nothing (all shares times zero) over the shares as they are to the dense model (shares
@@ -113,30 +121,49 @@ def plans_at_flops(
     shares
         In (0, 1], shape (n_plans, n_groups).
     flops
-        Per plan, shape (n_plans,).
-    grids
-        Widths are multiples of these, or the dense width; shape (n_plans, n_groups); None: of one.
+        Per plan, shape (n_plans,), or one number.
     limit
-        Where the smallest widths of a plan exceed its FLOPs, it may need this many; None: no more than its FLOPs.
+        What no plan may exceed; one whose smallest widths need more than its ``flops`` may need this.
 
     Raises
     ------
     TargetUnreachableError
         When even the smallest widths exceed the limit.
     """
-    step = np.ones_like(cost.sizes)[None] if grids is None else grids
-    wanted = np.broadcast_to(np.asarray(flops, dtype=float), (len(shares),))
-    smallest = np.broadcast_to(np.minimum(step, cost.sizes), shares.shape)
-    wanted = np.maximum(wanted, cost.flops(smallest))
-    most = int(wanted.max(initial=0.0)) if limit is None else limit
-    check_reachable(cost, most)
+
+    def scaled(knob: Floats) -> Floats:
+        return np.asarray(shares ** (2.0 - np.maximum(knob, 1.0)) * np.minimum(knob, 1.0))
+
+    ones = np.ones((1, len(cost.sizes)), dtype=np.int64)
+    return _at_flops(cost, scaled, np.broadcast_to(flops, len(shares)), grids=ones, limit=limit, knob_end=2.0)
+
+
+def _at_flops(
+    cost: CostModel,
+    shares: Callable[[Floats], Floats],
+    flops: Floats,
+    *,
+    grids: Integers,
+    limit: int,
+    knob_end: float,
+) -> Integers:
+    """Plans of a family with one knob each, brought to their FLOPs by bisection.
+
+    Parameters
+    ----------
+    shares
+        Knobs of shape (n_plans, 1), from 0 to ``knob_end`` -> shares that rise with them, from 0 to 1.
+    grids
+        Widths are multiples of these, or the dense width; broadcasts to (n_plans, n_groups).
+    """
+    check_reachable(cost, limit, round_to=int(grids.min(initial=1)))
 
     def at(knob: Floats) -> Integers:
-        scaled = np.where(knob <= 1.0, shares * knob, shares ** np.maximum(2.0 - knob, 0.0))
-        widths = np.maximum(np.rint(scaled * cost.sizes / step) * step, step)
+        widths = np.maximum(np.rint(shares(knob) * cost.sizes / grids) * grids, grids)
         return np.asarray(np.minimum(widths, cost.sizes), dtype=np.int64)
 
-    low, high = np.zeros((len(shares), 1)), np.full((len(shares), 1), 2.0)
+    low, high = np.zeros((len(flops), 1)), np.full((len(flops), 1), knob_end)
+    wanted = np.minimum(np.maximum(flops, cost.flops(at(low))), limit)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         fits = (cost.flops(at(middle)) <= wanted)[:, None]

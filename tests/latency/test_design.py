@@ -41,18 +41,27 @@ def test_training_plans_meet_tight_and_loose_targets_and_spread_up_to_them(targe
     assert 0.65 < np.median(used) < 0.75
 
 
-def test_training_plans_fill_space_more_evenly_than_random_shares() -> None:
+def test_training_plans_cover_every_group_more_evenly_than_independent_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target shapes the plans whatever is drawn: what the sequence adds shows against draws shaped alike."""
     cost, _ = small_model()
-    target = cost.dense.flops
+    target = share_of(cost, 0.6)
 
-    def discrepancy(plans: np.ndarray) -> float:
-        ranks = np.argsort(np.argsort(plans, axis=0), axis=0) / len(plans)
-        return float(qmc.discrepancy(ranks))
+    class Independent:
+        def __init__(self, n_axes: int, *, scramble: bool, rng: np.random.Generator) -> None:
+            self.n_axes, self.rng = n_axes, rng
 
-    ours = [discrepancy(training_plans(cost, target, 64, seed=seed)) for seed in range(8)]
-    random = [discrepancy(np.random.default_rng(seed).random((64, len(cost.sizes)))) for seed in range(8)]
+        def random_base2(self, exponent: int) -> np.ndarray:
+            return self.rng.random((2**exponent, self.n_axes))
 
-    assert np.mean(ours) < np.mean(random)
+    def unevenness() -> float:
+        """How much the mean logarithm of a group's share differs between seeds."""
+        means = [np.log(training_plans(cost, target, 64, seed=seed) / cost.sizes).mean(axis=0) for seed in range(8)]
+        return float(np.std(means, axis=0).mean())
+
+    ours = unevenness()
+    monkeypatch.setattr(qmc, "Sobol", Independent)
+
+    assert ours < 0.6 * unevenness()
 
 
 def test_training_plans_hold_nearly_empty_and_nearly_whole_groups() -> None:
@@ -123,7 +132,8 @@ def test_random_plans_use_the_target_up() -> None:
 
     used = cost.flops(plans) / share_of(cost, 0.5)
     assert used.max() <= 1.0
-    assert used.min() > 0.95
+    assert used.mean() > 0.97
+    assert used.min() > 0.92  # one channel more of a residual stage would exceed the target
 
 
 def test_plans_are_brought_to_their_flops_from_both_sides_and_keep_their_order() -> None:
@@ -131,9 +141,11 @@ def test_plans_are_brought_to_their_flops_from_both_sides_and_keep_their_order()
     shares = np.random.default_rng(0).uniform(0.1, 1.0, size=(50, len(cost.sizes)))
 
     for target in (0.05, 0.3, 0.95):
-        plans = plans_at_flops(cost, shares, share_of(cost, target))
-        assert (cost.flops(plans) <= share_of(cost, target)).all()
-        assert (cost.flops(plans) >= 0.9 * share_of(cost, target)).all()
+        plans = plans_at_flops(cost, shares, share_of(cost, target), limit=share_of(cost, target))
+        used = cost.flops(plans) / share_of(cost, target)
+        assert used.max() <= 1.0
+        assert np.median(used) > 0.97
+        assert used.min() > 0.8  # at 5 %, one channel more of a residual stage is a sixth of all FLOPs
         wide = np.flatnonzero(cost.sizes == 64)
         order = np.argsort(shares[:, wide], axis=1)
         assert (np.diff(np.take_along_axis(plans[:, wide], order, axis=1), axis=1) >= 0).all()
