@@ -30,7 +30,8 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        return x + torch.as_tensor(self.outer(self.inner(x)))
+        refined: Tensor = self.outer(self.inner(x))
+        return x + refined
 
 
 class _Concat(nn.Module):
@@ -42,7 +43,8 @@ class _Concat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        return torch.as_tensor(self.tail(torch.cat([self.left(x), self.right(x)], 1)))
+        out: Tensor = self.tail(torch.cat([self.left(x), self.right(x)], 1))
+        return out
 
 
 def build(kind: str, *, n_classes: int) -> nn.Module:

@@ -50,8 +50,8 @@ class _Mix(torch.autograd.Function):
         n_layers = len(parameters) // 2
         weights, biases = parameters[:n_layers], parameters[n_layers:]
         limits = [integer_range(p) for p in bits]
-        low = torch.tensor([[float(a)] for a, _ in limits])
-        high = torch.tensor([[float(b)] for _, b in limits])
+        low = shares.new_tensor([[float(a)] for a, _ in limits])
+        high = shares.new_tensor([[float(b)] for _, b in limits])
         inverse = steps.reciprocal()[:, :, None]
         factors = steps[:, :, None]
         mixed, grids, start = [], [], 0
@@ -179,7 +179,8 @@ class _Clip(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         (values,) = ctx.saved_tensors
         least, greatest = ctx.bounds
-        inside = torch.ops.aten.hardtanh_backward(gradient, values, least, greatest)
+        # The bound itself passes: a removed channel sits at exactly zero, and must feel what its return would bring.
+        inside = torch.ops.aten.hardtanh_backward(gradient, values, least - LEAST_SCALE, greatest)
         above = torch.ops.aten.threshold_backward(gradient, values, greatest).sum()
         if least < 0.0:
             outside = gradient.sum() - inside.sum()

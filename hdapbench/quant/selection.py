@@ -120,7 +120,7 @@ class SelectionLogits(nn.Module):
         offset = self.offset
         if self.bits[0] == 0:
             with torch.no_grad():
-                offset = offset.index_put((self._keepers(), torch.tensor(0)), torch.tensor(FORBIDDEN))
+                offset = offset.index_put((self._keepers(), torch.tensor(0)), offset.new_tensor(FORBIDDEN))
         return self.logits + offset
 
     def _keepers(self) -> Tensor:

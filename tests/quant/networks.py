@@ -1,0 +1,64 @@
+"""Small networks for tests of quantisation, trained-looking: batch norms hold statistics of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdapbench.quant.calibrate import calibrate_clips
+from hdapbench.quant.folded import FoldedModel
+from hdapbench.quant.searchable import SearchNetwork, SearchOptions
+from hdapbench.testing_models import build
+
+SHAPE = (3, 8, 8)
+
+
+class Mixed(nn.Module):
+    """Max pooling, a gate, a pointwise function, a concat of grids with and without sign, flattening."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.left, self.right = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(8, 4, 1)
+        self.tail = nn.Conv2d(10, 8, 3, stride=2, padding=1)
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.hidden = nn.Linear(8 * 4, 12)
+        self.act = nn.SiLU(inplace=True)
+        self.classifier = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.max_pool2d(functional.relu6(self.norm(self.stem(x))), 2)
+        x = self.tail(torch.cat([functional.relu(self.left(x)), self.right(x)], 1))
+        x = self.act(x)
+        gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        x = functional.dropout(torch.flatten(x * gate, 1), 0.2, training=self.training)
+        return self.classifier(functional.relu(self.hidden(x)))
+
+
+def network(kind: str, *, seed: int = 0) -> nn.Module:
+    """Network with random weights and statistics, in eval mode."""
+    torch.manual_seed(seed)
+    model = Mixed() if kind == "mixed" else build(kind, n_classes=5)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0.0, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0.0, 0.2)
+    return model.eval()
+
+
+def images(n: int = 16, seed: int = 1) -> Tensor:
+    """Random images."""
+    return torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def searchable(kind: str, **options: Any) -> SearchNetwork:
+    """Calibrated network whose bit-widths are open."""
+    folded = FoldedModel.of(network(kind), SHAPE)
+    chosen = SearchOptions(**options)
+    clips = calibrate_clips(folded.model, folded.graph, [images()], bits=chosen.activation_bits)
+    return SearchNetwork(folded, clips, chosen)
