@@ -54,7 +54,7 @@ class RecordedFleet(Fleet):
         self.name = spec.name
         self.path = expand_path(spec.path)
         frame = scan(self.path)
-        column, unit = latency_column(frame, spec, self.path)
+        column, told = latency_column(frame, spec, self.path)
         rows = tidy_rows(frame, spec, column)
         self.counts = count_problems(rows)
         if self.counts.wrong and spec.invalid == "fail":
@@ -70,7 +70,7 @@ class RecordedFleet(Fleet):
         ).sort("device", "plan")
         if self._medians.is_empty():
             raise FleetError(f"{self.path}: no usable rows; a recorded fleet needs at least one device and one plan")
-        self.unit = checked_unit(self._medians, unit, column, self.path, stated=spec.unit is not None)
+        self.unit = checked_unit(self._medians, told, spec, column, self.path)
         self._rows = usable
         self._by_plan = self._medians.partition_by("plan", as_dict=True)
         self.device_ids = tuple(self._medians["device"].unique().sort().to_list())
@@ -183,6 +183,7 @@ class RecordedFleet(Fleet):
         return np.searchsorted(np.array(self.device_ids), frame["device"].to_numpy().astype(str))
 
     def _weights(self, frame: pl.LazyFrame, spec: RecordedFleetSpec) -> Floats | None:
+        """Shares of the devices; those of dropped ones go to the others in proportion."""
         import polars as pl
 
         if spec.weight_column is None:
@@ -192,8 +193,8 @@ class RecordedFleet(Fleet):
             frame.select(pl.col(spec.device_column).cast(pl.String), pl.col(spec.weight_column).cast(pl.Float64))
             .group_by(spec.device_column)
             .agg(pl.col(spec.weight_column).first().alias("first"), pl.col(spec.weight_column).n_unique().alias("n"))
+            .drop_nulls(spec.device_column)
             .sort(spec.device_column)
-            .filter(pl.col(spec.device_column).is_in(self.device_ids))
         )
         several = found.filter(pl.col("n") > 1)
         if not several.is_empty():
@@ -210,4 +211,5 @@ class RecordedFleet(Fleet):
                 f"{self.path}: the devices' weights sum to {total:g}; write shares that sum to 1, "
                 f"or weights that average 1 (sum {len(weights)})"
             )
-        return np.asarray(weights / total)
+        kept = weights[found[spec.device_column].is_in(self.device_ids).to_numpy()]
+        return np.asarray(kept / kept.sum())

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 Unit = Literal["s", "ms", "us", "ns"]
 MS_PER_UNIT: dict[Unit, float] = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
-PLAUSIBLE_MS = (0.05, 10_000.0)
-"""Medians of a whole file outside of this are taken for a wrong unit, unless the spec states the unit."""
+PLAUSIBLE_MS = (0.5, 10_000.0)
+"""Medians of a whole file outside of this are taken for a wrong unit, unless the spec states the unit.
+
+A file of seconds in a column of milliseconds is noticed up to half a second; a real median below half a millisecond is
+asked for once.
+"""
 _LATENCY_COLUMNS: dict[str, Unit | None] = {
     "latency_ms": "ms",
     "latency_s": "s",
@@ -85,7 +89,7 @@ def require_column(frame: pl.LazyFrame, column: str, path: Path) -> None:
 
 
 def latency_column(frame: pl.LazyFrame, spec: RecordedFleetSpec, path: Path) -> tuple[str, Unit | None]:
-    """Name of the latency column, and its unit as far as the spec or the name tells."""
+    """Name of the latency column, and its unit as far as the name tells."""
     names = frame.collect_schema().names()
     column = spec.latency_column
     if column is None:
@@ -98,10 +102,7 @@ def latency_column(frame: pl.LazyFrame, spec: RecordedFleetSpec, path: Path) -> 
     for needed in (spec.device_column, spec.plan_column, column):
         require_column(frame, needed, path)
     ending = column.rsplit("_", 1)[-1]
-    told: Unit | None = ending if ending in MS_PER_UNIT else None
-    if spec.unit is not None and told is not None and spec.unit != told:
-        raise FleetError(f"{path}: the column '{column}' says {told}, the spec says unit: {spec.unit}; make them agree")
-    return column, spec.unit or told
+    return column, ending if ending in MS_PER_UNIT else None
 
 
 def tidy_rows(frame: pl.LazyFrame, spec: RecordedFleetSpec, column: str) -> pl.LazyFrame:
@@ -123,37 +124,49 @@ def count_problems(rows: pl.LazyFrame) -> Counts:
     import polars as pl
 
     latency = pl.col("latency")
-    missing = pl.any_horizontal(pl.col("device", "plan", "latency").is_null())
+    complete = pl.all_horizontal(pl.all().is_not_null())
     asked = [
         pl.len().alias("rows"),
-        missing.sum().alias("missing"),
+        (~complete).sum().alias("missing"),
         (latency.is_not_null() & ~latency.is_finite()).sum().alias("not_finite"),
         (latency.is_finite() & (latency <= 0)).sum().alias("not_positive"),
     ]
     found = collected(rows.select(asked)).row(0, named=True)
     duplicates = 0
     if SAMPLE_COLUMN in rows.collect_schema().names():
-        distinct = rows.select(pl.struct("device", "plan", SAMPLE_COLUMN).n_unique())
-        duplicates = int(found["rows"]) - int(collected(distinct).item())
+        named = rows.filter(complete)
+        distinct = collected(named.select(pl.struct("device", "plan", SAMPLE_COLUMN).n_unique())).item()
+        duplicates = int(found["rows"]) - int(found["missing"]) - int(distinct)
     return Counts(**{name: int(value) for name, value in found.items()}, duplicates=duplicates)
 
 
-def checked_unit(medians: pl.DataFrame, unit: Unit | None, column: str, path: Path, *, stated: bool) -> Unit:
+def checked_unit(medians: pl.DataFrame, told: Unit | None, spec: RecordedFleetSpec, column: str, path: Path) -> Unit:
     """The unit, when it is known and plausible.
 
-    A unit that the spec states is taken as it is; one that only the column's name tells, or nothing, is doubted when
-    the file's median is no plausible latency.
+    A unit that the spec states is taken as it is, unless the column's name tells another that fits the values as well;
+    one that only the name tells, or nothing, is doubted when the file's median is no plausible latency.
+
+    Parameters
+    ----------
+    told
+        What the column's name tells.
     """
-    if stated and unit is not None:
-        return unit
     typical = float(medians["latency"].median() or 0.0)  # type: ignore[arg-type]
     low, high = PLAUSIBLE_MS
     fitting = [name for name, factor in MS_PER_UNIT.items() if low <= typical * factor <= high]
-    if unit is not None and unit in fitting:
-        return unit
+    stated = spec.unit
+    if stated is not None:
+        if told is not None and stated != told and (told in fitting or stated not in fitting):
+            raise FleetError(
+                f"{path}: the column '{column}' says {told}, the spec says unit: {stated}; make them agree"
+            )
+        return stated
+    if told is not None and told in fitting:
+        return told
     guess = f"; they look like {' or '.join(fitting)}" if fitting else ""
-    said = f"the column '{column}' says {unit}, but" if unit else f"the column '{column}' does not say its unit;"
+    said = f"the column '{column}' says {told}, but" if told else f"the column '{column}' does not say its unit;"
+    asked = fitting[0] if fitting else "ms"
     raise FleetError(
-        f"{path}: {said} the median is {typical:g}{guess}. State it in the fleet's spec, such as unit: "
-        f"{fitting[0] if fitting else 'ms'}"
+        f"{path}: {said} the median is {typical:g}{guess}. State it in the fleet's spec, such as unit: {asked}, "
+        f"or on the command line: --set unit={asked}"
     )
