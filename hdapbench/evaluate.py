@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hdapbench.plan import Plan
-    from hdapbench.tasks.classification import EpochReport
+    from hdapbench.tasks.training import EpochReport
     from hdapbench.workbench import Workbench
 
 
@@ -53,12 +53,11 @@ def evaluate_plan(
     if n_params != int(costs.params[0]):
         raise SurgeryError(f"the compact model has {n_params:,} parameters, the closed form {int(costs.params[0]):,}")
 
-    accuracy_before = bench.test_accuracy(model)
+    scores = before = bench.test_scores(model)
     epochs = 0.0 if target_flops is None else float(bench.recipe.epochs)
-    accuracy = accuracy_before
     if epochs:
         bench.train(model, epochs=epochs, seed=seed, on_epoch=on_epoch)
-        accuracy = bench.test_accuracy(model)
+        scores = bench.test_scores(model)
 
     widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
     clustered = bench.clustered_fleet()
@@ -70,8 +69,9 @@ def evaluate_plan(
         size_bytes=int(costs.parameter_bytes[0]),
         activation_bytes=int(costs.activation_bytes[0]),
         flops_target=target_flops,
-        accuracy=accuracy,
-        accuracy_before=accuracy_before,
+        accuracy=scores.accuracy,
+        map50=scores.map50,
+        accuracy_before=before.accuracy,
         latency_ms=float(estimate.mean_ms[0]),
         latency_low_ms=float(estimate.low_ms[0]),
         latency_high_ms=float(estimate.high_ms[0]),

@@ -17,6 +17,9 @@ from hdapbench.trial import DENSE, Environment, Metrics, Result, Status, Trial
 LEAST_SHARE = 0.97
 """A row that uses less of its FLOPs target gave budget away, and is marked."""
 
+METRICS = {"classification": "accuracy", "detection": "mAP50-95"}
+"""Task -> name of the metric in `Metrics.accuracy`."""
+
 # Two-sided 95 % quantiles of Student's t distribution by degrees of freedom, standard tables.
 _STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -47,7 +50,7 @@ class Row:
     ``n_seeds`` of ``n_planned`` seeds have numbers. Latencies in ms, accuracy in [0, 1], ``accuracy_drop`` and
     ``speed_up`` against the dense model, None as long as that has no numbers. ``latency_ms`` covers the spread over
     seeds; ``fleet_half_width`` is the relative half-width of the interval over devices that were not measured.
-    Seconds are left out: they would differ from run to run.
+    Seconds are left out: they would differ from run to run. For detection, accuracy is mAP50-95, with ``map50`` beside.
     """
 
     rank: int | None
@@ -70,6 +73,7 @@ class Row:
     train_epochs: float
     pareto: bool
     level_with_first: bool
+    map50: float | None = None
 
     @property
     def gave_budget_away(self) -> bool:
@@ -112,6 +116,11 @@ class Leaderboard:
     environments: tuple[Environment, ...]
     n_trials: int
     n_finished: int
+
+    @property
+    def metric(self) -> str:
+        """What rows call accuracy: the metric of the spec's task."""
+        return METRICS[self.spec.get("task", "classification")]
 
 
 def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leaderboard:
@@ -217,6 +226,7 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
     def mean(value: Callable[[Metrics], float]) -> float:
         return fmean(value(m) for m in metrics)
 
+    map50 = [m.map50 for m in metrics if m.map50 is not None]
     shares = [m.flops_share for m in metrics if m.flops_share is not None]
     return Row(
         rank=None,
@@ -239,6 +249,7 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
         train_epochs=fmean(result.spent.train_epochs for result in results),
         pareto=False,
         level_with_first=False,
+        map50=fmean(map50) if map50 else None,
     )
 
 

@@ -324,16 +324,16 @@ class Problem:
     def batches(self, n_images: int, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images and labels from the training split, in an order fixed by the seed.
 
+        Labels are classes, shape (n,); of detection boxes, shape (m, 6): image in the batch, class, centre, extent.
+
         Gradients over these images cost as much as training on them: charge them with
         ``budget.charge("train_epochs", n_images / n_train_images)``, as ``importance`` does.
         """
         return self._bench.data.train.batches(batch_size, shuffle_seed=self.seed, limit=n_images)
 
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Scalar training loss of a batch of outputs."""
-        from torch.nn import functional
-
-        return functional.cross_entropy(outputs, labels)
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Scalar training loss of a batch of outputs of `model`, in training or in evaluation mode."""
+        return self._bench.loss(outputs, labels)
 
     def group_without_norm(self) -> str | None:
         """Name of the first group whose channels run through no affine batch norm, or None."""
@@ -360,7 +360,7 @@ class Problem:
             self.budget.charge("train_epochs", n_images / self.n_train_images)
             batches = self.batches(n_images)
         scored = self.model() if model is None else model
-        return importance(scored, self._network.group_set, criterion, batches=batches, seed=self.seed)
+        return importance(scored, self._network.group_set, criterion, batches=batches, seed=self.seed, loss=self.loss)
 
     def train(self, model: nn.Module, epochs: float, *, regularize: Callable[[nn.Module], None] | None = None) -> None:
         """Train ``model`` in place on the training split by the spec's fine-tune recipe; charged.
@@ -374,7 +374,10 @@ class Problem:
         self._bench.train(model, epochs=epochs, seed=self.seed, regularize=regularize)
 
     def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0) -> float:
-        """Accuracy in [0, 1] of a plan on the search split, after an optional short fine-tune; charged."""
+        """Accuracy (of detection mAP50-95) in [0, 1] of a plan on the search split, after an optional short fine-tune.
+
+        Charged.
+        """
         self.budget.charge("accuracy_evals", 1)
         if fine_tune_epochs:
             self.budget.charge("train_epochs", fine_tune_epochs)

@@ -188,11 +188,12 @@ class Run:
         }
 
     def _dense_notes(self, bench: Workbench) -> dict[str, Any]:
-        _, base, network = self._prepare()
+        data, base, network = self._prepare()
         return {
             "base_hash": base.hash,
             "base_origin": "trained by the spec's recipe" if base.trained else "loaded from weights",
-            "data_hash": self._prepare()[0].content_hash,
+            "data_hash": data.content_hash,
+            **({"skipped_files": data.n_skipped} if data.n_skipped else {}),
             "n_groups": len(network.group_set.groups),
             "frozen_groups": {group.name: group.reason for group in network.group_set.frozen},
             "fleet": bench.fleet.describe(),
@@ -217,6 +218,8 @@ class Run:
                 runs=fleet.runs,
                 recipe=self.spec.fine_tune,
                 directory=self.workspace.cache / "weights",
+                task_name=self.spec.task,
+                device=self.spec.device,
             )
         return self._benches[fleet_name]
 
@@ -225,6 +228,8 @@ class Run:
             from hdapbench.data import load_data
             from hdapbench.network import trace
             from hdapbench.tasks.base import prepare_base
+            from hdapbench.tasks.task import open_task
+            from hdapbench.tasks.training import Setting
 
             spec, base_dir = self.spec, base_directory(self.loaded)
             self.listener.phase("reading data")
@@ -242,6 +247,7 @@ class Run:
                 data,
                 base_dir=base_dir,
                 cache_dir=self.workspace.cache,
+                setting=Setting(open_task(spec.task), spec.device),
                 on_epoch=lambda report: self.listener.progress(
                     f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
                 ),

@@ -88,7 +88,8 @@ class Metrics(_Value):
     bound the 95 % interval of the average clustered latency ``latency_ms`` over the devices that were not measured.
     ``p95_ms`` is the 95 % quantile over devices, ``worst_cluster_ms`` the slowest cluster's representative.
     ``mask_difference`` is the largest absolute difference between masked and compact model on the probe batch.
-    ``accuracy_before`` is the test accuracy before fine-tuning.
+    ``accuracy`` is the task's metric: top-1 accuracy, or mAP50-95 for detection, whose ``map50`` is beside it.
+    ``accuracy_before`` is that metric before fine-tuning.
     """
 
     flops: int
@@ -106,6 +107,7 @@ class Metrics(_Value):
     latency_source: str
     mask_difference: float
     fine_tune_epochs: float
+    map50: float | None = None
 
     @property
     def flops_share(self) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from hdapbench.data import DataSplits
+    from hdapbench.data import DataSplits, Samples
     from hdapbench.fleet.base import Fleet
     from hdapbench.fleet.estimate import ClusteredFleet, ClusterMeasurement
     from hdapbench.network import Network
     from hdapbench.plan import Plan
     from hdapbench.spec import ClusteringSpec, Recipe
-    from hdapbench.tasks.classification import EpochReport, TrainReport
+    from hdapbench.tasks.task import Objective, Scores, Task
+    from hdapbench.tasks.training import EpochReport, Regularizer, TrainReport
 
 PROBE_IMAGES = 4
 """Images on which masked and compact model are compared whenever a plan is applied."""
@@ -44,6 +45,10 @@ class Workbench:
         How models are fine-tuned, the same for every method.
     directory
         Where weights that methods hand over are kept.
+    task_name
+        What the network does.
+    device
+        Where models are trained and evaluated.
     """
 
     network: Network
@@ -53,6 +58,15 @@ class Workbench:
     runs: int
     recipe: Recipe
     directory: Path
+    task_name: str = "classification"
+    device: str = "cpu"
+
+    @cached_property
+    def task(self) -> Task:
+        """What the network is trained for and judged by."""
+        from hdapbench.tasks.task import open_task
+
+        return open_task(self.task_name)
 
     @cached_property
     def probe(self) -> Tensor:
@@ -82,26 +96,49 @@ class Workbench:
         epochs: float,
         seed: int,
         on_epoch: Callable[[EpochReport], None] | None = None,
-        regularize: Callable[[nn.Module], None] | None = None,
+        regularize: Regularizer | None = None,
     ) -> TrainReport:
-        """Train a model in place on the training split by the common recipe."""
-        from hdapbench.tasks.classification import train
+        """Train a model in place on the training split by the common recipe; the dense model teaches where it says so.
 
-        return train(
-            model, self.data.train, self.recipe, epochs=epochs, seed=seed, on_epoch=on_epoch, regularize=regularize
+        Parameters
+        ----------
+        regularize
+            Called with the model after every backward pass; it may change the gradients.
+        """
+        from hdapbench.tasks.training import Setting, fit
+
+        return fit(
+            model,
+            self.data.train,
+            self.recipe,
+            setting=Setting(self.task, self.device, teacher=self.network.model),
+            epochs=epochs,
+            seed=seed,
+            on_epoch=on_epoch,
+            regularize=regularize,
         )
 
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Scalar training loss of a batch of outputs, the mean over its images."""
+        return self._objective(outputs, labels)
+
+    @cached_property
+    def _objective(self) -> Objective:
+        return self.task.objective(self.network.model)
+
     def search_accuracy(self, model: nn.Module) -> float:
-        """Accuracy in [0, 1] on the search split."""
-        from hdapbench.tasks.classification import evaluate
+        """The task's metric in [0, 1] on the search split."""
+        return self._scores(model, self.data.search).accuracy
 
-        return evaluate(model, self.data.search)
+    def test_scores(self, model: nn.Module) -> Scores:
+        """The task's scores on the test split; for the runner alone."""
+        return self._scores(model, self.data.test)
 
-    def test_accuracy(self, model: nn.Module) -> float:
-        """Accuracy in [0, 1] on the test split; for the runner alone."""
-        from hdapbench.tasks.classification import evaluate
+    def _scores(self, model: nn.Module, data: Samples) -> Scores:
+        from hdapbench.tasks.training import on_device
 
-        return evaluate(model, self.data.test)
+        with on_device(model, self.device):
+            return self.task.scores(model, data)
 
     def clustered_fleet(self) -> ClusteredFleet:
         """The fleet, fingerprinted and clustered once for this model."""

@@ -25,7 +25,7 @@ def test_shipped_methods_are_found_by_entry_point_and_resolve_with_their_default
     registry = MethodRegistry()
 
     assert {"hdap", "magnitude", "nni", "random", "torch-pruning", "uniform"} <= set(registry.names())
-    assert registry.resolve("magnitude", {}).model_dump() == {"scope": "global", "norm": "l2"}
+    assert registry.resolve("magnitude", {}).model_dump() == {"scope": "global", "norm": "l2", "round_to": 1}
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:

@@ -119,7 +119,10 @@ def outcome(result: Result) -> str:
     if result.metrics is None or result.status is not Status.COMPLETE:
         return f"{_MARKS.get(result.status, result.status.value)}: {result.reason}"
     metrics = result.metrics
-    return f"accuracy {metrics.accuracy:.2%}, {metrics.latency_ms:.3g} ms ({metrics.latency_source})"
+    score = f"accuracy {metrics.accuracy:.2%}"
+    if metrics.map50 is not None:
+        score = f"mAP50-95 {metrics.accuracy:.2%}, mAP50 {metrics.map50:.2%}"
+    return f"{score}, {metrics.latency_ms:.3g} ms ({metrics.latency_source})"
 
 
 def duration(seconds: float) -> str:

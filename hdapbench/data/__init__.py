@@ -1,6 +1,7 @@
 """Data sets, split into disjoint train, search and test images."""
 
-from hdapbench.data.images import DataSplits, ImageSet
+from hdapbench.data.boxes import BoxSet
+from hdapbench.data.images import DataSplits, ImageSet, Samples
 from hdapbench.data.load import load_data
 
-__all__ = ["DataSplits", "ImageSet", "load_data"]
+__all__ = ["BoxSet", "DataSplits", "ImageSet", "Samples", "load_data"]

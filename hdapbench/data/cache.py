@@ -6,9 +6,10 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,18 +18,26 @@ from torch import Tensor
 
 from hdapbench.errors import DataError
 
+if TYPE_CHECKING:
+    from hdapbench.data.live import FileImages
+
 FORMAT = 1
 """Raised whenever decoding changes, so that old caches are not used."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a decoded part holds: labels in stored order, class names, shape of the images, SHA-256 of it all."""
+    """What a decoded part holds: labels in stored order, class names, shape of the images, SHA-256 of it all.
+
+    ``skipped`` maps files that were left out to the reason, ``extras`` names further arrays.
+    """
 
     labels: list[int]
     classes: list[str]
     shape: list[int]
     digest: str
+    skipped: dict[str, str] = field(default_factory=dict)
+    extras: list[str] = field(default_factory=list)
 
 
 def cache_key(*parts: object) -> str:
@@ -38,11 +47,12 @@ def cache_key(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """A decoded part: images mapped from a file, labels in the same order, and what it was made of."""
+    """A part: images mapped from a file (or still in theirs), labels in the same order, and what it was made of."""
 
-    images: Tensor
+    images: Tensor | FileImages
     labels: Tensor
     layout: Layout
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def read_part(folder: Path) -> Part | None:
@@ -56,13 +66,14 @@ def read_part(folder: Path) -> Part | None:
     try:
         layout = Layout(**json.loads((folder / "layout.json").read_text(encoding="utf-8")))
         images = np.load(folder / "images.npy", mmap_mode="c")  # copy on write: torch wants writable memory
+        extras = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in layout.extras}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"the cache '{folder}' is damaged ({error}); delete that folder") from error
     if list(images.shape) != layout.shape:
         raise DataError(f"the cache '{folder}' is damaged; delete that folder")
-    return Part(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout)
+    return Part(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout, extras)
 
 
 def write_part(
@@ -72,6 +83,8 @@ def write_part(
     *,
     image_shape: tuple[int, int, int],
     classes: Sequence[str],
+    skipped: Mapping[str, str] | None = None,
+    extras: Callable[[], Mapping[str, NDArray[Any]]] = dict,
 ) -> None:
     """Store a part under ``folder``, in one step: a reader sees all of it or nothing.
 
@@ -87,6 +100,10 @@ def write_part(
         Channels, height and width.
     classes
         Names of the classes that labels count through.
+    skipped
+        Files that were left out, and why.
+    extras
+        Called once all images are stored: further arrays by name, such as boxes.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
@@ -99,7 +116,19 @@ def write_part(
         digest = hashlib.sha256(labels.astype("<i8").tobytes())
         digest.update(repr((shape, list(classes))).encode())
         digest.update(stored.data)
-        layout = Layout(labels=labels.tolist(), classes=list(classes), shape=list(shape), digest=digest.hexdigest())
+        arrays = dict(extras())
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array)
+            digest.update(f"{name}|{array.dtype}|{array.shape}|".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        layout = Layout(
+            labels=labels.tolist(),
+            classes=list(classes),
+            shape=list(shape),
+            digest=digest.hexdigest(),
+            skipped=dict(skipped or {}),
+            extras=list(arrays),
+        )
         (partial / "layout.json").write_text(json.dumps(asdict(layout)), encoding="utf-8")
         try:
             partial.rename(folder)

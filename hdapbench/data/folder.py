@@ -2,115 +2,101 @@
 
 from __future__ import annotations
 
-import hashlib
-import lzma
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from hdapbench.data.cache import Part, cache_key, read_part, write_part
+from hdapbench.data.cache import Layout, Part, cache_key, write_part
 from hdapbench.data.decode import decode_image
+from hdapbench.data.live import FileImages, Listing, read_listing, write_listing
+from hdapbench.data.reading import SHOWN_NAMES, Reading, cached_part, decode_each
+from hdapbench.data.source import file_names, fingerprint, is_image
 from hdapbench.data.split import stratified_order
 from hdapbench.errors import DataError
 
-Progress = Callable[[str], None]
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
 TRAIN, TEST, VAL = "train", "test", "val"
 LAYOUT = "expected train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
-REPORT_EVERY = 5000
-SHOWN_NAMES = 5
+
+Files = dict[str, dict[str, str]]
+"""Split -> file name -> class."""
 
 
 def load_folder(
-    source: Path, input_shape: tuple[int, int, int], *, cache_dir: Path, on_progress: Progress | None = None
+    reading: Reading, *, cache_dir: Path, layout: Callable[[Path], Files] | None = None, advice: str = LAYOUT
 ) -> tuple[Part, Part]:
     """Decoded train and test parts of a folder or tar archive of images, each in stratified order.
 
     Parameters
     ----------
-    source
-        A folder, or a tar archive, read in place; a single folder around the splits is looked into.
-    input_shape
-        Channels, height and width to decode to.
+    reading
+        Where the images are and what they are decoded to; a single folder around the splits is looked into.
     cache_dir
         Where decoded parts are kept: by names, sizes and times of a folder's files, or by the hash of an archive.
-    on_progress
-        Called with a line of text now and then while images are decoded.
+    layout
+        Finds the files of both splits; by default those of class folders.
+    advice
+        Says where to get the set and how to lay it out, in the error when it is missing.
 
     Raises
     ------
     DataError
         When the source is missing, is laid out otherwise, or holds files that are no images: those are named.
     """
+    source = reading.source
     if not source.exists():
-        raise DataError(f"there is no '{source}'; {LAYOUT}, as a folder or a tar archive")
-    key = cache_key(_fingerprint(source), input_shape)
-    folders = {split: cache_dir / "data" / f"{key}-{split}" for split in (TRAIN, TEST)}
-    parts = {split: read_part(folder) for split, folder in folders.items()}
-    if None in parts.values():
-        files = _files_by_split(_names(source), source)
-        for split, folder in folders.items():
-            if parts[split] is None:
-                _decode(source, files[split], folder, input_shape=input_shape, on_progress=on_progress)
-                parts[split] = read_part(folder)
-    train, test = parts[TRAIN], parts[TEST]
-    if train is None or test is None:
-        raise DataError(f"the cache '{cache_dir}' lost what was just written to it; is something deleting files there?")
-    return train, test
+        raise DataError(f"there is no '{source}'; {advice}, as a folder or a tar archive")
+    key = cache_key(fingerprint(source), reading.input_shape)
+    files: Files = {}
+
+    def listed(split: str) -> dict[str, str]:
+        files.update(files or checked_files((layout or class_folders)(source), source, advice))
+        return files[split]
+
+    def part(split: str) -> Part:
+        folder = cache_dir / "data" / f"{key}-{split}"
+        listing = folder.with_suffix(".json")
+        known_live = reading.decode == "auto" and listing.is_file()
+        if known_live or (not folder.is_dir() and reading.is_live(len(listed(split)))) or reading.decode == "live":
+            return _live_part(reading, listing, lambda: listed(split))
+        return cached_part(
+            folder,
+            reading,
+            lambda: sorted(listed(split)),
+            lambda names, skipped: _decode(reading, listed(split), names, skipped, folder),
+        )
+
+    return part(TRAIN), part(TEST)
 
 
-def _decode(
-    source: Path,
-    files: Mapping[str, str],
-    folder: Path,
-    *,
-    input_shape: tuple[int, int, int],
-    on_progress: Progress | None,
-) -> None:
-    """Decode the images of one split, given as name -> class, into the cache."""
-    names = sorted(files)
-    classes = sorted(set(files.values()))
-    labels = np.array([classes.index(files[name]) for name in names], dtype=np.int64)
-    order = stratified_order(labels)
-    positions = {names[index]: position for position, index in enumerate(order)}
-    broken: list[str] = []
-
-    def pixels() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        for done, (name, stream) in enumerate(_open_each(source, positions)):
-            try:
-                yield positions[name], decode_image(stream, input_shape)
-            except Exception as error:  # noqa: BLE001 - decoders raise whatever the bytes make them raise
-                broken.append(f"{name} ({' '.join(str(error).split())[:80]})")
-            if on_progress is not None and done % REPORT_EVERY == 0:
-                on_progress(f"decoding {source.name}: {done:,} of {len(positions):,} images")
-        if broken:
-            more = f" and {len(broken) - SHOWN_NAMES} more" if len(broken) > SHOWN_NAMES else ""
-            raise DataError(f"'{source}': cannot decode {', '.join(broken[:SHOWN_NAMES])}{more}; repair or remove them")
-
-    write_part(folder, labels[order], pixels(), image_shape=input_shape, classes=classes)
-
-
-def _files_by_split(names: list[str], source: Path) -> dict[str, dict[str, str]]:
-    """Split -> file name -> class, with the folder around the splits looked through."""
-    paths = [PurePosixPath(name) for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+def class_folders(source: Path) -> Files:
+    """Files of ``train/<class>/`` and ``test/<class>/`` or ``val/<class>/``, the folder around them looked through."""
+    paths = [PurePosixPath(name) for name in file_names(source) if is_image(name)]
     depth = 0 if any(path.parts[0] == TRAIN for path in paths) else 1
-    found: dict[str, dict[str, str]] = {TRAIN: {}, TEST: {}, VAL: {}}
+    found: Files = {TRAIN: {}, TEST: {}, VAL: {}}
     for path in paths:
         split, *below = path.parts[depth:]
         if split in found and len(below) > 1:
             found[split][str(path)] = below[0]
     if not found[TEST]:
         found[TEST] = found[VAL]
+    return found
+
+
+def checked_files(found: Files, source: Path, advice: str) -> Files:
+    """Files of both splits, of the same classes.
+
+    Raises
+    ------
+    DataError
+        When a split is empty or lacks a class of the other.
+    """
     for split in (TRAIN, TEST):
         if not found[split]:
-            raise DataError(f"'{source}' holds no images under {split}/; {LAYOUT}")
+            raise DataError(f"'{source}' holds no images under {split}/; {advice}")
     train_classes, test_classes = (set(found[split].values()) for split in (TRAIN, TEST))
     if train_classes != test_classes:
         differing = sorted(train_classes ^ test_classes)
@@ -119,45 +105,50 @@ def _files_by_split(names: list[str], source: Path) -> dict[str, dict[str, str]]
     return found
 
 
-def _names(source: Path) -> list[str]:
-    """Files in the source, as POSIX paths relative to it."""
-    if source.is_dir():
-        return [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
-    return [name for name, _ in _archive_files(source)]
+def _live_part(reading: Reading, path: Path, files: Callable[[], Mapping[str, str]]) -> Part:
+    """Part whose images stay in their files; these are checked and hashed once."""
+    reading.is_live(0)  # an archive is refused before it is read
+
+    def write(names: list[str], skipped: dict[str, str]) -> None:
+        labels, order = _labels(files(), names)
+        listing = Listing(
+            [names[index] for index in order], labels[order].tolist(), sorted(set(files().values())), skipped=skipped
+        )
+        write_listing(path, reading, listing)
+
+    def read() -> Part | None:
+        found = read_listing(path)
+        if found is None:
+            return None
+        images = FileImages(reading.source, found.names, reading.input_shape)
+        layout = Layout(found.labels, found.classes, list(images.shape), found.digest, found.skipped)
+        return Part(images, torch.tensor(found.labels, dtype=torch.int64), layout)
+
+    return cached_part(path, reading, lambda: sorted(files()), write, read=read)
 
 
-def _open_each(source: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of the wanted files, in the order in which the source holds them."""
-    if source.is_dir():
-        for name in wanted:
-            with (source / name).open("rb") as stream:
-                yield name, stream
-        return
-    for name, read in _archive_files(source):
-        content = read() if name in wanted else None
-        if content is not None:
-            yield name, content
+def _labels(files: Mapping[str, str], names: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Class numbers of the named files, and their stratified order."""
+    numbers = {name: number for number, name in enumerate(sorted(set(files.values())))}
+    labels = np.array([numbers[files[name]] for name in names], dtype=np.int64)
+    return labels, stratified_order(labels)
 
 
-def _archive_files(source: Path) -> Iterator[tuple[str, Callable[[], IO[bytes] | None]]]:
-    """Name and reader of every file of an archive, in one pass: to go back is slow in compressed archives."""
-    try:
-        with tarfile.open(source) as archive:
-            for member in archive:
-                if member.isfile():
-                    yield PurePosixPath(member.name).as_posix(), partial(archive.extractfile, member)
-    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"'{source}' is neither a folder nor a whole tar archive: {error}") from error
+def _decode(
+    reading: Reading, files: Mapping[str, str], names: list[str], skipped: dict[str, str], folder: Path
+) -> None:
+    """Decode the named images of one split, given as name -> class, into the cache."""
+    labels, order = _labels(files, names)
+    positions = {names[index]: position for position, index in enumerate(order)}
 
+    def decode(_name: str, content: bytes) -> NDArray[np.uint8]:
+        return decode_image(BytesIO(content), reading.input_shape)
 
-def _fingerprint(source: Path) -> str:
-    """Hash of an archive, or of the names, sizes and times of a folder's files."""
-    if source.is_file():
-        with source.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in SUFFIXES:
-            status = path.stat()
-            digest.update(f"{path.relative_to(source).as_posix()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    write_part(
+        folder,
+        labels[order],
+        decode_each(reading, positions, decode),
+        image_shape=reading.input_shape,
+        classes=sorted(set(files.values())),
+        skipped=skipped,
+    )

@@ -1,22 +1,40 @@
-"""Images in memory, and the batches that training and evaluation draw from them."""
+"""Images and the batches that training and evaluation draw from them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Augmentation = Literal["none", "flip-crop", "shift"]
+from hdapbench.data.live import FileImages, ahead
+
+Pixels = Tensor | FileImages
 
 CROP_MARGIN = 4
 """Pixels of padding around an image before a random crop (He et al. 2016, section 4.2)."""
 
 SHIFT_SHARE = 8
 """Images are shifted by up to 1/8 of their height and width."""
+
+LEAST_AREA = 0.25
+ASPECTS = (3 / 4, 4 / 3)
+"""Share of the image and aspect ratio of a resized crop (Szegedy et al. 2015, with less of the image cut away)."""
+
+
+class Samples(Protocol):
+    """What models are trained and evaluated on."""
+
+    def __len__(self) -> int:
+        """Images in the set."""
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images, shape (n, channels, height, width), and their labels, in the form that the task takes."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +43,20 @@ class ImageSet:
 
     Attributes
     ----------
-    images : Tensor, uint8, shape (n, channels, height, width)
-        May be mapped from a file.
+    images : uint8, shape (n, channels, height, width)
+        In memory, mapped from a file, or decoded from their files as they are needed.
     labels : Tensor, int64, shape (n,)
     mean, std
         Per channel, of pixels scaled to [0, 1].
     augment
-        What ``batches(augment=True)`` does to images.
+        What ``batches(augment=True)`` does to images: ``none``, ``flip-crop``, ``shift`` or ``resized-crop``.
     """
 
-    images: Tensor
+    images: Pixels
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augment: Augmentation = "none"
+    augment: str = "none"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,6 +77,12 @@ class ImageSet:
         limit
             Only so many images, the first ones in that order.
         """
+        made = self._batches(batch_size, shuffle_seed, augment=augment, limit=limit)
+        return made if isinstance(self.images, Tensor) else ahead(made)
+
+    def _batches(
+        self, batch_size: int, shuffle_seed: int | None, *, augment: bool, limit: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(shuffle_seed or 0)
         n = len(self)
         order = torch.arange(n) if shuffle_seed is None else torch.randperm(n, generator=generator)
@@ -83,17 +107,27 @@ class DataSplits:
         Number of classes.
     content_hash
         SHA-256 over images, labels, normalisation and augmentation of all three parts.
+    n_skipped
+        Files that could not be read and were left out.
     """
 
-    train: ImageSet
-    search: ImageSet
-    test: ImageSet
+    train: Samples
+    search: Samples
+    test: Samples
     n_classes: int
     content_hash: str
+    n_skipped: int = 0
 
 
-def _augmented(images: Tensor, augment: Augmentation, generator: torch.Generator) -> Tensor:
+def part_of(images: Pixels, chosen: slice) -> Pixels:
+    """The images of a slice, neither copied nor decoded."""
+    return images[chosen] if isinstance(images, Tensor) else images.part(chosen)
+
+
+def _augmented(images: Tensor, augment: str, generator: torch.Generator) -> Tensor:
     """Images moved by a random number of pixels each, and for flip-crop half of them mirrored."""
+    if augment == "resized-crop":
+        return torch.stack([_resized_crop(image, generator) for image in images])
     n, n_channels, height, width = images.shape
     if augment == "flip-crop":
         down = right = CROP_MARGIN
@@ -112,3 +146,18 @@ def _augmented(images: Tensor, augment: Augmentation, generator: torch.Generator
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]
+
+
+def _resized_crop(image: Tensor, generator: torch.Generator) -> Tensor:
+    """A random part of an image, shape (channels, height, width), at the size of the whole; half of them mirrored."""
+    _, height, width = image.shape
+    area, shape, mirrored = torch.rand(3, generator=generator).tolist()
+    area = LEAST_AREA + (1.0 - LEAST_AREA) * area
+    aspect = ASPECTS[0] * (ASPECTS[1] / ASPECTS[0]) ** shape
+    rows = min(height, max(1, round(height * (area / aspect) ** 0.5)))
+    columns = min(width, max(1, round(width * (area * aspect) ** 0.5)))
+    top = int(torch.randint(0, height - rows + 1, (), generator=generator))
+    left = int(torch.randint(0, width - columns + 1, (), generator=generator))
+    crop = image[None, :, top : top + rows, left : left + columns]
+    resized = functional.interpolate(crop, size=(height, width), mode="bilinear", antialias=True)[0]
+    return resized.flip(2) if mirrored < 0.5 else resized

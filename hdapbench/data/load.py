@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdapbench.data.cifar import ADVICE, load_cifar10
+from hdapbench.data import box_layout, cifar, imagenet
+from hdapbench.data.boxes import BoxSet
 from hdapbench.data.decode import GREY, RGB, check_channels, fit_images
 from hdapbench.data.folder import LAYOUT, load_folder
-from hdapbench.data.images import DataSplits, ImageSet
+from hdapbench.data.images import DataSplits, ImageSet, Pixels, part_of
+from hdapbench.data.reading import Reading
+from hdapbench.data.scenes import make_scenes
+from hdapbench.data.source import Progress
 from hdapbench.data.split import share_count, stratified_order
+from hdapbench.data.yolo import BOXES, STARTS, load_yolo
 from hdapbench.errors import DataError
 from hdapbench.paths import expand_path
 
 if TYPE_CHECKING:
+    from hdapbench.data.cache import Part
     from hdapbench.spec import DataSpec
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -33,13 +40,52 @@ DIGITS_LEVELS = 16
 """Pixels of scikit-learn's digits count from 0 to 16."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a loader is asked for; see `load_data`."""
+
+    spec: DataSpec
+    input_shape: tuple[int, int, int]
+    base_dir: Path
+    cache_dir: Path
+    on_progress: Progress | None
+
+    def reading(self, advice: str) -> Reading:
+        """Reading of the files that the spec names.
+
+        Raises
+        ------
+        DataError
+            When it names none; ``advice`` says where to get the set and how to lay it out.
+        """
+        if self.spec.path is None:
+            raise DataError(f"data.path is missing: {self.spec.name} needs to know where the images are; {advice}")
+        source = self.base_dir / expand_path(self.spec.path)
+        return Reading(source, self.input_shape, self.spec.corrupt, self.on_progress, decode=self.spec.decode)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images and their classes, training images in stratified order.
+
+    ``digest`` is a hash of images and labels where one is known already, ``skipped`` counts files left out.
+    """
+
+    train: tuple[Pixels, Tensor]
+    test: tuple[Pixels, Tensor]
+    statistics: Statistics
+    n_classes: int | None = None
+    digest: str | None = None
+    skipped: int = 0
+
+
 def load_data(
     spec: DataSpec,
     input_shape: tuple[int, int, int],
     *,
     base_dir: Path,
     cache_dir: Path,
-    on_progress: Callable[[str], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> DataSplits:
     """Train, search and test images of a spec, at the size and channels that the network takes.
 
@@ -64,68 +110,136 @@ def load_data(
         When the data set is absent, damaged, or not laid out as expected.
     """
     check_channels(input_shape)
-    if spec.name == "digits":
-        images, labels, test_images, test_labels = _digits(input_shape, spec.test_share)
-        statistics = DIGITS_STATISTICS
-    elif spec.name == "cifar10":
-        source = _source(spec, base_dir, ADVICE)
-        images, train_classes, test_images, test_classes = load_cifar10(source)
-        order = torch.from_numpy(stratified_order(train_classes))
-        images, labels = fit_images(images, input_shape)[order], torch.from_numpy(train_classes)[order]
-        test_images, test_labels = fit_images(test_images, input_shape), torch.from_numpy(test_classes)
-        statistics = CIFAR10_STATISTICS
-    else:
-        source = _source(spec, base_dir, LAYOUT)
-        train, test = load_folder(source, input_shape, cache_dir=cache_dir, on_progress=on_progress)
-        images, labels, test_images, test_labels = train.images, train.labels, test.images, test.labels
-        statistics = IMAGENET_STATISTICS
-    return _splits(spec, (images, labels), (test_images, test_labels), statistics)
+    request = Request(spec, input_shape, base_dir, cache_dir, on_progress)
+    if spec.name in BOX_LOADERS:
+        return _box_splits(spec, *BOX_LOADERS[spec.name](request))
+    return _splits(spec, LOADERS[spec.name](request))
 
 
-def _digits(input_shape: tuple[int, int, int], test_share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The 1,797 handwritten digits of scikit-learn: train and test images and labels."""
+def _digits(request: Request) -> Labelled:
+    """The 1,797 handwritten digits of scikit-learn."""
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     order = stratified_order(raw.target.astype(np.int64))
     pixels = torch.from_numpy(raw.images[order]).float().unsqueeze(1) * (255.0 / DIGITS_LEVELS)
-    images = fit_images(pixels, input_shape)
+    images = fit_images(pixels, request.input_shape)
     labels = torch.from_numpy(raw.target[order].astype(np.int64))
-    n_test = share_count(len(labels), test_share, 10)
-    return images[n_test:], labels[n_test:], images[:n_test], labels[:n_test]
+    n_test = share_count(len(labels), request.spec.test_share, 10)
+    return Labelled((images[n_test:], labels[n_test:]), (images[:n_test], labels[:n_test]), DIGITS_STATISTICS)
 
 
-def _source(spec: DataSpec, base_dir: Path, advice: str) -> Path:
-    if spec.path is None:
-        raise DataError(f"data.path is missing: {spec.name} needs to know where the images are; {advice}")
-    return base_dir / expand_path(spec.path)
+def _cifar10(request: Request) -> Labelled:
+    images, classes, test_images, test_classes = cifar.load_cifar10(request.reading(cifar.ADVICE).source)
+    order = torch.from_numpy(stratified_order(classes))
+    train = fit_images(images, request.input_shape)[order], torch.from_numpy(classes)[order]
+    test = fit_images(test_images, request.input_shape), torch.from_numpy(test_classes)
+    return Labelled(train, test, CIFAR10_STATISTICS)
 
 
-def _splits(
-    spec: DataSpec, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], statistics: Statistics
-) -> DataSplits:
+def _image_folder(request: Request) -> Labelled:
+    return _of_parts(*load_folder(request.reading(LAYOUT), cache_dir=request.cache_dir))
+
+
+def _imagenet(request: Request) -> Labelled:
+    reading = request.reading(imagenet.IMAGENET_ADVICE)
+    return _of_parts(*load_folder(reading, cache_dir=request.cache_dir, advice=imagenet.IMAGENET_ADVICE))
+
+
+def _tiny_imagenet(request: Request) -> Labelled:
+    reading = request.reading(imagenet.TINY_ADVICE)
+    return _of_parts(
+        *load_folder(
+            reading, cache_dir=request.cache_dir, layout=imagenet.tiny_imagenet_files, advice=imagenet.TINY_ADVICE
+        )
+    )
+
+
+def _of_parts(train: Part, test: Part) -> Labelled:
+    return Labelled(
+        (train.images, train.labels),
+        (test.images, test.labels),
+        IMAGENET_STATISTICS,
+        n_classes=len(train.layout.classes),
+        digest=f"{train.layout.digest}|{test.layout.digest}",
+        skipped=len(train.layout.skipped) + len(test.layout.skipped),
+    )
+
+
+LOADERS: Mapping[str, Callable[[Request], Labelled]] = {
+    "digits": _digits,
+    "imagefolder": _image_folder,
+    "cifar10": _cifar10,
+    "tiny-imagenet": _tiny_imagenet,
+    "imagenet": _imagenet,
+}
+"""Sets of labelled images: name in the spec -> loader."""
+
+
+def _yolo(request: Request) -> tuple[Part, Part]:
+    return load_yolo(request.reading(box_layout.ADVICE), cache_dir=request.cache_dir)
+
+
+def _digit_scenes(request: Request) -> tuple[Part, Part]:
+    folder = make_scenes(request.cache_dir, request.input_shape)
+    reading = Reading(folder, request.input_shape, on_progress=request.on_progress)
+    return load_yolo(reading, cache_dir=request.cache_dir)
+
+
+BOX_LOADERS: Mapping[str, Callable[[Request], tuple[Part, Part]]] = {"yolo": _yolo, "digit-scenes": _digit_scenes}
+"""Sets of images with boxes: name in the spec -> loader."""
+
+
+def _splits(spec: DataSpec, found: Labelled) -> DataSplits:
     """Splits of training images in stratified order, the first of which are searched on."""
-    (images, labels), (test_images, test_labels) = train, test
-    n_classes = int(labels.max()) + 1
+    (images, labels), (test_images, test_labels) = found.train, found.test
+    n_classes = found.n_classes or int(labels.max()) + 1
     if len(labels) < 2 * n_classes:
         raise DataError(f"{len(labels)} training images of {n_classes} classes are too few to hold some out")
     n_search = share_count(len(labels), spec.search_share, n_classes)
-    mean, std = _normalisation(spec, statistics, images.shape[1])
+    mean, std = _normalisation(spec, found.statistics, images.shape[1])
 
-    def image_set(part_images: Tensor, part_labels: Tensor) -> ImageSet:
+    def image_set(part_images: Pixels, part_labels: Tensor) -> ImageSet:
         return ImageSet(part_images, part_labels, mean=mean, std=std, augment=spec.augment)
 
     parts = (
-        image_set(images[n_search:], labels[n_search:]),
-        image_set(images[:n_search], labels[:n_search]),
+        image_set(part_of(images, slice(n_search, None)), labels[n_search:]),
+        image_set(part_of(images, slice(n_search)), labels[:n_search]),
         image_set(test_images, test_labels),
     )
     digest = hashlib.sha256(repr((mean, std, spec.augment)).encode())
-    for part in parts:
+    if found.digest is not None:
+        digest.update(repr((found.digest, n_search)).encode())
+    for part in parts if found.digest is None else ():
+        assert isinstance(part.images, Tensor)  # noqa: S101 - images in files come with a digest
         digest.update(repr(tuple(part.images.shape)).encode())
         digest.update(part.labels.contiguous().numpy().data)
         digest.update(part.images.contiguous().numpy().data)
-    return DataSplits(*parts, n_classes=n_classes, content_hash=digest.hexdigest())
+    return DataSplits(*parts, n_classes=n_classes, content_hash=digest.hexdigest(), n_skipped=found.skipped)
+
+
+def _box_splits(spec: DataSpec, train: Part, test: Part) -> DataSplits:
+    """Splits of images with boxes in stratified order, the first of which are searched on."""
+    n_classes = len(train.layout.classes)
+    if len(train.labels) < 4:
+        raise DataError(f"{len(train.labels)} training images are too few to hold some out")
+    n_search = share_count(len(train.labels), spec.search_share, min(n_classes, 2))
+    digest = repr((train.layout.digest, test.layout.digest, n_search, spec.augment))
+
+    def box_set(part: Part, first: int, last: int) -> BoxSet:
+        starts = part.extras[STARTS][first : last + 1]
+        boxes = part.extras[BOXES][int(starts[0]) : int(starts[-1])]
+        assert isinstance(part.images, Tensor)  # noqa: S101 - images with boxes are always decoded once
+        return BoxSet(part.images[first:last], boxes, starts - starts[0], augment=spec.augment)
+
+    return DataSplits(
+        box_set(train, n_search, len(train.labels)),
+        box_set(train, 0, n_search),
+        box_set(test, 0, len(test.labels)),
+        n_classes=n_classes,
+        content_hash=hashlib.sha256(digest.encode()).hexdigest(),
+        n_skipped=len(train.layout.skipped) + len(test.layout.skipped),
+    )
 
 
 def _normalisation(spec: DataSpec, statistics: Statistics, n_channels: int) -> Statistics:

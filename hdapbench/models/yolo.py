@@ -77,7 +77,7 @@ def build_yolo(
         raise ModelError(f"'ultralytics:{name}': name a yaml file, such as ultralytics:yolov8n.yaml")
     if arguments:
         raise ModelError(f"ultralytics:{name} takes no arguments, but model.arguments holds {sorted(arguments)}")
-    with _undisturbed_process():
+    with quiet_ultralytics():
         from ultralytics.nn import tasks
 
         path = _yaml_path(name, base_dir)
@@ -154,7 +154,7 @@ def _config_folder() -> str:
 
 
 @contextmanager
-def _undisturbed_process() -> Iterator[None]:
+def quiet_ultralytics() -> Iterator[None]:
     """Keep ultralytics from touching the network, the home folder, the environment and torch's threads.
 
     Its import looks names up in the DNS, writes settings, sets environment variables, and replaces functions: Pillow's

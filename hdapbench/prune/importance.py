@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ def importance(
     *,
     batches: Batches | None = None,
     seed: int = 0,
-    loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+    loss: Callable[[Any, Tensor], Tensor] = functional.cross_entropy,
 ) -> dict[str, NDArray[np.float64]]:
     """Score of every channel: group -> array of shape (n_channels,), higher is more important.
 
@@ -74,7 +74,7 @@ def importance(
     return scores
 
 
-def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Any, Tensor], Tensor]) -> None:
     """Gradients of the summed loss, batch norm in eval mode so that its statistics stay."""
     training = model.training
     model.eval()

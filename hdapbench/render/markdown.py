@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hdapbench.leaderboard import Leaderboard, Row, Section
-from hdapbench.render.table import COSTS, NOTES, RANKING, answer, cost_cells, one_line, ranking_cells, section_title
+from hdapbench.render.table import (
+    COSTS,
+    NOTES,
+    answer,
+    cost_cells,
+    one_line,
+    ranking_cells,
+    ranking_header,
+    section_title,
+)
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -20,7 +29,7 @@ def render_markdown(board: Leaderboard) -> str:
         ),
     ]
     for section in board.sections:
-        lines += ["", f"## {section_title(board, section)}", "", answer(section), ""]
+        lines += ["", f"## {section_title(board, section)}", "", answer(section, board.metric), ""]
         lines += _section(board, section)
     lines += ["", "## How to read this", "", *_legend(board), "", "## Provenance", "", *_provenance(board)]
     return "\n".join(lines) + "\n"
@@ -29,7 +38,7 @@ def render_markdown(board: Leaderboard) -> str:
 def _section(board: Leaderboard, section: Section) -> list[str]:
     dense = [board.dense[section.fleet]] if section.fleet in board.dense else []
     rows: list[Row] = [*dense, *section.rows]
-    lines = table(RANKING, [ranking_cells(row) for row in rows])
+    lines = table(ranking_header(board), [ranking_cells(row) for row in rows])
     lines += ["", "What it took:", "", *table(COSTS, [cost_cells(row) for row in rows])]
     if section.gaps:
         lines += ["", "Without numbers:", ""]
@@ -102,7 +111,9 @@ def _provenance(board: Leaderboard) -> list[str]:
         )
     for notes in list(board.notes.values())[:1]:
         lines.append(f"- base model: {notes.get('base_origin')}, content hash `{str(notes.get('base_hash'))[:16]}`")
-        lines.append(f"- data: content hash `{str(notes.get('data_hash'))[:16]}`")
+        skipped = notes.get("skipped_files")
+        left_out = f"; {skipped} unreadable files left out" if skipped else ""
+        lines.append(f"- data: content hash `{str(notes.get('data_hash'))[:16]}`{left_out}")
         frozen = notes.get("frozen_groups", {})
         lines.append(f"- channel groups: {notes.get('n_groups')} prunable, {len(frozen)} frozen")
         lines += [f"  - `{name}`: {_escape(one_line(reason))}" for name, reason in frozen.items()]

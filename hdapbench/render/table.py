@@ -6,7 +6,7 @@ from math import floor, log10
 
 from hdapbench.leaderboard import Estimate, Leaderboard, Row, Section
 
-RANKING = (
+_RANKING = (
     "#",
     "method",
     "avg. clustered latency (ms)",
@@ -37,9 +37,17 @@ NOTES = {
 """Marks beside a method's name, and what they mean."""
 
 
+def ranking_header(board: Leaderboard) -> tuple[str, ...]:
+    """Names of the ranking table's columns: accuracy under the name of the task's metric, detection with mAP50 too."""
+    if board.metric == "accuracy":
+        return _RANKING
+    at = _RANKING.index("accuracy (%)")
+    return (*_RANKING[:at], f"{board.metric} (%)", *_RANKING[at + 1 :], "mAP50 (%)")
+
+
 def ranking_cells(row: Row) -> tuple[str, ...]:
     """Cells of the ranking table."""
-    return (
+    cells = (
         "-" if row.rank is None else str(row.rank),
         row.label + marks(row),
         interval(row.latency_ms, 1.0) + f" ±{row.fleet_half_width:.1%} fleet",
@@ -49,6 +57,7 @@ def ranking_cells(row: Row) -> tuple[str, ...]:
         significant(row.p95_ms),
         significant(row.worst_cluster_ms),
     )
+    return cells if row.map50 is None else (*cells, f"{row.map50 * 100:.2f}")
 
 
 def cost_cells(row: Row) -> tuple[str, ...]:
@@ -114,7 +123,7 @@ def latency_origin(board: Leaderboard, section: Section) -> str:
     return f"{section.source}: {details}" if details else section.source
 
 
-def answer(section: Section) -> str:
+def answer(section: Section, metric: str = "accuracy") -> str:
     """One sentence: which method is fastest here, and what it costs."""
     if not section.rows:
         return "No method has a complete row yet."
@@ -126,5 +135,5 @@ def answer(section: Section) -> str:
     points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
     return (
         f"Fastest on average: **{first.label}**, {significant(first.latency_ms.mean)} ms, "
-        f"{speed}accuracy {first.accuracy.mean:.2%}{points}{single}.{beside}"
+        f"{speed}{metric} {first.accuracy.mean:.2%}{points}{single}.{beside}"
     )

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hdapbench.leaderboard import Leaderboard, Section
-from hdapbench.render.table import NOTES, RANKING, answer, one_line, ranking_cells, section_title
+from hdapbench.render.table import NOTES, answer, one_line, ranking_cells, ranking_header, section_title
 
 
 def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
@@ -18,7 +18,7 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
         out.print()
         out.print(f"[bold]{escape(board.name)}[/bold]: {escape(section_title(board, section))}", highlight=False)
         out.print(_table(board, section))
-        out.print(escape(answer(section).replace("**", "")), highlight=False)
+        out.print(escape(answer(section, board.metric).replace("**", "")), highlight=False)
         for gap in section.gaps:
             out.print(
                 f"{escape(gap.label)}, seed {gap.seed}: {gap.status}: {escape(one_line(gap.reason))}", highlight=False
@@ -31,7 +31,7 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
 
 def _table(board: Leaderboard, section: Section) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in RANKING:
+    for name in ranking_header(board):
         table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
     if section.fleet in board.dense:
         table.add_row(*map(escape, ranking_cells(board.dense[section.fleet])), style="dim")

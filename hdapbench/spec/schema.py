@@ -48,7 +48,8 @@ class ModelSpec(Strict):
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's builder.")
     weights: str | None = Field(
         default=None,
-        description="Path of a state_dict, or torchvision:NAME of a weights enum; null trains by the base recipe.",
+        description="Path of a state_dict or of an ultralytics .pt, or torchvision:NAME of a weights enum; null trains "
+        "by the base recipe.",
     )
 
 
@@ -59,25 +60,68 @@ class NormalizeSpec(Strict):
     std: Channels = Field(description="Standard deviation per channel.")
 
 
+BOX_SETS = frozenset({"digit-scenes", "yolo"})
+BOX_AUGMENTATIONS = frozenset({"mosaic", "mosaic-flip"})
+
+
 class DataSpec(Strict):
     """The data set and how it is split into disjoint train, search and test parts."""
 
-    name: Literal["digits", "imagefolder", "cifar10"] = Field(description="digits, imagefolder or cifar10.")
+    name: Literal["digits", "imagefolder", "cifar10", "tiny-imagenet", "imagenet", "digit-scenes", "yolo"] = Field(
+        description="Labelled images: digits, imagefolder, cifar10, tiny-imagenet, imagenet; with boxes: digit-scenes, "
+        "yolo."
+    )
     path: str | None = Field(
-        default=None, description="Folder or tar archive; ${NAME}, ${NAME:-default} and ~ are expanded."
+        default=None,
+        description="Folder, tar archive or, of yolo, data yaml; ${NAME}, ${NAME:-default} and ~ are expanded.",
     )
     search_share: Share = Field(
         default=0.1, description="Share of the training images held out for methods to search on."
     )
     test_share: Share = Field(default=0.2, description="Share held out for testing, for sets without a test split.")
     normalize: NormalizeSpec | None = Field(default=None, description="Input normalisation; the set's own by default.")
-    augment: Literal["none", "flip-crop", "shift"] = Field(default="none", description="Training augmentation.")
+    augment: Literal["none", "flip-crop", "shift", "resized-crop", "mosaic", "mosaic-flip"] = Field(
+        default="none",
+        description="Training augmentation: flip-crop, shift and resized-crop of single images; mosaic and mosaic-flip "
+        "of images with boxes.",
+    )
+    corrupt: Literal["fail", "skip"] = Field(
+        default="fail",
+        exclude_if=lambda value: value == "fail",
+        description="What files that cannot be read do: end the run, or be left out and counted.",
+    )
+
+    decode: Literal["auto", "once", "live"] = Field(
+        default="auto",
+        exclude_if=lambda value: value == "auto",
+        description="Keep decoded images in the cache (once), or decode them whenever they are needed (live); auto is "
+        "live for folders of more than 20 GiB decoded.",
+    )
+
+    @property
+    def holds_boxes(self) -> bool:
+        """Whether images are labelled with boxes rather than with one class each."""
+        return self.name in BOX_SETS
 
     @model_validator(mode="after")
     def _shares_leave_training_images(self) -> DataSpec:
         if self.search_share + self.test_share >= 1.0:
             raise ValueError("search_share + test_share must stay below 1, or nothing is left to train on")
         return self
+
+    @model_validator(mode="after")
+    def _augmentation_fits(self) -> DataSpec:
+        if self.augment != "none" and self.holds_boxes != (self.augment in BOX_AUGMENTATIONS):
+            fitting = "mosaic, mosaic-flip" if self.holds_boxes else "flip-crop, shift, resized-crop"
+            raise ValueError(f"augment: {self.augment} is not for {self.name}; write one of: none, {fitting}")
+        return self
+
+
+class DistillationSpec(Strict):
+    """Learning from the dense model's outputs beside the labels (Hinton et al. 2015)."""
+
+    weight: float = Field(default=0.5, gt=0.0, le=1.0, description="Share of the loss that follows the dense model.")
+    temperature: float = Field(default=4.0, gt=0.0, description="What logits are divided by before they are compared.")
 
 
 class Recipe(Strict):
@@ -92,6 +136,24 @@ class Recipe(Strict):
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0, description="Label smoothing.")
     max_train_images: int | None = Field(
         default=None, ge=1, description="Images per epoch, drawn anew each epoch; null uses all."
+    )
+    # Keys that came later are left out where they hold the default: the ids of older trials stay what they were.
+    distillation: DistillationSpec | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Learn from the dense model as well; null learns from labels alone.",
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        exclude_if=lambda value: value is None,
+        description="Decay of an exponential moving average of the weights, which is the result; null takes the last.",
+    )
+    precision: Literal["fp32", "bf16", "amp"] = Field(
+        default="fp32",
+        exclude_if=lambda value: value == "fp32",
+        description="Arithmetic of training: fp32, bf16 autocast, or amp (fp16 autocast with scaled losses, on CUDA).",
     )
 
 
@@ -137,7 +199,7 @@ class Spec(Strict):
     schema_version: Literal[1] = Field(description="Version of this format: 1.")
     name: Name = Field(description="Name of the benchmark and of its leaderboard.")
     model: ModelSpec = Field(description="The network to compress.")
-    task: Literal["classification"] = Field(default="classification", description="What the network does.")
+    task: Literal["classification", "detection"] = Field(default="classification", description="What the network does.")
     data: DataSpec = Field(description="The data set and its splits.")
     base: BaseRecipe = Field(
         default_factory=lambda: BaseRecipe(epochs=20.0, schedule="onecycle"),
@@ -161,6 +223,26 @@ class Spec(Strict):
         default=(), description="Python files with further methods; only these are executed."
     )
     threads: int = Field(default=1, ge=1, description="Threads for training and evaluation.")
+    device: Literal["cpu", "cuda"] = Field(
+        default="cpu", exclude_if=lambda value: value == "cpu", description="Where models are trained and evaluated."
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit_the_task(self) -> Spec:
+        detects = self.task == "detection"
+        if detects != self.data.holds_boxes:
+            wanted = ", ".join(sorted(BOX_SETS)) if detects else "a set of labelled images"
+            raise ValueError(f"task: {self.task} does not fit data.name: {self.data.name}; it needs {wanted}")
+        recipes = {"base": self.base, "fine_tune": self.fine_tune}
+        smoothed = [name for name, recipe in recipes.items() if recipe.label_smoothing]
+        if detects and smoothed:
+            raise ValueError(f"{' and '.join(smoothed)}: label_smoothing is for classification; remove it")
+        if self.base.distillation is not None:
+            raise ValueError("base: distillation learns from the dense model, which is what base trains; remove it")
+        scaled = [name for name, recipe in recipes.items() if recipe.precision == "amp"]
+        if scaled and self.device == "cpu":
+            raise ValueError(f"{' and '.join(scaled)}: precision: amp needs device: cuda; write bf16 or fp32")
+        return self
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Spec:
@@ -183,6 +265,7 @@ __all__ = [
     "BaseRecipe",
     "BudgetSpec",
     "DataSpec",
+    "DistillationSpec",
     "MethodSpec",
     "ModelSpec",
     "NormalizeSpec",

@@ -24,10 +24,11 @@ from hdapbench.models import (
     state_hash,
 )
 from hdapbench.paths import expand_path
-from hdapbench.tasks.classification import EpochReport, evaluate, train
+from hdapbench.tasks.classification import Classification
+from hdapbench.tasks.training import EpochReport, Setting, fit, on_device
 
 if TYPE_CHECKING:
-    from hdapbench.data import DataSplits, ImageSet
+    from hdapbench.data import DataSplits, Samples
     from hdapbench.spec import BaseRecipe, ModelSpec
 
 TRAINING = 1
@@ -53,7 +54,7 @@ class BaseModel:
     trained
         Whether it was trained by the recipe, now or earlier, rather than loaded from given weights.
     test_accuracy
-        Accuracy in [0, 1] on the test split.
+        The task's metric in [0, 1] on the test split.
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ def prepare_base(
     *,
     base_dir: Path,
     cache_dir: Path,
+    setting: Setting | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
 ) -> BaseModel:
     """Dense model of a spec: from its weights when it names some, else trained by the recipe or taken from the cache.
@@ -86,6 +88,8 @@ def prepare_base(
         Folder that relative paths of the spec start from.
     cache_dir
         Where trained models are kept: ``base/<hash of model, recipe and data>.pt``.
+    setting
+        What the model is for and where it is trained; classification on the CPU by default.
     on_epoch
         Called after every epoch of training.
 
@@ -94,6 +98,7 @@ def prepare_base(
     ModelError
         When the model cannot be built, its weights do not fit, or training diverges.
     """
+    setting = setting or Setting(Classification())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build_model(spec, n_classes=data.n_classes, base_dir=base_dir)
@@ -101,18 +106,20 @@ def prepare_base(
     if spec.weights is None:
         path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir)}.pt"
         if not path.is_file():
-            train(model, data.train, recipe, seed=recipe.seed, on_epoch=on_epoch)
+            fit(model, data.train, recipe, setting=setting, seed=recipe.seed, on_epoch=on_epoch)
             _save(model, path)
         load_weights(model, path)
     else:
         path = _load_given(model, spec, data, base_dir)
     model.eval()
+    with on_device(model, setting.device):
+        scores = setting.task.scores(model, data.test)
     return BaseModel(
         model=model,
         weights_path=path,
         hash=state_hash(model),
         trained=spec.weights is None,
-        test_accuracy=evaluate(model, data.test),
+        test_accuracy=scores.accuracy,
     )
 
 
@@ -131,7 +138,7 @@ def _load_given(model: nn.Module, spec: ModelSpec, data: DataSplits, base_dir: P
     return path
 
 
-def _calibration_images(images: ImageSet) -> list[torch.Tensor]:
+def _calibration_images(images: Samples) -> list[torch.Tensor]:
     return [batch for batch, _ in islice(images.batches(CALIBRATION_BATCH_SIZE, shuffle_seed=0), CALIBRATION_BATCHES)]
 
 

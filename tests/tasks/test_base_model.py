@@ -88,7 +88,7 @@ def test_an_interrupted_training_leaves_nothing_behind(prepare, monkeypatch, tmp
     def interrupt(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hdapbench.tasks.base.train", interrupt)
+    monkeypatch.setattr("hdapbench.tasks.base.fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare()
 

@@ -1,0 +1,182 @@
+"""Decoding the files of a data set into the cache, and what files that cannot be read do."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdapbench.data.cache import Part, read_part
+from hdapbench.data.source import Progress, open_each
+from hdapbench.errors import DataError
+
+Corrupt = Literal["fail", "skip"]
+Decode = Literal["auto", "once", "live"]
+Decoder = Callable[[str, bytes], NDArray[np.uint8]]
+Pending = deque[tuple[str, "Future[NDArray[np.uint8]]"]]
+
+_MEMORY_ADDRESS = re.compile(r" <_io\.[^>]*>")
+REPORT_EVERY = 5000
+LIVE_BYTES = 20 * 2**30
+AHEAD = 8
+"""Files per worker that are read ahead of the one that is waited for."""
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a data set are read.
+
+    Attributes
+    ----------
+    source
+        Folder or tar archive.
+    input_shape
+        Channels, height and width to decode to.
+    corrupt
+        Whether files that cannot be read end the run or are left out.
+    on_progress
+        Called with a line of text now and then.
+    decode
+        ``once`` keeps decoded images in the cache, ``live`` decodes them whenever they are needed, ``auto`` does the
+        latter for folders of more than `LIVE_BYTES` decoded.
+    """
+
+    source: Path
+    input_shape: tuple[int, int, int]
+    corrupt: Corrupt = "fail"
+    on_progress: Progress | None = None
+    decode: Decode = "auto"
+
+    def is_live(self, n_images: int) -> bool:
+        """Whether so many images are decoded whenever they are needed, rather than once into the cache.
+
+        Raises
+        ------
+        DataError
+            When that is asked for and the source is an archive, which cannot be entered in the middle.
+        """
+        if self.decode == "live" and not self.source.is_dir():
+            raise DataError(f"'{self.source}' is an archive; unpack it for data.decode: live")
+        n_bytes = n_images * self.input_shape[0] * self.input_shape[1] * self.input_shape[2]
+        return self.decode == "live" or (self.decode == "auto" and self.source.is_dir() and n_bytes > LIVE_BYTES)
+
+
+class UnreadableError(Exception):
+    """Some files of a data set cannot be read: name -> reason."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.files = dict(files)
+        super().__init__(f"{len(files)} files")
+
+
+def decode_each(
+    reading: Reading, positions: Mapping[str, int], decode: Decoder
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Position and pixels of every file, in the order in which the source holds them.
+
+    Raises
+    ------
+    UnreadableError
+        At the end, with every file that could not be decoded.
+    """
+    broken: dict[str, str] = {}
+    pending: Pending = deque()
+    done = 0
+
+    def finish_one() -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        nonlocal done
+        name, future = pending.popleft()
+        try:
+            yield positions[name], future.result()
+        except Exception as error:  # noqa: BLE001 - decoders raise whatever the bytes make them raise
+            broken[name] = _MEMORY_ADDRESS.sub("", " ".join(str(error).split()))[:80]
+        if reading.on_progress is not None and done % REPORT_EVERY == 0:
+            reading.on_progress(f"decoding {reading.source.name}: {done:,} of {len(positions):,} images")
+        done += 1
+
+    with ThreadPoolExecutor(n_workers()) as pool:
+        for name, stream in open_each(reading.source, positions):
+            pending.append((name, pool.submit(decode, name, stream.read())))
+            if len(pending) > AHEAD * n_workers():
+                yield from finish_one()
+        while pending:
+            yield from finish_one()
+    if broken:
+        raise UnreadableError(dict(sorted(broken.items())))
+
+
+def n_workers() -> int:
+    """Threads that decode: one for each processor that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cached_part(
+    folder: Path,
+    reading: Reading,
+    names: Callable[[], list[str]],
+    write: Callable[[list[str], dict[str, str]], None],
+    *,
+    read: Callable[[], Part | None] | None = None,
+) -> Part:
+    """Part under ``folder``, written first when it is not there.
+
+    Parameters
+    ----------
+    folder
+        Where the part is or will be.
+    names
+        Lists the files of the part; called only when it has to be written.
+    write
+        Decodes the given files into ``folder``; its second argument are the files left out, with reasons.
+    read
+        Reads the part, or gives None when it is not there; by default as decoded images.
+
+    Raises
+    ------
+    DataError
+        When files cannot be read and the reading does not allow that, or none can.
+    """
+    read = read or partial(read_part, folder)
+    part = read()
+    if part is None:
+        _write_readable(reading, names(), write)
+        part = read()
+    if part is None:
+        raise DataError(f"'{folder}' vanished as soon as it was written; is something deleting files in the cache?")
+    if part.layout.skipped and reading.corrupt == "fail":
+        raise _refusal(reading.source, part.layout.skipped)
+    return part
+
+
+def _write_readable(reading: Reading, names: list[str], write: Callable[[list[str], dict[str, str]], None]) -> None:
+    """Write a part; when files turn out to be unreadable, once more without them if that is allowed."""
+    skipped: dict[str, str] = {}
+    while names:
+        try:
+            write(names, skipped)
+        except UnreadableError as error:
+            if reading.corrupt == "fail":
+                raise _refusal(reading.source, error.files) from None
+            skipped |= error.files
+            names = [name for name in names if name not in skipped]
+        else:
+            if skipped and reading.on_progress is not None:
+                reading.on_progress(f"{reading.source.name}: {len(skipped)} unreadable files left out")
+            return
+    raise _refusal(reading.source, skipped)
+
+
+def _refusal(source: Path, files: Mapping[str, str]) -> DataError:
+    shown = ", ".join(f"{name} ({reason})" for name, reason in list(files.items())[:SHOWN_NAMES])
+    more = f" and {len(files) - SHOWN_NAMES} more" if len(files) > SHOWN_NAMES else ""
+    return DataError(f"'{source}': cannot decode {shown}{more}; repair or remove them, or write data.corrupt: skip")

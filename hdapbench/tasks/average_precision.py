@@ -1,0 +1,84 @@
+"""Average precision of detections: what COCO and ultralytics report as mAP50-95 and mAP50."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Floats = NDArray[np.float64]
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+"""COCO interpolates precision at 101 recalls."""
+
+
+def average_precision(detections: Sequence[Tensor], truths: Sequence[Tensor]) -> Floats:
+    """Average precision of every class that occurs, at IoUs from 0.5 to 0.95, shape (n_classes, 10).
+
+    Parameters
+    ----------
+    detections
+        Per image, shape (k, 6): left, top, right, bottom, confidence, class; by falling confidence.
+    truths
+        Per image, shape (m, 5): class, left, top, right, bottom.
+    """
+    correct = np.concatenate([_matches(found, real) for found, real in zip(detections, truths, strict=True)])
+    stacked = torch.cat(list(detections)).double().numpy()
+    confidence, classes = stacked[:, 4], stacked[:, 5]
+    wanted = torch.cat(list(truths))[:, 0].numpy()
+    order = np.argsort(-confidence, kind="stable")
+    correct, classes = correct[order], classes[order]
+    return np.stack(
+        [_class_precision(correct[classes == label], int((wanted == label).sum())) for label in np.unique(wanted)]
+    )
+
+
+def _matches(detections: Tensor, truths: Tensor) -> NDArray[np.bool_]:
+    """Which detections of an image are right at each threshold, shape (k, 10).
+
+    The most confident detection takes the truth of its class that it overlaps most and that nobody took before.
+    """
+    correct = np.zeros((len(detections), len(IOU_THRESHOLDS)), dtype=bool)
+    if not len(truths):
+        return correct
+    overlaps = _overlaps(detections[:, :4], truths[:, 1:])
+    overlaps *= detections[:, 5, None] == truths[None, :, 0]
+    iou = overlaps.double().numpy()  # (k, m)
+    taken = np.zeros((len(truths), len(IOU_THRESHOLDS)), dtype=bool)
+    columns = np.arange(len(IOU_THRESHOLDS))
+    for number in np.flatnonzero((iou >= IOU_THRESHOLDS[0]).any(1)):
+        free = np.where(taken, 0.0, iou[number][:, None])  # (m, 10)
+        best = free.argmax(0)
+        correct[number] = free[best, columns] >= IOU_THRESHOLDS
+        taken[best, columns] |= correct[number]
+    return correct
+
+
+def _overlaps(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of every pair of boxes, shape (k, m)."""
+    low = torch.maximum(first[:, None, :2], second[None, :, :2])
+    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = (high - low).clamp_min(0).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).clamp_min(0).prod(1) for boxes in (first, second)]
+    return common / (areas[0][:, None] + areas[1][None, :] - common).clamp_min(1e-7)
+
+
+def _class_precision(correct: NDArray[np.bool_], n_truths: int) -> Floats:
+    """Area under the precision envelope over recall at each threshold, shape (10,), of one class."""
+    if not len(correct):
+        return np.zeros(len(IOU_THRESHOLDS))
+    hits = correct.cumsum(0)  # (k, 10)
+    recall = hits / n_truths
+    precision = hits / np.arange(1, len(correct) + 1)[:, None]
+    areas = []
+    for column in range(correct.shape[1]):
+        # Beyond the last recall that is reached, precision falls to zero at once.
+        x = np.concatenate([[0.0], recall[:, column], [recall[-1, column], 1.0]])
+        y = np.concatenate([[1.0], precision[:, column], [0.0, 0.0]])
+        envelope = np.maximum.accumulate(y[::-1])[::-1]
+        areas.append(np.trapezoid(np.interp(RECALL_POINTS, x, envelope), RECALL_POINTS))
+    return np.array(areas)

@@ -1,0 +1,85 @@
+"""Task: what a network is for. How its loss is made, how well it does, and how it learns from another network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from hdapbench.data import Samples
+
+Objective = Callable[[Any, Tensor], Tensor]
+"""Outputs of a network and labels -> scalar loss, the mean over images."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a network does.
+
+    Attributes
+    ----------
+    accuracy
+        The task's metric, in [0, 1]: top-1 accuracy, or mAP50-95.
+    map50
+        Of detection: mean average precision at an IoU of 0.5, in [0, 1].
+    """
+
+    accuracy: float
+    map50: float | None = None
+
+
+class Task(ABC):
+    """What a network is trained for and judged by.
+
+    Attributes
+    ----------
+    name
+        As in the spec.
+    metric
+        Name of what `Scores.accuracy` holds.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+
+    @abstractmethod
+    def objective(self, model: nn.Module, *, label_smoothing: float = 0.0) -> Objective:
+        """Loss of a network's outputs, whether they were made in training or in evaluation mode.
+
+        Parameters
+        ----------
+        model
+            The network, on the device that it runs on.
+        """
+
+    @abstractmethod
+    def distance(self, outputs: Any, taught: Any, temperature: float) -> Tensor:
+        """Scalar by which a network's outputs differ from those of the network that it learns from."""
+
+    @abstractmethod
+    def scores(self, model: nn.Module, data: Samples) -> Scores:
+        """Scores of a network on a set, in evaluation mode; the network's mode is restored.
+
+        Raises
+        ------
+        DataError
+            When there is nothing to judge by.
+        """
+
+
+def open_task(name: str) -> Task:
+    """Task of a spec.
+
+    Raises
+    ------
+    KeyError
+        When the name is unknown; specs hold no such name.
+    """
+    from hdapbench.tasks.classification import Classification
+    from hdapbench.tasks.detection import Detection
+
+    return {task.name: task for task in (Classification(), Detection())}[name]
