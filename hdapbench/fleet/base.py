@@ -120,12 +120,17 @@ class Fleet(ABC):
         Raises
         ------
         FleetError
-            When a device does not exist, or an answer is missing, not finite or not positive.
+            When a device does not exist, an answer is missing, not finite or not positive, or ``runs`` or ``seed``
+            cannot be.
         """
+        if runs < 1 or seed < 0:
+            raise FleetError(f"measurements need at least 1 run and a session of at least 0, not {runs} and {seed}")
         devices = np.asarray(devices, dtype=np.int64)
         if devices.size and (devices.min() < 0 or devices.max() >= self.n_devices):
             wrong_ones = devices[(devices < 0) | (devices >= self.n_devices)][:5].tolist()
             raise FleetError(f"fleet '{self.name}' has devices 0..{self.n_devices - 1}; asked for {wrong_ones}")
+        if not len(devices):
+            return np.empty((0, len(workloads), runs))
         samples = self.sample(workloads, devices, runs=runs, seed=seed)
         if samples.shape != (len(devices), len(workloads), runs):
             raise FleetError(f"fleet '{self.name}' answered with shape {samples.shape}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hdapbench.errors import FleetError
 from hdapbench.fleet.condense import condense, systematic_sample
 from hdapbench.fleet.partition import DENSITY_METHODS, partition
+from hdapbench.fleet.weights import device_shares
 from hdapbench.spec.fleets import ClusteringMethod
 
 Floats = NDArray[np.float64]
@@ -132,15 +133,15 @@ def cluster_devices(
         Clusters wanted; more than there are distinct devices gives one per distinct device. ``dbscan`` and ``hdbscan``
         find their own number.
     weights
-        Share of the fleet of each device, shape (n_devices,); None: all alike.
+        Share of the fleet of each device, shape (n_devices,), taken in proportion; None: all alike.
 
     Raises
     ------
     FleetError
-        When the fingerprint is empty, not finite or not positive.
+        When the fingerprint or a weight is missing, not finite or not positive, or there is no such method or number.
     """
     fingerprint = checked_fingerprint(fingerprint_ms)
-    share = _shares(len(fingerprint), weights)
+    share = device_shares(len(fingerprint), weights)
     labels = partition(condense(np.log(fingerprint), share), method=method, n_clusters=n_clusters, seed=seed)
     return _described(fingerprint, share, labels, method)
 
@@ -166,7 +167,7 @@ def automatic_clusters(
         Relative half-width of the 95 % interval that a clustering promises.
     """
     fingerprint = checked_fingerprint(fingerprint_ms)
-    share = _shares(len(fingerprint), weights)
+    share = device_shares(len(fingerprint), weights)
     cells = condense(np.log(fingerprint), share)
     n_distinct = len(np.unique(cells.points, axis=0))
 
@@ -210,7 +211,7 @@ def separated_clusters(
     from sklearn.metrics import silhouette_score
 
     fingerprint = checked_fingerprint(fingerprint_ms)
-    share = _shares(len(fingerprint), weights)
+    share = device_shares(len(fingerprint), weights)
     points = np.log(fingerprint)
     cells = condense(points, share)
     n_distinct = len(np.unique(cells.points, axis=0))
@@ -270,10 +271,6 @@ def checked_fingerprint(fingerprint_ms: Floats) -> Floats:
             f"device {device} has a fingerprint that is not finite and positive: {fingerprint[device]}{more}"
         )
     return fingerprint
-
-
-def _shares(n_devices: int, weights: Floats | None) -> Floats:
-    return np.full(n_devices, 1 / n_devices) if weights is None else weights / weights.sum()
 
 
 def _described(fingerprint: Floats, share: Floats, labels: Integers, method: str) -> Clustering:

@@ -27,6 +27,7 @@ CHANGED_SHARE = 0.02
 MEAN_CHANGE = 0.01
 """A probe's fleet mean that changed by more, and by more than three standard errors, no longer calibrates."""
 _CONFIDENCE = 0.99
+_TOO_FEW = "drift needs at least 2 devices measured again, better 30; got {}"
 _CHANGED_QUANTILE = 0.999  # of the change that noise alone brings to a device
 
 
@@ -83,7 +84,7 @@ def detect_drift(
         When there are fewer than two devices, or the probes differ.
     """
     if len(devices) < 2:
-        raise FleetError(f"drift needs at least 2 devices measured again, better 30; got {len(devices)}")
+        raise FleetError(_TOO_FEW.format(len(devices)))
     before = fingerprint.latency_ms[devices]
     if latency_ms.shape != before.shape:
         raise FleetError(f"expected latencies of shape {before.shape} (devices, probes), got {latency_ms.shape}")
@@ -118,8 +119,10 @@ def measure_again(
     Raises
     ------
     FleetError
-        When the fingerprint does not say which widths its probes have.
+        When fewer than two devices are asked for, or the fingerprint does not say which widths its probes have.
     """
+    if n_devices < 2:
+        raise FleetError(_TOO_FEW.format(n_devices))
     widths = fingerprint.conditions.get("widths")
     if widths is None:
         raise FleetError("this fingerprint does not say which models its probes are; measure it again in full")

@@ -201,8 +201,13 @@ def cluster_fleet(fleet: Fleet, fingerprint_ms: Floats, clustering: ClusteringSp
     Raises
     ------
     FleetError
-        When the fingerprint is empty, not finite or not positive.
+        When the fingerprint is empty, not finite, not positive or of another number of devices than the fleet.
     """
+    if len(fingerprint_ms) not in (0, fleet.n_devices):
+        raise FleetError(
+            f"the fingerprint is of {len(fingerprint_ms):,} devices, fleet '{fleet.name}' has {fleet.n_devices:,}; "
+            f"take the fingerprint again"
+        )
     estimator: Estimator = clustering.estimator if clustering.estimator != "auto" else "calibrated"
     n = clustering.representatives
 

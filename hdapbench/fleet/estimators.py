@@ -17,6 +17,7 @@ from scipy import special  # scipy.stats takes two seconds to import
 
 from hdapbench.errors import FleetError
 from hdapbench.fleet.clustering import Clustering
+from hdapbench.fleet.weights import device_shares
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,9 +90,7 @@ class Reference:
     @classmethod
     def of(cls, fingerprint_ms: Floats, weights: Floats | None = None) -> Reference:
         """Reference of a fingerprint; without weights all devices count alike."""
-        n_devices = len(fingerprint_ms)
-        share = np.full(n_devices, 1 / n_devices) if weights is None else weights / weights.sum()
-        return cls(np.asarray(fingerprint_ms, dtype=float), share)
+        return cls(np.asarray(fingerprint_ms, dtype=float), device_shares(len(fingerprint_ms), weights))
 
     @cached_property
     def mean_ms(self) -> Floats:
@@ -161,7 +160,17 @@ def fit_ratio_model(reference: Reference, devices: Integers, latency_ms: Floats)
         Positions of the measured devices, shape (n_measured,).
     latency_ms
         Their latencies, shape (n_workloads, n_measured).
+
+    Raises
+    ------
+    FleetError
+        When a latency is not finite and positive.
     """
+    if not (np.isfinite(latency_ms) & (latency_ms > 0)).all():
+        workload, place = np.argwhere(~(np.isfinite(latency_ms) & (latency_ms > 0)))[0]
+        raise FleetError(
+            f"device {int(devices[place])} has a latency that is not finite and positive: {latency_ms[workload, place]}"
+        )
     columns = reference.columns(devices)
     n_measured, n_columns = columns.shape
     ratio = latency_ms / reference.speed[devices]
@@ -216,7 +225,7 @@ def estimate(reference: Reference, clustering: Clustering, design: Design, laten
     Raises
     ------
     FleetError
-        When the latencies are not those of the design's devices.
+        When the latencies are not those of the design's devices, or not finite and positive.
     """
     latency = np.atleast_2d(np.asarray(latency_ms, dtype=float))
     if latency.shape[1] != design.n_measured:

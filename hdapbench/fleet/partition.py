@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from hdapbench.errors import FleetError
 from hdapbench.fleet.condense import Cells, systematic_sample
+from hdapbench.spec import did_you_mean
 from hdapbench.spec.fleets import ClusteringMethod
 
 Floats = NDArray[np.float64]
@@ -33,9 +35,20 @@ def partition(cells: Cells, *, method: ClusteringMethod, n_clusters: int = 1, se
         The points, gathered in weighted cells when there are many (see `condense`); a cell's points share one label.
     n_clusters
         At most this many; ``dbscan`` and ``hdbscan`` find their own number.
+
+    Raises
+    ------
+    FleetError
+        When there is no such method, or the number is not at least one.
     """
+    if method not in _PARTITIONERS:
+        raise FleetError(f"unknown clustering '{method}'{did_you_mean(method, list(_PARTITIONERS))}")
+    if n_clusters < 1:
+        raise FleetError(f"{n_clusters} clusters were asked for; at least 1 is needed")
     cells = _distinct(cells)
     n_distinct = len(cells.points)
+    if n_distinct == 1:
+        return np.zeros(len(cells.cell_of), dtype=np.int64)
     # One thread: on few points threads gain nothing, and beside other work their waiting costs up to a hundredfold.
     with threadpool_limits(limits=1):
         labels = _PARTITIONERS[method](cells.points, cells.weights, min(n_clusters, n_distinct), seed % (1 << 32))

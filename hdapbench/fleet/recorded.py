@@ -60,7 +60,8 @@ class RecordedFleet(Fleet):
         if self.counts.wrong and spec.invalid == "fail":
             listed = "; ".join(f"{name}: {count:,} rows" for name, count in self.counts.wrong.items())
             raise FleetError(
-                f"{self.path}: {listed} (of {self.counts.rows:,}); correct them, or drop them with: invalid: drop"
+                f"{self.path}: {listed} (of {self.counts.rows:,}); correct them, or drop them with: invalid: drop "
+                f"(on the command line: --set invalid=drop)"
             )
         usable = rows.filter(pl.col("latency").is_finite() & (pl.col("latency") > 0)).drop_nulls()
         if SAMPLE_COLUMN in usable.collect_schema().names():

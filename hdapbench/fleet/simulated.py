@@ -12,6 +12,7 @@ from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, Workloa
 from hdapbench.fleet.exact import SortedDevices
 from hdapbench.fleet.ids import NumberedIds
 from hdapbench.fleet.scenario import DeviceStates, draw_states, resolve_scenario
+from hdapbench.fleet.weights import device_shares
 from hdapbench.latency.engine import KernelTimes, device_latency_ms, kernel_times
 from hdapbench.latency.profile import load_profile
 from hdapbench.spec import NoiseSpec, SimulatedFleetSpec
@@ -89,8 +90,13 @@ class SimulatedFleet(Fleet):
         ----------
         weights
             Weight of each picked device, shape (n_picked_devices,); normalised; None counts all alike.
+
+        Raises
+        ------
+        FleetError
+            When there are no devices, or a weight is not finite and positive.
         """
-        share = np.full(len(devices), 1 / len(devices)) if weights is None else weights / weights.sum()
+        share = device_shares(len(devices), weights)
         total = np.zeros(len(workloads))
         for number, sorted_devices in self._sort(np.asarray(devices, dtype=np.int64), share).items():
             total += sorted_devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 _MOST_POINTS = 20_000  # more cannot be told apart
 _SIZE = (7.2, 5.0)
 _DPI = 130
+_LEAST_SPREAD = 0.01  # relative, of a histogram
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,34 @@ def fingerprint_scatter(fingerprint_ms: Floats, clustering: Clustering, *, probe
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("{x:g}")
         axis.set_tick_params(which="both", labelsize=8)
-    axes.legend(frameon=False, fontsize=8)
+    legend = axes.legend(frameon=False, fontsize=8)
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])  # as large as its cluster, the marker would look like a device
     return _png(figure)
 
 
-def latency_histogram(latency_ms: dict[str, Floats], *, title: str) -> bytes:
-    """Distribution of latency over the devices, one outline per model, means marked."""
+def latency_histogram(latency_ms: dict[str, Floats], *, title: str, weights: Floats | None = None) -> bytes:
+    """Distribution of latency over the devices, one outline per model, means marked.
+
+    With weights, shares of the fleet instead of devices.
+    """
     figure, axes = _figure(title)
     for label, values in latency_ms.items():
+        mean = np.average(values, weights=weights)
+        low, high = values.min(), values.max()
+        if high - low < _LEAST_SPREAD * high:  # of devices all alike, a bar that can be seen
+            low, high = mean * (1 - _LEAST_SPREAD), mean * (1 + _LEAST_SPREAD)
         _, _, patches = axes.hist(
-            values, bins=60, histtype="step", linewidth=1.6, label=f"{label}: {values.mean():.4g} ms"
+            values,
+            bins=60,
+            range=(low, high),
+            weights=weights,
+            histtype="step",
+            linewidth=1.6,
+            label=f"{label}: {mean:.4g} ms",
         )
-        axes.axvline(values.mean(), color=patches[0].get_edgecolor(), linestyle=":", linewidth=1.2)
-    axes.set(xlabel="latency (ms)", ylabel="devices")
+        axes.axvline(mean, color=patches[0].get_edgecolor(), linestyle=":", linewidth=1.2)
+    axes.set(xlabel="latency (ms)", ylabel="devices" if weights is None else "share of the fleet")
     axes.legend(frameon=False, fontsize=8, title="mean", title_fontsize=8)
     return _png(figure)
 

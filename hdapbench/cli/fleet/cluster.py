@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
+from hdapbench.errors import FleetError
 
 if TYPE_CHECKING:
     from hdapbench.fleet.estimate import ClusteredFleet
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             fingerprint.latency_ms, method=how.method, n_clusters=clustered.n_clusters, seed=arguments.seed
         )
     if arguments.assign is not None:
-        content["assigned"] = _assigned(arguments.assign, clustered)
+        content["assigned"] = _assigned(arguments.assign, fingerprint, clustered)
     if arguments.output is not None:
         _write(arguments.output, clustered, fingerprint)
     if arguments.plot is not None:
@@ -114,11 +115,15 @@ def _text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _assigned(path: Path, clustered: ClusteredFleet) -> list[dict[str, Any]]:
+def _assigned(path: Path, fingerprint: Fingerprint, clustered: ClusteredFleet) -> list[dict[str, Any]]:
     """Cluster of each device of another fingerprint, and its distance in radii."""
     from hdapbench.fleet.fingerprint import load_fingerprint
 
     new = load_fingerprint(path)
+    if new.probes != fingerprint.probes:
+        raise FleetError(
+            f"'{path}' has the probes {', '.join(new.probes)}; the clusters are of {', '.join(fingerprint.probes)}"
+        )
     found = clustered.clustering.assign(new.latency_ms)
     rows = zip(new.device_ids, found.labels, found.distance, strict=True)
     return [{"device": name, "cluster": int(label), "distance": float(far)} for name, label, far in rows]
@@ -126,8 +131,6 @@ def _assigned(path: Path, clustered: ClusteredFleet) -> list[dict[str, Any]]:
 
 def _write(path: Path, clustered: ClusteredFleet, fingerprint: Fingerprint) -> None:
     import polars as pl
-
-    from hdapbench.errors import FleetError
 
     frame = pl.DataFrame({"device": list(fingerprint.device_ids), "cluster": clustered.clustering.labels})
     if path.suffix == ".csv":

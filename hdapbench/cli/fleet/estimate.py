@@ -50,14 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure the design's devices and print estimates, beside the truth where it is known."""
     from hdapbench.fleet.choice import choose_estimator
     from hdapbench.fleet.estimate import cluster_fleet
-    from hdapbench.fleet.exact import conditional_value_at_risk
+    from hdapbench.fleet.exact import conditional_value_at_risk, weighted_percentile
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)
     how = source.clustering_spec(arguments, found.spec)
     clustered = cluster_fleet(found.fleet, fingerprint.latency_ms, how, seed=0)
     workloads = _workloads(found, fingerprint, arguments)
-    runs = arguments.runs or found.spec.runs
+    runs = found.spec.runs if arguments.runs is None else arguments.runs
     measured = clustered.measure_clusters(workloads, runs=runs, seed=arguments.session)
     estimates = clustered.average(measured.device_latency_ms, measured.devices)
     devices = clustered.device_latency(measured.device_latency_ms, measured.devices)
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "mean_ms": float(estimates.mean_ms[row]),
                 "low_ms": float(estimates.low_ms[row]),
                 "high_ms": float(estimates.high_ms[row]),
-                "p95_ms": float(np.percentile(devices[row], 95)),
+                "p95_ms": float(weighted_percentile(devices[row][:, None], 95, found.fleet.weights)[0]),
                 "cvar95_ms": float(conditional_value_at_risk(devices[row][:, None], 0.95, found.fleet.weights)[0]),
                 "true_ms": None if truth is None or np.isnan(truth[row]) else float(truth[row]),
             }
@@ -158,9 +158,7 @@ def _plot(
     curves = []
     for estimator in dict.fromkeys((clustered.estimator, "random")):
         rows = []
-        for n in CURVE_NUMBERS:
-            if n > clustered.fleet.n_devices:
-                break
+        for n in [n for n in CURVE_NUMBERS if n <= clustered.fleet.n_devices] or [1]:
             found = cluster_devices(clustered.fingerprint_ms, n_clusters=n, weights=clustered.fleet.weights, seed=0)
             here = replace(clustered, clustering=found, estimator=estimator, n_representatives=1)
             measured = here.measure_clusters(first, runs=runs, seed=arguments.session)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hdapbench.cli.fleet import source
 
 
@@ -35,19 +37,19 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.latency.kernel_file import kernels_to_dict
 
     found = source.open_source(arguments)
-    runs = arguments.runs or found.spec.runs
+    runs = found.spec.runs if arguments.runs is None else arguments.runs
     if arguments.probes < 1 or runs < 1:
         raise FleetError("--probes and --runs are at least 1")
-    cost = {"device_queries": found.fleet.n_devices * arguments.probes, "runs": runs}
-    if arguments.dry_run:
-        _say(arguments, cost | {"taken": False}, f"would cost {_cost(found.fleet.n_devices, arguments.probes, runs)}")
-        return 0
-    if found.fingerprint is not None and arguments.file.suffix != ".yaml":
-        taken = found.fingerprint
+    taken, n_probes = found.fingerprint, arguments.probes
+    if taken is not None:
         if "recorded" not in taken.conditions:
             raise FleetError(f"'{arguments.file}' is a fingerprint already; name the fleet it was taken of")
-        cost = {"device_queries": taken.n_queries, "runs": taken.runs}
-    else:
+        n_probes, runs = len(taken.probes), taken.runs
+    cost = {"device_queries": found.fleet.n_devices * n_probes, "runs": runs}
+    if arguments.dry_run:
+        _say(arguments, cost | {"taken": False}, f"would cost {_cost(found.fleet.n_devices, n_probes, runs)}")
+        return 0
+    if taken is None:
         model = source.model_spec(arguments)
         kernels = source.trace_kernels(model, arguments.classes)
         simulated = isinstance(found.fleet, SimulatedFleet)
@@ -74,13 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     summary = cost | {
         "taken": True,
         "probes": list(taken.probes),
-        "mean_ms": [float(value) for value in taken.latency_ms.mean(axis=0)],
+        "mean_ms": [float(value) for value in np.average(taken.latency_ms, axis=0, weights=taken.weights)],
         "taken_at": taken.taken_at,
         "file": str(arguments.output) if arguments.output else None,
     }
     text = f"cost {_cost(taken.n_devices, len(taken.probes), taken.runs)}"
-    for name, values in zip(taken.probes, taken.latency_ms.T, strict=True):
-        text += f"\n  {name}: mean {values.mean():.4g} ms, from {values.min():.4g} to {values.max():.4g}"
+    for name, values, mean in zip(taken.probes, taken.latency_ms.T, summary["mean_ms"], strict=True):
+        text += f"\n  {name}: mean {mean:.4g} ms, from {values.min():.4g} to {values.max():.4g}"
     if arguments.output is not None:
         text += f"\nkept in {arguments.output}; next: hdapbench fleet cluster {arguments.output}"
     _say(arguments, summary, text)

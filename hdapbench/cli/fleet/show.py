@@ -46,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not latency:
             raise FleetError("there are no latencies to draw; name a model with --model")
         title = f"{found.fleet.name}: latency over {found.fleet.n_devices:,} devices ({found.fleet.source})"
-        source.write_plot(arguments.plot, latency_histogram(latency, title=title), title=title)
+        source.write_plot(
+            arguments.plot, latency_histogram(latency, title=title, weights=found.fleet.weights), title=title
+        )
     print(json.dumps(content, indent=2) if arguments.json else _text(content))
     return 0
 

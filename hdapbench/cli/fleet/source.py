@@ -195,8 +195,11 @@ def clustering_spec(arguments: argparse.Namespace, spec: FleetSpec) -> Any:
         return ClusteringSpec.model_validate(spec.clustering.model_dump() | named)
     except ValidationError as error:
         first = error.errors()[0]
-        option = {"n_clusters": "clusters"}.get(str(first["loc"][0]), str(first["loc"][0]))
-        raise FleetError(f"--{option} {first['input']}: {first['msg'].removeprefix('Input should be ')}") from None
+        if first["loc"][0] == "n_clusters":
+            raise FleetError(f"--clusters {first['input']}: a number of at least 1, auto or silhouette") from None
+        raise FleetError(
+            f"--{first['loc'][0]} {first['input']}: {first['msg'].removeprefix('Input should be ')}"
+        ) from None
 
 
 def write_plot(path: Path, picture: bytes, *, title: str) -> None:
@@ -258,6 +261,7 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
         return adapter.validate_json(json.dumps(values))
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in e['loc'][1:])} = {e['input']!r}: {e['msg']}" for e in error.errors()
+            f"{'.'.join(str(part) for part in e['loc'][1:])} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         ]
         raise FleetError("\n".join(problems)) from None
