@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from networks import SHAPE, images, network, searchable
+from quant_networks import SHAPE, images, network, searchable
 from torch import nn
 from torch.nn import functional
 

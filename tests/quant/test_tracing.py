@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torchvision
-from networks import SHAPE, images, network
+from quant_networks import SHAPE, images, network
 from torch import Tensor, nn
 from torch.nn import functional
 
