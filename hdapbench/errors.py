@@ -86,6 +86,10 @@ class SurrogateError(HdapbenchError):
     """A latency surrogate cannot be fitted, saved or loaded."""
 
 
+class SearchError(HdapbenchError):
+    """A search is asked for something that makes no sense: no evaluations, plans of another model, an empty band."""
+
+
 class MethodError(HdapbenchError):
     """A method plug-in cannot be found, imported or configured."""
 

@@ -17,6 +17,7 @@ PACKAGES = (
     ("scipy", None, "intervals"),
     ("polars", None, "fingerprints and recorded fleets"),
     ("nni", "nni", "the method nni"),
+    ("cma", "cma", "hdap's searcher cma-es"),
     ("ultralytics", "yolo", "detection models (AGPL-3.0)"),
     ("stable-baselines3", "amc", "AMC-style reinforcement learning"),
     ("onnx", "onnx", "export"),

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 
-from hdapbench.search import genetic, ncs
-from hdapbench.search.random import search_randomly
+from hdapbench.errors import SearchError
+from hdapbench.search import cma_es, genetic, greedy, ncs, random
+from hdapbench.search.exact import solve_exact, why_not_exact
 from hdapbench.search.space import Archive, Integers, SearchResult, SearchSpace
 
-Algorithm = Literal["genetic", "ncs", "random"]
+Algorithm = Literal["exact", "genetic", "cma-es", "ncs", "greedy", "random"]
+FALLBACK: Algorithm = "genetic"
+"""What searches where the exact search cannot: the best heuristic of the study in docs/hdap.md."""
+
+_HEURISTICS = {
+    "genetic": genetic.search,
+    "cma-es": cma_es.search,
+    "ncs": ncs.search,
+    "greedy": greedy.search,
+    "random": random.search,
+}
 
 
 def minimise(
@@ -21,27 +33,45 @@ def minimise(
     rng: np.random.Generator,
     algorithm: Algorithm = "genetic",
 ) -> SearchResult:
-    """Best plan found within a number of objective values.
+    """Best plan found.
 
     Parameters
     ----------
     start
         Plans to begin with, shape (n_plans, n_groups).
+    n_evaluations
+        Objective values that a heuristic may compute; the exact search is not counted by them.
     algorithm
-        ``genetic``: integer genetic algorithm with local refinement. ``ncs``: negatively correlated search (Tang, Yang,
-        Yao 2016). ``random``: the baseline.
+        ``exact``: Lagrangian relaxation and elimination over the layer graph, with a bound; where objective or
+        importance are no sums of tables, or the graph is too wide, ``genetic`` searches and the result's ``reason``
+        says why. ``genetic``: integer genetic algorithm with local refinement. ``cma-es``: covariance matrix
+        adaptation. ``ncs``: negatively correlated search (Tang, Yang, Yao 2016). ``greedy``: latency knapsack with
+        local refinement. ``random``: the baseline.
 
     Raises
     ------
+    SearchError
+        When there is no such algorithm, nothing to begin with, or nothing may be evaluated.
+    MissingExtraError
+        When the algorithm's package is not installed.
     TargetUnreachableError
         When no plan satisfied the constraints.
     """
+    if algorithm not in get_args(Algorithm):
+        raise SearchError(f"unknown search algorithm '{algorithm}'; known: {', '.join(get_args(Algorithm))}")
+    if n_evaluations < 1:
+        raise SearchError(f"a search needs at least one evaluation, {n_evaluations} were given")
+    start = np.atleast_2d(start)
+    n_groups = len(space.cost.sizes)
+    if start.ndim != 2 or start.shape[1] != n_groups or not len(start):
+        raise SearchError(f"start has the shape {start.shape}; it must hold plans of {n_groups} widths each")
+    reason = ""
+    if algorithm == "exact":
+        obstacle = why_not_exact(space)
+        if obstacle is None:
+            return solve_exact(space, start=start)
+        reason = f"{obstacle}; searched by '{FALLBACK}' instead"
+        algorithm = FALLBACK
     archive = Archive(space, limit=n_evaluations)
-    first = space.repaired(np.atleast_2d(start))
-    if algorithm == "genetic":
-        genetic.search(archive, first, rng)
-    elif algorithm == "ncs":
-        ncs.search(archive, first, rng)
-    else:
-        search_randomly(archive, first, rng)
-    return archive.result()
+    _HEURISTICS[algorithm](archive, space.repaired(start), rng)
+    return replace(archive.result(), reason=reason)

@@ -1,4 +1,4 @@
-"""Random search: shares drawn independently, repaired to the target. What any searcher must beat."""
+"""Random search: shares drawn independently, repaired to the limits. What any searcher must beat."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 from hdapbench.search.space import Archive, Integers
 
 
-def search_randomly(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
+def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
     """Spend an archive's evaluations on random plans, after the given ones."""
     archive.evaluate(start)
     sizes = archive.space.cost.sizes
     while not archive.exhausted:
-        shares = rng.uniform(0.05, 1.0, size=(min(256, archive.limit - archive.n_evaluations), len(sizes)))
+        shares = rng.uniform(0.05, 1.0, size=(min(256, archive.left), len(sizes)))
         archive.evaluate(archive.space.repaired(shares * sizes))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.cost.model import CostModel
-from hdapbench.cost.target import repair
-from hdapbench.errors import TargetUnreachableError
+from hdapbench.cost.target import widths_at_share
+from hdapbench.errors import SearchError, TargetUnreachableError
+from hdapbench.search.repair import repaired
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -38,6 +40,11 @@ class SearchSpace:
         Groups are not wanted narrower than this, shape (n_groups,), or None.
     round_to
         Widths are multiples of this, or the dense width.
+
+    Raises
+    ------
+    SearchError
+        When the limits contradict each other.
     """
 
     cost: CostModel
@@ -48,6 +55,18 @@ class SearchSpace:
     least_retained: float = 0.0
     least_widths: Integers | None = None
     round_to: int = 1
+
+    def __post_init__(self) -> None:
+        n_groups = len(self.cost.sizes)
+        if self.round_to < 1:
+            raise SearchError(f"round_to is {self.round_to}; widths are multiples of it, so it must be at least 1")
+        if self.target_flops < 1:
+            raise SearchError(f"the target is {self.target_flops} FLOPs; it must be at least 1")
+        if self.least_flops > self.target_flops:
+            raise SearchError(f"no plan needs at least {self.least_flops:,} and at most {self.target_flops:,} FLOPs")
+        if self.least_widths is not None and np.shape(self.least_widths) != (n_groups,):
+            shape = np.shape(self.least_widths)
+            raise SearchError(f"least_widths has the shape {shape}, but there are {n_groups} groups")
 
     def violation(self, widths: Integers) -> Floats:
         """How far plans are from satisfying all constraints, shape (n_plans,); 0 when they do."""
@@ -61,10 +80,29 @@ class SearchSpace:
             total += (np.maximum(self.least_widths - widths, 0) / self.cost.sizes).sum(axis=1)
         return np.asarray(total)
 
+    @property
+    def demands_more(self) -> bool:
+        """Whether narrower plans can violate a limit: importance or least FLOPs."""
+        return self.least_flops > 0 or (self.retained is not None and self.least_retained > 0)
+
+    def rounded(self, shares: Floats) -> Integers:
+        """Widths nearest to kept shares, on the grid and not below the least widths, shape (n_plans, n_groups)."""
+        widths = widths_at_share(self.cost, shares, round_to=self.round_to)
+        return widths if self.least_widths is None else np.maximum(widths, self._least_on_grid)
+
     def repaired(self, widths: Floats | Integers) -> Integers:
-        """Whole widths within the dense ones that meet the target, shape (n_plans, n_groups)."""
-        rounded = np.clip(np.rint(widths), 1, self.cost.sizes).astype(np.int64)
-        return repair(self.cost, rounded, self.target_flops)
+        """Widths on the grid that meet the FLOPs target, and as far as possible all limits; shape (n_plans, n_groups).
+
+        See `hdapbench.search.repair`.
+        """
+        return repaired(self, widths)
+
+    @cached_property
+    def _least_on_grid(self) -> Integers:
+        if self.least_widths is None:
+            return np.ones_like(self.cost.sizes)
+        up = -(-self.least_widths // self.round_to) * self.round_to
+        return np.minimum(up, self.cost.sizes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +147,15 @@ class SearchResult:
 
 
 class Archive:
-    """Every plan that satisfied the constraints, by value: what a search remembers."""
+    """Every plan that satisfied the constraints, by value: what a search remembers.
+
+    Parameters
+    ----------
+    space
+        The problem.
+    limit
+        Objective values that may be computed.
+    """
 
     def __init__(self, space: SearchSpace, *, limit: int) -> None:
         self.space = space
@@ -117,21 +163,36 @@ class Archive:
         self.n_evaluations = 0
         self.trace: list[tuple[int, float]] = []
         self._plans: dict[tuple[int, ...], float] = {}
+        self._best: tuple[float, tuple[int, ...]] = (float("inf"), ())
 
     @property
     def exhausted(self) -> bool:
         """Whether the evaluations are used up."""
         return self.n_evaluations >= self.limit
 
+    @property
+    def left(self) -> int:
+        """Objective values that may still be computed."""
+        return max(self.limit - self.n_evaluations, 0)
+
     def evaluate(self, widths: Integers) -> tuple[Floats, Floats]:
-        """Objective and violation of plans, two arrays of shape (n_plans,)."""
-        values, violation = self.space.objective(widths), self.space.violation(widths)
-        best = self.best_value
-        for plan, value in zip(widths[violation <= 0], values[violation <= 0], strict=True):
-            self._plans[tuple(int(width) for width in plan)] = float(value)
-        self.n_evaluations += len(widths)
-        if self.best_value < best:
-            self.trace.append((self.n_evaluations, self.best_value))
+        """Objective and violation of plans, two arrays of shape (n_plans,).
+
+        Plans for which no evaluations are left are not valued: both are infinite for them.
+        """
+        values, violation = np.full(len(widths), np.inf), np.full(len(widths), np.inf)
+        valued = widths[: self.left]
+        if not len(valued):
+            return values, violation
+        values[: len(valued)], violation[: len(valued)] = self.space.objective(valued), self.space.violation(valued)
+        before = self._best[0]
+        for row in np.flatnonzero(violation <= 0).tolist():
+            plan, value = tuple(valued[row].tolist()), float(values[row])
+            self._plans[plan] = value
+            self._best = min(self._best, (value, plan))
+        self.n_evaluations += len(valued)
+        if self._best[0] < before:
+            self.trace.append((self.n_evaluations, self._best[0]))
         if len(self._plans) > 4096:
             self._plans = dict(sorted(self._plans.items(), key=lambda item: item[1])[:1024])
         return values, violation
@@ -144,12 +205,12 @@ class Archive:
     @property
     def best(self) -> Integers:
         """The best plan's widths, shape (n_groups,)."""
-        return np.array(min(self._plans.items(), key=lambda item: (item[1], item[0]))[0], dtype=np.int64)
+        return np.array(self._best[1], dtype=np.int64)
 
     @property
     def best_value(self) -> float:
         """Least objective so far; infinity when no plan satisfied the constraints."""
-        return min(self._plans.values(), default=float("inf"))
+        return self._best[0]
 
     def gap_to(self, bound: float) -> float:
         """How far the best value is above a bound, relative to it; infinity when there is no plan."""

@@ -7,6 +7,7 @@ measured, the surrogate is refitted, and the search runs again; the best plans a
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from hdapbench.latency.design import neighbours, training_plans
 from hdapbench.latency.kinds import Kind
 from hdapbench.latency.surrogate import Surrogate
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.search import SearchResult, SearchSpace, minimise, solve_exact, why_not_exact
+from hdapbench.search import FALLBACK, Algorithm, SearchResult, SearchSpace, minimise
 from methods.hdap.importance import importance_table
 from methods.hdap.judging import Judge
 from methods.hdap.measuring import Devices, Measurer, objective_of
@@ -30,9 +31,6 @@ from methods.hdap.presets import PRESETS, Preset
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Searcher = Literal["exact", "genetic", "ncs", "random"]
-
-FALLBACK: Searcher = "genetic"
 
 
 class Hdap(Method):
@@ -53,8 +51,10 @@ class Hdap(Method):
     preset: Preset = Field(default="default", description="paper: the public recipe.")
     n_plans: int = Field(default=80, ge=8, description="Plans measured before the first search.")
     surrogate: Kind = Field(default="nnls", description="gbrt-on-ratios is the public recipe.")
-    searcher: Searcher = Field(
-        default="exact", description="exact falls back to genetic where the surrogate is no sum over kernels."
+    searcher: Algorithm = Field(
+        default="exact",
+        description="exact, genetic, cma-es, ncs, greedy or random; exact falls back to genetic, and says so, where "
+        "the surrogate is no sum over kernels or the layer graph is too wide.",
     )
     evaluations: int = Field(default=10_000, ge=10, description="Predictions per search, where it is not exact.")
     active_plans: int = Field(
@@ -74,7 +74,9 @@ class Hdap(Method):
     importance_guard: float = Field(default=1.0, ge=0.0, description="Least importance kept, relative to uniform's.")
     least_width_share: float = Field(default=0.6, ge=0.0, le=1.0, description="Least width of a group, of uniform's.")
     guard_raises: int = Field(default=2, ge=0, description="Times both limits are tightened when accuracy suffers.")
-    least_flops_share: float = Field(default=0.97, ge=0.0, le=1.0, description="Least share of the target to use.")
+    least_flops_share: float = Field(
+        default=0.97, ge=0.0, le=1.0, description="Least share of the target to use; 0: only the target binds."
+    )
     round_to: int = Field(default=1, ge=1, description="Widths are multiples of this, or dense.")
     shortlist: int = Field(default=2, ge=1, description="Plans whose accuracy is compared; 1 trusts the guard.")
     shortlist_epochs: float | None = Field(
@@ -89,6 +91,12 @@ class Hdap(Method):
         if isinstance(values, dict) and values.get("preset") in PRESETS:
             return PRESETS[values["preset"]] | values
         return values
+
+    def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the same for every problem
+        """Reason when the searcher's package is not installed."""
+        if self.searcher == "cma-es" and importlib.util.find_spec("cma") is None:
+            return "searcher cma-es needs the package cma; install it with: pip install 'hdapbench[cma]'"
+        return None
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of least measured average clustered latency among the accurate ones."""
@@ -188,14 +196,8 @@ class Hdap(Method):
         active.run(measured.plans, search=search, measure=measured.keep, neighbours=near, on_round=note)
 
     def _search(self, problem: Problem, space: SearchSpace, start: Integers) -> SearchResult:
-        algorithm, reason = self.searcher, None
-        if algorithm == "exact":
-            reason = why_not_exact(space)
-            algorithm = FALLBACK if reason else "exact"
-        if algorithm == "exact":
-            found = solve_exact(space, start=start)
-        else:
-            found = minimise(space, start=start, n_evaluations=self.evaluations, rng=problem.rng, algorithm=algorithm)
+        found = minimise(space, start=start, n_evaluations=self.evaluations, rng=problem.rng, algorithm=self.searcher)
+        algorithm = FALLBACK if found.reason else self.searcher
         gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
         problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
         problem.remember(
@@ -208,7 +210,7 @@ class Hdap(Method):
                 "gap": found.gap,
                 "levels": found.levels,
                 "trace": [[n, value] for n, value in found.trace],
-                "reason": f"not exact: {reason}" if reason else "",
+                "reason": f"not exact: {found.reason}" if found.reason else "",
             },
         )
         return found

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -20,6 +21,7 @@ from hdapbench.workbench import Workbench
 from methods.hdap import Hdap
 
 QUICK = Hdap(n_plans=30, evaluations=800, active_plans=8, plans_per_round=4, criterion="l1", shortlist=1)
+NEEDS_CMA = pytest.mark.skipif(importlib.util.find_spec("cma") is None, reason="cma is not installed")
 N_CLUSTERS = 3
 FINGERPRINT_QUERIES = 36
 """Three probes on the twelve devices of the tiny fleet."""
@@ -284,3 +286,28 @@ def test_flops_as_the_goal_asks_no_device() -> None:
 
     assert problem.budget.spent.device_queries == 0
     assert problem.costs([plan]).flops[0] <= problem.target_flops
+
+
+@pytest.mark.parametrize(
+    "searcher", ["exact", "genetic", pytest.param("cma-es", marks=NEEDS_CMA), "ncs", "greedy", "random"]
+)
+@pytest.mark.parametrize("least_flops_share", [0.0, 0.98])
+def test_every_searcher_can_be_chosen_with_flops_free_or_held_below_the_target(
+    searcher: str, least_flops_share: float
+) -> None:
+    problem = make_problem()
+    chosen = {"searcher": searcher, "least_flops_share": least_flops_share, "evaluations": 200, "active_plans": 0}
+    method = Hdap.model_validate(QUICK.model_dump() | chosen)
+
+    widths = widths_of(method.compress(problem), problem)
+
+    assert method.skip(problem) is None
+    assert problem.decisions["search"]["algorithm"] == searcher
+    assert least_flops_share * problem.target_flops - 1 <= problem.cost.flops(widths)[0] <= problem.target_flops
+
+
+def test_cma_es_without_its_package_skips_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    assert "pip install 'hdapbench[cma]'" in (Hdap(searcher="cma-es").skip(make_problem()) or "")
+    assert Hdap().skip(make_problem()) is None
