@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hdapbench import __version__
+from hdapbench.errors import HdapbenchError
 from hdapbench.grid import base_directory, resolve_path
 from hdapbench.spec import LoadedSpec, parse_flops
 
-ASSUMED_CLASSES = 10
-"""Classes of the digits, of CIFAR-10, and of archives, whose folders are not counted here."""
+EMBEDDED = frozenset({"digits", "digit-scenes"})
+DEFAULT_CLASSES = 10
+ASSUMED_CLASSES = {"tiny-imagenet": 200, "imagenet": 1000, "yolo": 80}
+"""Classes of sets that are not there to be counted; ``yolo`` as in COCO, the others `DEFAULT_CLASSES`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class TargetCheck:
 class Inspection:
     """Costs and groups of a spec's model, and its targets.
 
-    ``frozen`` maps each group that cannot be pruned to its reason.
+    ``frozen`` maps each group that cannot be pruned to its reason. ``classes_are_counted`` is False when the data is
+    not there: then ``n_classes`` is what the set usually has, and costs of the last layer depend on it.
     """
 
     flops: int
@@ -38,6 +42,8 @@ class Inspection:
     n_groups: int
     frozen: dict[str, str]
     targets: tuple[TargetCheck, ...]
+    n_classes: int
+    classes_are_counted: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -55,9 +61,8 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
         When the model cannot be built or traced.
     """
     spec = loaded.spec
-    n_classes = _n_classes(loaded)
-    key_content = [spec.model.model_dump(mode="json", exclude={"weights"}), n_classes, __version__]
-    key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()[:16]
+    n_classes, counted = count_classes(loaded, cache_dir=cache_dir)
+    key = _key([spec.model.model_dump(mode="json", exclude={"weights"}), n_classes, __version__, _model_file(loaded)])
     path = cache_dir / "inspection" / f"{key}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.
     cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
@@ -72,6 +77,8 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     limits = [target.resolve(found["flops"]) for target in targets]
     return Inspection(
         **found,
+        n_classes=n_classes,
+        classes_are_counted=counted,
         targets=tuple(
             TargetCheck(str(target), limit, limit >= found["minimum_flops"])
             for target, limit in zip(targets, limits, strict=True)
@@ -79,14 +86,43 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     )
 
 
-def _n_classes(loaded: LoadedSpec) -> int:
-    """Classes of the data, from the folders of an unpacked set; the classifier alone depends on them."""
+def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
+    """Classes of a spec's data, which its classifier depends on, and whether they were counted rather than assumed.
+
+    Counts are cached by the size and time of the file or folder that the spec names.
+    """
     data = loaded.spec.data
-    if data.name == "imagefolder" and data.path is not None:
-        train = resolve_path(loaded, data.path) / "train"
-        if train.is_dir():
-            return sum(entry.is_dir() for entry in train.iterdir())
-    return ASSUMED_CLASSES
+    assumed = ASSUMED_CLASSES.get(data.name, DEFAULT_CLASSES)
+    if data.name in EMBEDDED or data.path is None:
+        return assumed, data.name in EMBEDDED
+    try:
+        source = resolve_path(loaded, data.path)
+        status = source.stat()
+    except (OSError, HdapbenchError):
+        return assumed, False
+    content = [data.name, str(source), status.st_size, status.st_mtime_ns]
+    path = cache_dir / "inspection" / f"classes-{_key(content)}.json"
+    if path.exists():
+        return int(json.loads(path.read_text())), True
+    from hdapbench.data import count_classes as count
+
+    try:
+        found = count(data.name, source)
+    except HdapbenchError:
+        return assumed, False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found))
+    return found, True
+
+
+def _key(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _model_file(loaded: LoadedSpec) -> str | None:
+    """Hash of the file that an ultralytics name may stand for: a user's yaml changes under the same name."""
+    path = base_directory(loaded) / loaded.spec.model.name.removeprefix("ultralytics:")
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _trace(loaded: LoadedSpec, n_classes: int) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def _finished(database: Path, trials: tuple[Trial, ...]) -> dict[str, str]:
 
 def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, str]) -> None:
     print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")
+    origin = "" if inspection.classes_are_counted else ", assumed: the data was not found"
+    print(f"classes: {inspection.n_classes}{origin}")
     print(f"channel groups: {inspection.n_groups} can be pruned, {len(inspection.frozen)} cannot")
     for name, reason in inspection.frozen.items():
         print(f"  frozen {name}: {reason}")

@@ -2,6 +2,6 @@
 
 from hdapbench.data.boxes import BoxSet
 from hdapbench.data.images import DataSplits, ImageSet, Samples
-from hdapbench.data.load import load_data
+from hdapbench.data.load import count_classes, load_data
 
-__all__ = ["BoxSet", "DataSplits", "ImageSet", "Samples", "load_data"]
+__all__ = ["BoxSet", "DataSplits", "ImageSet", "Samples", "count_classes", "load_data"]

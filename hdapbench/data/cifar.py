@@ -17,6 +17,7 @@ FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST_FILES = ("test_batch",)
 IMAGE_SHAPE = (3, 32, 32)
+N_CLASSES = 10
 ADVICE = (
     "get cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html, unpack it, and set data.path to the "
     f"folder that holds {FOLDER}/"

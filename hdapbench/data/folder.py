@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -53,20 +54,28 @@ def load_folder(
     files: Files = {}
 
     def listed(split: str) -> dict[str, str]:
-        files.update(files or checked_files((layout or class_folders)(source), source, advice))
+        if not files:
+            found = layout(source) if layout is not None else class_folders(source)
+            # A published set is what it is; of a user's folders a class in one split alone is a slip.
+            files.update(checked_files(found, source, advice, all_tested=layout is None))
         return files[split]
+
+    def classes() -> list[str]:
+        return sorted(set(listed(TRAIN).values()))
 
     def part(split: str) -> Part:
         folder = cache_dir / "data" / f"{key}-{split}"
         listing = folder.with_suffix(".json")
         known_live = reading.decode == "auto" and listing.is_file()
         if known_live or (not folder.is_dir() and reading.is_live(len(listed(split)))) or reading.decode == "live":
-            return _live_part(reading, listing, lambda: listed(split))
+            return _live_part(reading, listing, lambda: listed(split), classes)
         return cached_part(
             folder,
             reading,
             lambda: sorted(listed(split)),
-            lambda names, skipped: _decode(reading, listed(split), names, skipped, folder),
+            lambda names, skipped: _decode(
+                reading, folder, labels=_labels(listed(split), classes(), names), names=names, skipped=skipped
+            ),
         )
 
     return part(TRAIN), part(TEST)
@@ -86,33 +95,41 @@ def class_folders(source: Path) -> Files:
     return found
 
 
-def checked_files(found: Files, source: Path, advice: str) -> Files:
+def checked_files(found: Files, source: Path, advice: str, *, all_tested: bool = True) -> Files:
     """Files of both splits, of the same classes.
+
+    Parameters
+    ----------
+    all_tested
+        Whether every class must have test images; those of the test images must always be trained.
 
     Raises
     ------
     DataError
-        When a split is empty or lacks a class of the other.
+        When a split is empty or lacks a class that it should have.
     """
     for split in (TRAIN, TEST):
         if not found[split]:
             raise DataError(f"'{source}' holds no images under {split}/; {advice}")
     train_classes, test_classes = (set(found[split].values()) for split in (TRAIN, TEST))
-    if train_classes != test_classes:
-        differing = sorted(train_classes ^ test_classes)
+    differing = sorted(train_classes ^ test_classes if all_tested else test_classes - train_classes)
+    if differing:
         shown = ", ".join(differing[:SHOWN_NAMES])
         raise DataError(f"'{source}': train and test must hold the same classes; only in one of them: {shown}")
     return found
 
 
-def _live_part(reading: Reading, path: Path, files: Callable[[], Mapping[str, str]]) -> Part:
+def _live_part(
+    reading: Reading, path: Path, files: Callable[[], Mapping[str, str]], classes: Callable[[], list[str]]
+) -> Part:
     """Part whose images stay in their files; these are checked and hashed once."""
     reading.is_live(0)  # an archive is refused before it is read
 
     def write(names: list[str], skipped: dict[str, str]) -> None:
-        labels, order = _labels(files(), names)
+        found = _labels(files(), classes(), names)
+        order = found.order
         listing = Listing(
-            [names[index] for index in order], labels[order].tolist(), sorted(set(files().values())), skipped=skipped
+            [names[index] for index in order], found.numbers[order].tolist(), found.classes, skipped=skipped
         )
         write_listing(path, reading, listing)
 
@@ -127,28 +144,34 @@ def _live_part(reading: Reading, path: Path, files: Callable[[], Mapping[str, st
     return cached_part(path, reading, lambda: sorted(files()), write, read=read)
 
 
-def _labels(files: Mapping[str, str], names: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Class numbers of the named files, and their stratified order."""
-    numbers = {name: number for number, name in enumerate(sorted(set(files.values())))}
-    labels = np.array([numbers[files[name]] for name in names], dtype=np.int64)
-    return labels, stratified_order(labels)
+@dataclass(frozen=True)
+class _Labels:
+    """Class numbers of files, shape (n,), the stratified order of the files, and the names of the classes."""
+
+    numbers: NDArray[np.int64]
+    order: NDArray[np.int64]
+    classes: list[str]
 
 
-def _decode(
-    reading: Reading, files: Mapping[str, str], names: list[str], skipped: dict[str, str], folder: Path
-) -> None:
-    """Decode the named images of one split, given as name -> class, into the cache."""
-    labels, order = _labels(files, names)
-    positions = {names[index]: position for position, index in enumerate(order)}
+def _labels(files: Mapping[str, str], classes: list[str], names: list[str]) -> _Labels:
+    """Labels of the named files of one split, given as name -> class."""
+    known = {name: number for number, name in enumerate(classes)}
+    numbers = np.array([known[files[name]] for name in names], dtype=np.int64)
+    return _Labels(numbers, stratified_order(numbers), classes)
+
+
+def _decode(reading: Reading, folder: Path, *, labels: _Labels, names: list[str], skipped: dict[str, str]) -> None:
+    """Decode the named images of one split into the cache."""
+    positions = {names[index]: position for position, index in enumerate(labels.order)}
 
     def decode(_name: str, content: bytes) -> NDArray[np.uint8]:
         return decode_image(BytesIO(content), reading.input_shape)
 
     write_part(
         folder,
-        labels[order],
+        labels.numbers[labels.order],
         decode_each(reading, positions, decode),
         image_shape=reading.input_shape,
-        classes=sorted(set(files.values())),
+        classes=labels.classes,
         skipped=skipped,
     )

@@ -9,6 +9,9 @@ from hdapbench.data.source import file_names, is_image, read_texts
 from hdapbench.errors import DataError
 
 ANNOTATIONS = "val_annotations.txt"
+UNSORTED = "images"
+"""Folder that stands where a class would: what lies in it has no class by its place."""
+
 TINY_ADVICE = (
     "get tiny-imagenet-200.zip from http://cs231n.stanford.edu/tiny-imagenet-200.zip, unpack it, and set data.path to "
     f"the folder: train/<wnid>/images/*.JPEG, val/images/*.JPEG and val/{ANNOTATIONS}"
@@ -32,13 +35,16 @@ def tiny_imagenet_files(source: Path) -> Files:
         When validation images are not in the text file.
     """
     found = class_folders(source)
-    if set(found[VAL].values()) != {"images"} or found[TEST] != found[VAL]:
-        return found
+    tested = found[VAL] or found[TEST]
+    if set(tested.values()) != {UNSORTED}:
+        return {TRAIN: found[TRAIN], TEST: tested, VAL: tested}
+    if not found[VAL]:  # only the published test images, which nobody outside has labels of
+        return {TRAIN: found[TRAIN], TEST: {}, VAL: {}}
     classes = _annotated(source)
-    missing = [name for name in found[VAL] if PurePosixPath(name).name not in classes]
+    missing = [name for name in tested if PurePosixPath(name).name not in classes]
     if missing:
         raise DataError(f"'{source}': {ANNOTATIONS} lacks {len(missing)} images, such as {missing[0]}; {TINY_ADVICE}")
-    test = {name: classes[PurePosixPath(name).name] for name in found[VAL]}
+    test = {name: classes[PurePosixPath(name).name] for name in tested}
     return {TRAIN: found[TRAIN], TEST: test, VAL: test}
 
 

@@ -116,6 +116,28 @@ def load_data(
     return _splits(spec, LOADERS[spec.name](request))
 
 
+def count_classes(name: str, source: Path) -> int:
+    """Classes of a set, found without decoding images.
+
+    Parameters
+    ----------
+    name
+        Set as in the spec.
+    source
+        Folder, archive or data yaml.
+
+    Raises
+    ------
+    DataError
+        When there is no such set, or none whose classes can be counted so.
+    """
+    if name in BOX_LOADERS:
+        return len(box_layout.read_classes(source))
+    if name == "cifar10":
+        return cifar.N_CLASSES
+    return imagenet.count_class_folders(source)
+
+
 def _digits(request: Request) -> Labelled:
     """The 1,797 handwritten digits of scikit-learn."""
     from sklearn.datasets import load_digits

@@ -15,8 +15,11 @@ from typing import Any
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.models.yolo import own_yaml
 from hdapbench.paths import expand_path
 from hdapbench.spec import did_you_mean
+
+ULTRALYTICS = "ultralytics"
 
 
 def build_user_model(
@@ -63,8 +66,10 @@ def build_user_model(
 
 
 def source_file(name: str, base_dir: Path) -> Path | None:
-    """Python file that ``./file.py:callable`` names; None for an importable module."""
-    source = name.rpartition(":")[0]
+    """File of the user's behind a model's name: of ``./file.py:callable``, or an ultralytics yaml; else None."""
+    source, _, last = name.rpartition(":")
+    if source == ULTRALYTICS:
+        return own_yaml(last, base_dir)
     return base_dir / expand_path(source) if source.endswith(".py") else None
 
 

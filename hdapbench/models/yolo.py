@@ -133,17 +133,38 @@ def _half(block: Any, channels: slice) -> nn.Module:
 
 def _yaml_path(name: str, base_dir: Path) -> str:
     """Path of a user's yaml, or the name of one that ultralytics ships."""
-    own = base_dir / Path(name).expanduser()
-    if own.is_file():
+    own = own_yaml(name, base_dir)
+    if own is not None:
         return str(own)
-    import ultralytics
-
-    folder = Path(ultralytics.__file__).parent / "cfg" / "models"
-    shipped = {path.name for path in folder.rglob("*.yaml")}
-    family = SCALED_NAME.sub(r"\1\3", name)  # yolov8n.yaml is yolov8.yaml at scale n
-    if name not in shipped and family not in shipped:
+    shipped = _shipped_yamls()
+    if not {name, _family(name)} & shipped:
         raise ModelError(f"ultralytics has no '{name}'{did_you_mean(name, sorted(shipped))}")
     return name
+
+
+def own_yaml(name: str, base_dir: Path) -> Path | None:
+    """File of the user's that a yaml name stands for; None for one that ultralytics ships.
+
+    A bare name that ultralytics knows is always its own: specs are called by the names of their models too. Write
+    ``./yolov8n.yaml`` for a file.
+    """
+    own = base_dir / Path(name).expanduser()
+    if not own.is_file() or ("/" not in name and {name, _family(name)} & _shipped_yamls()):
+        return None
+    return own
+
+
+@cache
+def _shipped_yamls() -> frozenset[str]:
+    # Found without importing ultralytics, whose import must be kept quiet.
+    package = find_spec("ultralytics")
+    folders = package.submodule_search_locations if package is not None else None
+    return frozenset(path.name for folder in folders or () for path in Path(folder, "cfg", "models").rglob("*.yaml"))
+
+
+def _family(name: str) -> str:
+    """Name without its scale: yolov8n.yaml is yolov8.yaml at scale n."""
+    return SCALED_NAME.sub(r"\1\3", name)
 
 
 @cache

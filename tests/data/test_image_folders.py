@@ -129,6 +129,35 @@ def test_damaged_images_are_all_named_and_nothing_is_cached(folder):
     assert list((folder.parent / "cache" / "data").iterdir()) == []
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_damaged_images_are_left_out_and_counted_by_choice(folder, packed):
+    whole = load(folder)
+    (folder / "train" / "cat" / "03.png").write_bytes(b"no image")
+    (folder / "test" / "dog" / "01.png").write_bytes(b"")
+    source = pack(folder, "pets.tar", "w", "pets") if packed else folder
+    lines: list[str] = []
+    spec = DataSpec(name="imagefolder", path=str(source), search_share=0.2, corrupt="skip")
+
+    data = load_data(spec, SHAPE, base_dir=Path(), cache_dir=source.parent / "cache", on_progress=lines.append)
+
+    assert data.n_skipped == 2
+    assert sorted(red(data.train) + red(data.search)) == [value for value in range(20) if value != 3]
+    assert len(data.test) == 5
+    assert any("1 unreadable files left out" in line for line in lines)
+    assert whole.n_skipped == 0
+    with pytest.raises(DataError, match=r"03\.png.*data\.corrupt: skip"):
+        load(source)
+
+
+def test_nothing_but_damaged_images_is_an_error(folder):
+    for path in (folder / "train").rglob("*.png"):
+        path.write_bytes(b"no image")
+    spec = DataSpec(name="imagefolder", path=str(folder), corrupt="skip")
+
+    with pytest.raises(DataError, match="cannot decode"):
+        load_data(spec, SHAPE, base_dir=Path(), cache_dir=folder.parent / "cache")
+
+
 def test_a_truncated_archive_is_one_error(folder):
     archive = pack(folder, "pets.tar.xz", "w:xz", "pets")
     archive.write_bytes(archive.read_bytes()[:-300])
