@@ -250,7 +250,8 @@ class _Stepper:
         return value
 
     def finish(self) -> None:
-        """Leave the averaged weights in the model, when the recipe asks for them."""
+        """Leave no gradients in the model, and the averaged weights when the recipe asks for them."""
+        self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.copy_to(self._model)
 
