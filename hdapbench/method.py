@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "Method", "Plan", "Problem"]
 
-GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor"})
+GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor", "fisher"})
 GRADIENT_IMAGES = 512
 
 
@@ -348,7 +348,7 @@ class Problem:
         ----------
         criterion
             ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``random``, or, with gradients over 512 training images
-            (charged as that share of an epoch), ``taylor`` and ``sqrt_taylor``.
+            (charged as that share of an epoch), ``taylor``, ``sqrt_taylor`` and ``fisher``.
         model
             A model of your own in the dense shapes, after training it; the dense model by default.
         """

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.errors import ModelError
+from hdapbench.prune.fisher import fisher_importance
 from hdapbench.prune.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.norms import norm_members
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "taylor", "sqrt_taylor", "random")
+CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "taylor", "sqrt_taylor", "fisher", "random")
+
+GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor", "fisher"})
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -44,7 +47,8 @@ def importance(
         ``fpgm``: sum of distances to the other filters (He et al. 2019). ``lamp``: squared norm over the sum of those
         not smaller (Lee et al. 2021), per filter. ``taylor``: sum of absolute weight times gradient (Molchanov et al.
         2019, first order, per weight); ``sqrt_taylor`` takes the square root of each layer's before
-        layers are added, so that channels that many layers share count as often. ``random``: uniform.
+        layers are added, so that channels that many layers share count as often. ``fisher``: mean square over samples of
+        the loss's derivative by a gate of the channel (`hdapbench.prune.fisher`). ``random``: uniform.
     batches
         Inputs and labels for the gradient criteria.
     seed
@@ -64,11 +68,13 @@ def importance(
         return {group.name: rng.random(group.n_channels) for group in groups}
     if criterion == "bn_scale":
         return {group.name: _bn_scale(group, model) for group in groups}
+    if criterion in GRADIENT_CRITERIA and batches is None:
+        raise ModelError(f"the criterion '{criterion}' needs batches of inputs and labels")
+    if criterion == "fisher":
+        return fisher_importance(model, groups, batches or (), loss)
     modules = dict(model.named_modules())
-    if criterion in {"taylor", "sqrt_taylor"}:
-        if batches is None:
-            raise ModelError(f"the criterion '{criterion}' needs batches of inputs and labels")
-        _accumulate_gradients(model, batches, loss)
+    if criterion in GRADIENT_CRITERIA:
+        _accumulate_gradients(model, batches or (), loss)
     scores = {group.name: _filter_scores(group, modules, criterion) for group in groups}
     model.zero_grad(set_to_none=True)
     return scores

@@ -47,13 +47,13 @@ VARIANTS = [
         ("nni", {"pruner": pruner, "training_steps": 2, "steps": 6})
         for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp")
     ],
-    ("hdap", {"n_plans": 12, "evaluations": 400, "active_rounds": 1, "plans_per_round": 3, "shortlist_epochs": 0.5}),
+    ("hdap", {"n_plans": 12, "evaluations": 400, "active_plans": 6, "plans_per_round": 3, "shortlist_epochs": 0.5}),
     (
         "hdap",
         {
             "surrogate": "gbrt-on-ratios",
             "searcher": "ncs",
-            "active_rounds": 0,
+            "active_plans": 0,
             "n_plans": 12,
             "evaluations": 300,
             "shortlist": 1,
@@ -119,7 +119,7 @@ def test_hdap_finds_a_plan_that_is_truly_faster_than_uniform_at_equal_flops() ->
 
 def test_hdap_is_charged_for_the_fingerprint_and_every_plan() -> None:
     problem = tiny_problem("plain")
-    parameters = {"n_plans": 10, "evaluations": 200, "active_rounds": 0, "shortlist": 1}
+    parameters = {"n_plans": 10, "evaluations": 200, "active_plans": 0, "shortlist": 1}
 
     MethodRegistry().resolve("hdap", parameters).compress(problem)
 

@@ -186,3 +186,63 @@ def test_the_model_keeps_weights_statistics_and_mode_and_loses_its_gradients():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class TestFisher:
+    def test_is_the_mean_square_over_samples_of_the_slope_along_a_gate(self) -> None:
+        model = seeded(Residual)
+        group_set = find_groups(model, SHAPE)
+        data = batches()
+        scores = importance(model, group_set, "fisher", batches=data)
+
+        step = 1e-2
+        for group in group_set:
+            for channel in range(0, group.n_channels, 3):
+                slopes = [
+                    (
+                        gated_loss(model, group, channel, 1 + step, x, y)
+                        - gated_loss(model, group, channel, 1 - step, x, y)
+                    )
+                    / (2 * step)
+                    for images, labels in data
+                    for x, y in zip(images.split(1), labels.split(1), strict=True)
+                ]
+                assert scores[group.name][channel] == pytest.approx(np.mean(np.square(slopes)), rel=0.02, abs=1e-7)
+
+    def test_leaves_no_gradients_and_no_hooks_behind(self) -> None:
+        model = seeded(Plain)
+
+        importance(model, find_groups(model, SHAPE), "fisher", batches=batches())
+
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert not any(module._forward_pre_hooks for module in model.modules())
+
+    def test_needs_a_loss_that_depends_on_the_layers(self) -> None:
+        model = seeded(Plain)
+        groups = find_groups(model, SHAPE)
+
+        with pytest.raises(ModelError, match="at least one batch"):
+            importance(model, groups, "fisher", batches=[])
+        with pytest.raises(ModelError, match="make sure that the loss depends on the layer"):
+            importance(
+                model,
+                groups,
+                "fisher",
+                batches=batches(),
+                loss=lambda outputs, _: outputs.sum().detach().requires_grad_(),
+            )
+
+
+def gated_loss(model, group, channel, gate, images, labels) -> float:
+    """Loss in float64 with one channel of a group scaled in all layers that consume it."""
+    twin = copy.deepcopy(model).double()
+    modules = dict(twin.named_modules())
+    for member in group.members:
+        if member.side == "in":
+            scale = torch.ones(modules[member.layer].weight.shape[1], dtype=torch.float64)
+            for index, follows in zip(member.indices, member.channels, strict=True):
+                scale[index] = gate if follows == channel else 1.0
+            weight = modules[member.layer].weight
+            weight.data *= scale.reshape(1, -1, *[1] * (weight.ndim - 2))
+    with torch.no_grad():
+        return float(functional.cross_entropy(twin(images.double()), labels))
