@@ -39,10 +39,16 @@ VARIANTS = [
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
     *[
         ("torch-pruning", {"importance": importance})
-        for importance in ("magnitude", "bn-scale", "lamp", "fpgm", "taylor", "hessian", "random")
+        for importance in (
+            *("magnitude", "bn-scale", "lamp", "fpgm", "taylor", "hessian", "obd-c", "activation", "random"),
+        )
     ],
-    ("torch-pruning", {"scope": "global"}),
-    ("torch-pruning", {"scope": "isomorphic"}),
+    *[("torch-pruning", {"scope": scope, "round_to": to}) for scope in ("global", "isomorphic") for to in (1, 2)],
+    *[
+        ("torch-pruning", {"pruner": pruner, "growth_steps": 1})
+        for pruner in ("group-norm", "growing-reg", "bn-scale", "group-bn-scale")
+    ],
+    ("torch-pruning", {"importance": "taylor", "iterative_steps": 3, "step_epochs": 0.5, "scope": "global"}),
     *[
         ("nni", {"pruner": pruner, "training_steps": 2, "steps": 6})
         for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp")
@@ -71,8 +77,9 @@ class TestEveryShippedMethod(MethodContract):
     @pytest.fixture(params=VARIANTS, ids=name_of)
     def method(self, request: pytest.FixtureRequest) -> Method:
         name, parameters = request.param
-        if name == "nni" and importlib.util.find_spec("nni") is None:
-            pytest.skip("nni is not installed")
+        needs = {"nni": "nni", "amc": "stable_baselines3"}.get(name)
+        if needs and importlib.util.find_spec(needs) is None:
+            pytest.skip(f"{needs} is not installed")
         return MethodRegistry().resolve(name, parameters)
 
 

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hdapbench.method import Problem
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import tiny_problem
+from methods.torch_pruning.method import TorchPruning
+from methods.torch_pruning.ratio import kept_at_ratio
+from methods.torch_pruning.scorers import Criterion, group_scores
+
+
+def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = None) -> dict[str, np.ndarray]:
+    return group_scores(problem, model or problem.model(), criterion, n_images=24)
+
+
+class TestScores:
+    def test_hessian_counts_every_image_not_only_the_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        problem = tiny_problem("plain")
+        forwards = scores_of(problem, "hessian")
+        batches = problem.batches
+        monkeypatch.setattr(problem, "batches", lambda n, batch_size: reversed(list(batches(n, batch_size=batch_size))))
+
+        backwards = scores_of(problem, "hessian")
+
+        assert all(backwards[name] == pytest.approx(score, rel=1e-3) for name, score in forwards.items())
+
+    def test_activations_do_not_depend_on_how_images_are_batched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        problem = tiny_problem("residual")
+        whole = scores_of(problem, "activation")
+        batches = problem.batches
+        monkeypatch.setattr(problem, "batches", lambda n, batch_size=64: batches(n, batch_size=5))
+
+        assert {name: score.tolist() for name, score in scores_of(problem, "activation").items()} == {
+            name: pytest.approx(score.tolist(), rel=1e-4) for name, score in whole.items()
+        }
+
+    def test_obd_c_is_the_squared_gradient_of_single_images_under_labels_of_the_models_own(self) -> None:
+        problem = tiny_problem("plain")
+        scores = scores_of(problem, "obd-c")
+
+        model, name = problem.model(), next(iter(problem.groups))
+        layer, generator = model.get_submodule(name), torch.Generator().manual_seed(problem.seed)
+        fisher = torch.zeros_like(layer.weight)
+        for images, _ in problem.batches(24, batch_size=8):
+            drawn = torch.multinomial(model(images).detach().softmax(1), 1, generator=generator)[:, 0]
+            for image, label in zip(images, drawn, strict=True):
+                model.zero_grad()
+                problem.loss(model(image[None]), label[None]).backward()
+                fisher += layer.weight.grad**2
+        expected = (layer.weight.detach() ** 2 * fisher).sum((1, 2, 3))
+        expected = (expected / expected.mean()).numpy()
+
+        assert scores[name] == pytest.approx(expected, rel=1e-3)
+
+    @pytest.mark.parametrize("criterion", ["taylor", "hessian", "obd-c", "activation"])
+    def test_what_reads_images_is_charged_for_them(self, criterion: Criterion) -> None:
+        problem = tiny_problem("concat")
+
+        scores_of(problem, criterion)
+
+        assert problem.budget.spent.train_epochs == pytest.approx(24 / 64)
+
+
+class TestRatios:
+    def test_a_ratio_removes_as_many_as_torch_pruning_does(self) -> None:
+        kept = kept_at_ratio({"a": np.arange(10.0), "b": np.arange(7.0)}, [["a"], ["b"]], 0.3)
+
+        assert kept == {"a": tuple(range(3, 10)), "b": tuple(range(3, 7))}  # int(7 * 0.7) = 4 stay
+
+    def test_a_shared_scope_takes_the_least_wherever_they_are_and_leaves_each_group_its_best(self) -> None:
+        kept = kept_at_ratio({"a": np.array([1.0, 2, 3]), "b": np.array([4.0, 5, 6])}, [["a", "b"]], 0.5)
+
+        assert kept == {"a": (2,), "b": (0, 1, 2)}
+
+    def test_rounding_goes_down_to_a_multiple_as_in_torch_pruning_and_not_below_one(self) -> None:
+        kept = kept_at_ratio({"a": np.arange(16.0), "b": np.arange(6.0)}, [["a"], ["b"]], 0.4, round_to=4)
+
+        assert [len(kept["a"]), len(kept["b"])] == [8, 4]
+
+    def test_a_plan_at_a_ratio_says_what_torch_prunings_own_ratio_says(self) -> None:
+        plan = TorchPruning(pruning_ratio=0.25).compress(tiny_problem("concat"))
+
+        sizes = tiny_problem("concat").groups
+        assert {name: len(kept) for name, kept in plan.kept.items()} == {
+            name: int(group.n_channels * 0.75) for name, group in sizes.items()
+        }
+
+
+class TestTraining:
+    @pytest.mark.parametrize("pruner", ["group-norm", "growing-reg", "bn-scale", "group-bn-scale"])
+    def test_a_penalty_shrinks_what_it_is_put_on_and_is_charged(self, pruner: str) -> None:
+        from methods.torch_pruning.sparse import train_sparse
+
+        def total(reg: float) -> float:
+            problem = tiny_problem("residual")
+            model = train_sparse(problem, pruner, epochs=4.0, reg=reg, delta_reg=reg, growth_steps=1)
+            assert problem.budget.spent.train_epochs == 4.0
+            layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d | nn.Conv2d)]
+            return float(sum(layer.weight.detach().abs().sum() for layer in layers))
+
+        assert total(0.3) < 0.99 * total(0.0)
+
+    def test_the_plan_carries_the_trained_weights(self) -> None:
+        plan = TorchPruning(pruner="group-norm").compress(tiny_problem("plain"))
+
+        assert plan.weights is not None
+
+    def test_no_penalty_object_leaves_anything_behind_for_the_next(self) -> None:
+        import inspect
+
+        from torch_pruning.pruner.algorithms import BasePruner
+
+        TorchPruning(pruner="growing-reg").compress(tiny_problem("depthwise"))
+
+        defaults = inspect.signature(BasePruner.__init__).parameters
+        assert not any(value.default for value in defaults.values() if isinstance(value.default, dict))
+
+
+class TestRounds:
+    def test_rounds_are_charged_for_their_gradients_and_their_fine_tuning(self) -> None:
+        problem = tiny_problem("residual")
+
+        TorchPruning(importance="taylor", n_images=16, iterative_steps=4, step_epochs=0.5).compress(problem)
+
+        assert problem.budget.spent.train_epochs == pytest.approx(4 * 16 / 64 + 3 * 0.5)
+
+    def test_scores_are_taken_anew_so_that_rounds_change_the_plan(self) -> None:
+        once, rounds = (
+            TorchPruning(iterative_steps=steps, scope="global").compress(tiny_problem("residual", target=0.4))
+            for steps in (1, 6)
+        )
+
+        assert once.kept != rounds.kept
+
+    def test_a_round_is_too_much_for_a_budget_that_one_pass_meets(self) -> None:
+        from hdapbench.errors import BudgetExceededError
+
+        method = TorchPruning(importance="taylor", n_images=64, iterative_steps=2)
+
+        with pytest.raises(BudgetExceededError):
+            method.compress(tiny_problem("plain", budget=BudgetSpec(train_epochs=1.5)))
