@@ -53,12 +53,12 @@ def fisher_importance(
             with torch.enable_grad():
                 torch.autograd.backward(loss(model(images.clone().requires_grad_()), labels) * len(images))
             for group in groups:
-                slopes = np.zeros((len(images), group.n_channels))
+                slopes = np.zeros((group.n_channels, len(images)))
                 for member in group.members:
                     if member.side == "in":
                         taken = _slopes(inputs, member.layer)[:, list(member.indices)]
-                        np.add.at(slopes, (slice(None), list(member.channels)), taken)
-                totals[group.name] += np.square(slopes).sum(0)
+                        np.add.at(slopes, np.array(member.channels), taken.T)
+                totals[group.name] += np.square(slopes).sum(1)
             n_samples += len(images)
     model.train(training)
     model.zero_grad(set_to_none=True)

@@ -47,8 +47,8 @@ def importance(
         ``fpgm``: sum of distances to the other filters (He et al. 2019). ``lamp``: squared norm over the sum of those
         not smaller (Lee et al. 2021), per filter. ``taylor``: sum of absolute weight times gradient (Molchanov et al.
         2019, first order, per weight); ``sqrt_taylor`` takes the square root of each layer's before
-        layers are added, so that channels that many layers share count as often. ``fisher``: mean square over samples of
-        the loss's derivative by a gate of the channel (`hdapbench.prune.fisher`). ``random``: uniform.
+        layers are added, so that channels that many layers share count as often. ``fisher``: mean square over
+        samples of the loss's derivative by a gate of the channel (`hdapbench.prune.fisher`). ``random``: uniform.
     batches
         Inputs and labels for the gradient criteria.
     seed
