@@ -95,6 +95,23 @@ def test_clusters_keep_two_generations_of_software_apart(generations: SimulatedF
     assert 0.4 < newer.mean() < 0.6
 
 
+@pytest.mark.parametrize("sku", ["xavier_nx", "nano"])
+@pytest.mark.parametrize("clustering", [{"n_clusters": "silhouette"}, {"method": "hdbscan"}])
+def test_two_generations_are_found_by_clusterings_that_are_not_told_their_number(
+    sku: str, clustering: dict[str, object]
+) -> None:
+    stacks = [{"share": 0.5, "depthwise_slowdown": 3.0}]
+    fleet = simulated({"base": "same_config", "stacks": stacks}, 200, seed=4, sku=sku)
+
+    how = ClusteringSpec.model_validate(clustering)
+    found = fingerprint_fleet(fleet, traced("mobilenetv1"), clustering=how, runs=RUNS, seed=1).clustering
+
+    older = fleet.states.stack_index == 1
+    np.testing.assert_array_equal(found.labels, older.astype(np.int64))  # the slow generation is the second cluster
+    assert found.n_clusters == 2
+    assert found.weights[1] == pytest.approx(older.mean())
+
+
 def test_two_generations_of_software_are_averaged_where_one_nominal_board_errs_by_more_than_a_tenth(
     generations: SimulatedFleet,
 ) -> None:
