@@ -94,5 +94,9 @@ class MethodError(HdapbenchError):
     """A method plug-in cannot be found, imported or configured."""
 
 
+class BrokenMethodError(MethodError):
+    """A method plug-in is there, and its code cannot be used."""
+
+
 class StoreError(HdapbenchError):
     """The results database cannot be read or written."""

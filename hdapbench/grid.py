@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from hdapbench.errors import MethodError, SpecError, SpecProblem
+from hdapbench.errors import BrokenMethodError, MethodError, SpecError, SpecProblem
 from hdapbench.paths import expand_path
 from hdapbench.registry import MethodRegistry
 from hdapbench.spec import FleetSpec, LoadedSpec, context_hash, parse_flops, problem_at
@@ -27,6 +28,8 @@ def file_hash(path: Path) -> str:
 
 def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ...]:
     """Trials of a spec: one dense reference per fleet, then method x target x fleet x seed.
+
+    A method whose code cannot be used has trials too: each becomes a row that says why, and the others run.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
             Trial(
                 **common,
                 method=method.name,
-                parameters=registry.resolve(method.name, parameters).model_dump(mode="json"),
+                parameters=_resolved(registry, method.name, parameters),
                 target=str(parse_flops(target.flops)),
                 seed=seed,
             )
@@ -64,25 +67,25 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
 
 
 def register_plugins(loaded: LoadedSpec, registry: MethodRegistry, extra_files: tuple[str, ...] = ()) -> None:
-    """Add the method files that the spec and the command line name.
+    """Add the method files that the spec and the command line name; of broken ones the registry keeps the reason.
 
     Raises
     ------
     SpecError
-        When a file of the spec cannot be used.
+        When a file of the spec is absent, or holds a method whose name is taken.
     MethodError
-        When a file of the command line cannot be used.
+        When a file of the command line is.
     """
     problems = []
     for number, plugin in enumerate(loaded.spec.plugins):
         try:
-            registry.add_file(resolve_path(loaded, plugin))
+            registry.try_file(resolve_path(loaded, plugin))
         except MethodError as error:
             problems.append(problem_at(loaded, ("plugins", number), str(error)))
     if problems:
         raise SpecError(problems)
     for file in extra_files:
-        registry.add_file(Path(file))
+        registry.try_file(Path(file))
 
 
 def resolve_path(loaded: LoadedSpec, path: str) -> Path:
@@ -102,11 +105,21 @@ def _weights_path(loaded: LoadedSpec) -> Path | None:
     return resolve_path(loaded, weights)
 
 
+def _resolved(registry: MethodRegistry, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters with defaults filled in; of a broken method as they stand in the spec."""
+    try:
+        return registry.resolve(name, parameters).model_dump(mode="json")
+    except BrokenMethodError:
+        return parameters
+
+
 def _method_problems(loaded: LoadedSpec, registry: MethodRegistry) -> list[SpecProblem]:
     problems = []
     for number, method in enumerate(loaded.spec.methods):
         try:
             registry.get(method.name)
+        except BrokenMethodError:
+            continue  # its trials fail with the reason; the other methods are none the worse for it
         except MethodError as error:
             problems.append(problem_at(loaded, ("methods", number), str(error)))
             continue

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -85,3 +86,78 @@ def test_a_package_that_cannot_be_imported_is_listed_and_says_why(monkeypatch: p
     assert registry.names() == ("gone",)
     with pytest.raises(MethodError, match="cannot be imported: ModuleNotFoundError"):
         registry.get("gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("raise SystemExit(3)\n", r"SystemExit: 3 \(mine.py:1\)"),
+        (GOOD.format(name="dense"), "cannot be called 'dense'"),
+        (GOOD.format(name="a | b"), "names are letters, digits"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_broken_and_the_registry_knows_why(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    registry = MethodRegistry()
+
+    assert registry.try_file(path) == ("mine",)
+    assert re.search(expected, registry.broken_files[str(path)])
+    assert re.search(expected, registry.why_broken("mine") or "")
+    assert registry.why_broken("uniform") is None
+
+
+def test_a_broken_file_never_stands_for_the_method_whose_name_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "uniform.py"
+    path.write_text("def broken(:\n")
+
+    assert MethodRegistry().try_file(path) == ("uniform.py",)
+
+
+def test_an_unknown_name_is_no_broken_method_while_all_files_are_sound() -> None:
+    assert MethodRegistry().why_broken("hdpa") is None
+
+
+def test_two_methods_of_one_file_with_one_name_are_both_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD.format(name="mine") + GOOD.format(name="mine").replace("class Mine", "class Yours"))
+
+    with pytest.raises(MethodError, match="two methods are called 'mine': Mine and Yours in"):
+        MethodRegistry().add_file(path)
+
+
+def test_two_files_with_one_name_are_two_modules(tmp_path: Path) -> None:
+    registry = MethodRegistry()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(GOOD.format(name=folder))
+        registry.add_file(tmp_path / folder / "mine.py")
+
+    assert registry.get("a").__module__ != registry.get("b").__module__
+
+
+def test_what_a_module_prints_while_it_is_imported_stays_off_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("print('hello')\n" + GOOD.format(name="mine"))
+
+    MethodRegistry().add_file(path)
+
+    assert capsys.readouterr().out == ""
+
+
+def test_a_validator_that_crashes_is_a_problem_of_the_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        GOOD.format(name="mine")
+        + "\n    def model_post_init(self, context: object) -> None:\n        raise RuntimeError('no')\n"
+    )
+    registry = MethodRegistry()
+    registry.add_file(path)
+
+    assert registry.parameter_problems("mine", {}) == [
+        ("", "the parameters cannot be checked: RuntimeError: no (mine.py:12)")
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,14 @@ def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, Method
     register_plugins(loaded, registry)
     added = []
     for method in arguments.methods:
-        names = registry.add_file(Path(method)) if method.endswith(".py") else (method,)
+        names = registry.try_file(Path(method)) if method.endswith(".py") else (method,)
         added += [MethodSpec(name=name) for name in names]
     if added:
         known = {(method.name, str(method.parameters)) for method in loaded.spec.methods}
         fresh = [method for method in added if (method.name, "{}") not in known]
         spec = loaded.spec.model_copy(update={"methods": (*loaded.spec.methods, *fresh)})
         loaded = replace(loaded, spec=spec)
+    reasons = [registry.why_broken(method.name) for method in loaded.spec.methods]
+    for reason in dict.fromkeys([*registry.broken_files.values(), *filter(None, reasons)]):
+        print(f"broken plug-in, its trials fail: {reason}", file=sys.stderr)
     return loaded, registry
