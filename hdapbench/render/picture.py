@@ -22,7 +22,9 @@ Floats = NDArray[np.float64]
 _MOST_POINTS = 20_000  # more cannot be told apart
 _SIZE = (7.2, 5.0)
 _DPI = 130
-_LEAST_SPREAD = 0.01  # relative, of a histogram
+_MARGIN = 1.05
+_BIN = 0.03  # width of a histogram's bins in log latency
+_FEW_LABELS = 8.0  # axes that span more than this factor label 1, 2, 3 and 5 alone
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,9 @@ def fingerprint_scatter(fingerprint_ms: Floats, clustering: Clustering, *, probe
         linewidths=1.2,
         label="representatives, area by share of the fleet",
     )
-    axes.set(xscale="log", yscale="log", xlabel=f"{probes[0]} (ms)", ylabel=f"{probes[min(1, n_probes - 1)]} (ms)")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
-        axis.set_tick_params(which="both", labelsize=8)
+    axes.set(xlabel=f"{probes[0]} (ms)", ylabel=f"{probes[min(1, n_probes - 1)]} (ms)")
+    _log_scale(axes, "x", x)
+    _log_scale(axes, "y", y)
     legend = axes.legend(frameon=False, fontsize=8)
     for handle in legend.legend_handles:
         handle.set_sizes([40])  # as large as its cluster, the marker would look like a device
@@ -73,25 +73,23 @@ def fingerprint_scatter(fingerprint_ms: Floats, clustering: Clustering, *, probe
 def latency_histogram(latency_ms: dict[str, Floats], *, title: str, weights: Floats | None = None) -> bytes:
     """Distribution of latency over the devices, one outline per model, means marked.
 
-    With weights, shares of the fleet instead of devices.
+    Bins are equally wide on the logarithmic axis, the same for all models. With weights, shares of the fleet instead of
+    devices.
     """
     figure, axes = _figure(title)
+    every = np.concatenate(list(latency_ms.values()))
+    low, high = _ends(every)
+    most = max(20, min(200, int(4 * np.sqrt(len(every) / len(latency_ms)))))  # few devices in many bins are a comb
+    n_bins = int(np.clip(np.log(high / low) / _BIN, 20, most))
+    edges = np.geomspace(low, high, n_bins + 1)
     for label, values in latency_ms.items():
         mean = np.average(values, weights=weights)
-        low, high = values.min(), values.max()
-        if high - low < _LEAST_SPREAD * high:  # of devices all alike, a bar that can be seen
-            low, high = mean * (1 - _LEAST_SPREAD), mean * (1 + _LEAST_SPREAD)
-        _, _, patches = axes.hist(
-            values,
-            bins=60,
-            range=(low, high),
-            weights=weights,
-            histtype="step",
-            linewidth=1.6,
-            label=f"{label}: {mean:.4g} ms",
-        )
+        named = f"{label}: {mean:.4g} ms"
+        _, _, patches = axes.hist(values, edges, weights=weights, histtype="step", linewidth=1.6, label=named)
         axes.axvline(mean, color=patches[0].get_edgecolor(), linestyle=":", linewidth=1.2)
-    axes.set(xlabel="latency (ms)", ylabel="devices" if weights is None else "share of the fleet")
+    what = "devices" if weights is None else "share of the fleet"
+    axes.set(xlabel="latency (ms)", ylabel=f"{what} (bins of {edges[1] / edges[0] - 1:.1%})")
+    _log_scale(axes, "x", every)
     axes.legend(frameon=False, fontsize=8, title="mean", title_fontsize=8)
     return _png(figure)
 
@@ -139,6 +137,29 @@ def _figure(title: str) -> tuple[Any, Any]:
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _ends(values: Floats) -> tuple[float, float]:
+    """A little below the least and above the largest value, so that values all alike have an axis too."""
+    low, high = float(values.min()), float(values.max())
+    margin = _MARGIN * (high / low) ** 0.03
+    return low / margin, high * margin
+
+
+def _log_scale(axes: Any, name: str, values: Floats) -> None:
+    """Logarithmic axis over the values, with as many labels as have room."""
+    low, high = _ends(values)
+    crowded = (4, 6, 7, 8, 9) if high / low > _FEW_LABELS else ()
+
+    def label(value: float, _: int) -> str:
+        digit = value / 10 ** np.floor(np.log10(value) + 1e-9)
+        return "" if any(abs(digit - hidden) < 1e-6 for hidden in crowded) else f"{value:g}"
+
+    axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_formatter(label)
+    axis.set_minor_formatter(label)
+    axis.set_tick_params(which="both", labelsize=8)
 
 
 def _png(figure: Any) -> bytes:
