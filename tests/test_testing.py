@@ -1,106 +1,153 @@
+"""Every rule of the contract has plug-ins that break it, in tests/bad_plugins; each is caught, at the line marked there."""
+
 from __future__ import annotations
 
+import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hdapbench.method import Method, Plan, Problem
-from hdapbench.testing import check_method, tiny_problem
+from hdapbench.method import Method
+from hdapbench.registry import MethodRegistry
+from hdapbench.testing import KINDS, RULES, ModelKind, Violation, check_method, tiny_problem, tiny_workbench
+from hdapbench.testing import rules as r
+
+FOLDER = Path(__file__).parent / "bad_plugins"
+
+BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
+    "tuple_parameter": ("plain", r.PARAMETERS, "cannot be written as JSON and read back", set()),
+    "object_parameter": ("plain", r.PARAMETERS, "cannot be written as JSON and read back", set()),
+    "empty_reason": ("plain", r.SKIP, "skip returned ''", set()),
+    "skip_that_crashes": ("plain", r.SKIP, "skip raised KeyError: 'head'", set()),
+    "crash": ("plain", r.PLAN, "at 0.7x compress raised RuntimeError: out of ideas", set()),
+    "no_plan": ("plain", r.PLAN, "compress returned a dict, not a Plan", {r.BUDGET, r.UNREACHABLE}),
+    "forgets_a_group": ("plain", r.PLAN, "is not planned", {r.BUDGET}),
+    "empties_narrow_groups": ("plain", r.PLAN, "keeps no channel; at least one must stay", set()),
+    "knows_chains_only": ("residual", r.PLAN, "ValueError: too many values to unpack", set()),
+    "knows_no_depthwise": ("depthwise", r.PLAN, "NotImplementedError: grouped convolution", set()),
+    "knows_no_concat": ("concat", r.PLAN, "outside 0..", {r.BUDGET}),
+    "counts_by_itself": ("plain", r.TARGET, "above the target", {r.BUDGET, r.UNREACHABLE}),
+    "unseeded": ("plain", r.SEED, "draw random numbers from problem.rng only", set()),
+    "remembers": ("plain", r.SEED, "two runs of one seed gave two plans", set()),
+    "ignores_its_budget": ("plain", r.BUDGET, "above the target", set()),
+    "hides_its_budget_error": ("plain", r.BUDGET, "let BudgetExceededError through or return a plan", set()),
+    "hears_no_refusal": ("plain", r.UNREACHABLE, "must raise TargetUnreachableError; a plan was returned", set()),
+    "changes_the_model": ("plain", r.UNTOUCHED, "the dense model's weights changed", {r.PUBLIC}),
+    "trains_the_model": ("plain", r.UNTOUCHED, "the dense model's training mode changed", {r.PUBLIC}),
+    "writes_into_sizes": ("plain", r.PLAN, "read-only", set()),
+    "looks_at_the_test_split": ("plain", r.PUBLIC, "problem._bench is read", set()),
+    "opens_a_new_budget": ("plain", r.PUBLIC, "problem.budget is set", {r.BUDGET}),
+    "prints": ("plain", r.SILENT, "it printed 'share", set()),
+    "prints_to_stderr": ("plain", r.SILENT, "'working' to stderr; use problem.progress", set()),
+    "writes_a_file": ("plain", r.FILES, "it wrote share.txt", set()),
+    "saves_a_model": ("plain", r.FILES, "it wrote model.pt; use problem.keep_weights", set()),
+    "draws_from_python": ("plain", r.RANDOM, "random changed", set()),
+    "draws_from_numpy": ("plain", r.RANDOM, "numpy.random changed", set()),
+    "draws_from_torch": ("plain", r.RANDOM, "torch changed", set()),
+    "turns_gradients_off": ("plain", r.SETTINGS, "torch's gradient mode changed", set()),
+    "changes_directory": ("plain", r.SETTINGS, "the working directory changed", set()),
+    "asks_the_network": ("plain", r.NETWORK, "192.0.2.1", set()),
+    "measures_in_secret": ("plain", r.CARD, "never sees latency, and 39 device_queries were spent", set()),
+    "reads_images_in_secret": ("plain", r.CARD, "never sees training images, and it reads them", set()),
+    "promises_what_nobody_can_check": ("plain", r.CARD, "'Never sees: tomorrow' cannot be checked", set()),
+}
+"""Plug-in -> a model, the rule that it breaks there, what is said, and rules that it breaks with it."""
 
 
-class Good(Method):
-    """Keep the least share of every group, by norm."""
-
-    name = "good"
-
-    def compress(self, problem: Problem) -> Plan:
-        share = problem.solve_ratio()
-        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
+def bad(name: str) -> Method:
+    registry = MethodRegistry()
+    registry.add_file(FOLDER / f"{name}.py")
+    return registry.resolve("bad", {})
 
 
-class Printing(Good):
-    def compress(self, problem: Problem) -> Plan:
-        print("working")
-        return super().compress(problem)
+def marked_line(name: str) -> int | None:
+    """Number of the line that ends in ``# here``."""
+    lines = (FOLDER / f"{name}.py").read_text().splitlines()
+    return next((number for number, line in enumerate(lines, 1) if line.endswith("# here")), None)
 
 
-class Forgetful(Good):
-    def compress(self, problem: Problem) -> Plan:
-        plan = super().compress(problem)
-        return plan.model_copy(update={"kept": dict(list(plan.kept.items())[1:])})
-
-
-class Greedy(Good):
-    def compress(self, problem: Problem) -> Plan:
-        problem.solve_ratio()
-        return problem.plan_by_widths(problem.sizes, "l1")
-
-
-class GloballyRandom(Good):
-    def compress(self, problem: Problem) -> Plan:
-        random.random()
-        np.random.rand()  # noqa: NPY002 - what this plug-in does wrong
-        torch.rand(1)
-        return super().compress(problem)
-
-
-class Unsteady(Good):
-    def compress(self, problem: Problem) -> Plan:
-        scores = {name: np.random.default_rng().random(group.n_channels) for name, group in problem.groups.items()}
-        return problem.plan_by_scores(scores)
-
-
-class Vandal(Good):
-    def compress(self, problem: Problem) -> Plan:
-        with torch.no_grad():
-            next(iter(problem._network.model.parameters())).mul_(2.0)
-        return super().compress(problem)
-
-
-class Deaf(Good):
-    def compress(self, problem: Problem) -> Plan:
-        try:
-            share = problem.solve_ratio()
-        except Exception:
-            share = 0.0
-        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
-
-
-class Mute(Good):
-    def skip(self, problem: Problem) -> str | None:
-        return ""
-
-
-class Crashing(Good):
-    def compress(self, problem: Problem) -> Plan:
-        raise RuntimeError("out of ideas")
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def test_a_method_that_keeps_the_rules_has_no_violation() -> None:
-    assert check_method(Good()) == []
+    assert check_method(bad("well_behaved")) == []
 
 
-@pytest.mark.parametrize(
-    ("method", "rule", "message"),
-    [
-        (Printing(), "nothing is printed", "use problem.progress"),
-        (Forgetful(), "plans fit, meet the target and survive JSON", "is not planned"),
-        (Greedy(), "plans fit, meet the target and survive JSON", "above the target"),
-        (GloballyRandom(), "global random state is left alone", "random, numpy.random, torch"),
-        (Unsteady(), "the same seed gives the same plan", "problem.rng"),
-        (Vandal(), "the dense model is left alone", "work on problem.model()"),
-        (Deaf(), "a target out of reach is said", "TargetUnreachableError"),
-        (Mute(), "skip gives None or a reason", "None or a reason"),
-        (Crashing(), "nothing is printed", "RuntimeError: out of ideas"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Method) else None,
-)
-def test_each_bad_plug_in_is_caught_by_its_rule(method: Method, rule: str, message: str) -> None:
-    violations = check_method(method, ("plain",))
+@pytest.mark.parametrize("name", BAD)
+def test_each_bad_plug_in_is_caught_by_its_rule_at_its_line_and_by_no_other(name: str) -> None:
+    kind, rule, message, others = BAD[name]
 
-    assert any(violation.rule == rule and message in violation.message for violation in violations)
+    found = check_method(bad(name), (kind,))
+
+    assert {violation.rule for violation in found} == {rule, *others}
+    first = next(violation for violation in found if violation.rule == rule)
+    assert message in first.message
+    line = marked_line(name)
+    if line is None:
+        assert first.place is None
+    else:
+        assert first.place is not None
+        assert (Path(first.place.file).name, first.place.line) == (f"{name}.py", line)
+
+
+def test_every_rule_has_a_bad_plug_in_and_every_bad_plug_in_a_row() -> None:
+    assert {rule for _, rule, _, _ in BAD.values()} == set(RULES)
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, "well_behaved"}
+
+
+@pytest.mark.parametrize("name", ["knows_chains_only", "knows_no_depthwise", "knows_no_concat"])
+def test_a_method_for_some_structures_only_is_caught_on_the_others_alone(name: str) -> None:
+    kind = BAD[name][0]
+
+    found = check_method(bad(name))
+
+    assert {violation.kind for violation in found} == {kind}
+
+
+def test_what_bad_plug_ins_do_is_undone() -> None:
+    torch.manual_seed(11)
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    here = Path.cwd()
+
+    for name in (
+        "draws_from_python",
+        "draws_from_numpy",
+        "draws_from_torch",
+        "turns_gradients_off",
+        "changes_directory",
+    ):
+        check_method(bad(name), ("plain",))
+    check_method(bad("changes_the_model"), ("plain",))
+
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    assert torch.is_grad_enabled()
+    assert Path.cwd() == here
+    assert os.listdir() == []  # noqa: PTH208
+    assert all(
+        parameter.abs().sum() > 0
+        for parameter in tiny_workbench("plain").network.model.parameters()
+        if parameter.ndim > 1
+    )
+
+
+def test_a_violation_reads_as_rule_model_reason_and_line() -> None:
+    (violation,) = check_method(bad("prints"), ("plain",))
+
+    assert isinstance(violation, Violation)
+    assert str(violation).startswith("nothing is printed: plain model: it printed 'share")
+    assert str(violation).endswith('(prints.py:11: print("share", share)  # here)')
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiny_problems_have_no_private_surprises_for_the_watch(kind: ModelKind) -> None:
+    problem = tiny_problem(kind)
+
+    assert problem.target_flops < problem.cost.dense.flops
 
 
 def test_the_plain_model_has_a_group_of_two_channels_and_a_frozen_one_of_one() -> None:

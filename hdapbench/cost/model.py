@@ -77,6 +77,9 @@ class CostModel:
     single_params: Integers  # (n_counts,)
     single_activations: Integers  # (n_counts,)
 
+    def __post_init__(self) -> None:
+        self.sizes.flags.writeable = False  # handed to methods, and shared by all trials
+
     @classmethod
     def from_records(cls, records: Iterable[LayerRecord], sizes: Mapping[str, int]) -> CostModel:
         """Cost model of a trace.

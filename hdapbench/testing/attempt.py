@@ -1,0 +1,129 @@
+"""One call of ``compress`` on a tiny problem, with everything that it did beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from hdapbench.budget import Budget
+from hdapbench.method import Method
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing.place import OwnCode, Place, line_that_changes
+from hdapbench.testing.problems import ModelKind, tiny_workbench
+from hdapbench.testing.state import RandomState, Settings, Snapshot, changed_parts, dense_snapshot
+from hdapbench.testing.watch import Findings, WatchedProblem, watched
+
+SEED = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a method: a model, a target in FLOPs, and a budget."""
+
+    kind: ModelKind
+    target_flops: int
+    budget: BudgetSpec = field(default_factory=BudgetSpec)
+
+    @classmethod
+    def relative(cls, kind: ModelKind, share: float, budget: BudgetSpec | None = None) -> Task:
+        """Task with a target relative to the dense model."""
+        dense = tiny_workbench(kind).network.cost.dense.flops
+        return cls(kind, int(share * dense), budget or BudgetSpec())
+
+    def problem(self) -> WatchedProblem:
+        """Fresh problem, always of the same seed."""
+        bench = tiny_workbench(self.kind)
+        return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=Budget(self.budget))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of a task: a plan (whatever was returned) or an exception, and what was seen on the way.
+
+    Attributes
+    ----------
+    problem
+        The problem as the method left it; its budget says what was spent.
+    findings
+        Prints, files, connections, private names, training images.
+    changed
+        Kind of state (``random``, ``settings``, ``dense``) -> names of the parts that the method changed.
+    """
+
+    plan: object
+    error: BaseException | None
+    problem: WatchedProblem
+    findings: Findings
+    changed: dict[str, list[str]]
+
+
+class Attempts:
+    """Carries out tasks with one method, and leaves the process as it was.
+
+    Parameters
+    ----------
+    method
+        The method.
+    own
+        Its code.
+    """
+
+    def __init__(self, method: Method, own: OwnCode) -> None:
+        self._method, self._own = method, own
+
+    def once(self, task: Task) -> Attempt:
+        """What the method makes of the task."""
+        problem, findings = task.problem(), Findings()
+        problem.watch(findings, self._own)
+        randomness, settings = RandomState.now(), Settings.now()
+        dense = dense_snapshot(tiny_workbench(task.kind), problem)
+        plan: object = None
+        error: BaseException | None = None
+        try:
+            with watched(findings, self._own):
+                plan = self._method.compress(problem)
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
+            error = raised
+        changed = {
+            "random": changed_parts(randomness.snapshot(), RandomState.now().snapshot()),
+            "settings": changed_parts(settings.snapshot(), Settings.now().snapshot()),
+            "dense": changed_parts(dense, dense_snapshot(tiny_workbench(task.kind), problem)),
+        }
+        randomness.restore()
+        settings.restore()
+        if changed["dense"]:
+            tiny_workbench.cache_clear()  # nobody else gets the model that was spoilt
+        return Attempt(plan, error, problem, findings, changed)
+
+    def line_that_changes(self, task: Task, what: str) -> Place | None:
+        """Line of the method that changes ``random``, ``settings`` or ``dense`` state, found by running it again."""
+        randomness, settings = RandomState.now(), Settings.now()
+        problem = task.problem()
+        bench = tiny_workbench(task.kind)
+        snapshot: Callable[[], Snapshot] = {
+            "random": lambda: RandomState.now().snapshot(),
+            "settings": lambda: Settings.now().snapshot(),
+            "dense": lambda: dense_snapshot(bench, problem),
+        }[what]
+        before = snapshot()
+        found = line_that_changes(
+            self._own, lambda: self.quietly(problem), lambda: bool(changed_parts(before, snapshot()))
+        )
+        randomness.restore()
+        settings.restore()
+        if what == "dense":
+            tiny_workbench.cache_clear()
+        return found
+
+    def line_that_spends(self, task: Task, account: str) -> Place | None:
+        """Line of the method that first charges an account, found by running it again."""
+        problem = task.problem()
+        return line_that_changes(
+            self._own, lambda: self.quietly(problem), lambda: getattr(problem.budget.spent, account) > 0
+        )
+
+    def quietly(self, problem: WatchedProblem) -> None:
+        """Call the method, heard by nobody."""
+        with suppress(Exception, SystemExit), watched(Findings(), self._own):
+            self._method.compress(problem)

@@ -1,0 +1,226 @@
+"""Method -> the rules that it breaks, on each kind of model, with the line that did it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+
+from hdapbench.card import HIDEABLE, OPEN, card_of
+from hdapbench.errors import BudgetExceededError, PlanError, TargetUnreachableError
+from hdapbench.method import Method, Plan
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import rules
+from hdapbench.testing.attempt import Attempt, Attempts, Task
+from hdapbench.testing.divergence import line_that_differs
+from hdapbench.testing.place import OwnCode, Place, line_that_returns
+from hdapbench.testing.problems import KINDS, ModelKind, tiny_problem, tiny_workbench
+from hdapbench.testing.rules import Violation
+from hdapbench.testing.watch import NetworkRefusedError
+
+TARGETS = (0.7, 0.4)
+TIGHT = BudgetSpec(device_queries=5, accuracy_evals=0, train_epochs=0.0)
+ACCOUNTS = {"latency": "device_queries", "accuracy": "accuracy_evals", "training images": "train_epochs"}
+
+
+def check_method(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> list[Violation]:
+    """Rules that a method breaks, each with what happened and where; empty when it keeps them all.
+
+    Models that the method skips are left out.
+    """
+    checker = _Checker(method)
+    found = list(checker.of_parameters())
+    for kind in kinds:
+        found += checker.on(kind)
+    return list(dict.fromkeys(found))
+
+
+def skipped_kinds(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> dict[ModelKind, str]:
+    """Kinds of models that a method skips, and its reasons."""
+    reasons: dict[ModelKind, str] = {}
+    for kind in kinds:
+        with suppress(Exception):  # what skip raises is reported by check_method
+            reason = method.skip(tiny_problem(kind))
+            if isinstance(reason, str) and reason.strip():
+                reasons[kind] = reason
+    return reasons
+
+
+class _Checker:
+    """Checks one method."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._own = OwnCode(type(method))
+        self._attempts = Attempts(method, self._own)
+
+    def of_parameters(self) -> Iterator[Violation]:
+        """What is wrong whatever the model."""
+        try:
+            written = json.loads(json.dumps(self._method.model_dump(mode="json"), allow_nan=False))
+            same = type(self._method)(**written) == self._method
+        except Exception as error:  # noqa: BLE001 - pydantic and json raise several kinds
+            fields = " ".join(str(error).split())[:200]
+            yield Violation(
+                rules.PARAMETERS,
+                f"they cannot be written as JSON and read back: {fields}; use numbers, texts, lists of them and None",
+            )
+            return
+        if not same:
+            yield Violation(rules.PARAMETERS, "read back from JSON they are not what they were")
+
+    def on(self, kind: ModelKind) -> Iterator[Violation]:
+        """What is wrong on one kind of model."""
+        try:
+            reason = self._method.skip(tiny_problem(kind))
+        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
+            yield Violation(rules.SKIP, f"skip raised {_said(error)}", kind, self._own.of_error(error))
+            return
+        if reason is not None and not (isinstance(reason, str) and reason.strip()):
+            place = self._definition("skip")
+            yield Violation(rules.SKIP, f"skip returned {reason!r}; None or a reason is meant", kind, place)
+            return
+        if reason is not None:
+            return
+        mild, strong = (Task.relative(kind, share) for share in TARGETS)
+        first, second = self._attempts.once(mild), self._attempts.once(mild)
+        yield from self._of_plan(first, mild)
+        yield from self._of_conduct(first, mild)
+        # The first run also imports what the method needs, and some packages draw random numbers when imported.
+        yield from self._of_state(second, mild)
+        if first.error is not None:
+            return
+        yield from self._of_seed(first, second, mild)
+        yield from self._of_card(second, mild)
+        again = self._attempts.once(strong)
+        yield from self._of_plan(again, strong)
+        yield from self._of_budget(Task.relative(kind, TARGETS[0], TIGHT))
+        yield from self._of_unreachable(kind)
+
+    def _of_plan(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+        """A plan, which fits and meets the target."""
+        kind, plan, error = task.kind, attempt.plan, attempt.error
+        share = task.target_flops / tiny_workbench(kind).network.cost.dense.flops
+        if isinstance(error, NetworkRefusedError):
+            return
+        if error is not None:
+            message = f"at {share:.1f}x compress raised {_said(error)}"
+            yield Violation(rules.PLAN, message, kind, self._own.of_error(error))
+            return
+        if not isinstance(plan, Plan):
+            message = f"compress returned a {type(plan).__name__}, not a Plan"
+            yield Violation(rules.PLAN, message, kind, self._returned(task))
+            return
+        try:
+            plan.check(tiny_workbench(kind).network.group_set.sizes)
+        except PlanError as wrong:
+            message = "; ".join(str(wrong).splitlines()[:3])
+            yield Violation(rules.PLAN, f"at {share:.1f}x {message}", kind, self._returned(task))
+            return
+        flops = int(task.problem().costs([plan]).flops[0])
+        if flops > task.target_flops:
+            over = flops / task.target_flops - 1
+            message = (
+                f"at {share:.1f}x the plan needs {flops:,} FLOPs, {over:.1%} above the target; "
+                "use problem.solve_ratio, plan_by_scores, fit or filled"
+            )
+            yield Violation(rules.TARGET, message, kind, self._returned(task))
+        if Plan.model_validate_json(plan.model_dump_json()) != plan:
+            yield Violation(rules.PLAN, "the plan changes when written and read as JSON", kind, self._returned(task))
+
+    def _of_conduct(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+        """What the method did beside planning."""
+        kind, findings = task.kind, attempt.findings
+        seen = (
+            (rules.PUBLIC, findings.private, "{}"),
+            (rules.SILENT, findings.printed, "it printed {}; use problem.progress(text)"),
+            (rules.FILES, findings.written, "it wrote {}; use problem.keep_weights or problem.remember"),
+            (rules.NETWORK, findings.connected, "it asked for {}"),
+        )
+        for rule, found, text in seen:
+            if found:
+                what, place = found[0]
+                yield Violation(rule, text.format(what), kind, place)
+
+    def _of_state(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+        """What the method left changed."""
+        states = (
+            ("random", rules.RANDOM, "{} changed; draw from problem.rng, or fork torch's generator"),
+            ("settings", rules.SETTINGS, "{} changed"),
+            ("dense", rules.UNTOUCHED, "{} changed; work on problem.model(), and on copies of arrays"),
+        )
+        for what, rule, text in states:
+            if parts := attempt.changed[what]:
+                place = self._attempts.line_that_changes(task, what)
+                yield Violation(rule, text.format(", ".join(parts)), task.kind, place)
+
+    def _of_seed(self, first: Attempt, second: Attempt, task: Task) -> Iterator[Violation]:
+        """The same plan again."""
+        if isinstance(first.plan, Plan) and second.plan != first.plan:
+            what = "two runs of one seed gave two plans" if second.error is None else f"again: {_said(second.error)}"
+            place = line_that_differs(self._own, lambda: self._attempts.quietly(task.problem()))
+            hint = "; they part at this line" if place else ""
+            message = f"{what}{hint}; draw random numbers from problem.rng only"
+            yield Violation(rules.SEED, message, task.kind, place)
+
+    def _of_card(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+        """Nothing is asked for that the card says is never seen."""
+        for hidden in card_of(type(self._method)).never_sees:
+            if hidden not in ACCOUNTS:
+                if hidden != OPEN:
+                    known = ", ".join((*HIDEABLE, OPEN))
+                    yield Violation(rules.CARD, f"'Never sees: {hidden}' cannot be checked; known: {known}")
+                continue
+            account = ACCOUNTS[hidden]
+            spent = getattr(attempt.problem.budget.spent, account)
+            if spent:
+                place = self._attempts.line_that_spends(task, account)
+                message = f"the card says it never sees {hidden}, and {spent:g} {account} were spent"
+                yield Violation(rules.CARD, message, task.kind, place)
+            elif hidden == "training images" and attempt.findings.images:
+                message = "the card says it never sees training images, and it reads them"
+                yield Violation(rules.CARD, message, task.kind, attempt.findings.images[0][1])
+
+    def _of_budget(self, task: Task) -> Iterator[Violation]:
+        """A tight budget ends in the right error or in a plan that is right."""
+        attempt = self._attempts.once(task)
+        spent, limits = attempt.problem.budget.spent, task.budget
+        for account in ACCOUNTS.values():
+            if getattr(spent, account) > getattr(limits, account):
+                yield Violation(rules.BUDGET, f"more {account} than the budget allows", task.kind)
+        if isinstance(attempt.error, BudgetExceededError | TargetUnreachableError):
+            return
+        said = f"with {limits.device_queries} device queries, no evaluation and no training"
+        if attempt.error is not None:
+            message = f"{said} it raised {_said(attempt.error)}; let BudgetExceededError through or return a plan"
+            yield Violation(rules.BUDGET, message, task.kind, self._own.of_error(attempt.error))
+            return
+        for wrong in self._of_plan(attempt, task):
+            yield Violation(rules.BUDGET, f"{said}: {wrong.message}", task.kind, wrong.place)
+
+    def _of_unreachable(self, kind: ModelKind) -> Iterator[Violation]:
+        """A target below the least possible FLOPs is refused."""
+        task = Task(kind, tiny_workbench(kind).network.cost.minimum_flops - 1)
+        attempt = self._attempts.once(task)
+        if isinstance(attempt.error, TargetUnreachableError):
+            return
+        wanted = "a target that no plan meets must raise TargetUnreachableError"
+        if attempt.error is not None:
+            place = self._own.of_error(attempt.error)
+            yield Violation(rules.UNREACHABLE, f"{wanted}, not {_said(attempt.error)}", kind, place)
+        else:
+            yield Violation(rules.UNREACHABLE, f"{wanted}; a plan was returned", kind, self._returned(task))
+
+    def _returned(self, task: Task) -> Place | None:
+        return line_that_returns(self._own, lambda: self._attempts.quietly(task.problem()))
+
+    def _definition(self, name: str) -> Place | None:
+        function = getattr(type(self._method), name)
+        file = inspect.getsourcefile(function)
+        return Place(file, function.__code__.co_firstlineno) if file else None
+
+
+def _said(error: BaseException) -> str:
+    """Exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

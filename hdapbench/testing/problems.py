@@ -1,0 +1,99 @@
+"""Tiny problems: what a method is given in a run, on untrained models, in milliseconds.
+
+A plain chain (with a group of two channels and a single one that nobody can remove), a residual net, a depthwise net
+and a net with concatenation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hdapbench.budget import Budget
+from hdapbench.method import Problem
+from hdapbench.spec import BudgetSpec, ClusteringSpec, Recipe, ScenarioSpec, SimulatedFleetSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hdapbench.workbench import Workbench
+
+ModelKind = Literal["plain", "residual", "depthwise", "concat"]
+KINDS: tuple[ModelKind, ...] = ("plain", "residual", "depthwise", "concat")
+SIDE = 12
+N_CLASSES = 4
+
+
+def tiny_model(kind: ModelKind) -> nn.Module:
+    """Untrained model with the named structure, for inputs of shape (n, 3, 12, 12); the same weights at every call."""
+    import torch
+
+    from hdapbench.testing_models import build
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return build(kind, n_classes=N_CLASSES).eval()
+
+
+@cache
+def tiny_workbench(kind: ModelKind) -> Workbench:
+    """Workbench of a tiny model, 64 random images and a simulated fleet of twelve devices."""
+    import torch
+
+    from hdapbench.data import DataSplits, ImageSet
+    from hdapbench.fleet.open import open_fleet
+    from hdapbench.network import trace
+    from hdapbench.workbench import Workbench
+
+    generator = torch.Generator().manual_seed(3)
+
+    def images(n: int) -> ImageSet:
+        return ImageSet(
+            images=torch.randint(0, 256, (n, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8),
+            labels=torch.arange(n) % N_CLASSES,
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+            augment="none",
+        )
+
+    fleet = SimulatedFleetSpec(
+        name="tiny",
+        kind="simulated",
+        sku="nano",
+        scenario=ScenarioSpec(base="mixed"),
+        n_devices=12,
+        seed=1,
+        runs=5,
+    )
+    return Workbench(
+        network=trace(tiny_model(kind), (3, SIDE, SIDE)),
+        data=DataSplits(train=images(64), search=images(16), test=images(16), n_classes=N_CLASSES, content_hash="tiny"),
+        fleet=open_fleet(fleet),
+        clustering=ClusteringSpec(n_clusters=3),
+        runs=5,
+        recipe=Recipe(epochs=1.0, batch_size=32),
+        directory=Path(tempfile.gettempdir()) / "hdapbench-testing",
+    )
+
+
+def tiny_problem(
+    kind: ModelKind = "plain", *, target: float = 0.5, seed: int = 0, budget: BudgetSpec | None = None
+) -> Problem:
+    """Problem on a tiny model: what a method is given in a run.
+
+    Parameters
+    ----------
+    target
+        FLOPs target, relative to the dense model.
+    budget
+        Limits; none by default.
+    """
+    bench = tiny_workbench(kind)
+    return Problem(
+        bench,
+        target_flops=int(target * bench.network.cost.dense.flops),
+        seed=seed,
+        budget=Budget(budget or BudgetSpec()),
+    )

@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def compress(self, problem: Problem) -> Plan:
+        raise RuntimeError("out of ideas")  # here

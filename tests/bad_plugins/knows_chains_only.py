@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def compress(self, problem: Problem) -> Plan:
+        for group in problem.groups.values():
+            (_,) = group.producers  # here
+        share = problem.solve_ratio()
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def skip(self, problem: Problem) -> str | None:
+        return problem.groups["head"].name  # here
+
+    def compress(self, problem: Problem) -> Plan:
+        share = problem.solve_ratio()
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
