@@ -12,13 +12,16 @@ from hdapbench.method import Method, Plan, Problem
 class Fpgm(Method):
     """Remove the filters that are closest to all others of their layer, the same share of every group.
 
-    Source: He et al., Filter pruning via geometric median, CVPR 2019. A filter's score is the sum of its distances to
-    the others; scores of tied layers are added. ``scope: global`` compares scores, divided by their group's mean,
-    across groups. Needs nothing but weights; sees no data, no latency and no accuracy.
+    A filter's score is the sum of its distances to the others; scores of tied layers are added. ``scope: global``
+    compares scores, divided by their group's mean, across groups.
+
+    Source: He et al., Filter pruning via geometric median, CVPR 2019.
+    Needs: weights.
+    Never sees: latency, accuracy, training images.
     """
 
     name = "fpgm"
-    scope: Literal["global", "local"] = "local"
+    scope: Literal["global", "local"] = Field(default="local", description="Compare across groups, or within each.")
     round_to: int = Field(default=1, ge=1, description="Widths are multiples of this.")
 
     def compress(self, problem: Problem) -> Plan:

@@ -30,15 +30,18 @@ if TYPE_CHECKING:
 class Halp(Method):
     """Keep the channels of most importance that fit a latency, which is chosen so that FLOPs meet the target.
 
-    Source: Shen et al., Structural pruning via latency-saliency knapsack, NeurIPS 2022. A channel's importance is the
-    first-order Taylor term of its batch norms. Channels go in bundles, the least important first; a table says what
-    the model takes at every number of bundles of one group; the knapsack over all groups is solved exactly. In
-    ``steps``, on an exponential path to the target, importance and table are renewed at the widths reached.
+    A channel's importance is the first-order Taylor term of its batch norms. Channels go in bundles, the least
+    important first; a table says what the model takes at every number of bundles of one group; the knapsack over all
+    groups is solved exactly. In ``steps``, on an exponential path to the target, importance and table are renewed at
+    the widths reached.
 
     With ``fleet: false``, as published, one device is asked: the representative of the largest cluster. With ``fleet:
     true`` the table is the average over all clusters. ``table: surrogate`` predicts it from ``n_plans`` measured plans;
-    ``measured`` asks the devices for every entry, at every step. Needs batch norm in every group. Charged for device
-    queries and gradients; sees no accuracy. Unlike the original it does not train between steps.
+    ``measured`` asks the devices for every entry, at every step. Unlike the original it does not train between steps.
+
+    Source: Shen et al., Structural pruning via latency-saliency knapsack, NeurIPS 2022; written from the paper alone.
+    Needs: batch norm in every group; is charged for device queries and for gradients.
+    Never sees: accuracy.
     """
 
     name = "halp"

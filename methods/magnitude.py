@@ -12,13 +12,16 @@ from hdapbench.method import Method, Plan, Problem
 class Magnitude(Method):
     """Remove the filters of least norm, compared across groups or within each, until the target is met.
 
-    Source: Li et al., Pruning filters for efficient convnets, ICLR 2017. Norms of tied layers are added. Needs nothing
-    but weights; sees no data, no latency and no accuracy.
+    Norms of tied layers are added. Across groups, norms are divided by their group's mean.
+
+    Source: Li et al., Pruning filters for efficient convnets, ICLR 2017.
+    Needs: weights.
+    Never sees: latency, accuracy, training images.
     """
 
     name = "magnitude"
-    scope: Literal["global", "local"] = "global"
-    norm: Literal["l1", "l2"] = "l2"
+    scope: Literal["global", "local"] = Field(default="global", description="Compare across groups, or within each.")
+    norm: Literal["l1", "l2"] = Field(default="l2", description="Norm of a filter's weights.")
     round_to: int = Field(default=1, ge=1, description="Widths are multiples of this.")
 
     def compress(self, problem: Problem) -> Plan:

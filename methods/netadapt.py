@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 class Netadapt(Method):
     """Narrow one group per iteration so far that the latency limit is met, and keep the proposal of best accuracy.
 
-    Source: Yang et al., NetAdapt, ECCV 2018. The limit falls by ``initial_reduction`` of the dense latency, then by
+    The limit falls by ``initial_reduction`` of the dense latency, then by
     ``decay`` times as much each time. Every group alone proposes its largest width that meets the limit, by a table
     of latencies; filters of largest norm stay; each proposal is fine-tuned for ``short_epochs`` and evaluated on the
     search split; the best one is the next model, with its weights. It ends when FLOPs meet the target.
 
     With ``fleet: false``, as published, the table is one device's (the representative of the largest cluster);
     otherwise the average over all clusters. Unlike the original, only the ``proposals`` that lose the least norm are
-    evaluated (null: all), and when the budget ends the one that loses the least is taken unseen. Charged for device
-    queries, evaluations and training.
+    evaluated (null: all), and when the budget ends the one that loses the least is taken unseen.
+
+    Source: Yang et al., NetAdapt, ECCV 2018.
+    Needs: a budget of device queries; uses evaluations and training as far as the budget goes.
+    Never sees: nothing is hidden.
     """
 
     name = "netadapt"
@@ -48,7 +51,7 @@ class Netadapt(Method):
     proposals: int | None = Field(default=4, ge=1, description="Proposals evaluated per iteration; null: all.")
     short_epochs: float = Field(default=0.1, ge=0.0, description="Fine-tuning of each proposal.")
     round_to: int = Field(default=8, ge=1, description="Widths are multiples of this, or of a quarter of small groups.")
-    criterion: Literal["l1", "l2"] = "l2"
+    criterion: Literal["l1", "l2"] = Field(default="l2", description="Norm by which filters of a group stay.")
 
     def compress(self, problem: Problem) -> Plan:
         """Plan that the last iteration reached, filled up to the target."""

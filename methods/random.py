@@ -8,7 +8,14 @@ from hdapbench.method import Method, Plan, Problem
 
 
 class Random(Method):
-    """Keep a random share of each group, and random channels of it, scaled to meet the target."""
+    """Keep a random share of each group, and random channels of it, scaled to meet the target.
+
+    What any method must beat. One draw per seed; no draw is compared with another.
+
+    Source: our reference.
+    Needs: nothing, not even weights.
+    Never sees: latency, accuracy, training images.
+    """
 
     name = "random"
     least_share: float = Field(default=0.2, gt=0.0, le=1.0, description="Least share drawn for a group before scaling.")

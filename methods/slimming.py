@@ -10,9 +10,12 @@ from hdapbench.method import Method, Plan, Problem
 class Slimming(Method):
     """Train with an L1 penalty on batch norm scales, then remove the channels of least scale, across all groups.
 
-    Source: Liu et al., Learning efficient convolutional networks through network slimming, ICCV 2017 (there 1e-4 over
-    160 epochs; a short training needs more). Needs batch norm in every group, and is charged for its training; sees
-    training images, no latency and no accuracy. The runner goes on from the trained weights.
+    The runner goes on from the trained weights. A short training needs a stronger penalty than the published one of
+    1e-4 over 160 epochs.
+
+    Source: Liu et al., Learning efficient convolutional networks through network slimming, ICCV 2017.
+    Needs: batch norm in every group; is charged for its training.
+    Never sees: latency, accuracy.
     """
 
     name = "slimming"

@@ -12,12 +12,16 @@ from hdapbench.method import Method, Plan, Problem
 class Uniform(Method):
     """Remove the same share of every group, by least importance, until the target is met.
 
-    Needs nothing but weights (with ``taylor``, gradients of 512 training images); sees no latency and no accuracy. With
-    ``round_to`` 8 or 16 it is the alignment rival: hardware likes such widths, and no latency is needed to know that.
+    What everybody tries first. With ``round_to`` 8 or 16 it is the alignment rival: hardware likes such widths, and no
+    latency is needed to know that.
+
+    Source: our reference; norms as in Li et al., Pruning filters for efficient convnets, ICLR 2017.
+    Needs: weights; with ``criterion: taylor`` also gradients of 512 training images, which are charged.
+    Never sees: latency, accuracy.
     """
 
     name = "uniform"
-    criterion: Literal["l1", "l2", "taylor"] = "l1"
+    criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
     round_to: int = Field(default=1, ge=1, description="Widths are multiples of this.")
     steps: int = Field(default=20, ge=1, description="Bisection steps.")
 

@@ -10,7 +10,7 @@ Subclass `MethodContract` and return the method from a fixture::
 
 from hdapbench.testing.checking import check_method, skipped_kinds
 from hdapbench.testing.contract import MethodContract
-from hdapbench.testing.place import Place
+from hdapbench.testing.place import Place, torch_import
 from hdapbench.testing.problems import (
     KINDS,
     N_CLASSES,
@@ -36,4 +36,5 @@ __all__ = [
     "tiny_model",
     "tiny_problem",
     "tiny_workbench",
+    "torch_import",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
 import os
 import sys
@@ -71,6 +72,22 @@ class OwnCode:
                 found = Place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
             trace = trace.tb_next
         return found
+
+
+def torch_import(method: type[Method]) -> Place | None:
+    """Line by which a method's module imports torch as soon as methods are listed, or None."""
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    if file is None:
+        return None
+    for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        if any(name.partition(".")[0] == "torch" for name in names):
+            return Place(file, node.lineno)
+    return None
 
 
 @contextmanager

@@ -45,6 +45,11 @@ class Hdap(Method):
 
     ``preset: paper`` is our reading of the public descriptions; what is given beside it is changed. The ablations are
     parameters: ``devices: one_cluster`` or ``nominal``, ``goal: flops``, another ``searcher``, no ``active_plans``.
+
+    Source: HDAP, homogeneous-device aware pruning, arXiv 2501.15240, in our form.
+    Needs: device queries for a fingerprint and, on each cluster, for ``n_plans``, ``active_plans`` and a few more;
+    gradients; evaluations and training for the shortlist, as far as the budget goes.
+    Never sees: nothing is hidden.
     """
 
     name = "hdap"
@@ -67,7 +72,9 @@ class Hdap(Method):
     devices: Devices = Field(default="fleet", description="Whose latency counts: fleet, one_cluster or nominal.")
     cluster_weights: Literal["share", "equal"] = Field(default="share", description="How clusters count.")
     goal: Literal["latency", "flops"] = Field(default="latency", description="flops: what no device is asked for.")
-    criterion: Literal["sqrt_taylor", "taylor", "l1", "l2", "bn_scale"] = "sqrt_taylor"
+    criterion: Literal["sqrt_taylor", "taylor", "l1", "l2", "bn_scale"] = Field(
+        default="sqrt_taylor", description="Importance that the guard counts."
+    )
     channel_criterion: Literal["l1", "l2", "taylor", "sqrt_taylor", "bn_scale"] = Field(
         default="l1", description="Which channels of a group stay; uniform pruning's by default."
     )

@@ -232,6 +232,12 @@ def test_all_methods_of_a_file_are_described_and_tested(tmp_path: Path, capsys: 
     assert [verdict["passed"] for verdict in json.loads(capsys.readouterr().out)] == [True, False]
 
 
+def test_a_module_that_imports_torch_at_once_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/draws_from_torch.py")]) == 1
+
+    assert "slow     draws_from_torch.py:3: import torch: this delays" in capsys.readouterr().out
+
+
 def test_words_that_make_no_sense_say_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "test"]) == 2
     assert main(["methods", "new", "a", "b"]) == 2

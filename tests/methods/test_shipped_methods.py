@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from hdapbench.card import missing_packages
+from hdapbench.cli.main import main
 from hdapbench.errors import BudgetExceededError
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated import SimulatedFleet
@@ -68,6 +70,10 @@ VARIANTS = [
 ]
 
 
+QUICKER = {"amc": ("episodes=6",)}
+"""Parameters other than the defaults, of methods that would keep the command line busy for minutes."""
+
+
 def name_of(variant: tuple[str, dict[str, object]]) -> str:
     return "-".join([variant[0], *map(str, variant[1].values())])
 
@@ -81,6 +87,22 @@ class TestEveryShippedMethod(MethodContract):
         if needs and importlib.util.find_spec(needs) is None:
             pytest.skip(f"{needs} is not installed")
         return MethodRegistry().resolve(name, parameters)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MethodRegistry().names() if "methods." in MethodRegistry().origin(name)]
+)
+def test_every_shipped_method_passes_on_the_command_line_as_it_is(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = MethodRegistry().get(name).extra
+    if extra and (missing := missing_packages("hdapbench", extra)):
+        pytest.skip(f"{', '.join(missing)} not installed")
+    quicker = [f"--set={setting}" for setting in QUICKER.get(name, ())]
+
+    ended = main(["methods", "test", name, *quicker])
+
+    assert ended == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", KINDS)

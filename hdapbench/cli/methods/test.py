@@ -13,16 +13,17 @@ from hdapbench.cli.methods import named
 from hdapbench.errors import MethodError
 from hdapbench.method import Method
 from hdapbench.registry import MethodRegistry
-from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds
+from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds, torch_import
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the suite says of one method."""
+    """What the suite says of one method; ``slow`` names an import that is no fault, and delays everybody."""
 
     name: str
     skipped: dict[str, str]
     violations: tuple[Violation, ...]
+    slow: str | None
 
     @property
     def tested(self) -> bool:
@@ -85,7 +86,11 @@ def _method(registry: MethodRegistry, name: str, parameters: Mapping[str, Any]) 
 
 def _verdict(method: Method) -> Verdict:
     skipped = {str(kind): reason for kind, reason in skipped_kinds(method).items()}
-    return Verdict(method.name, skipped, tuple(check_method(method)))
+    place = torch_import(type(method))
+    slow = (
+        f"{place}: this delays every 'hdapbench methods'; import torch in the function that needs it" if place else None
+    )
+    return Verdict(method.name, skipped, tuple(check_method(method)), slow)
 
 
 def _content(verdict: Verdict) -> dict[str, Any]:
@@ -98,6 +103,7 @@ def _content(verdict: Verdict) -> dict[str, Any]:
         "name": verdict.name,
         "passed": verdict.passed,
         "skipped": verdict.skipped,
+        "slow": verdict.slow,
         "rules": {rule: _state(verdict, rule).strip() for rule in RULES},
         "violations": violations,
     }
@@ -124,5 +130,7 @@ def _print(verdict: Verdict) -> None:
                 told.setdefault(f"{violation.message}{line}", []).append(violation.kind or "any")
         for text, kinds in told.items():
             print(f"           {', '.join(kinds)} model{'s' * (len(kinds) > 1)}: {text}")
+    if verdict.slow:
+        print(f"  slow     {verdict.slow}")
     if not verdict.tested:
         print("  nothing was tested: the method skips every model")
