@@ -15,7 +15,7 @@ from hdapbench.spec import LoadedSpec, parse_flops
 
 EMBEDDED = frozenset({"digits", "digit-scenes"})
 DEFAULT_CLASSES = 10
-ASSUMED_CLASSES = {"tiny-imagenet": 200, "imagenet": 1000, "yolo": 80}
+ASSUMED_CLASSES = {"tiny-imagenet": 200, "imagenet": 1000, "speech-commands": 35, "yolo": 80}
 """Classes of sets that are not there to be counted; ``yolo`` as in COCO, the others `DEFAULT_CLASSES`."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
 import torch
@@ -26,9 +27,33 @@ Files = dict[str, dict[str, str]]
 """Split -> file name -> class."""
 
 
-def load_folder(
-    reading: Reading, *, cache_dir: Path, layout: Callable[[Path], Files] | None = None, advice: str = LAYOUT
-) -> tuple[Part, Part]:
+@dataclass(frozen=True)
+class FolderKind:
+    """How files of classes are laid out and what they are.
+
+    Attributes
+    ----------
+    files
+        Finds the files of both splits in a folder or archive.
+    advice
+        Says where to get the set and how to lay it out, in the error when it is missing.
+    all_tested
+        Whether every class must have test files. A published set is what it is; of a user's folders a class in one
+        split alone is a slip.
+    decode
+        Pixels of a file, of the wanted shape.
+    version
+        Part of the cache's key, where ``decode`` is not that of images.
+    """
+
+    files: Callable[[Path], Files]
+    advice: str
+    all_tested: bool = False
+    decode: Callable[[IO[bytes], tuple[int, int, int]], NDArray[np.uint8]] = decode_image
+    version: tuple[object, ...] = ()
+
+
+def load_folder(reading: Reading, *, cache_dir: Path, kind: FolderKind | None = None) -> tuple[Part, Part]:
     """Decoded train and test parts of a folder or tar archive of images, each in stratified order.
 
     Parameters
@@ -37,31 +62,41 @@ def load_folder(
         Where the images are and what they are decoded to; a single folder around the splits is looked into.
     cache_dir
         Where decoded parts are kept: by names, sizes and times of a folder's files, or by the hash of an archive.
-    layout
-        Finds the files of both splits; by default those of class folders.
-    advice
-        Says where to get the set and how to lay it out, in the error when it is missing.
+    kind
+        What the files are; by default images in class folders.
 
     Raises
     ------
     DataError
         When the source is missing, is laid out otherwise, or holds files that are no images: those are named.
     """
-    source = reading.source
+    source, kind = reading.source, kind or CLASS_FOLDERS
     if not source.exists():
-        raise DataError(f"there is no '{source}'; {advice}, as a folder or a tar archive")
-    key = cache_key(fingerprint(source), reading.input_shape)
+        raise DataError(f"there is no '{source}'; {kind.advice}, as a folder or a tar archive")
+    if kind.decode is not decode_image and reading.decode == "live":
+        raise DataError("data.decode: live is for images; write once or auto")
+    key = cache_key(fingerprint(source), reading.input_shape, *kind.version)
     files: Files = {}
 
     def listed(split: str) -> dict[str, str]:
         if not files:
-            found = layout(source) if layout is not None else class_folders(source)
-            # A published set is what it is; of a user's folders a class in one split alone is a slip.
-            files.update(checked_files(found, source, advice, all_tested=layout is None))
+            files.update(checked_files(kind.files(source), source, kind))
         return files[split]
 
     def classes() -> list[str]:
         return sorted(set(listed(TRAIN).values()))
+
+    def write(split: str, names: list[str], skipped: dict[str, str], folder: Path) -> None:
+        labels = _labels(listed(split), classes(), names)
+        positions = {names[index]: position for position, index in enumerate(labels.order)}
+        write_part(
+            folder,
+            labels.numbers[labels.order],
+            decode_each(reading, positions, lambda _, content: kind.decode(BytesIO(content), reading.input_shape)),
+            image_shape=reading.input_shape,
+            classes=labels.classes,
+            skipped=skipped,
+        )
 
     def part(split: str) -> Part:
         folder = cache_dir / "data" / f"{key}-{split}"
@@ -73,9 +108,7 @@ def load_folder(
             folder,
             reading,
             lambda: sorted(listed(split)),
-            lambda names, skipped: _decode(
-                reading, folder, labels=_labels(listed(split), classes(), names), names=names, skipped=skipped
-            ),
+            lambda names, skipped: write(split, names, skipped, folder),
         )
 
     return part(TRAIN), part(TEST)
@@ -95,24 +128,19 @@ def class_folders(source: Path) -> Files:
     return found
 
 
-def checked_files(found: Files, source: Path, advice: str, *, all_tested: bool = True) -> Files:
+def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
     """Files of both splits, of the same classes.
-
-    Parameters
-    ----------
-    all_tested
-        Whether every class must have test images; those of the test images must always be trained.
 
     Raises
     ------
     DataError
-        When a split is empty or lacks a class that it should have.
+        When a split is empty or lacks a class that it should have: those of test files must always be trained.
     """
     for split in (TRAIN, TEST):
         if not found[split]:
-            raise DataError(f"'{source}' holds no images under {split}/; {advice}")
+            raise DataError(f"'{source}' holds no images under {split}/; {kind.advice}")
     train_classes, test_classes = (set(found[split].values()) for split in (TRAIN, TEST))
-    differing = sorted(train_classes ^ test_classes if all_tested else test_classes - train_classes)
+    differing = sorted(train_classes ^ test_classes if kind.all_tested else test_classes - train_classes)
     if differing:
         shown = ", ".join(differing[:SHOWN_NAMES])
         raise DataError(f"'{source}': train and test must hold the same classes; only in one of them: {shown}")
@@ -160,18 +188,5 @@ def _labels(files: Mapping[str, str], classes: list[str], names: list[str]) -> _
     return _Labels(numbers, stratified_order(numbers), classes)
 
 
-def _decode(reading: Reading, folder: Path, *, labels: _Labels, names: list[str], skipped: dict[str, str]) -> None:
-    """Decode the named images of one split into the cache."""
-    positions = {names[index]: position for position, index in enumerate(labels.order)}
-
-    def decode(_name: str, content: bytes) -> NDArray[np.uint8]:
-        return decode_image(BytesIO(content), reading.input_shape)
-
-    write_part(
-        folder,
-        labels.numbers[labels.order],
-        decode_each(reading, positions, decode),
-        image_shape=reading.input_shape,
-        classes=labels.classes,
-        skipped=skipped,
-    )
+CLASS_FOLDERS = FolderKind(class_folders, LAYOUT, all_tested=True)
+"""Images in folders named by class."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from hdapbench.data.folder import TEST, TRAIN, VAL, Files, class_folders
+from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderKind, class_folders
 from hdapbench.data.source import file_names, is_image, read_texts
 from hdapbench.errors import DataError
 
@@ -81,3 +82,7 @@ def count_class_folders(source: Path) -> int:
     if not classes:
         raise DataError(f"'{source}' holds no images under {TRAIN}/")
     return len(classes)
+
+
+IMAGENET = replace(CLASS_FOLDERS, advice=IMAGENET_ADVICE)
+TINY_IMAGENET = FolderKind(tiny_imagenet_files, TINY_ADVICE)

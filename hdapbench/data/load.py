@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdapbench.data import box_layout, cifar, imagenet
+from hdapbench.data import box_layout, cifar, imagenet, speech
 from hdapbench.data.boxes import BoxSet
 from hdapbench.data.decode import GREY, RGB, check_channels, fit_images
-from hdapbench.data.folder import LAYOUT, load_folder
+from hdapbench.data.folder import CLASS_FOLDERS, FolderKind, load_folder
 from hdapbench.data.images import DataSplits, ImageSet, Pixels, part_of
 from hdapbench.data.reading import Reading
 from hdapbench.data.scenes import make_scenes
@@ -35,6 +35,9 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 DIGITS_STATISTICS: Statistics = ((0.305,), (0.319,))
 CIFAR10_STATISTICS: Statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+SPEECH_STATISTICS: Statistics = ((0.48,), (0.12,))
+"""Mean and standard deviation of spoken digits at 49 frames and 10 coefficients."""
 
 DIGITS_LEVELS = 16
 """Pixels of scikit-learn's digits count from 0 to 16."""
@@ -135,6 +138,8 @@ def count_classes(name: str, source: Path) -> int:
         return len(box_layout.read_classes(source))
     if name == "cifar10":
         return cifar.N_CLASSES
+    if name == "speech-commands":
+        return len(set(speech.speech_files(source)["train"].values()))
     return imagenet.count_class_folders(source)
 
 
@@ -160,24 +165,29 @@ def _cifar10(request: Request) -> Labelled:
 
 
 def _image_folder(request: Request) -> Labelled:
-    return _of_parts(*load_folder(request.reading(LAYOUT), cache_dir=request.cache_dir))
+    return _folder(request, CLASS_FOLDERS)
 
 
 def _imagenet(request: Request) -> Labelled:
-    reading = request.reading(imagenet.IMAGENET_ADVICE)
-    return _of_parts(*load_folder(reading, cache_dir=request.cache_dir, advice=imagenet.IMAGENET_ADVICE))
+    return _folder(request, imagenet.IMAGENET)
 
 
 def _tiny_imagenet(request: Request) -> Labelled:
-    reading = request.reading(imagenet.TINY_ADVICE)
-    return _of_parts(
-        *load_folder(
-            reading, cache_dir=request.cache_dir, layout=imagenet.tiny_imagenet_files, advice=imagenet.TINY_ADVICE
+    return _folder(request, imagenet.TINY_IMAGENET)
+
+
+def _speech_commands(request: Request) -> Labelled:
+    shape = request.input_shape
+    if shape[0] != GREY or shape[2] > speech.N_MELS:
+        raise DataError(
+            f"speech-commands needs model.input_shape [1, frames, coefficients] with {speech.N_MELS} coefficients at "
+            f"most, such as [1, 49, 10], not {list(shape)}"
         )
-    )
+    return replace(_folder(request, speech.SPEECH_COMMANDS), statistics=SPEECH_STATISTICS)
 
 
-def _of_parts(train: Part, test: Part) -> Labelled:
+def _folder(request: Request, kind: FolderKind) -> Labelled:
+    train, test = load_folder(request.reading(kind.advice), cache_dir=request.cache_dir, kind=kind)
     return Labelled(
         (train.images, train.labels),
         (test.images, test.labels),
@@ -194,6 +204,7 @@ LOADERS: Mapping[str, Callable[[Request], Labelled]] = {
     "cifar10": _cifar10,
     "tiny-imagenet": _tiny_imagenet,
     "imagenet": _imagenet,
+    "speech-commands": _speech_commands,
 }
 """Sets of labelled images: name in the spec -> loader."""
 

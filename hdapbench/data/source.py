@@ -16,6 +16,7 @@ from hdapbench.errors import DataError
 Progress = Callable[[str], None]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"})
+AUDIO_SUFFIX = ".wav"
 TEXT_SUFFIXES = frozenset({".txt", ".yaml", ".yml"})
 
 
@@ -58,13 +59,13 @@ def read_texts(source: Path) -> dict[str, str]:
 
 
 def fingerprint(source: Path) -> str:
-    """Hash of an archive, or of the names, sizes and times of a folder's images and texts."""
+    """Hash of an archive, or of the names, sizes and times of a folder's images, recordings and texts."""
     if source.is_file():
         with source.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     digest = hashlib.sha256()
     for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES | TEXT_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES | TEXT_SUFFIXES | {AUDIO_SUFFIX}:
             status = path.stat()
             digest.update(f"{path.relative_to(source).as_posix()}|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -67,9 +67,11 @@ BOX_AUGMENTATIONS = frozenset({"mosaic", "mosaic-flip"})
 class DataSpec(Strict):
     """The data set and how it is split into disjoint train, search and test parts."""
 
-    name: Literal["digits", "imagefolder", "cifar10", "tiny-imagenet", "imagenet", "digit-scenes", "yolo"] = Field(
-        description="Labelled images: digits, imagefolder, cifar10, tiny-imagenet, imagenet; with boxes: digit-scenes, "
-        "yolo."
+    name: Literal[
+        "digits", "imagefolder", "cifar10", "tiny-imagenet", "imagenet", "speech-commands", "digit-scenes", "yolo"
+    ] = Field(
+        description="Labelled images: digits, imagefolder, cifar10, tiny-imagenet, imagenet, speech-commands; with "
+        "boxes: digit-scenes, yolo."
     )
     path: str | None = Field(
         default=None,

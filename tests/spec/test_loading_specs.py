@@ -56,7 +56,7 @@ def test_three_mistakes_are_reported_at_once_and_located(tmp_path: Path) -> None
     problems = problems_of(tmp_path, text)
 
     assert problems == [
-        "spec.yaml:4:8 data.name: unknown value 'digit'; did you mean 'digits'? Known: digits, imagefolder, cifar10, tiny-imagenet, imagenet, digit-scenes, yolo",
+        "spec.yaml:4:8 data.name: unknown value 'digit'; did you mean 'digits'? Known: digits, imagefolder, cifar10, tiny-imagenet, imagenet, speech-commands, digit-scenes, yolo",
         "spec.yaml:5:1 fine_tune.epochs: the key 'epochs' is missing",
         "spec.yaml:5:13 fine_tune.epoch: unknown key 'epoch'; did you mean 'epochs'? Known: epochs, optimizer, learning_rate, weight_decay, batch_size, schedule, label_smoothing, max_train_images, distillation, ema, precision",
         "spec.yaml:7:60 fleets[0].n_devices: 0 should be greater than or equal to 1",
