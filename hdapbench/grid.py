@@ -10,7 +10,7 @@ from typing import Any
 from hdapbench.errors import BrokenMethodError, MethodError, SpecError, SpecProblem
 from hdapbench.paths import expand_path
 from hdapbench.registry import MethodRegistry
-from hdapbench.spec import FleetSpec, LoadedSpec, context_hash, parse_flops, problem_at
+from hdapbench.spec import FleetSpec, LoadedSpec, context_hash, problem_at
 from hdapbench.trial import DENSE, Trial
 
 
@@ -55,7 +55,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
                 **common,
                 method=method.name,
                 parameters=_resolved(registry, method.name, parameters),
-                target=str(parse_flops(target.flops)),
+                target=target.text,
                 seed=seed,
             )
             for seed in spec.seeds

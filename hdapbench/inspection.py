@@ -11,7 +11,7 @@ from typing import Any
 from hdapbench import __version__
 from hdapbench.errors import HdapbenchError
 from hdapbench.grid import base_directory, resolve_path
-from hdapbench.spec import LoadedSpec, parse_flops
+from hdapbench.spec import LoadedSpec, parse_target
 
 EMBEDDED = frozenset({"digits", "digit-scenes"})
 DEFAULT_CLASSES = 10
@@ -73,7 +73,8 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
         if cacheable:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(found))
-    targets = [parse_flops(target.flops) for target in spec.targets]
+    # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
+    targets = [parse_target(target.text) for target in spec.targets if target.flops is not None]
     limits = [target.resolve(found["flops"]) for target in targets]
     return Inspection(
         **found,

@@ -21,9 +21,9 @@ class Plan(BaseModel):
         Channel group -> indices of the kept channels, ascending, without repeats, never empty.
         Every group of the model has an entry.
     weight_bits
-        Layer -> bits of each output channel. Empty for float models.
+        Layer -> bits of each output channel that is kept, 2 to 8. Empty for float models.
     activation_bits
-        Layer -> bits of its input activations. Empty for float models.
+        Quantised operation (named as in `hdapbench.quant.graph`) -> bits of its output; 8 where absent.
     weights
         Handle of trained weights in the dense model's shapes, from ``Problem.keep_weights``;
         None means the base model's own weights.

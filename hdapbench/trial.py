@@ -81,6 +81,26 @@ class Spent(_Value):
     wall_seconds: float = 0.0
 
 
+class BitMetrics(_Value):
+    """Costs of a quantised model, and how far its deployed forms agree with the one that was trained.
+
+    ``weight_bytes`` are packed weights alone, ``packed_bytes`` the whole file with biases, multipliers and structure.
+    Cycles are None where a processor has no mode for the model. ``argmax_differences`` counts test inputs on which the
+    integer network names another class than the fake-quantised one, of ``n_compared``; ``integer_accuracy`` is the
+    integer network's accuracy on them.
+    """
+
+    weight_bytes: float
+    packed_bytes: int
+    bit_operations: float
+    mpic_cycles: float | None
+    ne16_cycles: float | None
+    channels_at_bits: dict[int, int]
+    integer_accuracy: float
+    argmax_differences: int
+    n_compared: int
+
+
 class Metrics(_Value):
     """What the runner measured of a compressed model. Latencies in ms, accuracy and shares in [0, 1].
 
@@ -89,7 +109,8 @@ class Metrics(_Value):
     ``p95_ms`` is the 95 % quantile over devices, ``worst_cluster_ms`` the slowest cluster's representative.
     ``mask_difference`` is the largest absolute difference between masked and compact model on the probe batch.
     ``accuracy`` is the task's metric: top-1 accuracy, or mAP50-95 for detection, whose ``map50`` is beside it.
-    ``accuracy_before`` is that metric before fine-tuning.
+    ``accuracy_before`` is that metric before fine-tuning. ``bits`` belongs to quantised models, whose ``size_bytes``
+    are those of the packed file. ``target_share`` is the share that is used of a target other than FLOPs.
     """
 
     flops: int
@@ -108,6 +129,8 @@ class Metrics(_Value):
     mask_difference: float
     fine_tune_epochs: float
     map50: float | None = None
+    bits: BitMetrics | None = None
+    target_share: float | None = None
 
     @property
     def flops_share(self) -> float | None:

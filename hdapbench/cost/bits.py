@@ -208,6 +208,32 @@ class BitLayers:
         channels = torch.tensor([[float(selector.n_channels)] for selector in self.selectors])
         return self.counts(channels, (weight_bits,), activation_bits=(activation_bits,))
 
+    def counts_of_layers(
+        self, weight_bits: Mapping[str, Sequence[int]], activation_bits: Mapping[str, int] | None = None
+    ) -> Counts:
+        """Counts of this model as it is, from which nothing is removed.
+
+        Parameters
+        ----------
+        weight_bits
+            Layer -> bits of each of its output channels.
+        activation_bits
+            Layer -> bits of its input; 8 where absent.
+        """
+        columns = sorted({value for bits in weight_bits.values() for value in bits})
+        chosen = [(activation_bits or {}).get(name, 8) for name in self.names]
+        kinds = sorted(set(chosen))
+        n_channels = torch.tensor([[float(selector.n_channels)] for selector in self.selectors])
+        return Counts(
+            made=torch.tensor(
+                [[float(list(weight_bits[name]).count(value)) for value in columns] for name in self.names]
+            ).double(),
+            taken=self.counts(n_channels, (8,)).taken,
+            activation=torch.tensor([[float(value == kind) for kind in kinds] for value in chosen]).double(),
+            weight_bits=tuple(columns),
+            activation_bits=tuple(kinds),
+        )
+
     def exact_counts(
         self, bits: Mapping[str, Sequence[int]], activation_bits: Mapping[str, int] | None = None
     ) -> Counts:
@@ -245,6 +271,11 @@ def size_bits(layers: BitLayers, counts: Counts) -> Tensor:
     """
     per_filter = counts.taken * layers.stored_taps
     return (per_filter * (counts.made @ _as_tensor(counts.weight_bits))).sum()
+
+
+def multiply_accumulates(layers: BitLayers, counts: Counts) -> Tensor:
+    """Multiply-accumulates, whatever the bits: what a FLOPs target counts."""
+    return (counts.taken * layers.taps * layers.area * counts.made.sum(1)).sum()
 
 
 def bit_operations(layers: BitLayers, counts: Counts) -> Tensor:

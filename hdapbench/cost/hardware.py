@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, Counts, bit_operations, size_bits
+from hdapbench.cost.bits import BitLayers, Counts, bit_operations, multiply_accumulates, size_bits
 from hdapbench.cost.mpic import mpic_cycles
 from hdapbench.cost.ne16 import ne16_cycles
 from hdapbench.errors import PlanError
+from hdapbench.spec import TargetKind
 
 HardwareCost = Callable[[BitLayers, Counts], Tensor]
 
 HARDWARE_COSTS: Mapping[str, HardwareCost] = {
+    "macs": multiply_accumulates,
     "size": size_bits,
     "bitops": bit_operations,
     "mpic": mpic_cycles,
@@ -33,6 +35,15 @@ def hardware_cost(name: str) -> HardwareCost:
     if name not in HARDWARE_COSTS:
         raise PlanError(f"unknown hardware cost '{name}'. Known: {', '.join(HARDWARE_COSTS)}")
     return HARDWARE_COSTS[name]
+
+
+LIMITED_BY: Mapping[TargetKind, tuple[str, int]] = {
+    "flops": ("macs", 1),
+    "size": ("size", 8),
+    "mpic": ("mpic", 1),
+    "ne16": ("ne16", 1),
+}
+"""Kind of target -> the cost that it limits, and how many of the cost's units (bits) make one of its own (bytes)."""
 
 
 def reference_cost(name: str, layers: BitLayers) -> float:

@@ -13,7 +13,7 @@ from torch import nn
 from hdapbench.errors import ModelError
 from hdapbench.models.mobilenet import MobileNetV1
 from hdapbench.models.resnet import CifarResNet
-from hdapbench.models.tiny import DsCnn, ResNet8, small_resnet18
+from hdapbench.models.tiny import DsCnn, ResNet6, ResNet8, small_resnet18
 from hdapbench.models.torchvision_models import build_torchvision
 from hdapbench.models.user_code import build_user_model
 from hdapbench.models.vgg import MINIMUM_SIDE, CifarVgg
@@ -28,6 +28,7 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
     "resnet56": partial(CifarResNet, 56),
     "vgg16": CifarVgg,
     "mobilenetv1": MobileNetV1,
+    "resnet6": ResNet6,
     "resnet8": ResNet8,
     "dscnn": DsCnn,
     "resnet18-64px": small_resnet18,

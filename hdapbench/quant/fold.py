@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
@@ -39,7 +40,20 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     folded = deepcopy(model).eval()
     modules = dict(folded.named_modules())
     graph = symbolic_graph(folded)
+    names = {id(module): name for name, module in modules.items()}
+    for layer, norm in foldable_norms(graph, modules).items():
+        _fold(modules[layer], norm)
+        _replace(folded, names[id(norm)], nn.Identity())
+    return folded
+
+
+def foldable_norms(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d]:
+    """Convolution or linear layer -> the batch norm that alone reads it.
+
+    A layer or norm that runs twice is left out: it has two sets of inputs, and one set of statistics at most fits it.
+    """
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    found = {}
     for node in graph.nodes:
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
         if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_mean is None:
@@ -47,20 +61,17 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         source = node.args[0]
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) > 1:
             continue
-        layer = modules[str(source.target)]
-        # A layer that runs twice has two sets of inputs, and one set of statistics at most fits it.
-        if calls.count(source.target) > 1 or calls.count(node.target) > 1:
-            continue
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            _fold(layer, norm)
-            _replace(folded, str(node.target), nn.Identity())
-    return folded
+        once = calls.count(source.target) == 1 and calls.count(node.target) == 1
+        if once and isinstance(modules[str(source.target)], nn.Conv2d | nn.Linear):
+            found[str(source.target)] = norm
+    return found
 
 
-def _fold(layer: nn.Conv2d | nn.Linear, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+def _fold(layer: nn.Module, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     """Multiply a layer's filters by the norm's scale, and give it the norm's shift as bias, in place."""
     assert norm.running_mean is not None  # noqa: S101 - the caller made sure
     assert norm.running_var is not None  # noqa: S101
+    assert isinstance(layer, nn.Conv2d | nn.Linear)  # noqa: S101 - no other layer is paired with a norm
     with torch.no_grad():
         gain = torch.rsqrt(norm.running_var + norm.eps)
         if norm.affine:

@@ -29,6 +29,8 @@ class QuantNetwork(nn.Module):
         What is computed, and where activations are quantised.
     weights, biases : ParameterList
         Float parameters, one of each per layer, in the order of ``graph.layers``.
+    shapes
+        How each layer is applied.
     clips : ParameterList
         One per quantiser, shape (n_activation_bits, 2): least and greatest value at each bit-width.
 
@@ -48,7 +50,7 @@ class QuantNetwork(nn.Module):
         self._model = [deepcopy(model)]  # in a list: it is no submodule, its parameters are not trained
         modules = dict(model.named_modules())
         layers = [modules[name] for name in graph.layers]
-        self._shapes = {name: LayerShape.of(layer) for name, layer in zip(graph.layers, layers, strict=True)}
+        self.shapes = {name: LayerShape.of(layer) for name, layer in zip(graph.layers, layers, strict=True)}
         self.weights = nn.ParameterList(layer.get_parameter("weight").detach().clone() for layer in layers)
         self.biases = nn.ParameterList(_bias(layer) for layer in layers)
         self.clips = nn.ParameterList(clip.detach().clone() for clip in clips)
@@ -67,7 +69,7 @@ class QuantNetwork(nn.Module):
 
         def layer(name: str, value: Tensor) -> Tensor:
             weight, bias = tensors[name]
-            return self._shapes[name].apply(value, weight, bias)
+            return self.shapes[name].apply(value, weight, bias)
 
         def quantize(operation: Operation, value: Tensor) -> Tensor:
             assert operation.quantizer is not None  # noqa: S101 - the walk asks for quantised operations alone

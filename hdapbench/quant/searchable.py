@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,8 @@ class SearchNetwork(QuantNetwork):
         Logits over weight bit-widths, for all channel groups.
     activation_selection
         Logits over activation bit-widths, one row per quantiser; None when there is nothing to choose.
+    penalty
+        Counts -> scalar. When set, its gradient joins that of the loss in every backward pass of a training step.
 
     Parameters
     ----------
@@ -74,6 +76,7 @@ class SearchNetwork(QuantNetwork):
         if len(self.activation_bits) > 1:
             places = [Selector(quantizer.name, 1, False) for quantizer in self.graph.quantizers]
             self.activation_selection = SelectionLogits(places, self.activation_bits, sampling=options.sampling)
+        self.penalty: Callable[[Counts], Tensor] | None = None
         self.register_buffer("channel_of_row", channel_of_row(folded), persistent=False)
         self.channel_of_row: Tensor
         self._kept_columns = [column for column, bits in enumerate(weight_bits) if bits]
@@ -85,15 +88,48 @@ class SearchNetwork(QuantNetwork):
         """Output of the network; bit-widths are sampled anew, and `counts` speaks of the same sample."""
         self._shares = self.selection()
         self._activation_shares = self._sample_activations()
+        if self.penalty is not None and self.training and torch.is_grad_enabled():
+            self._add_penalty()
         return super().forward(x)
 
     def counts(self) -> Counts:
         """Counts of the last forward pass, for the hardware costs; gradients flow to the logits."""
-        shares = self.selection() if self._shares is None else self._shares
+        if self._shares is None:
+            return self._counts(self.selection(), self._sample_activations())
+        return self._counts(self._shares, self._activation_shares)
+
+    def _counts(self, shares: Tensor, activation: Tensor | None) -> Counts:
         channels = self.selection.counts(shares)
-        activation = self._sample_activations() if self._shares is None else self._activation_shares
         if activation is not None:
             activation = activation[self._inputs_by_layer()]
+        return self.layers.counts(channels, self.selection.bits, activation, self.activation_bits)
+
+    def _add_penalty(self) -> None:
+        """Let the penalty's gradient enter where the loss's passes: at the sampled shares, so that both go on as one.
+
+        A second backward pass through the sampling would cost as much again as the penalty itself.
+        """
+        assert self.penalty is not None  # noqa: S101 - the caller made sure
+        sampled = [shares for shares in (self._shares, self._activation_shares) if shares is not None]
+        leaves = [shares.detach().requires_grad_() for shares in sampled]
+        value = self.penalty(self._counts(leaves[0], leaves[1] if len(leaves) > 1 else None))
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+        for shares, gradient in zip(sampled, gradients, strict=True):
+            if gradient is not None:
+                shares.register_hook(lambda upstream, own=gradient: upstream + own)  # type: ignore[no-untyped-call]
+
+    def counts_at(self, channels: Tensor) -> Counts:
+        """Counts of an assignment, with the likeliest activation bits.
+
+        Parameters
+        ----------
+        channels : Tensor, shape (n_selectors, n_weight_bits)
+            Channels of each selector at each bit-width.
+        """
+        activation = None
+        if self.activation_selection is not None:
+            chosen = torch.tensor([self.activation_bits.index(bits) for bits in self.activation_choices()])
+            activation = torch.nn.functional.one_hot(chosen, len(self.activation_bits))[self._inputs_by_layer()]
         return self.layers.counts(channels, self.selection.bits, activation, self.activation_bits)
 
     def choices(self) -> dict[str, tuple[int, ...]]:

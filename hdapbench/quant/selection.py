@@ -89,7 +89,7 @@ class SelectionLogits(nn.Module):
 
     def forward(self) -> Tensor:
         """Share of each bit-width in each channel, shape (n_channels, n_bits); rows sum to one."""
-        logits = self._allowed()
+        logits = self.allowed()
         if self.training and self.sampling.startswith("gumbel"):
             logits = logits - torch.empty_like(logits).exponential_().log()
         soft = (logits / self.temperature).softmax(1)
@@ -106,7 +106,7 @@ class SelectionLogits(nn.Module):
     @torch.no_grad()
     def choices(self) -> dict[str, tuple[int, ...]]:
         """Selector -> bits of each channel: the likeliest ones."""
-        chosen = self._allowed().argmax(1)
+        chosen = self.allowed().argmax(1)
         if self.granularity == "layer":
             chosen = chosen[self.owner]
         bits = torch.tensor(self.bits)[chosen]
@@ -115,7 +115,7 @@ class SelectionLogits(nn.Module):
             for number, selector in enumerate(self.selectors)
         }
 
-    def _allowed(self) -> Tensor:
+    def allowed(self) -> Tensor:
         """Logits with forbidden choices far below all others."""
         offset = self.offset
         if self.bits[0] == 0:

@@ -33,12 +33,13 @@ from hdapbench.spec.schema import (
     Spec,
     TargetSpec,
 )
-from hdapbench.spec.units import FlopsTarget, parse_flops
+from hdapbench.spec.units import CostTarget, FlopsTarget, TargetKind, parse_flops, parse_target
 
 __all__ = [
     "BaseRecipe",
     "BudgetSpec",
     "ClusteringSpec",
+    "CostTarget",
     "DataSpec",
     "DistillationSpec",
     "FleetSpec",
@@ -53,6 +54,7 @@ __all__ = [
     "ScenarioSpec",
     "SimulatedFleetSpec",
     "Spec",
+    "TargetKind",
     "TargetSpec",
     "canonical_json",
     "context_hash",
@@ -61,6 +63,7 @@ __all__ = [
     "load_fleets",
     "load_spec",
     "parse_flops",
+    "parse_target",
     "path_text",
     "problem_at",
     "schema_json",

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hdapbench.spec.base import Name, Share, Strict, sequence_to_tuple
 from hdapbench.spec.fleets import FleetSpec
-from hdapbench.spec.units import parse_flops
+from hdapbench.spec.units import parse_flops, parse_target
 
 
 def _shorthand(value: object) -> object:
@@ -34,7 +34,7 @@ class ModelSpec(Strict):
 
     name: str = Field(
         min_length=1,
-        description="Zoo name (resnet20, resnet56, vgg16, mobilenetv1, resnet8, dscnn, resnet18-64px), "
+        description="Zoo name (resnet20, resnet56, vgg16, mobilenetv1, resnet6, resnet8, dscnn, resnet18-64px), "
         "torchvision:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and run).",
     )
     input_shape: Annotated[
@@ -166,11 +166,34 @@ class BaseRecipe(Recipe):
 
 
 class TargetSpec(Strict):
-    """What a compressed model must not exceed."""
+    """What a compressed model must not exceed: exactly one of FLOPs, size and cycles."""
 
-    flops: Annotated[str, BeforeValidator(_check_flops)] = Field(
-        description="Multiply-accumulates: relative to the dense model (0.5x) or absolute (1.0G)."
+    flops: Annotated[str | None, BeforeValidator(_check_flops)] = Field(
+        default=None, description="Multiply-accumulates: relative to the dense model (0.5x) or absolute (1.0G)."
     )
+    size: str | None = Field(
+        default=None, description="Packed weights: relative to the dense model at 8 bits (0.3x) or absolute (20kB)."
+    )
+    cycles: str | None = Field(
+        default=None, description="Cycles on `core`: relative to the dense model at 8 bits (0.5x) or absolute (100k)."
+    )
+    core: Literal["ne16", "mpic"] = Field(default="ne16", description="Processor whose cycles `cycles` limits.")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> TargetSpec:
+        given = [name for name in ("flops", "size", "cycles") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a target limits exactly one of flops, size and cycles; got {given or 'none'}")
+        parse_target(self.text)  # says what is wrong with it
+        return self
+
+    @property
+    def text(self) -> str:
+        """The one text of this target, whatever way it was written: ``0.5x``, ``0.3x size``, ``0.5x ne16``."""
+        if self.flops is not None:
+            return str(parse_flops(self.flops))
+        amount, kind = (self.size, "size") if self.size is not None else (self.cycles, self.core)
+        return str(parse_target(f"{amount} {kind}"))
 
 
 class MethodSpec(Strict):
@@ -212,7 +235,7 @@ class Spec(Strict):
         min_length=1, description="Device fleets."
     )
     targets: Annotated[tuple[TargetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
-        min_length=1, description="FLOPs targets."
+        min_length=1, description="Targets, each a limit on FLOPs, size or cycles."
     )
     methods: Annotated[
         tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(sequence_to_tuple)
@@ -250,7 +273,7 @@ class Spec(Strict):
     def _no_repeats(self) -> Spec:
         repeats: Mapping[str, list[Any]] = {
             "fleets": [fleet.name for fleet in self.fleets],
-            "targets": [str(parse_flops(target.flops)) for target in self.targets],
+            "targets": [target.text for target in self.targets],
             "seeds": list(self.seeds),
         }
         wrong = [

@@ -1,9 +1,10 @@
-"""FLOPs targets as people write them: ``0.5x``, ``1.0G``, ``500M``, ``4089184256``."""
+"""Targets as people write them: FLOPs such as ``0.5x``, ``1.0G``, ``500M``; sizes such as ``20kB``; cycles."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _ABSOLUTE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kMGT]?)")
@@ -51,3 +52,57 @@ def parse_flops(text: str) -> FlopsTarget:
             raise ValueError(f"a FLOPs target must be at least one multiply-accumulate; got '{text}'")
         return FlopsTarget(text=stripped.replace(" ", ""), absolute=flops)
     raise ValueError(f"write FLOPs (multiply-accumulates) as 0.5x, 1.0G, 500M or a whole number; got '{text}'")
+
+
+TargetKind = Literal["flops", "size", "mpic", "ne16"]
+"""What a target limits: multiply-accumulates, bytes of weights, or cycles on one of two processors."""
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|k|M|G)B")
+
+
+@dataclass(frozen=True)
+class CostTarget:
+    """A limit on one cost: absolute, or relative.
+
+    Attributes
+    ----------
+    kind
+        Which cost.
+    relative
+        In (0, 1]: relative to the dense model, for ``size``, ``mpic`` and ``ne16`` with 8-bit weights and activations.
+    absolute
+        Multiply-accumulates, bytes or cycles.
+    """
+
+    kind: TargetKind
+    text: str
+    relative: float | None = None
+    absolute: int | None = None
+
+    def resolve(self, dense: float) -> int:
+        """What the target allows where the dense model costs ``dense``."""
+        return self.absolute if self.absolute is not None else int((self.relative or 0.0) * dense)
+
+    def __str__(self) -> str:
+        return self.text if self.kind == "flops" else f"{self.text} {self.kind}"
+
+
+def parse_target(text: str) -> CostTarget:
+    """Target of a text such as ``0.5x``, ``0.3x size``, ``20kB size`` or ``0.5x ne16``; without a kind it is FLOPs.
+
+    Raises
+    ------
+    ValueError
+        When the text is none of these; the message says what is allowed.
+    """
+    amount, _, kind = text.strip().partition(" ")
+    kind = kind.strip() or "flops"
+    if kind not in get_args(TargetKind):
+        raise ValueError(f"a target limits one of {', '.join(get_args(TargetKind))}; got '{kind}'")
+    if match := (_SIZE.fullmatch(amount) if kind == "size" else None):
+        return CostTarget("size", amount, absolute=round(float(match["number"]) * _UNITS[match["unit"]]))
+    if kind == "size" and not amount.endswith("x"):
+        raise ValueError(f"write sizes as 0.3x (of the dense model at 8 bits), 20kB or 1.5MB; got '{amount}'")
+    found = parse_flops(amount)  # cycles are written like FLOPs
+    chosen: TargetKind = kind  # type: ignore[assignment] # it is one of them
+    return CostTarget(chosen, found.text, relative=found.relative, absolute=found.absolute)
