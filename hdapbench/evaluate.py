@@ -15,17 +15,22 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hdapbench.plan import Plan
+    from hdapbench.quant.integer import IntegerModel
     from hdapbench.tasks.training import EpochReport
     from hdapbench.workbench import Workbench
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of one plan, the raw latencies behind it, and the fine-tuned compact model."""
+    """What was measured of one plan, the raw latencies behind it, and the fine-tuned compact model.
+
+    ``integer`` is the whole-number form of a plan with bit-widths, otherwise None.
+    """
 
     metrics: Metrics
     devices: tuple[DeviceLatency, ...]
     model: nn.Module
+    integer: IntegerModel | None = None
 
 
 def evaluate_plan(
@@ -37,6 +42,9 @@ def evaluate_plan(
     on_epoch: Callable[[EpochReport], None] | None = None,
 ) -> Evaluation:
     """Evaluation of a plan: applied, checked, fine-tuned by the common recipe, tested, measured.
+
+    A plan with bit-widths is quantised before it is fine-tuned, and brought to whole numbers after; its accuracy is
+    that of the network that was trained, and the whole-number form's stands beside it.
 
     The dense reference (``target_flops`` None) is not fine-tuned: it is the base model as it stands.
 
@@ -53,11 +61,16 @@ def evaluate_plan(
     if n_params != int(costs.params[0]):
         raise SurgeryError(f"the compact model has {n_params:,} parameters, the closed form {int(costs.params[0]):,}")
 
+    quantized = bench.quantize(model, plan) if plan.weight_bits else None
+    if quantized is not None:
+        model = quantized[0]
     scores = before = bench.test_scores(model)
     epochs = 0.0 if target_flops is None else float(bench.recipe.epochs)
     if epochs:
         bench.train(model, epochs=epochs, seed=seed, on_epoch=on_epoch)
         scores = bench.test_scores(model)
+
+    deployed = bench.deploy(*quantized) if quantized is not None else None
 
     widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
     clustered = bench.clustered_fleet()
@@ -66,7 +79,7 @@ def evaluate_plan(
     metrics = Metrics(
         flops=int(costs.flops[0]),
         params=n_params,
-        size_bytes=int(costs.parameter_bytes[0]),
+        size_bytes=int(costs.parameter_bytes[0]) if deployed is None else deployed.metrics.packed_bytes,
         activation_bytes=int(costs.activation_bytes[0]),
         flops_target=target_flops,
         accuracy=scores.accuracy,
@@ -80,6 +93,7 @@ def evaluate_plan(
         latency_source=bench.fleet.source,
         mask_difference=difference,
         fine_tune_epochs=epochs,
+        bits=None if deployed is None else deployed.metrics,
     )
     devices = tuple(
         DeviceLatency(
@@ -90,4 +104,4 @@ def evaluate_plan(
         )
         for place, device in enumerate(measured.devices)
     )
-    return Evaluation(metrics=metrics, devices=devices, model=model)
+    return Evaluation(metrics, devices, model, None if deployed is None else deployed.model)

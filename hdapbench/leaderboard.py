@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from hdapbench.bit_costs import BitCosts, bit_costs
 from hdapbench.grid import fleet_hash
 from hdapbench.spec import Spec
 from hdapbench.store.sqlite import Benchmark
@@ -74,11 +75,14 @@ class Row:
     pareto: bool
     level_with_first: bool
     map50: float | None = None
+    bits: BitCosts | None = None
+    target_share: float | None = None
 
     @property
     def gave_budget_away(self) -> bool:
         """Whether less than 0.97 of the target is used."""
-        return self.flops_share is not None and self.flops_share < LEAST_SHARE
+        share = self.flops_share if self.target_share is None else self.target_share
+        return share is not None and share < LEAST_SHARE
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Section:
-    """One target on one fleet."""
+    """One target on one fleet. Rows are ranked by latency, or by accuracy where the target is not FLOPs."""
 
     fleet: str
     target: str
@@ -116,6 +120,17 @@ class Leaderboard:
     environments: tuple[Environment, ...]
     n_trials: int
     n_finished: int
+
+    def front(self, fleet: str) -> tuple[tuple[str, Row, bool], ...]:
+        """(Target, row, whether no smaller one is as accurate) of all quantised rows of a fleet, smallest first."""
+        found = [(s.target, row, row.bits) for s in self.sections if s.fleet == fleet for row in s.rows]
+        sized = [(target, row, bits.weight_bytes) for target, row, bits in found if bits is not None]
+        sized.sort(key=lambda entry: (entry[2], -entry[1].accuracy.mean))
+        best, marked = -inf, []
+        for target, row, _ in sized:
+            marked.append((target, row, row.accuracy.mean > best))
+            best = max(best, row.accuracy.mean)
+        return tuple(marked)
 
     @property
     def metric(self) -> str:
@@ -190,8 +205,13 @@ def _rows(
         else:
             gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
     rows = [_row(label, group, dense, n_planned=n_planned) for label, group in groups.items()]
-    rows.sort(key=lambda row: (row.latency_ms.mean, -row.accuracy.mean, row.label))
-    ranked = tuple(_with_standing(row, rank, rows) for rank, row in enumerate(rows, start=1))
+    # A limit on bits leaves latency to the widths alone: there, accuracy is what methods compete in.
+    by_accuracy = any(row.target_share is not None for row in rows)
+    rows.sort(
+        key=lambda row: (-row.accuracy.mean if by_accuracy else row.latency_ms.mean, -row.accuracy.mean, row.label)
+    )
+    standing = _with_accuracy_standing if by_accuracy else _with_standing
+    ranked = tuple(standing(row, rank, rows) for rank, row in enumerate(rows, start=1))
     return ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
 
 
@@ -217,6 +237,22 @@ def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
     return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
 
 
+def _with_accuracy_standing(row: Row, rank: int, rows: list[Row]) -> Row:
+    """Standing under a limit on bits: accuracy against weights, and level where accuracy intervals overlap."""
+
+    def place(other: Row) -> tuple[float, float]:
+        return (other.bits.weight_bytes if other.bits is not None else inf, -other.accuracy.mean)
+
+    dominated = any(
+        place(other)[0] <= place(row)[0] and place(other)[1] <= place(row)[1] and place(other) != place(row)
+        for other in rows
+    )
+    first = rows[0].accuracy
+    spread_is_known = row.accuracy.half_width is not None or first.half_width is not None
+    level = rank > 1 and spread_is_known and row.accuracy.high >= first.low
+    return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
+
+
 def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: int) -> Row:
     metrics = [result.metrics for result in results if result.metrics is not None]
     latency = estimate([m.latency_ms for m in metrics])
@@ -228,6 +264,7 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
 
     map50 = [m.map50 for m in metrics if m.map50 is not None]
     shares = [m.flops_share for m in metrics if m.flops_share is not None]
+    bit_shares = [m.target_share for m in metrics if m.target_share is not None]
     return Row(
         rank=None,
         label=label,
@@ -250,6 +287,8 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
         pareto=False,
         level_with_first=False,
         map50=fmean(map50) if map50 else None,
+        bits=bit_costs(metrics),
+        target_share=fmean(bit_shares) if bit_shares else None,
     )
 
 

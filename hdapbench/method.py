@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from hdapbench.budget import Budget
 from hdapbench.plan import Plan
+from hdapbench.spec import TargetKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hdapbench.fleet.estimate import ClusteredFleet
     from hdapbench.latency.kernels import KernelModel
     from hdapbench.prune.groups import ChannelGroup
+    from hdapbench.quant.folded import FoldedModel
     from hdapbench.workbench import Workbench
 
 __all__ = ["Budget", "Method", "Plan", "Problem"]
@@ -42,12 +44,15 @@ class Method(BaseModel, ABC):
         How a spec names the method.
     extra
         The pip extra that brings the packages it needs, or None.
+    targets
+        Kinds of targets that it can meet; trials of other kinds are skipped.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: ClassVar[str]
     extra: ClassVar[str | None] = None
+    targets: ClassVar[frozenset[TargetKind]] = frozenset({"flops"})
 
     def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - subclasses use it
         """Reason why this method cannot take the problem ("needs batch norm"), or None."""
@@ -55,7 +60,7 @@ class Method(BaseModel, ABC):
 
     @abstractmethod
     def compress(self, problem: Problem) -> Plan:
-        """Plan that meets ``problem.target_flops``.
+        """Plan that meets ``problem.target_flops``, and ``problem.limit`` where the target is of another kind.
 
         Raises
         ------
@@ -84,6 +89,8 @@ class Problem:
         Where costly calls are charged.
     on_progress
         Receives a line of text now and then.
+    limit
+        What the target limits, by kind and amount, when it is not FLOPs: bytes of packed weights, or cycles.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class Problem:
         seed: int,
         budget: Budget,
         on_progress: Callable[[str], None] | None = None,
+        limit: tuple[TargetKind, int] | None = None,
     ) -> None:
         self._bench = workbench
         self._network = workbench.network
@@ -101,6 +109,7 @@ class Problem:
         self._n_sessions = 0
         self._clusters_charged = False
         self.target_flops = target_flops
+        self.limit: tuple[TargetKind, int] = limit or ("flops", target_flops)
         self.seed = seed
         self.budget = budget
         self.rng = np.random.default_rng([seed, 0x48444150])
@@ -153,6 +162,20 @@ class Problem:
         from copy import deepcopy
 
         return deepcopy(self._network.model).eval().requires_grad_(True)
+
+    def folded(self) -> FoldedModel:
+        """The dense model with its batch norms folded, ready for quantisation; shared, so copy before changing it.
+
+        Raises
+        ------
+        UnknownLayerError
+            Naming every node that has no integer counterpart.
+        """
+        return self._bench.folded
+
+    def calibrate(self, folded: FoldedModel, bits: Sequence[int] = (8,)) -> Tensor:
+        """First clips of a folded model's activations, shape (n_quantizers, n_bits, 2), from training images."""
+        return self._bench.calibrate(folded, bits)
 
     def progress(self, text: str) -> None:
         """Tell whoever watches what is going on; also the place where an overlong method is stopped."""
@@ -372,6 +395,12 @@ class Problem:
         """
         self.budget.charge("train_epochs", epochs)
         self._bench.train(model, epochs=epochs, seed=self.seed, regularize=regularize)
+
+    def n_steps(self, epochs: float) -> int:
+        """Steps of the optimizer that ``train`` makes in so many epochs."""
+        recipe = self._bench.recipe
+        n_images = min(self.n_train_images, recipe.max_train_images or self.n_train_images)
+        return max(1, round(epochs * n_images / recipe.batch_size))
 
     def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0) -> float:
         """Accuracy (of detection mAP50-95) in [0, 1] of a plan on the search split, after an optional short fine-tune.

@@ -19,7 +19,7 @@ from hdapbench.errors import (
 from hdapbench.grid import base_directory
 from hdapbench.plan import Plan
 from hdapbench.registry import MethodRegistry
-from hdapbench.spec import LoadedSpec, parse_flops
+from hdapbench.spec import LoadedSpec, parse_target
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 
 if TYPE_CHECKING:
@@ -135,19 +135,31 @@ class Run:
         from hdapbench.evaluate import evaluate_plan
         from hdapbench.method import Problem
         from hdapbench.prune.artifact import save_artifact
+        from hdapbench.quant.packed import PACKED, save_packed
 
         cost = bench.network.cost
         notes: dict[str, Any] = {}
+        target_flops: int | None = None
+        target_share: float | None = None
         if trial.method == DENSE:
-            target_flops = None
             plan = Plan(kept={name: tuple(range(int(size))) for name, size in bench.network.group_set.sizes.items()})
             spent = Spent()
             notes = self._dense_notes(bench)
         else:
-            target_flops = parse_flops(str(trial.target)).resolve(cost.dense.flops)
+            target = parse_target(str(trial.target))
             method: Method = self.registry.resolve(trial.method, trial.parameters)
+            if target.kind not in method.targets:
+                return {"status": Status.SKIPPED, "reason": f"meets targets in {', '.join(sorted(method.targets))}"}
+            is_flops = target.kind == "flops"
+            amount = target.resolve(cost.dense.flops) if is_flops else bench.bit_limit(target)
+            target_flops = amount if is_flops else cost.dense.flops
             problem = Problem(
-                bench, target_flops=target_flops, seed=trial.seed, budget=budget, on_progress=self.listener.progress
+                bench,
+                target_flops=target_flops,
+                seed=trial.seed,
+                budget=budget,
+                on_progress=self.listener.progress,
+                limit=(target.kind, amount),
             )
             reason = method.skip(problem)
             if reason is not None:
@@ -160,6 +172,12 @@ class Run:
             if flops > target_flops:
                 reason = f"the plan needs {flops:,} FLOPs, {flops / target_flops - 1:.1%} above the target"
                 return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent, "notes": notes}
+            if not is_flops:
+                used = bench.bit_cost(plan, target.kind)
+                if used > amount:
+                    reason = f"the plan needs {used:,.0f} ({target.kind}), above the target of {amount:,}"
+                    return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent, "notes": notes}
+                target_share = used / amount
 
         evaluation = evaluate_plan(
             bench,
@@ -177,10 +195,12 @@ class Run:
             model=evaluation.model,
             description={"trial": trial.model_dump(mode="json"), "model": self.spec.model.model_dump(mode="json")},
         )
+        if evaluation.integer is not None:
+            save_packed(evaluation.integer, directory / PACKED)
         return {
             "status": Status.COMPLETE,
             "plan": plan,
-            "metrics": evaluation.metrics,
+            "metrics": evaluation.metrics.model_copy(update={"target_share": target_share}),
             "devices": evaluation.devices,
             "spent": spent,
             "artifact": trial.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,21 @@ if TYPE_CHECKING:
     from hdapbench.fleet.estimate import ClusteredFleet, ClusterMeasurement
     from hdapbench.network import Network
     from hdapbench.plan import Plan
-    from hdapbench.spec import ClusteringSpec, Recipe
+    from hdapbench.quant.fixed import FixedNetwork
+    from hdapbench.quant.folded import FoldedModel
+    from hdapbench.quant.report import Deployed
+    from hdapbench.spec import ClusteringSpec, CostTarget, Recipe, TargetKind
     from hdapbench.tasks.task import Objective, Scores, Task
     from hdapbench.tasks.training import EpochReport, Regularizer, TrainReport
 
 PROBE_IMAGES = 4
 """Images on which masked and compact model are compared whenever a plan is applied."""
+
+DEPLOY_BATCH = 100
+"""Images per batch where whole numbers are computed with: windows are unfolded in memory."""
+
+CALIBRATION_IMAGES = 512
+"""Training images that first clips of activations are found on."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,87 @@ class Workbench:
 
         plan.check(self.network.group_set.sizes)
         return checked_apply(self._dense_model(plan), self.network.group_set, plan, self.probe)
+
+    @cached_property
+    def folded(self) -> FoldedModel:
+        """The dense model with its batch norms folded, and its traces for quantisation.
+
+        Raises
+        ------
+        UnknownLayerError
+            Naming every node that has no integer counterpart.
+        """
+        return self._fold(self.network.model)
+
+    def _fold(self, model: nn.Module) -> FoldedModel:
+        from hdapbench.quant.folded import FoldedModel
+
+        signed = bool((self._calibration_images[0] < 0).any())
+        return FoldedModel.of(model, self.network.input_shape, signed_input=signed)
+
+    @cached_property
+    def _calibration_images(self) -> list[Tensor]:
+        batches = self.data.train.batches(CALIBRATION_IMAGES, shuffle_seed=0, limit=CALIBRATION_IMAGES)
+        return [images for images, _ in batches]
+
+    def calibrate(self, folded: FoldedModel, bits: Sequence[int] = (8,)) -> Tensor:
+        """First clips of a folded model's activations, shape (n_quantizers, n_bits, 2), from training images."""
+        from hdapbench.quant.calibrate import calibrate_clips
+
+        return calibrate_clips(folded.model, folded.graph, self._calibration_images, bits=bits)
+
+    def quantize(self, model: nn.Module, plan: Plan) -> tuple[FixedNetwork, FoldedModel]:
+        """Fake-quantised network of a plan's bit-widths, from its compact float model, and that model folded.
+
+        Raises
+        ------
+        PlanError
+            When the bit-widths do not fit the model.
+        UnknownLayerError
+            Naming every node that has no integer counterpart.
+        """
+        from hdapbench.quant.fixed import FixedNetwork
+
+        folded = self._fold(model)
+        names = [quantizer.name for quantizer in folded.graph.quantizers]
+        chosen = [plan.activation_bits.get(name, 8) for name in names]
+        kinds = sorted(set(chosen))
+        clips = self.calibrate(folded, kinds)
+        clip = clips[range(len(chosen)), [kinds.index(bits) for bits in chosen]]
+        network = FixedNetwork(folded.model, folded.graph, clip, weight_bits=plan.weight_bits, activation_bits=chosen)
+        return network.eval(), folded
+
+    def bit_limit(self, target: CostTarget) -> int:
+        """What a target of a kind other than FLOPs allows: bytes of weights, or cycles."""
+        from hdapbench.cost.hardware import LIMITED_BY, reference_cost
+
+        name, factor = LIMITED_BY[target.kind]
+        return target.resolve(reference_cost(name, self.folded.layers) / factor)
+
+    def bit_cost(self, plan: Plan, kind: TargetKind) -> float:
+        """Exact cost of a plan with bit-widths, in the unit of that kind of target: bytes of weights, or cycles.
+
+        Raises
+        ------
+        PlanError
+            When the plan has no bit-widths, or they do not fit the model.
+        """
+        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+
+        if not plan.weight_bits:
+            raise PlanError(f"a {kind} target asks for bit-widths, and the plan has none (Plan.weight_bits)")
+        network, folded = self.quantize(self.apply(plan)[0], plan)
+        inputs = {name: network.activation_bits[place] for name, place in network.graph.input_quantizers.items()}
+        name, factor = LIMITED_BY[kind]
+        return (
+            float(hardware_cost(name)(folded.layers, folded.layers.counts_of_layers(plan.weight_bits, inputs))) / factor
+        )
+
+    def deploy(self, network: FixedNetwork, folded: FoldedModel) -> Deployed:
+        """Whole-number form of a quantised network, compared with it on the test split; for the runner alone."""
+        from hdapbench.quant.report import deploy
+
+        return deploy(network, folded, self.data.test.batches(DEPLOY_BATCH, shuffle_seed=None))
 
     def train(
         self,

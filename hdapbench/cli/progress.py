@@ -122,6 +122,8 @@ def outcome(result: Result) -> str:
     score = f"accuracy {metrics.accuracy:.2%}"
     if metrics.map50 is not None:
         score = f"mAP50-95 {metrics.accuracy:.2%}, mAP50 {metrics.map50:.2%}"
+    if metrics.bits is not None:
+        score += f", {metrics.bits.weight_bytes / 1000:.4g} kB of weights"
     return f"{score}, {metrics.latency_ms:.3g} ms ({metrics.latency_source})"
 
 

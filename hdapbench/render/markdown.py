@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from hdapbench.leaderboard import Leaderboard, Row, Section
 from hdapbench.render.table import (
+    BITS,
     COSTS,
+    FRONT,
     NOTES,
     answer,
+    bit_cells,
     cost_cells,
+    front_cells,
     one_line,
     ranking_cells,
     ranking_header,
@@ -31,6 +35,10 @@ def render_markdown(board: Leaderboard) -> str:
     for section in board.sections:
         lines += ["", f"## {section_title(board, section)}", "", answer(section, board.metric), ""]
         lines += _section(board, section)
+    for fleet in dict.fromkeys(section.fleet for section in board.sections):
+        if front := board.front(fleet):
+            lines += ["", f"## All quantised models, fleet {fleet}", "", "Smallest first.", ""]
+            lines += table(FRONT, [front_cells(target, row, leads=leads) for target, row, leads in front])
     lines += ["", "## How to read this", "", *_legend(board), "", "## Provenance", "", *_provenance(board)]
     return "\n".join(lines) + "\n"
 
@@ -40,6 +48,8 @@ def _section(board: Leaderboard, section: Section) -> list[str]:
     rows: list[Row] = [*dense, *section.rows]
     lines = table(ranking_header(board), [ranking_cells(row) for row in rows])
     lines += ["", "What it took:", "", *table(COSTS, [cost_cells(row) for row in rows])]
+    if any(row.bits is not None for row in section.rows):
+        lines += ["", "Bit-widths:", "", *table(BITS, [bit_cells(row) for row in section.rows if row.bits is not None])]
     if section.gaps:
         lines += ["", "Without numbers:", ""]
         lines += table(
@@ -92,7 +102,22 @@ def _legend(board: Leaderboard) -> list[str]:
             "- Device queries, accuracy evaluations and training epochs are what a method used up before it proposed "
             "its plan; fine-tuning afterwards is the same for all and not counted."
         ),
+        *_bit_legend(board),
         *[f"- `{mark}` {meaning}." for mark, meaning in NOTES.items()],
+    ]
+
+
+def _bit_legend(board: Leaderboard) -> list[str]:
+    if not any(row.bits is not None for section in board.sections for row in section.rows):
+        return []
+    return [
+        (
+            "- Weights: packed at their bits, without removed channels, biases and scales; the packed file holds all. "
+            "Rows with bits have 8-bit activations unless a parameter says otherwise; accuracy is that of the fake-"
+            "quantised network, integer accuracy that of the integer-only executor, differing the share of test inputs "
+            "on which the two name different classes. Latency is that of the pruned widths in the fleet's arithmetic. "
+            "In sections that limit bits, `=` speaks of accuracy, `*` of accuracy and weights, `!` of the limit."
+        )
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import floor, log10
 
 from hdapbench.leaderboard import Estimate, Leaderboard, Row, Section
+from hdapbench.spec import parse_target
 
 _RANKING = (
     "#",
@@ -27,6 +28,28 @@ COSTS = (
     "accuracy evals",
     "train epochs",
     "seeds",
+)
+BITS = (
+    "#",
+    "method",
+    "weights (kB)",
+    "of target",
+    "packed file (kB)",
+    "MPIC (k cycles)",
+    "NE16 (k cycles)",
+    "bits: channels",
+    "integer accuracy (%)",
+    "differing (%)",
+)
+FRONT = (
+    "front",
+    "method",
+    "target",
+    "weights (kB)",
+    "accuracy (%)",
+    "MPIC (k cycles)",
+    "NE16 (k cycles)",
+    "avg. clustered latency (ms)",
 )
 NOTES = {
     "=": "latency interval overlaps that of the first row: not shown to be slower",
@@ -76,6 +99,44 @@ def cost_cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def bit_cells(row: Row) -> tuple[str, ...]:
+    """Cells of the bit-width table, for a row that has bits."""
+    bits = row.bits
+    assert bits is not None  # noqa: S101 - the caller chose such rows
+    return (
+        "-" if row.rank is None else str(row.rank),
+        row.label,
+        significant(bits.weight_bytes / 1000),
+        "-" if row.target_share is None else f"{row.target_share:.3f}",
+        significant(bits.packed_bytes / 1000),
+        _kilo(bits.mpic_cycles),
+        _kilo(bits.ne16_cycles),
+        ", ".join(f"{kind}: {n:g}" if n == int(n) else f"{kind}: {n:.1f}" for kind, n in bits.channels.items()),
+        f"{bits.integer_accuracy * 100:.2f}",
+        f"{bits.difference_share * 100:.3f}",
+    )
+
+
+def front_cells(target: str, row: Row, *, leads: bool) -> tuple[str, ...]:
+    """Cells of the table of all quantised rows."""
+    bits = row.bits
+    assert bits is not None  # noqa: S101 - the caller chose such rows
+    return (
+        "*" if leads else "",
+        row.label,
+        target,
+        significant(bits.weight_bytes / 1000),
+        interval(row.accuracy, 100.0, decimals=2),
+        _kilo(bits.mpic_cycles),
+        _kilo(bits.ne16_cycles),
+        significant(row.latency_ms.mean),
+    )
+
+
+def _kilo(cycles: float | None) -> str:
+    return "-" if cycles is None else significant(cycles / 1000)
+
+
 def marks(row: Row) -> str:
     """All marks of a row, in the order of `NOTES`."""
     flags = {"=": row.level_with_first, "*": row.pareto, "!": row.gave_budget_away, "~": row.n_seeds < row.n_planned}
@@ -108,6 +169,11 @@ def one_line(text: str) -> str:
 
 def section_title(board: Leaderboard, section: Section) -> str:
     """Target and fleet, and how latency came about."""
+    kind = parse_target(section.target).kind
+    if kind != "flops":
+        what = "weights" if kind == "size" else f"{kind.upper()} cycles"
+        amount = section.target.partition(" ")[0]
+        return f"{what} at most {amount}, fleet {section.fleet} ({latency_origin(board, section)})"
     flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""
     return f"{section.target} FLOPs{flops}, fleet {section.fleet} ({latency_origin(board, section)})"
 
@@ -127,6 +193,8 @@ def answer(section: Section, metric: str = "accuracy") -> str:
     """One sentence: which method is fastest here, and what it costs."""
     if not section.rows:
         return "No method has a complete row yet."
+    if section.rows[0].target_share is not None:
+        return _answer_by_accuracy(section, metric)
     first = section.rows[0]
     level = [row.label for row in section.rows[1:] if row.level_with_first]
     beside = f" Not shown to be slower: {', '.join(level)}." if level else ""
@@ -136,4 +204,18 @@ def answer(section: Section, metric: str = "accuracy") -> str:
     return (
         f"Fastest on average: **{first.label}**, {significant(first.latency_ms.mean)} ms, "
         f"{speed}{metric} {first.accuracy.mean:.2%}{points}{single}.{beside}"
+    )
+
+
+def _answer_by_accuracy(section: Section, metric: str) -> str:
+    """One sentence: which method is most accurate under a limit on bits."""
+    first = section.rows[0]
+    level = [row.label for row in section.rows[1:] if row.level_with_first]
+    beside = f" Not shown to be less accurate: {', '.join(level)}." if level else ""
+    single = "" if first.accuracy.half_width is not None else " (one seed: no interval)"
+    points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
+    size = "" if first.bits is None else f"{significant(first.bits.weight_bytes / 1000)} kB of weights, "
+    return (
+        f"Most accurate: **{first.label}**, {size}{metric} {interval(first.accuracy, 100.0, decimals=2)} %"
+        f"{points}{single}.{beside}"
     )

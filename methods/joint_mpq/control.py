@@ -1,0 +1,100 @@
+"""The search's schedule: strength of the cost by feedback, temperature by progress, and the steps of the logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from hdapbench.cost.bits import Counts
+from hdapbench.quant.searchable import SearchNetwork
+
+REACHED_AT = 0.6
+"""Share of the search after which the soft cost is to be at its target; the rest settles what is undecided."""
+
+AIMED_BELOW = 0.97
+"""The soft cost aims at this share of the target: what is left is given out channel by channel in the end."""
+
+PROPORTIONAL, INTEGRAL = 3.0, 30.0
+"""Gains of the controller, on the logarithmic gap between cost and wanted cost: the integral's is per whole search."""
+
+START_STRENGTH = 1.0
+LEAST_STRENGTH, MOST_STRENGTH = 0.01, 1e3
+
+
+@dataclass
+class Controller:
+    """What happens beside the weights' own training at every step of a search.
+
+    The wanted cost falls geometrically from where the search starts to the target, and stays there. The strength, the
+    factor of the normalised cost in the loss, rises while the soft cost is above it and falls while it is below: a
+    proportional and integral controller in place of a strength tuned by hand for each network, cost and target.
+
+    Attributes
+    ----------
+    cost
+        Counts -> cost as a share of the dense model's at 8 bits.
+    target
+        Wanted share.
+    n_steps
+        Steps of the whole search.
+    learning_rate
+        Of the logits, by SGD with momentum 0.9.
+    last_temperature
+        Temperature at the end; it falls geometrically from 1.
+    """
+
+    network: SearchNetwork
+    cost: Callable[[Counts], Tensor]
+    target: float
+    n_steps: int
+    learning_rate: float
+    last_temperature: float
+    strength: float = START_STRENGTH
+    trace: list[tuple[float, float]] = field(default_factory=list)
+    _step: int = 0
+    _held: float = START_STRENGTH
+    _start: float | None = None
+
+    def __post_init__(self) -> None:
+        logits = [self.network.selection.logits]
+        if self.network.activation_selection is not None:
+            logits.append(self.network.activation_selection.logits)
+        self._logits = logits
+        self._optimizer = torch.optim.SGD(logits, lr=self.learning_rate, momentum=0.9)
+        self.network.penalty = self._penalty
+
+    def _penalty(self, counts: Counts) -> Tensor:
+        share = self.cost(counts)
+        value = float(share.detach())
+        if self._start is None:
+            self._start = value
+        gap = math.log(max(value, 1e-9) / self._wanted())
+        self._held = _within(self._held * math.exp(INTEGRAL / self.n_steps * gap))
+        self.strength = _within(self._held * math.exp(PROPORTIONAL * gap))
+        if self._step % max(1, self.n_steps // 20) == 0:
+            self.trace.append((value, self.strength))
+        return self.strength * share
+
+    def _wanted(self) -> float:
+        assert self._start is not None  # noqa: S101 - set by the caller
+        progress = min(1.0, self._step / max(1.0, REACHED_AT * self.n_steps))
+        return self._start * math.exp(progress * math.log(AIMED_BELOW * self.target / self._start))
+
+    def after_backward(self, _: nn.Module) -> None:
+        """Step the logits on their own, and cool down; the recipe's optimizer must not see them."""
+        self._optimizer.step()
+        for logits in self._logits:
+            logits.grad = None
+        self._step += 1
+        temperature = self.last_temperature ** min(1.0, self._step / max(1, self.n_steps))
+        self.network.selection.temperature = temperature
+        if self.network.activation_selection is not None:
+            self.network.activation_selection.temperature = temperature
+
+
+def _within(strength: float) -> float:
+    return min(max(strength, LEAST_STRENGTH), MOST_STRENGTH)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hdapbench.budget import Budget
+from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
+from hdapbench.errors import BudgetExceededError, TargetUnreachableError
+from hdapbench.evaluate import evaluate_plan
+from hdapbench.method import Plan, Problem
+from hdapbench.spec import BudgetSpec, TargetKind
+from hdapbench.testing import MethodContract, tiny_workbench
+from methods.joint_mpq import JointMpq
+
+
+class TestJointMpq(MethodContract):
+    @pytest.fixture
+    def method(self) -> JointMpq:
+        return JointMpq(epochs=1.0)
+
+
+def problem(kind: TargetKind, share: float, model: str = "residual", **budget: float) -> Problem:
+    bench = tiny_workbench(model)
+    name, factor = LIMITED_BY[kind]
+    amount = int(share * reference_cost(name, bench.folded.layers) / factor)
+    return Problem(
+        bench,
+        target_flops=bench.network.cost.dense.flops,
+        seed=0,
+        budget=Budget(BudgetSpec(**budget)),
+        limit=(kind, amount),
+    )
+
+
+def used(plan: Plan, asked: Problem, model: str = "residual") -> float:
+    return tiny_workbench(model).bit_cost(plan, asked.limit[0]) / asked.limit[1]
+
+
+@pytest.mark.parametrize("kind", ["size", "mpic", "ne16"])
+@pytest.mark.parametrize("model", ["residual", "depthwise", "concat"])
+def test_a_limit_on_any_cost_is_met_and_used(kind, model):
+    asked = problem(kind, {"size": 0.2, "mpic": 0.6, "ne16": 0.7}[kind], model)
+
+    plan = JointMpq(epochs=2.0).compress(asked)
+
+    assert 0.9 < used(plan, asked, model) <= 1.0
+    assert asked.budget.spent.train_epochs == 2.0
+
+
+@pytest.mark.parametrize("choose", ["channel", "layer", "fixed", "sequence"])
+def test_rivals_meet_the_same_limit_in_their_own_way(choose):
+    asked = problem("size", 0.4)
+
+    plan = JointMpq(choose=choose, epochs=1.0).compress(asked)
+
+    kinds = {name: set(bits) for name, bits in plan.weight_bits.items()}
+    dense = {name: group.n_channels for name, group in asked.groups.items()}
+    removed = sum(dense[name] - len(kept) for name, kept in plan.kept.items())
+    assert used(plan, asked) <= 1.0
+    assert (removed > 0) == (choose == "sequence")
+    if choose == "fixed":
+        assert set().union(*kinds.values()) == {2}
+    if choose == "layer":
+        assert all(len(bits) == 1 for bits in kinds.values())
+    assert asked.budget.spent.train_epochs == {"channel": 1.0, "layer": 1.0, "fixed": 0.0, "sequence": 3.0}[choose]
+
+
+def test_a_limit_below_every_assignment_is_out_of_reach():
+    with pytest.raises(TargetUnreachableError, match="with the fewest bits"):
+        JointMpq(epochs=0.5).compress(problem("size", 0.001))
+    with pytest.raises(TargetUnreachableError, match="2 bits everywhere"):
+        JointMpq(choose="fixed").compress(problem("size", 0.1))
+
+
+def test_no_group_dies_at_the_strongest_limit():
+    bench = tiny_workbench("residual")
+    layers = bench.folded.layers
+    fewest = {s.name: tuple(0 if s.prunable and k else 2 for k in range(s.n_channels)) for s in layers.selectors}
+    least = float(hardware_cost("size")(layers, layers.exact_counts(fewest))) / reference_cost("size", layers)
+
+    plan = JointMpq(epochs=0.5).compress(problem("size", 1.1 * least))
+
+    assert all(len(kept) >= 1 for kept in plan.kept.values())
+
+
+def test_training_is_charged_before_it_happens():
+    with pytest.raises(BudgetExceededError):
+        JointMpq(epochs=2.0).compress(problem("size", 0.3, train_epochs=1.5))
+
+
+def test_the_search_leaves_an_account_of_its_strength():
+    asked = problem("size", 0.3)
+
+    JointMpq(epochs=4.0).compress(asked)
+
+    costs = [cost for cost, _ in asked.decisions["cost_and_strength"]]
+    assert costs[-1] < costs[0]
+    assert sum(asked.decisions["channels_at_bits"].values()) == 12 + 10 + 4
+
+
+def test_activation_bits_are_part_of_the_plan():
+    asked = problem("mpic", 0.5)
+
+    plan = JointMpq(epochs=2.0, activation_bits="2,4,8").compress(asked)
+
+    assert set(plan.activation_bits.values()) <= {2, 4, 8}
+    assert used(plan, asked) <= 1.0
+
+
+def test_a_network_of_an_unknown_node_is_skipped_with_its_name():
+    asked = problem("size", 0.3)
+    bench = tiny_workbench("residual")
+    broken = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.GroupNorm(2, 4))
+    asked.folded = lambda: bench._fold(broken)
+
+    assert "GroupNorm" in str(JointMpq().skip(asked))
+
+
+@pytest.mark.parametrize("choose", ["joint", "sequence"])
+def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(choose):
+    asked = problem("size", 0.25)
+    plan = JointMpq(choose=choose, epochs=2.0).compress(asked)
+
+    evaluation = evaluate_plan(tiny_workbench("residual"), plan, target_flops=asked.target_flops, seed=0)
+
+    bits = evaluation.metrics.bits
+    assert bits is not None
+    assert bits.weight_bytes == pytest.approx(used(plan, asked) * asked.limit[1])
+    assert evaluation.metrics.size_bytes == bits.packed_bytes > bits.weight_bytes
+    assert bits.n_compared == 16
+    assert bits.argmax_differences <= 1
+    assert evaluation.integer is not None
+    assert set(bits.channels_at_bits) <= {2, 4, 8}
+
+
+def test_the_weights_of_the_search_reach_the_runner():
+    asked = problem("size", 0.9)
+    plan = JointMpq(epochs=3.0, learning_rate=1e-6).compress(asked)
+    dense, _ = tiny_workbench("residual").apply(plan.model_copy(update={"weights": None}))
+    trained, _ = tiny_workbench("residual").apply(plan)
+
+    x = asked.example_input()
+    with torch.no_grad():
+        assert not torch.allclose(dense(x), trained(x), atol=1e-3)
+
+
+def test_parameters_survive_the_way_through_a_trial():
+    method = JointMpq(weight_bits="2,8", choose="channel")
+
+    assert JointMpq(**method.model_dump(mode="json")) == method
+
+
+@pytest.mark.parametrize("text", ["", "8,4", "3", "2,2", "0,2"])
+def test_bit_widths_that_are_no_ascending_choice_are_refused(text):
+    with pytest.raises(ValueError, match="weight_bits"):
+        JointMpq(weight_bits=text)
