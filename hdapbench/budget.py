@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Literal
 
@@ -59,7 +60,7 @@ class Budget:
         """What has been used so far, the seconds since the budget was opened included."""
         return Spent(
             device_queries=int(self._spent["device_queries"]),
-            accuracy_evals=int(self._spent["accuracy_evals"]),
+            accuracy_evals=math.ceil(self._spent["accuracy_evals"] - 1e-9),
             train_epochs=round(self._spent["train_epochs"], 6),
             wall_seconds=round(time.monotonic() - self._started, 3),
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hdapbench.tasks.task import Objective, Scores, Task
     from hdapbench.tasks.training import EpochReport, Regularizer, TrainReport
 
+RECALIBRATION_BATCH = 128
 PROBE_IMAGES = 4
 """Images on which masked and compact model are compared whenever a plan is applied."""
 
@@ -96,7 +97,7 @@ class Workbench:
         from hdapbench.prune.surgery import checked_apply
 
         plan.check(self.network.group_set.sizes)
-        return checked_apply(self._dense_model(plan), self.network.group_set, plan, self.probe)
+        return checked_apply(self.dense_model(plan.weights), self.network.group_set, plan, self.probe)
 
     @cached_property
     def folded(self) -> FoldedModel:
@@ -208,6 +209,49 @@ class Workbench:
             regularize=regularize,
         )
 
+    def fine_tuned(self, plan: Plan, *, epochs: float, seed: int) -> str:
+        """Handle of a plan's weights after fine-tuning it by the common recipe, back in the dense model's shapes."""
+        from hdapbench.prune.surgery import dense_shaped
+
+        model, _ = self.apply(plan)
+        self.train(model, epochs=epochs, seed=seed)
+        return self.keep_weights(dense_shaped(self.dense_model(plan.weights), self.network.group_set, plan, model))
+
+    def recalibrated_loss(self, plan: Plan, *, n_images: int, seed: int) -> float:
+        """Mean loss of a plan on search images, after its batch norms saw ``n_images`` training images.
+
+        Parameters
+        ----------
+        n_images
+            Of the training split for the norms, and at most of the search split for the loss.
+        seed
+            Which training images.
+
+        Raises
+        ------
+        PlanError
+            When the plan does not fit the model.
+        """
+        import torch
+
+        from hdapbench.prune.recalibration import recalibrate
+        from hdapbench.prune.surgery import apply_plan
+        from hdapbench.tasks.training import on_device
+
+        # Candidates of a search are not compared with their masked model: what is chosen of them is, by `apply`.
+        model = apply_plan(self.dense_model(plan.weights), self.network.group_set, plan)
+        model.to(memory_format=torch.channels_last)
+        total, count = 0.0, 0
+        with on_device(model, self.device), torch.no_grad():
+            batches = self.data.train.batches(RECALIBRATION_BATCH, shuffle_seed=seed, limit=n_images)
+            recalibrate(model, (images.to(self.device) for images, _ in batches if len(images) > 1))
+            model.eval()
+            for images, labels in self.data.search.batches(RECALIBRATION_BATCH, shuffle_seed=None, limit=n_images):
+                outputs = model(images.to(self.device).contiguous(memory_format=torch.channels_last))
+                total += float(self.loss(outputs, labels.to(self.device))) * len(images)
+                count += len(images)
+        return total / count
+
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Scalar training loss of a batch of outputs, the mean over its images."""
         return self._objective(outputs, labels)
@@ -301,15 +345,16 @@ class Workbench:
             partial.replace(path)
         return handle
 
-    def _dense_model(self, plan: Plan) -> nn.Module:
-        if plan.weights is None:
+    def dense_model(self, weights: str | None = None) -> nn.Module:
+        """The dense model, or a copy with weights that ``keep_weights`` stored."""
+        if weights is None:
             return self.network.model
         from copy import deepcopy
 
         from hdapbench.models import load_weights
 
         model = deepcopy(self.network.model)
-        load_weights(model, self.directory / f"{plan.weights}.pt")
+        load_weights(model, self.directory / f"{weights}.pt")
         return model
 
 

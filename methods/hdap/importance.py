@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +11,18 @@ from numpy.typing import NDArray
 from hdapbench.search import AdditiveImportance
 
 Floats = NDArray[np.float64]
+Criterion = Literal["fisher", "sqrt_taylor", "taylor", "l1", "l2", "bn_scale"]
 
 
-def importance_table(groups: Sequence[str], scores: Mapping[str, Floats]) -> AdditiveImportance:
+def importance_table(groups: Sequence[str], scores: Mapping[str, Floats], criterion: Criterion) -> AdditiveImportance:
     """Importance that a group keeps at every width, as a share of the model's total.
 
-    What a group loses counts with its square: half of one group costs more than a quarter of two. With plain sums the
-    search starved single groups: after a short fine-tune of ResNet56 on CIFAR-10 at 0.5x, one seed, plans had 63 %
-    accuracy against 74 % of uniform pruning, with squares 69 %, at 0.93 of its latency.
+    Fisher scores estimate what removing a channel adds to the loss, so they are added as they are. The others have no
+    common unit: there, what a group loses counts with its square, for half of one group costs more than a quarter of
+    two. ``python -m benchmarks.study_importance`` compares them with accuracies after fine-tuning.
     """
+    if criterion == "fisher":
+        return AdditiveImportance.of_scores([scores[name] for name in groups])
     total = sum(float(scores[name].sum()) for name in groups)
     tables = []
     for name in groups:

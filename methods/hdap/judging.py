@@ -1,68 +1,137 @@
-"""Accuracies of a few fast plans, compared with each other and with uniform pruning on the search split."""
+"""The choice among fast plans by what they cost in accuracy, on training and search images only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.method import Plan, Problem
+from hdapbench.method import Plan
+from methods.hdap.stage import Stage
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-class Judge:
-    """Compares accuracies of fast plans with each other and with uniform pruning.
+@dataclass(frozen=True)
+class Candidate:
+    """A plan that may be chosen.
 
-    Parameters
+    Attributes
     ----------
-    scores
-        Group -> score of each channel: which channels a plan keeps.
-    uniform
-        Widths of uniform pruning, shape (n_groups,).
+    widths
+        Shape (n_groups,).
+    latency
+        Average clustered latency in ms, all candidates' measured in one session; FLOPs where no device is asked.
+    name
+        ``uniform`` or ``ranking`` for the references that need no search, else ``candidate N``.
+    """
+
+    widths: Integers
+    latency: float
+    name: str
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it was known without a search."""
+        return not self.name.startswith("candidate")
+
+
+@dataclass
+class Judge:
+    """Chooses the fastest of a few plans that is as accurate as the best plan that needs no search.
+
+    Attributes
+    ----------
+    stage
+        Whose plans these are.
     epochs
         Fine-tuning before accuracy is evaluated.
     tolerance
-        Accuracy that latency may cost.
+        Accuracy that latency may cost; one standard error of the search split where that is more.
+    loss_tolerance
+        Relative recalibrated loss that latency may cost.
+    record
+        What was seen of each plan, for the trial's account.
     """
 
-    def __init__(
-        self, problem: Problem, scores: Mapping[str, Floats], uniform: Integers, *, epochs: float, tolerance: float
-    ) -> None:
-        self._problem, self._scores, self._uniform = problem, scores, uniform
-        self._epochs, self._tolerance = epochs, tolerance
-        self._known: dict[tuple[int, ...], float] = {}
+    stage: Stage
+    epochs: float
+    tolerance: float
+    loss_tolerance: float
+    record: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def compared(self) -> bool:
-        """Whether any accuracy was evaluated."""
-        return bool(self._known)
+    def by_loss(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], Candidate]:
+        """Those, fastest first, that beat the best reference in latency and in recalibrated loss; and that reference.
 
-    @property
-    def accuracies(self) -> list[dict[str, float | str]]:
-        """Accuracies so far, uniform pruning's named, in the order in which they were evaluated."""
-        uniform = tuple(self._uniform.tolist())
-        rows: list[dict[str, float | str]] = []
-        for widths, accuracy in self._known.items():
-            name = "uniform" if widths == uniform else f"candidate {len(rows) + 1}"
-            rows.append({"plan": name, "accuracy": accuracy})
-        return rows
+        Raises
+        ------
+        BudgetExceededError
+            When the evaluations cannot be paid.
+        """
+        losses = {}
+        for candidate in candidates:
+            losses[candidate.name] = self.stage.problem.recalibrated_loss(self.stage.plan(candidate.widths))
+            self._note(candidate, recalibrated_loss=losses[candidate.name])
+        rival = min((c for c in candidates if c.is_reference), key=lambda candidate: losses[candidate.name])
+        most = (1.0 + self.loss_tolerance) * losses[rival.name]
+        better = [c for c in candidates if c.latency < rival.latency and losses[c.name] <= most]
+        self.stage.problem.progress(
+            f"{len(better)} of {len(candidates)} plans are faster than '{rival.name}' and lose no more"
+        )
+        return sorted(better, key=lambda candidate: candidate.latency), rival
 
-    def fastest_accurate(self, shortlist: list[Integers]) -> Plan | None:
-        """The first of plans, sorted by latency, whose accuracy is near the best; None when uniform beats them all."""
-        plans = [self._problem.plan_by_widths(widths, self._scores) for widths in shortlist]
-        accuracy = [self._accuracy(widths, plan) for widths, plan in zip(shortlist, plans, strict=True)]
-        rival = self._accuracy(self._uniform, self._problem.plan_by_widths(self._uniform, self._scores))
-        self._problem.progress(f"accuracies: {', '.join(f'{a:.2%}' for a in accuracy)}; uniform {rival:.2%}")
-        best = max([rival, *accuracy])
+    def by_accuracy(self, candidates: Sequence[Candidate], rival: Candidate) -> Candidate | None:
+        """The first candidate whose accuracy after fine-tuning is near the rival's or above it, or None.
+
+        Raises
+        ------
+        BudgetExceededError
+            When the evaluations cannot be paid.
+        """
+        best = self._accuracy(rival)
         # Differences below a standard error of the search split are no differences.
-        least = best - max(self._tolerance, (best * (1 - best) / self._problem.n_search_images) ** 0.5)
-        return next((plan for plan, value in zip(plans, accuracy, strict=True) if value >= least), None)
+        error = (best * (1 - best) / self.stage.problem.n_search_images) ** 0.5
+        least = best - max(self.tolerance, error)
+        return next((candidate for candidate in candidates if self._accuracy(candidate) >= least), None)
 
-    def _accuracy(self, widths: Integers, plan: Plan) -> float:
-        key = tuple(widths.tolist())
-        if key not in self._known:
-            self._known[key] = self._problem.accuracy(plan, self._epochs)
-        return self._known[key]
+    def by_penalty(self, candidates: Sequence[Candidate], dense_ms: float, limit: float) -> Candidate:
+        """The one of least relative latency plus penalty: our reading of the objective in the public descriptions.
+
+        Latency relative to the dense model's; plans below ``alpha`` times the dense accuracy add (1 - accuracy) /
+        (1 - alpha), with alpha = (dense accuracy - limit) / dense accuracy. Accuracy is that right after pruning.
+
+        Parameters
+        ----------
+        dense_ms
+            Latency of the dense model.
+        limit
+            Accuracy that may be lost, in (0, 1).
+        """
+        problem = self.stage.problem
+        dense = problem.accuracy(
+            Plan(kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()})
+        )
+        alpha = (dense - limit) / dense
+        values = []
+        for candidate in candidates:
+            accuracy = problem.accuracy(self.stage.plan(candidate.widths))
+            self._note(candidate, accuracy_at_once=accuracy)
+            penalty = 0.0 if accuracy >= alpha * dense else (1.0 - accuracy) / (1.0 - alpha)
+            values.append(candidate.latency / dense_ms + penalty)
+        return candidates[int(np.argmin(values))]
+
+    def _accuracy(self, candidate: Candidate) -> float:
+        accuracy = self.stage.problem.accuracy(self.stage.plan(candidate.widths), self.epochs)
+        self.stage.problem.progress(f"{candidate.name}: {accuracy:.2%} on the search split")
+        self._note(candidate, accuracy=accuracy)
+        return accuracy
+
+    def _note(self, candidate: Candidate, **seen: float) -> None:
+        entry = next((entry for entry in self.record if entry["plan"] == candidate.name), None)
+        if entry is None:
+            entry = {"plan": candidate.name, "latency": candidate.latency}
+            self.record.append(entry)
+        entry.update(seen)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hdapbench.errors import BudgetExceededError
 from hdapbench.latency.kinds import Kind, fit_surrogate
 from hdapbench.latency.measured import MeasuredPlans
+from hdapbench.latency.report_card import ReportCard, report_card
 from hdapbench.latency.surrogate import AdditiveSurrogate, Surrogate
 from hdapbench.method import Problem
 from hdapbench.search import SearchSpace, TableObjective
@@ -78,6 +79,16 @@ class Measurer:
         return len(self._weights)
 
     @property
+    def measured_any(self) -> bool:
+        """Whether any plan was measured."""
+        return self._plans is not None
+
+    @property
+    def covers_fleet(self) -> bool:
+        """Whether the columns are the fleet's clusters."""
+        return self._devices == "fleet"
+
+    @property
     def plans(self) -> MeasuredPlans:
         """What was measured."""
         if self._plans is None:
@@ -90,6 +101,10 @@ class Measurer:
         if self._surrogate is None:
             self._surrogate = fit_surrogate(self._kind, self.plans, seed=self._problem.seed)
         return self._surrogate
+
+    def card(self) -> ReportCard:
+        """What can be said about the surrogate's errors without measuring anything more."""
+        return report_card(self._kind, self.plans, seed=self._problem.seed)
 
     def measure(self, widths: Integers) -> Floats:
         """Average latency in ms of plans measured in one session, shape (n_plans,), without keeping it."""

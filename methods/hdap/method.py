@@ -1,33 +1,31 @@
-"""The method: measure, fit, search, measure the optimum, and compare the best plans by accuracy.
+"""The method: measure, fit, search, measure the optimum, and choose the fastest plan that is accurate enough.
 
 Devices are clustered; plans are measured on each cluster's representatives; a surrogate predicts any plan; a search
-finds the widths of least average clustered latency under the exact FLOPs target. What the optimum really takes is
-measured, the surrogate is refitted, and the search runs again; the best plans are compared by accuracy.
+finds the widths of least average clustered latency under the exact FLOPs target and a limit on lost importance. What
+the optimum really takes is measured, the surrogate is refitted, and the search runs again; of the fastest plans at
+several limits, the first wins that is as accurate as the best plan that needs no search.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
-from hdapbench.latency.active import ActiveRounds, Round
-from hdapbench.latency.design import neighbours, training_plans
+from hdapbench.latency.design import training_plans
 from hdapbench.latency.kinds import Kind
-from hdapbench.latency.surrogate import Surrogate
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.search import FALLBACK, Algorithm, SearchResult, SearchSpace, minimise
-from methods.hdap.importance import importance_table
-from methods.hdap.judging import Judge
-from methods.hdap.measuring import Devices, Measurer, objective_of
+from hdapbench.search import Algorithm
+from methods.hdap.importance import Criterion
+from methods.hdap.judging import Candidate, Judge
+from methods.hdap.measuring import Devices, Measurer
 from methods.hdap.presets import PRESETS, Preset
+from methods.hdap.searching import Searcher
+from methods.hdap.stage import Stage
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -36,25 +34,28 @@ Integers = NDArray[np.int64]
 class Hdap(Method):
     """Search the widths of least average clustered latency, guided by a surrogate of measured representatives.
 
-    A plan must keep ``importance_guard`` of the importance that uniform pruning keeps, and in each group
-    ``least_width_share`` of uniform's width. Of the ``shortlist`` plans of least measured latency, the fastest wins
-    whose accuracy on the search split, after ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` (or
-    one standard error, where that is more) of the best of them and of uniform pruning. When none is, a tenth less
-    importance may be lost, the least width moves halfway to uniform's, and the search is repeated, ``guard_raises``
-    times; then uniform pruning is the answer.
+    ``guard_levels`` say how much importance a plan may lose, relative to a reference that needs no search: ``ranking``
+    (the least important channels go first, whatever their group) or ``uniform`` pruning. Each level gives the fastest
+    plan that keeps to it. Of these and the references, the fastest wins whose loss, with batch norms recalibrated, is
+    within ``loss_tolerance`` of the best reference's, and whose accuracy on the search split, after
+    ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` of that reference's (or one standard error,
+    where that is more); when none of the first ``shortlist`` is, that reference is the plan.
+
+    With ``iterations``, FLOPs fall to the target in so many steps of one ratio, each a search of its own, and the
+    model is fine-tuned for ``iteration_epochs`` in between: charged, and not given to other methods.
 
     ``preset: paper`` is our reading of the public descriptions; what is given beside it is changed. The ablations are
     parameters: ``devices: one_cluster`` or ``nominal``, ``goal: flops``, another ``searcher``, no ``active_plans``.
 
     Source: HDAP, homogeneous-device aware pruning, arXiv 2501.15240, in our form.
     Needs: device queries for a fingerprint and, on each cluster, for ``n_plans``, ``active_plans`` and a few more;
-    gradients; evaluations and training for the shortlist, as far as the budget goes.
+    gradients; evaluations and training for the comparison of plans, as far as the budget goes.
     Never sees: nothing is hidden.
     """
 
     name = "hdap"
     preset: Preset = Field(default="default", description="paper: the public recipe.")
-    n_plans: int = Field(default=80, ge=8, description="Plans measured before the first search.")
+    n_plans: int = Field(default=80, ge=8, description="Plans measured before searches, in all iterations together.")
     surrogate: Kind = Field(default="nnls", description="gbrt-on-ratios is the public recipe.")
     searcher: Algorithm = Field(
         default="exact",
@@ -72,32 +73,44 @@ class Hdap(Method):
     devices: Devices = Field(default="fleet", description="Whose latency counts: fleet, one_cluster or nominal.")
     cluster_weights: Literal["share", "equal"] = Field(default="share", description="How clusters count.")
     goal: Literal["latency", "flops"] = Field(default="latency", description="flops: what no device is asked for.")
-    criterion: Literal["sqrt_taylor", "taylor", "l1", "l2", "bn_scale"] = Field(
-        default="sqrt_taylor", description="Importance that the guard counts."
+    criterion: Criterion = Field(default="fisher", description="Importance of channels, and so of widths.")
+    guard: Literal["ranking", "uniform", "none"] = Field(
+        default="ranking", description="Whose lost importance limits that of plans."
     )
-    channel_criterion: Literal["l1", "l2", "taylor", "sqrt_taylor", "bn_scale"] = Field(
-        default="l1", description="Which channels of a group stay; uniform pruning's by default."
+    guard_levels: tuple[float, ...] = Field(
+        default=(1.5, 1.25, 1.0, 0.9), min_length=1, description="Importance that plans may lose, relative to that."
     )
-    importance_guard: float = Field(default=1.0, ge=0.0, description="Least importance kept, relative to uniform's.")
-    least_width_share: float = Field(default=0.6, ge=0.0, le=1.0, description="Least width of a group, of uniform's.")
-    guard_raises: int = Field(default=2, ge=0, description="Times both limits are tightened when accuracy suffers.")
+    least_width_share: float = Field(default=0.0, ge=0.0, le=1.0, description="Least width of a group, of uniform's.")
     least_flops_share: float = Field(
-        default=0.97, ge=0.0, le=1.0, description="Least share of the target to use; 0: only the target binds."
+        default=0.0, ge=0.0, le=1.0, description="Least share of the target to use; 0: only the target binds."
     )
     round_to: int = Field(default=1, ge=1, description="Widths are multiples of this, or dense.")
-    shortlist: int = Field(default=2, ge=1, description="Plans whose accuracy is compared; 1 trusts the guard.")
+    choice: Literal["accuracy", "loss", "guard", "alpha"] = Field(
+        default="accuracy",
+        description="What plans are compared by: recalibrated loss, then accuracy after fine-tuning; that loss alone; "
+        "nothing but the guard; or the public recipe's penalty.",
+    )
+    shortlist: int = Field(default=2, ge=1, description="Plans that are fine-tuned (alpha: evaluated) at most.")
     shortlist_epochs: float | None = Field(
         default=None, ge=0.0, description="Fine-tuning before that comparison; null takes as long as the final one."
     )
     accuracy_tolerance: float = Field(default=0.005, ge=0.0, description="Accuracy that latency may cost there.")
+    loss_tolerance: float = Field(
+        default=0.05, ge=0.0, description="Recalibrated loss that latency may cost, relative to the reference's."
+    )
+    accuracy_limit: float = Field(default=0.05, gt=0.0, lt=1.0, description="Accuracy that alpha lets go unpunished.")
+    iterations: int = Field(default=1, ge=1, description="Steps in which FLOPs fall to the target.")
+    iteration_epochs: float = Field(default=1.0, ge=0.0, description="Fine-tuning between them.")
 
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        """Parameters of the preset, where none were given."""
-        if isinstance(values, dict) and values.get("preset") in PRESETS:
-            return PRESETS[values["preset"]] | values
-        return values
+        """Parameters of the preset, where none were given; lists, as YAML has them, for tuples."""
+        if not isinstance(values, dict):
+            return values
+        if isinstance(values.get("guard_levels"), list):
+            values = values | {"guard_levels": tuple(values["guard_levels"])}
+        return PRESETS.get(values.get("preset", "default"), {}) | values
 
     def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the same for every problem
         """Reason when the searcher's package is not installed."""
@@ -107,150 +120,119 @@ class Hdap(Method):
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of least measured average clustered latency among the accurate ones."""
-        scores = problem.importance(self.channel_criterion)
-        uniform = _uniform(problem)
-        names = list(problem.groups)
-        problem.remember("uniform_widths", dict(zip(names, uniform.tolist(), strict=True)))
-        problem.remember("dense_widths", dict(zip(names, problem.sizes.tolist(), strict=True)))
         measured = Measurer(
             problem, kind=self.surrogate, devices=self.devices, equal_weights=self.cluster_weights == "equal"
         )
-        if self.goal == "latency":
-            problem.progress(f"measuring {self.n_plans} plans on {measured.n_columns} clusters")
-            spread = training_plans(
-                problem.cost, problem.target_flops, self.n_plans - 2, seed=problem.seed, round_to=self.round_to
-            )
-            measured.add(np.concatenate([np.stack([uniform, problem.sizes]), spread]))
+        dense = problem.cost.dense.flops
+        ratio = (problem.target_flops / dense) ** (1 / self.iterations)
+        plan: Plan | None = None
+        for number in range(1, self.iterations + 1):
+            last = number == self.iterations
+            target = problem.target_flops if last else int(dense * ratio**number)
+            stage = Stage(problem, target, self.criterion, before=plan, round_to=self.round_to)
+            plan = self._step(stage, measured)
+            if not last:
+                problem.progress(f"iteration {number} of {self.iterations}: {problem.costs([plan]).flops[0]:,} FLOPs")
+                try:
+                    plan = problem.fine_tuned(plan, self.iteration_epochs)
+                except BudgetExceededError as error:
+                    problem.progress(f"no fine-tuning in between: {error}")
+        if plan is None:
+            raise AssertionError("at least one iteration ran")
+        if measured.measured_any:
+            _explain_surrogate(problem, measured, plan)
+        return plan
+
+    def _step(self, stage: Stage, measured: Measurer) -> Plan:
+        """One iteration's plan. When the budget ends in it, the fastest plan known to keep to the guard."""
+        problem = stage.problem
+        names = list(problem.groups)
+        problem.remember("uniform_widths", dict(zip(names, stage.uniform.tolist(), strict=True)))
+        problem.remember("dense_widths", dict(zip(names, problem.sizes.tolist(), strict=True)))
+        searcher = Searcher(self, stage, measured)
         epochs = problem.fine_tune_epochs if self.shortlist_epochs is None else self.shortlist_epochs
-        judge = Judge(problem, scores, uniform, epochs=epochs, tolerance=self.accuracy_tolerance)
-        space = self._space(problem, measured, uniform)
-        why = "uniform pruning: no plan that was looked for is faster and as accurate"
-        chosen: Plan | None = None
-        for raised in range(self.guard_raises + 1):
-            try:
-                fast = self._fast_plans(problem, space, measured, uniform)
-                if self.shortlist == 1 and fast:
-                    chosen = problem.plan_by_widths(fast[0], scores)
-                else:
-                    chosen = judge.fastest_accurate(fast[: self.shortlist]) if fast else None
-            except (BudgetExceededError, TargetUnreachableError) as error:
-                problem.progress(f"the search ends early: {error}")
-                why = f"the search ended early: {error}"
-                if not judge.compared and self.goal == "latency" and (known := measured.fastest(space, 1)):
-                    chosen = problem.plan_by_widths(known[0], scores)
-                break
-            if chosen is not None:
-                why = f"the fastest accurate plan, after raising the guards {raised} times"
-                break
-            space = _tightened(space, uniform)
-        problem.remember("accuracies", judge.accuracies)
+        judge = Judge(stage, epochs=epochs, tolerance=self.accuracy_tolerance, loss_tolerance=self.loss_tolerance)
+        candidates: list[Candidate] = []
+        try:
+            self._measure(stage, measured, searcher)
+            candidates = self._candidates(stage, measured, searcher)
+            widths, why = self._chosen(judge, candidates, measured)
+        except (BudgetExceededError, TargetUnreachableError) as error:
+            problem.progress(f"the search ends early: {error}")
+            widths, why = self._without_search(stage, measured, searcher, candidates)
+            why = f"the search ended early ({error}): {why}"
+        problem.remember("accuracies", judge.record)
         problem.remember("why", why)
-        return problem.plan_by_widths(uniform, scores) if chosen is None else chosen
+        return stage.plan(widths)
 
-    def _space(self, problem: Problem, measured: Measurer, uniform: Integers) -> SearchSpace:
-        """Constraints of the first search."""
-        guarded = self.importance_guard > 0
-        table = importance_table(list(problem.groups), problem.importance(self.criterion)) if guarded else None
-        least = np.maximum(np.floor(self.least_width_share * uniform), 1).astype(np.int64)
-        return SearchSpace(
-            cost=problem.cost,
-            target_flops=problem.target_flops,
-            objective=_flops_of(problem) if self.goal == "flops" else objective_of(measured.surrogate),
-            least_flops=0 if self.goal == "flops" else int(self.least_flops_share * problem.target_flops),
-            retained=table,
-            least_retained=0.0 if table is None else self.importance_guard * float(table(uniform[None])[0]),
-            least_widths=least if self.least_width_share else None,
-            round_to=self.round_to,
-        )
-
-    def _fast_plans(
-        self, problem: Problem, space: SearchSpace, measured: Measurer, uniform: Integers
-    ) -> list[Integers]:
-        """Plans that beat uniform pruning, fastest first: measured beside it, or by FLOPs alone."""
+    def _measure(self, stage: Stage, measured: Measurer, searcher: Searcher) -> None:
+        """Plans that spread over the space, then those around the optimum."""
         if self.goal == "flops":
-            found = self._search(problem, space, uniform[None])
-            return [found.widths, *found.runners_up]
-        self._search_actively(problem, space, measured, uniform)
-        return _faster_than(measured, uniform, measured.fastest(space, 4 * self.shortlist))
-
-    def _search_actively(self, problem: Problem, space: SearchSpace, measured: Measurer, uniform: Integers) -> None:
-        """Measure the optimum and plans around it, refit, and search again, until prediction and measurement agree."""
-
-        def search(surrogate: Surrogate) -> Integers:
-            found = self._search(problem, replace(space, objective=objective_of(surrogate)), uniform[None])
-            return np.concatenate([found.widths[None], found.runners_up])
-
-        def near(widths: Integers, n_plans: int, rng: np.random.Generator) -> Integers:
-            return neighbours(problem.cost, widths, n_plans, rng=rng, limit=problem.target_flops)
-
-        rounds: list[dict[str, float]] = []
-
-        def note(latest: Round) -> None:
-            rounds.append({"predicted_ms": latest.predicted_ms, "measured_ms": latest.measured_ms})
-            problem.remember("rounds", rounds)
-            problem.progress(f"active round {len(rounds)}: {latest.error:+.1%} off at the optimum")
-
-        if not self.active_plans:
-            measured.add(search(measured.surrogate)[:1])
             return
-        active = ActiveRounds(
-            kind=self.surrogate,
-            most_plans=self.active_plans,
-            plans_per_round=self.plans_per_round,
-            tolerance=self.tolerance,
-            seed=problem.seed,
-        )
-        active.run(measured.plans, search=search, measure=measured.keep, neighbours=near, on_round=note)
+        problem = stage.problem
+        n_spread = max(self.n_plans // self.iterations - 3, 1)
+        problem.progress(f"measuring {n_spread + 3} plans on {measured.n_columns} clusters")
+        spread = training_plans(problem.cost, stage.target_flops, n_spread, seed=problem.seed, round_to=self.round_to)
+        measured.add(np.concatenate([np.stack([stage.uniform, stage.ranking, problem.sizes]), spread]))
+        searcher.measure_actively()
 
-    def _search(self, problem: Problem, space: SearchSpace, start: Integers) -> SearchResult:
-        found = minimise(space, start=start, n_evaluations=self.evaluations, rng=problem.rng, algorithm=self.searcher)
-        algorithm = FALLBACK if found.reason else self.searcher
-        gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
-        problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
-        problem.remember(
-            "search",
-            {
-                "algorithm": algorithm,
-                "n_evaluations": found.n_evaluations,
-                "value_ms": found.value,
-                "bound_ms": found.bound,
-                "gap": found.gap,
-                "levels": found.levels,
-                "trace": [[n, value] for n, value in found.trace],
-                "reason": f"not exact: {found.reason}" if found.reason else "",
-            },
-        )
-        return found
+    def _candidates(self, stage: Stage, measured: Measurer, searcher: Searcher) -> list[Candidate]:
+        """The references and what the searches found, with latencies of one session.
+
+        Measurements of different sessions differ by the devices' drift: the least of many would be the luckiest.
+        """
+        named: dict[tuple[int, ...], str] = {}
+        for name, widths in (("uniform", stage.uniform), ("ranking", stage.ranking)):
+            named.setdefault(tuple(widths.tolist()), name)
+        for number, widths in enumerate(searcher.candidates(), start=1):
+            named.setdefault(tuple(widths.tolist()), f"candidate {number}")
+        plans = np.array(list(named), dtype=np.int64)
+        latency = stage.problem.cost.flops(plans).astype(float) if self.goal == "flops" else measured.measure(plans)
+        return [
+            Candidate(widths, float(value), name)
+            for widths, value, name in zip(plans, latency, named.values(), strict=True)
+        ]
+
+    def _chosen(self, judge: Judge, candidates: list[Candidate], measured: Measurer) -> tuple[Integers, str]:
+        """Widths of the plan to take, and why."""
+        found = [candidate for candidate in candidates if not candidate.is_reference]
+        if self.choice == "alpha":
+            dense_ms = float(measured.surrogate.predict_average(judge.stage.problem.sizes[None])[0])
+            some = sorted(found or candidates, key=lambda candidate: candidate.latency)[: self.shortlist]
+            return judge.by_penalty(some, dense_ms, self.accuracy_limit).widths, "least latency plus penalty"
+        if self.choice == "guard":
+            fastest = min(candidates, key=lambda candidate: candidate.latency)
+            return fastest.widths, f"{fastest.name}: the fastest plan"
+        good, rival = judge.by_loss(candidates)
+        if not good:
+            return rival.widths, f"{rival.name}: no faster plan loses as little"
+        if self.choice == "loss":
+            return good[0].widths, f"{good[0].name}: the fastest plan that loses no more than '{rival.name}'"
+        chosen = judge.by_accuracy(good[: self.shortlist], rival)
+        if chosen is None:
+            return rival.widths, f"{rival.name}: no faster plan was as accurate"
+        return chosen.widths, f"{chosen.name}: the fastest plan as accurate as '{rival.name}'"
+
+    def _without_search(
+        self, stage: Stage, measured: Measurer, searcher: Searcher, candidates: list[Candidate]
+    ) -> tuple[Integers, str]:
+        """What can be said when the budget is spent or no plan keeps to the guard."""
+        if candidates:
+            inside = [c for c in candidates if searcher.space(1.0).violation(c.widths[None])[0] <= 0]
+            fastest = min(inside or candidates, key=lambda candidate: candidate.latency)
+            return fastest.widths, f"{fastest.name}: the fastest plan within the guard"
+        if measured.measured_any and (known := measured.fastest(searcher.space(1.0), 1)):
+            return known[0], "the fastest measured plan within the guard"
+        return stage.ranking, "the reference, for nothing was searched"
 
 
-def _flops_of(problem: Problem) -> Callable[[Integers], Floats]:
-    """FLOPs of plans as an objective: what no device has to be asked for."""
-    return lambda widths: problem.cost.flops(widths).astype(np.float64)
-
-
-def _uniform(problem: Problem) -> Integers:
-    """Widths of uniform pruning, shape (n_groups,): the largest equal share, filled up to the target."""
-    share = largest_share(problem.cost, problem.target_flops)
-    return fill(problem.cost, widths_at_share(problem.cost, share), problem.target_flops)
-
-
-def _tightened(space: SearchSpace, uniform: Integers) -> SearchSpace:
-    """The space with a tenth less importance to lose, and least widths halfway to uniform's."""
-    least = space.least_widths if space.least_widths is not None else np.ones_like(uniform)
-    return replace(
-        space,
-        least_retained=1 - 0.9 * (1 - space.least_retained) if space.retained is not None else 0.0,
-        least_widths=np.maximum((least + uniform) // 2, 1),
-    )
-
-
-def _faster_than(measured: Measurer, uniform: Integers, candidates: list[Integers]) -> list[Integers]:
-    """Candidates that beat uniform pruning when all are measured in one session, fastest first.
-
-    Measurements of different sessions differ by the devices' drift: the least of many would be the luckiest.
-    """
-    if not candidates:
-        return []
-    latency = measured.measure(np.stack([uniform, *candidates]))
-    order = np.argsort(latency[1:], kind="stable")
-    return [candidates[number] for number in order if latency[1 + number] < latency[0]]
+def _explain_surrogate(problem: Problem, measured: Measurer, plan: Plan) -> None:
+    """Keep the surrogate's report card, and what it predicts of the plan on every cluster."""
+    card = measured.card()
+    rounds = problem.decisions.get("rounds", [])
+    if rounds:
+        card = card.at_optimum(rounds[-1]["predicted_ms"] / rounds[-1]["measured_ms"] - 1.0)
+    problem.remember("surrogate", card.to_dict())
+    if measured.covers_fleet:
+        widths = np.array(plan.widths(list(problem.groups)), dtype=np.int64)
+        problem.remember("predicted_ms", measured.surrogate.predict(widths)[0].tolist())

@@ -90,7 +90,7 @@ def test_a_proposal_starts_from_the_weights_of_the_last_winner() -> None:
 
     assert plan.weights is not None
     dense = tiny_problem("residual").model().state_dict()
-    trained = problem._bench._dense_model(plan).state_dict()
+    trained = problem._bench.dense_model(plan.weights).state_dict()
     assert any(not torch.equal(dense[name], trained[name]) for name in dense)
 
 

@@ -1,0 +1,163 @@
+"""Searches of one stage: for the fastest plan at a level of importance, and active rounds around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdapbench.errors import TargetUnreachableError
+from hdapbench.latency.active import ActiveRounds, Round
+from hdapbench.latency.design import neighbours
+from hdapbench.latency.surrogate import Surrogate
+from hdapbench.search import FALLBACK, SearchResult, SearchSpace, minimise
+from methods.hdap.measuring import Measurer, objective_of
+from methods.hdap.stage import Stage
+
+if TYPE_CHECKING:
+    from methods.hdap.method import Hdap
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Finds fast plans of one stage.
+
+    Attributes
+    ----------
+    method
+        Whose parameters hold.
+    stage
+        What is searched.
+    measured
+        Plans measured so far, and their surrogate.
+    """
+
+    method: Hdap
+    stage: Stage
+    measured: Measurer
+
+    def space(self, lost: float | None) -> SearchSpace:
+        """Constraints of a search.
+
+        Parameters
+        ----------
+        lost
+            Importance that may be lost, relative to what the guard's reference loses; None: any.
+        """
+        method, stage = self.method, self.stage
+        guarded = lost is not None and method.guard != "none"
+        least = 0.0
+        if guarded and lost is not None:
+            reference = stage.ranking if method.guard == "ranking" else stage.uniform
+            whole = float(stage.importance(stage.problem.sizes[None])[0])
+            least = whole - lost * (whole - float(stage.importance(reference[None])[0]))
+        flops = method.goal == "flops"
+        floor = np.maximum(np.floor(method.least_width_share * stage.uniform), 1).astype(np.int64)
+        return SearchSpace(
+            cost=stage.problem.cost,
+            target_flops=stage.target_flops,
+            objective=self._flops if flops else objective_of(self.measured.surrogate),
+            least_flops=0 if flops else int(method.least_flops_share * stage.target_flops),
+            retained=stage.importance if guarded else None,
+            least_retained=least,
+            least_widths=floor if method.least_width_share else None,
+            round_to=method.round_to,
+        )
+
+    def candidates(self) -> list[Integers]:
+        """The fastest plan at each level of importance that can be had, narrower ones first, without repeats."""
+        found: dict[tuple[int, ...], None] = {}
+        for level in self.levels:
+            space = self.space(level)
+            try:
+                result = self.search(space)
+            except TargetUnreachableError as error:
+                self.stage.problem.progress(f"no plan loses {level:g} of the reference's importance: {error}")
+                continue
+            known = self.measured.fastest(space, 1) if self.measured.measured_any else []
+            others = list(result.runners_up) if self.method.guard == "none" else []
+            for widths in [result.widths, *known, *others]:
+                found[tuple(np.minimum(widths, self.stage.widest).tolist())] = None
+        return [np.array(widths, dtype=np.int64) for widths in found]
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Importance that may be lost, relative to the reference's, the most first."""
+        return (1.0,) if self.method.guard == "none" else tuple(sorted(self.method.guard_levels, reverse=True))
+
+    def measure_actively(self) -> None:
+        """Measure the optimum and plans around it, refit, and search again, until prediction and measurement agree."""
+        problem = self.stage.problem
+        middle = min(self.levels, key=lambda level: abs(level - 1.0))
+        space = self.space(middle)
+
+        def search(surrogate: Surrogate) -> Integers:
+            found = self.search(replace(space, objective=objective_of(surrogate)))
+            return np.concatenate([found.widths[None], found.runners_up])
+
+        def near(widths: Integers, n_plans: int, rng: np.random.Generator) -> Integers:
+            return neighbours(problem.cost, widths, n_plans, rng=rng, limit=self.stage.target_flops)
+
+        rounds: list[dict[str, float]] = []
+
+        def note(latest: Round) -> None:
+            rounds.append({"predicted_ms": latest.predicted_ms, "measured_ms": latest.measured_ms})
+            problem.remember("rounds", rounds)
+            problem.progress(f"active round {len(rounds)}: {latest.error:+.1%} off at the optimum")
+
+        if not self.method.active_plans:
+            surrogate, n_measured = self.measured.surrogate, len(self.measured.plans)
+            optimum = search(surrogate)[:1]
+            predicted, latency = surrogate.predict_average(optimum), self.measured.keep(optimum) @ surrogate.weights
+            note(Round(optimum[0], n_measured, float(predicted[0]), float(latency[0])))
+            return
+        active = ActiveRounds(
+            kind=self.method.surrogate,
+            most_plans=self.method.active_plans,
+            plans_per_round=self.method.plans_per_round,
+            tolerance=self.method.tolerance,
+            seed=problem.seed,
+        )
+        active.run(self.measured.plans, search=search, measure=self.measured.keep, neighbours=near, on_round=note)
+
+    def search(self, space: SearchSpace) -> SearchResult:
+        """The method's search over a space, remembered.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When no plan satisfied the constraints.
+        """
+        method, problem = self.method, self.stage.problem
+        start = np.stack([self.stage.uniform, self.stage.ranking])
+        found = minimise(
+            space, start=start, n_evaluations=method.evaluations, rng=problem.rng, algorithm=method.searcher
+        )
+        algorithm = FALLBACK if found.reason else method.searcher
+        gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
+        problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
+        problem.remember(
+            "search",
+            {
+                "algorithm": algorithm,
+                "n_evaluations": found.n_evaluations,
+                "value_ms": found.value,
+                "bound_ms": found.bound,
+                "gap": found.gap,
+                "levels": found.levels,
+                "trace": [[n, value] for n, value in found.trace],
+                "reason": f"not exact: {found.reason}" if found.reason else "",
+            },
+        )
+        return found
+
+    @property
+    def _flops(self) -> Callable[[Integers], Floats]:
+        """FLOPs of plans as an objective: what no device has to be asked for."""
+        return lambda widths: self.stage.problem.cost.flops(widths).astype(np.float64)

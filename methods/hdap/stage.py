@@ -1,0 +1,89 @@
+"""One outer iteration: a FLOPs target, the model as trained so far, and what its channels are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdapbench.cost.ranking import keep_best
+from hdapbench.cost.target import fill, largest_share, widths_at_share
+from hdapbench.method import Plan, Problem
+from hdapbench.search import AdditiveImportance
+from methods.hdap.importance import Criterion, importance_table
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an outer iteration starts from.
+
+    Attributes
+    ----------
+    problem
+        Whose model is pruned.
+    target_flops
+        Of this iteration.
+    criterion
+        Of importance.
+    before
+        Plan of the iteration before, with its weights; None in the first.
+    round_to
+        Widths of the references are multiples of this.
+    """
+
+    problem: Problem
+    target_flops: int
+    criterion: Criterion
+    before: Plan | None = None
+    round_to: int = 1
+
+    @cached_property
+    def scores(self) -> Mapping[str, Floats]:
+        """Importance of every channel in the model as it is now; removed ones are worth nothing."""
+        if self.before is None or self.before.weights is None:
+            return self.problem.importance(self.criterion)
+        return self.problem.importance(self.criterion, model=self.problem.model(self.before.weights))
+
+    @cached_property
+    def widest(self) -> Integers:
+        """Channels that are left in each group, shape (n_groups,)."""
+        if self.before is None:
+            return self.problem.sizes
+        return np.array(self.before.widths(list(self.problem.groups)), dtype=np.int64)
+
+    @cached_property
+    def importance(self) -> AdditiveImportance:
+        """Widths -> importance kept, as a share of the model's."""
+        return importance_table(list(self.problem.groups), self.scores, self.criterion)
+
+    @cached_property
+    def uniform(self) -> Integers:
+        """Widths of uniform pruning, shape (n_groups,): the largest equal share, filled up to the target.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When the smallest widths exceed the target.
+        """
+        cost, target = self.problem.cost, self.target_flops
+        share = largest_share(cost, target, round_to=self.round_to)
+        widths = widths_at_share(cost, share, round_to=self.round_to)
+        return np.minimum(fill(cost, widths, target, round_to=self.round_to), self.widest)
+
+    @cached_property
+    def ranking(self) -> Integers:
+        """Widths when the least important channels go first, whatever their group, shape (n_groups,)."""
+        kept = keep_best(self.problem.cost, self.scores, self.target_flops, round_to=self.round_to)
+        widths = np.array([len(kept[name]) for name in self.problem.groups], dtype=np.int64)
+        return np.minimum(widths, self.widest)
+
+    def plan(self, widths: Integers) -> Plan:
+        """Plan of these widths that keeps the most important channels of what is left, and its weights."""
+        plan = self.problem.plan_by_widths(np.minimum(widths, self.widest), self.scores)
+        return plan if self.before is None else plan.model_copy(update={"weights": self.before.weights})
