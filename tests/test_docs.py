@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,17 @@ def test_commands_in_the_documents_are_understood(line: str, capsys: pytest.Capt
 
     assert ended.value.code == 0
     assert f"hdapbench {name}" in capsys.readouterr().out
+
+
+def test_the_python_of_the_fleet_guide_estimates_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fleet", "make", "--devices", "40", "-o", "fleet.yaml"]) == 0
+    names: dict[str, Any] = {}
+
+    exec(blocks("docs/fleets.md", "python")[0], names)  # noqa: S102
+
+    truth = names["fleet"].mean_latency_ms(names["halved"])
+    assert names["estimate"].mean_ms == pytest.approx(truth, rel=0.03)
 
 
 def test_the_readme_excerpt_is_part_of_the_committed_board() -> None:

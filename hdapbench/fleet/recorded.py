@@ -58,10 +58,9 @@ class RecordedFleet(Fleet):
         rows = tidy_rows(frame, spec, column)
         self.counts = count_problems(rows)
         if self.counts.wrong and spec.invalid == "fail":
-            listed = "; ".join(f"{name}: {count:,} rows" for name, count in self.counts.wrong.items())
             raise FleetError(
-                f"{self.path}: {listed} (of {self.counts.rows:,}); correct them, or drop them with: invalid: drop "
-                f"(on the command line: --set invalid=drop)"
+                f"{self.path}: {self.counts.listed} (of {self.counts.rows:,}); correct them, or drop them with: "
+                f"invalid: drop (on the command line: --set invalid=drop)"
             )
         usable = rows.filter(pl.col("latency").is_finite() & (pl.col("latency") > 0)).drop_nulls()
         if SAMPLE_COLUMN in usable.collect_schema().names():
@@ -88,14 +87,15 @@ class RecordedFleet(Fleet):
         return tuple(plan for plan in self.plans if len(self._by_plan[(plan,)]) == self.n_devices)
 
     def describe(self) -> dict[str, str | int | float]:
-        """Kind, file, devices, plans and samples."""
-        return {
+        """Kind, file, devices, plans and samples, and what was dropped."""
+        facts: dict[str, str | int | float] = {
             "kind": "recorded",
             "file": self.path.name,
             "n_devices": self.n_devices,
             "n_plans": len(self.plans),
             "n_samples": int(self._medians["n"].sum()),
         }
+        return facts | ({"dropped": self.counts.listed} if self.counts.wrong else {})
 
     def medians_ms(self, plan: str) -> Floats:
         """Median latency of a plan on each device in ms, shape (n_devices,); NaN where it was not measured.

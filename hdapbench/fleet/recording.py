@@ -51,6 +51,11 @@ class Counts:
         }
         return {name: count for name, count in named.items() if count}
 
+    @property
+    def listed(self) -> str:
+        """The problems that occur, each with its count."""
+        return "; ".join(f"{name}: {count:,} rows" for name, count in self.wrong.items())
+
 
 def scan(path: Path) -> pl.LazyFrame:
     """Rows of a CSV, TSV or Parquet file, not read yet; `FleetError` when it cannot be."""

@@ -140,6 +140,7 @@ def test_bad_rows_are_counted_and_named_or_dropped(tmp_path: Path, problem: str,
     assert "drop them with: invalid: drop" in str(caught.value)
     assert fleet.counts.wrong[problem] == 2
     assert fleet.describe()["n_samples"] == 16
+    assert fleet.describe()["dropped"] == f"{problem}: 2 rows"
     np.testing.assert_allclose(fleet.medians_ms("dense"), [10, 20, 30], rtol=0.011)
 
 

@@ -93,6 +93,8 @@ def describe(clustered: ClusteredFleet, fingerprint: Fingerprint) -> dict[str, A
 
 
 def _text(content: dict[str, Any]) -> str:
+    from hdapbench.fleet.partition import DENSITY_METHODS
+
     lines = [f"{content['n_devices']:,} devices in {content['n_clusters']} clusters ({content['method']})"]
     heads = "".join(f"{name + ' ms':>12}" for name in content["probes"])
     lines.append(f"{'cluster':>7} {'devices':>10} {'share':>7}{heads}  representative (first spare)")
@@ -101,6 +103,8 @@ def _text(content: dict[str, Any]) -> str:
         spare = f" ({cluster['spares'][0]})" if cluster["spares"] else " (no spare)"
         size = f"{cluster['n_devices']:>10,} {cluster['share']:>7.1%}"
         lines.append(f"{number:>7} {size}{means}  {cluster['representative']}{spare}")
+    if content["method"] in DENSITY_METHODS:
+        lines.append(f"{content['method']} finds its own number of clusters")
     lines.append(
         f"measuring {content['n_measured']} devices per model; expected 95 % interval of the fleet's average: "
         f"±{content['expected_half_width']:.1%} ({content['estimator']})"

@@ -81,6 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
         "file": str(arguments.output) if arguments.output else None,
     }
     text = f"cost {_cost(taken.n_devices, len(taken.probes), taken.runs)}"
+    if "model_spec" in taken.conditions:
+        shape = "x".join(map(str, taken.conditions["model_spec"]["input_shape"]))
+        summary["model"] = taken.conditions["model"]
+        text += f"\nprobes are widths of {taken.conditions['model']} at {shape}"
     for name, values, mean in zip(taken.probes, taken.latency_ms.T, summary["mean_ms"], strict=True):
         text += f"\n  {name}: mean {mean:.4g} ms, from {values.min():.4g} to {values.max():.4g}"
     if arguments.output is not None:
