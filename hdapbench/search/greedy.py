@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.search.genetic import refine_until_spent
+from hdapbench.search.exchange import refine_until_spent
 from hdapbench.search.space import Archive, Floats, Integers, SearchSpace
 
 REMOVAL_SHARE = 0.5

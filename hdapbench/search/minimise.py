@@ -12,7 +12,7 @@ from hdapbench.search import cma_es, genetic, greedy, ncs, random
 from hdapbench.search.exact import solve_exact, why_not_exact
 from hdapbench.search.space import Archive, Integers, SearchResult, SearchSpace
 
-Algorithm = Literal["exact", "genetic", "cma-es", "ncs", "greedy", "random"]
+Algorithm = Literal["exact", "genetic", "cma-es", "ncs", "ncs-refined", "greedy", "random"]
 FALLBACK: Algorithm = "genetic"
 """What searches where the exact search cannot: the best heuristic of the study in docs/hdap.md."""
 
@@ -20,6 +20,7 @@ _HEURISTICS = {
     "genetic": genetic.search,
     "cma-es": cma_es.search,
     "ncs": ncs.search,
+    "ncs-refined": ncs.search_refined,
     "greedy": greedy.search,
     "random": random.search,
 }
@@ -45,8 +46,9 @@ def minimise(
         ``exact``: Lagrangian relaxation and elimination over the layer graph, with a bound; where objective or
         importance are no sums of tables, or the graph is too wide, ``genetic`` searches and the result's ``reason``
         says why. ``genetic``: integer genetic algorithm with local refinement. ``cma-es``: covariance matrix
-        adaptation. ``ncs``: negatively correlated search (Tang, Yang, Yao 2016). ``greedy``: latency knapsack with
-        local refinement. ``random``: the baseline.
+        adaptation. ``ncs``: negatively correlated search (Tang, Yang, Yao 2016). ``ncs-refined``: with sparse moves
+        between repaired plans, and local refinement. ``greedy``: latency knapsack with local refinement. ``random``:
+        the baseline.
 
     Raises
     ------

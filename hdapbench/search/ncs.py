@@ -1,73 +1,123 @@
-"""Negatively correlated search (Tang, Yang, Yao 2016) over kept shares.
+"""Negatively correlated search (Tang, Yang, Yao 2016), as published and in a form for tight limits.
 
 Several hill-climbers run side by side; each prefers moves that are good and unlike what the others search, measured by
-the Bhattacharyya distance between their Gaussian search distributions. Ours differs from the publication in two things
-that matter under tight limits: a move changes few groups, and a climber stands on the repaired plan.
+the Bhattacharyya distance between their Gaussian search distributions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from hdapbench.search.space import Archive, Floats, Integers
+from hdapbench.search.exchange import refine_until_spent
+from hdapbench.search.space import Archive, Floats, Integers, SearchSpace
 
 N_CLIMBERS = 10
 EPOCH = 10
 SHRINK = 0.9
 LOWEST_SHARE = 0.02
-LARGEST_SIGMA = 0.3
-MOVED_GROUPS = 3.0
-"""Groups that a move changes on average; all of them at once is the publication's."""
+SMALLEST_SIGMA, LARGEST_SIGMA = 1e-3, 0.3
 PENALTY = 10.0
 """Weight of constraint violations, relative to the best start's value."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """How the climbers climb.
+
+    Attributes
+    ----------
+    moved_groups
+        Groups that a move changes on average, at least one; None for all.
+    stands_on_repaired
+        Whether a climber goes on from the repaired plan, or from where it stepped before the repair.
+    refinement_share
+        Share of the evaluations kept for local refinement of the best plan.
+    """
+
+    moved_groups: float | None = None
+    stands_on_repaired: bool = False
+    refinement_share: float = 0.0
+
+
+PUBLISHED = Form()
+REFINED = Form(moved_groups=3.0, stands_on_repaired=True, refinement_share=0.4)
+
+
 def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
-    """Spend an archive's evaluations on negatively correlated climbers."""
+    """Spend an archive's evaluations on climbers that move in all kept shares at once, as published."""
+    _climb(archive, start, rng, PUBLISHED)
+
+
+def search_refined(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
+    """Spend them on climbers that stand on repaired plans and move in few groups; then refine the best plan."""
+    _climb(archive, start, rng, REFINED)
+    refine_until_spent(archive, archive.best if archive.found else start[0], rng)
+
+
+def _climb(archive: Archive, start: Integers, rng: np.random.Generator, form: Form) -> None:
+    """Evaluate generation after generation, until what is left is the refinement's."""
     space = archive.space
     sizes = space.cost.sizes
-    n_climbers = max(min(N_CLIMBERS, archive.left), 1)
-    plans = start[:n_climbers]
-    if len(plans) < n_climbers:
-        extra = rng.uniform(LOWEST_SHARE, 1.0, size=(n_climbers - len(plans), len(sizes)))
-        plans = np.concatenate([plans, space.repaired(extra * sizes)])
-    shares = plans / sizes
+    spared = int(archive.limit * form.refinement_share)
+    n_climbers = max(min(N_CLIMBERS, archive.left - spared), 1)
+    plans = _starts(space, start[:n_climbers], n_climbers, rng)
+    at = plans / sizes
     sigma = np.full(n_climbers, (1.0 - LOWEST_SHARE) / n_climbers)
-    values, violation = archive.evaluate(plans)
-    scale = abs(float(values.min())) or 1.0
-    fitness = values + PENALTY * scale * violation
+    fitness, scale = _penalised(archive, plans, None)
     best = float(fitness.min())
     successes = np.zeros(n_climbers)
     generation = 0
-    while not archive.exhausted:
+    while archive.left > spared:
         progress = archive.n_evaluations / archive.limit
         threshold = rng.normal(1.0, 0.1 - 0.1 * progress)
-        plans = space.repaired(_moved(shares, sigma, rng) * sizes)
-        moved = plans / sizes
-        values, violation = archive.evaluate(plans)
-        moved_fitness = values + PENALTY * scale * violation
+        moved = _reflected(at + sigma[:, None] * _step(at.shape, form, rng))
+        plans = space.repaired(moved * sizes)[: archive.left - spared]
+        if form.stands_on_repaired:
+            moved[: len(plans)] = plans / sizes
+        moved_fitness = np.full(n_climbers, np.inf)
+        moved_fitness[: len(plans)], _ = _penalised(archive, plans, scale)
         best = min(best, float(moved_fitness.min()))  # before the comparison, so that differences stay non-negative
         with np.errstate(invalid="ignore"):  # plans beyond the last evaluation are infinitely bad
             quality = (moved_fitness - best) / np.maximum((fitness - best) + (moved_fitness - best), 1e-300)
-        old, new = _least_distance(shares, shares, sigma), _least_distance(moved, shares, sigma)
+        old, new = _least_distance(at, at, sigma), _least_distance(moved, at, sigma)
         difference = new / np.maximum(old + new, 1e-300)
         accepted = quality < threshold * difference
-        shares[accepted], fitness[accepted] = moved[accepted], moved_fitness[accepted]
+        at[accepted], fitness[accepted] = moved[accepted], moved_fitness[accepted]
         successes += accepted
         generation += 1
         if generation % EPOCH == 0:
             rate = successes / EPOCH
             sigma = np.where(rate > 0.2, sigma / SHRINK, np.where(rate < 0.2, sigma * SHRINK, sigma))
-            sigma = np.clip(sigma, 1e-3, LARGEST_SIGMA)
+            sigma = np.clip(sigma, SMALLEST_SIGMA, LARGEST_SIGMA)
             successes[:] = 0
 
 
-def _moved(shares: Floats, sigma: Floats, rng: np.random.Generator) -> Floats:
-    """Shares of which few are moved, at least one per climber, reflected into the bounds."""
-    n_climbers, n_groups = shares.shape
-    picked = rng.random(shares.shape) < MOVED_GROUPS / n_groups
-    picked[np.arange(n_climbers), rng.integers(n_groups, size=n_climbers)] = True
-    return _reflected(shares + np.where(picked, sigma[:, None] * rng.standard_normal(shares.shape), 0.0))
+def _starts(space: SearchSpace, start: Integers, n_climbers: int, rng: np.random.Generator) -> Integers:
+    """Plans of the climbers, shape (n_climbers, n_groups): the given ones, then random ones."""
+    n_missing = n_climbers - len(start)
+    if n_missing <= 0:
+        return start
+    shares = rng.uniform(LOWEST_SHARE, 1.0, size=(n_missing, len(space.cost.sizes)))
+    return np.concatenate([start, space.repaired(shares * space.cost.sizes)])
+
+
+def _penalised(archive: Archive, plans: Integers, scale: float | None) -> tuple[Floats, float]:
+    """Values of plans plus penalised violation, shape (n_plans,), and the penalty's scale."""
+    values, violation = archive.evaluate(plans)
+    scale = (abs(float(values.min())) or 1.0) if scale is None else scale
+    return values + PENALTY * scale * violation, scale
+
+
+def _step(shape: tuple[int, ...], form: Form, rng: np.random.Generator) -> Floats:
+    """Standard normal steps, shape (n_climbers, n_groups), zero in groups that are not moved."""
+    step = rng.standard_normal(shape)
+    if form.moved_groups is None:
+        return step
+    picked = rng.random(shape) < form.moved_groups / shape[1]
+    picked[np.arange(shape[0]), rng.integers(shape[1], size=shape[0])] = True
+    return np.where(picked, step, 0.0)
 
 
 def _reflected(shares: Floats) -> Floats:
@@ -77,11 +127,16 @@ def _reflected(shares: Floats) -> Floats:
     return np.clip(shares, LOWEST_SHARE, 1.0)
 
 
-def _least_distance(points: Floats, others: Floats, sigma: Floats) -> Floats:
-    """Bhattacharyya distance of each point's Gaussian to the nearest other climber's, shape (n_climbers,)."""
-    squared = ((points[:, None] - others[None]) ** 2).sum(axis=2)
-    mean_variance = (sigma[:, None] ** 2 + sigma[None] ** 2) / 2
-    spread = np.log(mean_variance / (sigma[:, None] * sigma[None]))
-    distance = squared / (8 * mean_variance) + points.shape[1] / 2 * spread
+def _least_distance(points: Floats, climbers: Floats, sigma: Floats) -> Floats:
+    """Least Bhattacharyya distance of each point's distribution to those of the other climbers, shape (n_climbers,).
+
+    For isotropic Gaussians with mean variance s: |difference|^2 / (8 s) + (dimensions / 2) ln(s / (sigma_i sigma_j)).
+    """
+    if len(points) < 2:
+        return np.ones(len(points))
+    variance = (sigma[:, None] ** 2 + sigma[None, :] ** 2) / 2
+    squared = ((points[:, None, :] - climbers[None, :, :]) ** 2).sum(axis=2)
+    spread = points.shape[1] / 2 * np.log(variance / (sigma[:, None] * sigma[None, :]))
+    distance = squared / (8 * variance) + spread
     np.fill_diagonal(distance, np.inf)
     return np.asarray(distance.min(axis=1))

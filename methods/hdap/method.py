@@ -59,7 +59,8 @@ class Hdap(Method):
     surrogate: Kind = Field(default="nnls", description="gbrt-on-ratios is the public recipe.")
     searcher: Algorithm = Field(
         default="exact",
-        description="exact, genetic, cma-es, ncs, greedy or random; exact falls back to genetic, and says so, where "
+        description="exact, genetic, cma-es, ncs (as published), ncs-refined, greedy or random; exact falls "
+        "back to genetic, and says so, where "
         "the surrogate is no sum over kernels or the layer graph is too wide.",
     )
     evaluations: int = Field(default=10_000, ge=10, description="Predictions per search, where it is not exact.")

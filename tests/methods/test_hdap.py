@@ -409,7 +409,7 @@ def test_flops_as_the_goal_asks_no_device() -> None:
 
 
 @pytest.mark.parametrize(
-    "searcher", ["exact", "genetic", pytest.param("cma-es", marks=NEEDS_CMA), "ncs", "greedy", "random"]
+    "searcher", ["exact", "genetic", pytest.param("cma-es", marks=NEEDS_CMA), "ncs", "ncs-refined", "greedy", "random"]
 )
 @pytest.mark.parametrize("least_flops_share", [0.0, 0.98])
 def test_every_searcher_can_be_chosen_with_flops_free_or_held_below_the_target(
