@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from hdapbench.budget import Budget
 from hdapbench.environment import current_environment
 from hdapbench.errors import (
     BudgetExceededError,
     HdapbenchError,
+    MethodError,
     TargetUnreachableError,
 )
 from hdapbench.grid import base_directory
@@ -121,7 +126,7 @@ class Run:
             outcome = {"status": Status.INFEASIBLE, "reason": str(error)}
         except BudgetExceededError as error:
             outcome = {"status": Status.TIMEOUT, "reason": str(error)}
-        except Exception as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
             outcome = {"status": Status.FAILED, "reason": failure_reason(error)}
         outcome.setdefault("spent", budget.spent)
         return Result(
@@ -161,14 +166,17 @@ class Run:
                 on_progress=self.listener.progress,
                 limit=(target.kind, amount),
             )
-            reason = method.skip(problem)
-            if reason is not None:
-                return {"status": Status.SKIPPED, "reason": reason}
-            plan = method.compress(problem)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, whatever a plug-in prints
+                reason = method.skip(problem)
+                if reason is not None:
+                    return {"status": Status.SKIPPED, "reason": str(reason).strip() or "the method gives no reason"}
+                plan = method.compress(problem)
+            if not isinstance(plan, Plan):
+                raise MethodError(f"compress returned a {type(plan).__name__}, not a Plan")
             notes = {"decisions": problem.decisions} if problem.decisions else {}
             spent = budget.spent
             plan.check(bench.network.group_set.sizes)
-            flops = int(problem.costs([plan]).flops[0])
+            flops = int(cost.flops(np.array(plan.widths(cost.groups)))[0])
             if flops > target_flops:
                 reason = f"the plan needs {flops:,} FLOPs, {flops / target_flops - 1:.1%} above the target"
                 return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent, "notes": notes}
@@ -277,7 +285,7 @@ class Run:
         return self._prepared
 
 
-def failure_reason(error: Exception) -> str:
+def failure_reason(error: BaseException) -> str:
     """One line that names an exception and, for unexpected ones, where it was raised."""
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, HdapbenchError):

@@ -17,6 +17,32 @@ from hdapbench.spec import load_spec
 ROOT = Path(__file__).parents[2]
 FOREIGN = ("leading", "leading-broken", "leading-fast")
 
+ODD = """\
+from hdapbench.method import Method, Plan, Problem
+
+
+class NoPlan(Method):
+    name = "no-plan"
+
+    def compress(self, problem):
+        print("a word on stdout")
+        return {}
+
+
+class Leaves(NoPlan):
+    name = "leaves"
+
+    def compress(self, problem):
+        raise SystemExit(0)
+
+
+class Speechless(NoPlan):
+    name = "speechless"
+
+    def skip(self, problem):
+        return ""
+"""
+
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -95,11 +121,12 @@ class TestAPackageThatPipInstalledFromAnotherFolder:
         self, installed: Path, tiny_spec: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         Path("torn.py").write_text("from hdapbench.method import Method\ndef torn(:\n")
+        Path("odd.py").write_text(ODD)
         methods = f"methods=[{', '.join(FOREIGN)}]"
 
         ended = main(
             [
-                *["run", str(tiny_spec), "--method", "./torn.py"],
+                *["run", str(tiny_spec), "--method", "./torn.py", "--method", "./odd.py", "--json"],
                 *["--set", methods, "--set", "targets=[{flops: 0.5x}]"],
             ]
         )
@@ -112,7 +139,12 @@ class TestAPackageThatPipInstalledFromAnotherFolder:
         assert "No module named 'no_such_package_at_all' (broken.py:3)" in rows["leading-broken"]
         assert "SyntaxError" in rows["torn"]
         assert "(torn.py:2)" in rows["torn"]
-        assert "broken plug-in, its trials fail" in capsys.readouterr().err
+        assert "compress returned a dict, not a Plan" in rows["no-plan"]
+        assert "SystemExit at odd.py:" in rows["leaves"]
+        assert "the method gives no reason" in rows["speechless"]
+        written = capsys.readouterr()
+        assert "broken plug-in, its trials fail" in written.err
+        assert len(json.loads(written.out)) == 1 + len(FOREIGN) + 4  # what a method prints is no result
 
 
 def test_two_packages_with_one_name_are_a_row_and_an_error_that_names_both(
