@@ -57,7 +57,7 @@ def test_the_methods_of_the_guide_keep_the_rules(number: int, tmp_path: Path) ->
     path = tmp_path / f"example{number}.py"
     path.write_text(GUIDE[number])
 
-    assert main(["methods", "test", str(path)]) == 0
+    assert main(["methods", "test", str(path), "--one-process"]) == 0
 
 
 def test_the_guide_grows_from_twelve_lines() -> None:

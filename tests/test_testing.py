@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from hdapbench.method import Method
+from hdapbench.method import Method, Plan, Problem
 from hdapbench.registry import MethodRegistry
-from hdapbench.testing import KINDS, RULES, ModelKind, Violation, check_method, tiny_problem, tiny_workbench
+from hdapbench.testing import RULES, MethodContract, ModelKind, Violation, check_method, tiny_problem, tiny_workbench
 from hdapbench.testing import rules as r
+from hdapbench.testing.elsewhere import check_elsewhere
 
 FOLDER = Path(__file__).parent / "bad_plugins"
 
@@ -95,9 +96,21 @@ def test_each_bad_plug_in_is_caught_by_its_rule_at_its_line_and_by_no_other(name
         assert (Path(first.place.file).name, first.place.line) == (f"{name}.py", line)
 
 
+def test_a_plan_that_depends_on_the_process_is_caught_by_another_process() -> None:
+    name = "depends_on_the_process"
+
+    violations = check_elsewhere(bad(name), str(FOLDER / f"{name}.py"), ("plain", "residual"))
+
+    assert check_method(bad(name), ("plain",)) == []
+    assert [violation.kind for violation in violations] == ["plain", "residual"]
+    assert {violation.rule for violation in violations} == {r.SEED}
+    assert violations[0].place is not None
+    assert violations[0].place.line == marked_line(name)
+
+
 def test_every_rule_has_a_bad_plug_in_and_every_bad_plug_in_a_row() -> None:
     assert {rule for _, rule, _, _ in BAD.values()} == set(RULES)
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, "well_behaved"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, "well_behaved", "depends_on_the_process"}
 
 
 @pytest.mark.parametrize("name", ["knows_chains_only", "knows_no_depthwise", "knows_no_concat"])
@@ -143,11 +156,26 @@ def test_a_violation_reads_as_rule_model_reason_and_line() -> None:
     assert str(violation).endswith('(prints.py:11: print("share", share)  # here)')
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tiny_problems_have_no_private_surprises_for_the_watch(kind: ModelKind) -> None:
-    problem = tiny_problem(kind)
+class TestThePytestSuite:
+    def test_passes_a_good_method(self) -> None:
+        MethodContract().test_keeps_every_rule_on_a_depthwise_model(bad("well_behaved"))
 
-    assert problem.target_flops < problem.cost.dense.flops
+    def test_fails_a_bad_one_with_the_rule_and_the_line(self) -> None:
+        with pytest.raises(AssertionError, match=r"nothing is printed: residual model: .*prints.py:11: print"):
+            MethodContract().test_keeps_every_rule_on_a_residual_model(bad("prints"))
+
+    def test_shows_a_model_that_the_method_skips_as_skipped(self) -> None:
+        class Choosy(Method):
+            name = "choosy"
+
+            def skip(self, problem: Problem) -> str | None:
+                return "not today"
+
+            def compress(self, problem: Problem) -> Plan:
+                raise NotImplementedError
+
+        with pytest.raises(pytest.skip.Exception, match="not today"):
+            MethodContract().test_keeps_every_rule_on_a_plain_model(Choosy())
 
 
 def test_the_plain_model_has_a_group_of_two_channels_and_a_frozen_one_of_one() -> None:

@@ -20,7 +20,12 @@ from hdapbench.testing.rules import Violation
 from hdapbench.testing.watch import NetworkRefusedError
 
 TARGETS = (0.7, 0.4)
-TIGHT = BudgetSpec(device_queries=5, accuracy_evals=0, train_epochs=0.0)
+BUDGETS = (
+    BudgetSpec(device_queries=5, accuracy_evals=0, train_epochs=0.0),
+    BudgetSpec(device_queries=45, accuracy_evals=2, train_epochs=1.5),
+)
+"""Next to nothing, and what ends in the middle: a fingerprint of the tiny fleet alone is 36 queries."""
+
 ACCOUNTS = {"latency": "device_queries", "accuracy": "accuracy_evals", "training images": "train_epochs"}
 
 
@@ -95,7 +100,8 @@ class _Checker:
         yield from self._of_card(second, mild)
         again = self._attempts.once(strong)
         yield from self._of_plan(again, strong)
-        yield from self._of_budget(Task.relative(kind, TARGETS[0], TIGHT))
+        for budget in BUDGETS:
+            yield from self._of_budget(Task.relative(kind, TARGETS[0], budget))
         yield from self._of_unreachable(kind)
 
     def _of_plan(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
@@ -191,7 +197,10 @@ class _Checker:
                 yield Violation(rules.BUDGET, f"more {account} than the budget allows", task.kind)
         if isinstance(attempt.error, BudgetExceededError | TargetUnreachableError):
             return
-        said = f"with {limits.device_queries} device queries, no evaluation and no training"
+        said = (
+            f"with {limits.device_queries} device queries, {limits.accuracy_evals} evaluations and "
+            f"{limits.train_epochs:g} epochs"
+        )
         if attempt.error is not None:
             message = f"{said} it raised {_said(attempt.error)}; let BudgetExceededError through or return a plan"
             yield Violation(rules.BUDGET, message, task.kind, self._own.of_error(attempt.error))

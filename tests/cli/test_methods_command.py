@@ -223,7 +223,7 @@ def test_names_that_are_no_python_names_still_begin_a_file_that_can_be_read(
 
 
 def test_testing_a_bad_file_says_rule_models_reason_and_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/prints.py")]) == 1
+    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/prints.py"), "--one-process"]) == 1
 
     text = capsys.readouterr().out
     assert "BROKEN   nothing is printed: progress goes through problem.progress(text)" in text
@@ -246,7 +246,7 @@ def test_parameters_are_set_for_the_test_and_those_without_default_asked_for(
 
     assert main(["methods", "test", str(path)]) == 2
     assert "add --set share=VALUE" in capsys.readouterr().err
-    assert main(["methods", "test", str(path), "--set", "share=0.5", "--json"]) == 0
+    assert main(["methods", "test", str(path), "--set", "share=0.5", "--json", "--one-process"]) == 0
     assert json.loads(capsys.readouterr().out)["passed"] is True
     assert main(["methods", "test", str(path), "--set", "share"]) == 2
 
@@ -260,12 +260,12 @@ def test_all_methods_of_a_file_are_described_and_tested(tmp_path: Path, capsys: 
 
     assert main(["methods", str(path), "--json"]) == 0
     assert [card["name"] for card in json.loads(capsys.readouterr().out)] == ["bad", "worse"]
-    assert main(["methods", "test", str(path), "--json"]) == 1
+    assert main(["methods", "test", str(path), "--json", "--one-process"]) == 1
     assert [verdict["passed"] for verdict in json.loads(capsys.readouterr().out)] == [True, False]
 
 
 def test_a_module_that_imports_torch_at_once_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/draws_from_torch.py")]) == 1
+    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/draws_from_torch.py"), "--one-process"]) == 1
 
     assert "slow     draws_from_torch.py:3: import torch: this delays" in capsys.readouterr().out
 

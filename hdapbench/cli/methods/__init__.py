@@ -24,6 +24,9 @@ def add_parser(subparsers: Any) -> None:
         help="a method, or a file of methods (which is executed), to describe; or: new NAME, test NAME|PATH",
     )
     add_set_option(parser, help_text="with test: a parameter, such as steps=3; may be repeated")
+    parser.add_argument(
+        "--one-process", action="store_true", help="with test: do not compare with the plans of another process"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="with new: where to write (default: NAME.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=run)
@@ -41,7 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     if len(words) == 2 and words[0] == "test":
         from hdapbench.cli.methods.test import test  # the only one that needs torch
 
-        return test(registry, words[1], overrides=arguments.overrides, as_json=arguments.json)
+        return test(
+            registry,
+            words[1],
+            overrides=arguments.overrides,
+            one_process=arguments.one_process,
+            as_json=arguments.json,
+        )
     if len(words) == 2 and words[0] == "new":
         return new.begin(registry, words[1], output=arguments.output)
     if len(words) == 1 and words[0] not in {"new", "test"}:

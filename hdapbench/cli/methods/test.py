@@ -14,6 +14,8 @@ from hdapbench.errors import MethodError
 from hdapbench.method import Method
 from hdapbench.registry import MethodRegistry
 from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds, torch_import
+from hdapbench.testing.elsewhere import check_elsewhere
+from hdapbench.testing.rules import SEED
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Verdict:
         return self.tested and not self.violations
 
 
-def test(registry: MethodRegistry, text: str, *, overrides: Sequence[str], as_json: bool) -> int:
+def test(registry: MethodRegistry, text: str, *, overrides: Sequence[str], one_process: bool, as_json: bool) -> int:
     """Check a method, or every method of a file; 1 when a rule is broken or nothing could be tested."""
     import torch
 
@@ -44,7 +46,8 @@ def test(registry: MethodRegistry, text: str, *, overrides: Sequence[str], as_js
     torch.set_num_threads(1)
     try:
         parameters = _parameters(overrides)
-        verdicts = [_verdict(_method(registry, name, parameters)) for name in named(registry, text)]
+        methods = [_method(registry, name, parameters) for name in named(registry, text)]
+        verdicts = [_verdict(method, None if one_process else text) for method in methods]
     finally:
         torch.set_num_threads(threads)
     if as_json:
@@ -84,13 +87,17 @@ def _method(registry: MethodRegistry, name: str, parameters: Mapping[str, Any]) 
     return registry.resolve(name, parameters)
 
 
-def _verdict(method: Method) -> Verdict:
+def _verdict(method: Method, source: str | None) -> Verdict:
+    """Verdict on a method; without a source, no other process is asked."""
     skipped = {str(kind): reason for kind, reason in skipped_kinds(method).items()}
     place = torch_import(type(method))
     slow = (
         f"{place}: this delays every 'hdapbench methods'; import torch in the function that needs it" if place else None
     )
-    return Verdict(method.name, skipped, tuple(check_method(method)), slow)
+    found = check_method(method)
+    if source is not None and len(skipped) < len(KINDS) and not any(violation.rule == SEED for violation in found):
+        found += check_elsewhere(method, source)
+    return Verdict(method.name, skipped, tuple(found), slow)
 
 
 def _content(verdict: Verdict) -> dict[str, Any]:
