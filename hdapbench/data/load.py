@@ -36,7 +36,7 @@ DIGITS_STATISTICS: Statistics = ((0.305,), (0.319,))
 CIFAR10_STATISTICS: Statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 IMAGENET_STATISTICS: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-SPEECH_STATISTICS: Statistics = ((0.48,), (0.12,))
+SPEECH_STATISTICS: Statistics = ((0.476,), (0.131,))
 """Mean and standard deviation of spoken digits at 49 frames and 10 coefficients."""
 
 DIGITS_LEVELS = 16
