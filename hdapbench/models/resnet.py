@@ -8,20 +8,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.errors import ModelError
+
 STAGE_WIDTHS = (16, 32, 64)
+
+PROJECTION, PADDING = "projection", "padding"
+"""Options B and A of the paper: how shortcuts change the shape."""
+
+
+class PaddingShortcut(nn.Module):
+    """Every second pixel, and channels of zeros before and after: a shortcut without parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self._stride = stride
+        self._before = (out_channels - in_channels) // 2
+        self._after = out_channels - in_channels - self._before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations, shape (n, out_channels, h / stride, w / stride)."""
+        return functional.pad(x[:, :, :: self._stride, :: self._stride], (0, 0, 0, 0, self._before, self._after))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: identity, or 1x1 convolution and batch norm where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, which is the identity where the shape stays."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, shortcuts: str = PROJECTION) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
+        if stride == 1 and in_channels == out_channels:
+            return
+        if shortcuts == PADDING:
+            self.shortcut = PaddingShortcut(in_channels, out_channels, stride=stride)
+        else:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
             )
@@ -34,7 +57,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet of depth 6 n + 2 with projection shortcuts (option B of the paper).
+    """ResNet of depth 6 n + 2.
 
     Parameters
     ----------
@@ -44,17 +67,28 @@ class CifarResNet(nn.Module):
         Outputs of the last layer.
     in_channels
         Channels of an input image.
+    shortcuts
+        Where the shape changes: ``projection``, a 1x1 convolution and batch norm (option B), or ``padding`` with zeros
+        (option A), as widely published weights have it. Padding adds the stages to each other channel by channel, so
+        that their widths cannot be pruned, only those within blocks.
+
+    Raises
+    ------
+    ModelError
+        When there are no such shortcuts.
     """
 
-    def __init__(self, depth: int, *, n_classes: int, in_channels: int = 3) -> None:
+    def __init__(self, depth: int, *, n_classes: int, in_channels: int = 3, shortcuts: str = PROJECTION) -> None:
         super().__init__()
+        if shortcuts not in (PROJECTION, PADDING):
+            raise ModelError(f"shortcuts: '{shortcuts}' is not known; write {PROJECTION} or {PADDING}")
         n_blocks = (depth - 2) // 6
         first = STAGE_WIDTHS[0]
         self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)
-        self.layer1 = _stage(first, STAGE_WIDTHS[0], n_blocks, stride=1)
-        self.layer2 = _stage(STAGE_WIDTHS[0], STAGE_WIDTHS[1], n_blocks, stride=2)
-        self.layer3 = _stage(STAGE_WIDTHS[1], STAGE_WIDTHS[2], n_blocks, stride=2)
+        self.layer1 = _stage(first, STAGE_WIDTHS[0], n_blocks, stride=1, shortcuts=shortcuts)
+        self.layer2 = _stage(STAGE_WIDTHS[0], STAGE_WIDTHS[1], n_blocks, stride=2, shortcuts=shortcuts)
+        self.layer3 = _stage(STAGE_WIDTHS[1], STAGE_WIDTHS[2], n_blocks, stride=2, shortcuts=shortcuts)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(STAGE_WIDTHS[2], n_classes)
         for module in self.modules():
@@ -69,8 +103,8 @@ class CifarResNet(nn.Module):
         return scores
 
 
-def _stage(in_channels: int, out_channels: int, n_blocks: int, *, stride: int) -> nn.Sequential:
-    blocks = [BasicBlock(in_channels, out_channels, stride=stride)]
+def _stage(in_channels: int, out_channels: int, n_blocks: int, *, stride: int, shortcuts: str) -> nn.Sequential:
+    blocks = [BasicBlock(in_channels, out_channels, stride=stride, shortcuts=shortcuts)]
     blocks += [BasicBlock(out_channels, out_channels, stride=1) for _ in range(n_blocks - 1)]
     return nn.Sequential(*blocks)
 

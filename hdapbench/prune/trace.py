@@ -37,6 +37,7 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet
     probe = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(PROBE_SEED))
     candidates, frozen = _candidate_groups(copy, probe)
     groups, rejected = verify_groups(copy, candidates, probe)
+    rejected = [_explained(group, candidates, dict(copy.named_modules())) for group in rejected]
     if not groups:
         reasons = "; ".join(f"{group.name}: {group.reason}" for group in [*frozen, *rejected][:3])
         raise ModelError(f"no channel group of {type(model).__name__} can be pruned ({reasons or 'no layer found'})")
@@ -132,6 +133,17 @@ def _member_defect(
     elif member.indices[-1] >= _n_channels(module, member.side):
         reason = f"{member.layer} has no channel {member.indices[-1]}: the dependency graph mis-indexes it"
     return reason
+
+
+def _explained(frozen: FrozenGroup, candidates: list[ChannelGroup], modules: dict[str, nn.Module]) -> FrozenGroup:
+    """The frozen group, with a better reason than that it fails where layers of several widths are added up."""
+    group = next(candidate for candidate in candidates if candidate.name == frozen.name)
+    widths = sorted({_n_channels(modules[layer], "out") for layer in group.producers})
+    if len(widths) == 1:
+        return frozen
+    text = ", ".join(str(width) for width in widths)
+    reason = f"layers of {text} channels are added up: shortcuts that pad with zeros fix the widths of these stages"
+    return FrozenGroup(frozen.name, frozen.n_channels, f"{reason} ({frozen.reason})")
 
 
 def _execution_order(model: nn.Module, probe: Tensor) -> list[str]:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from hdapbench.errors import ModelError
 from hdapbench.models import build_model, calibrate_identity_shortcuts, load_weights, published_state, state_hash
 from hdapbench.models.resnet import projection_shortcuts
+from hdapbench.network import trace
 from hdapbench.spec import ModelSpec
 
 
@@ -84,6 +85,30 @@ def test_option_a_weights_compute_the_same_with_projections(name, n_blocks, tmp_
 
     with torch.no_grad():
         torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0.0)
+
+
+def test_option_a_weights_load_into_padding_shortcuts_as_they_are(tmp_path):
+    reference = option_a(3)
+    spec = ModelSpec(name="resnet20", input_shape=(3, 32, 32), arguments={"shortcuts": "padding"})
+    model = build_model(spec, n_classes=10, base_dir=Path()).eval()
+
+    load_weights(model, saved(reference.state_dict(), tmp_path / "a.pt"))
+
+    assert set(model.state_dict()) == set(reference.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0.0)
+
+
+def test_padding_shortcuts_freeze_the_stages_widths_and_say_so():
+    spec = ModelSpec(name="resnet20", input_shape=(3, 32, 32), arguments={"shortcuts": "padding"})
+    groups = trace(build_model(spec, n_classes=10, base_dir=Path()), (3, 32, 32)).group_set
+
+    assert [group.name for group in groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in range(3)]
+    frozen = {group.name: group.reason for group in groups.frozen}
+    assert frozen.pop("linear").startswith("is the model's output")
+    assert list(frozen) == ["conv1"]
+    assert "layers of 16, 32, 64 channels are added up: shortcuts that pad with zeros" in frozen["conv1"]
 
 
 def test_calibrated_shortcuts_stay_the_identity_and_survive_training_mode(tmp_path):

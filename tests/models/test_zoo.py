@@ -43,6 +43,18 @@ def test_models_have_the_published_costs(name, input_shape, n_classes, flops, pa
     assert multiply_accumulates(model, input_shape) == flops
 
 
+def test_resnet56_with_padding_shortcuts_has_the_published_costs():
+    model = build("resnet56", shortcuts="padding")
+
+    assert sum(parameter.numel() for parameter in model.parameters()) == 853_018
+    assert multiply_accumulates(model, (3, 32, 32)) == 125_485_696
+
+
+def test_unknown_shortcuts_are_refused():
+    with pytest.raises(ModelError, match="write projection or padding"):
+        build("resnet20", shortcuts="none")
+
+
 @pytest.mark.parametrize(
     ("name", "input_shape", "n_classes", "weights"),
     [
@@ -93,7 +105,7 @@ def test_equal_seeds_give_equal_initial_weights():
 
 def test_an_unknown_zoo_name_is_answered_with_the_nearest_one():
     with pytest.raises(ModelError, match="did you mean 'resnet56'"):
-        build("resnet65")
+        build("resnet57")
 
 
 def test_the_error_for_an_unknown_name_lists_the_whole_zoo():

@@ -110,6 +110,7 @@ def test_zero_padded_shortcuts_freeze_the_residual_stream_and_leave_the_rest():
     group_set = find_groups(seeded(ZeroPadded), SHAPE)
 
     assert list(group_set.sizes) == [f"blocks.{number}.conv1" for number in range(4)]
+    assert "layers of 8, 16, 32 channels are added up: shortcuts that pad with zeros" in reasons(group_set)["stem"]
     assert "differ" in reasons(group_set)["stem"]
 
 
