@@ -409,17 +409,29 @@ class Problem:
         n_images = min(self.n_train_images, recipe.max_train_images or self.n_train_images)
         return max(1, round(epochs * n_images / recipe.batch_size))
 
-    def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0) -> float:
-        """Accuracy (of detection mAP50-95) in [0, 1] of a plan on the search split, after an optional short fine-tune.
+    def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0, *, recalibrate: int = 0) -> float:
+        """Accuracy (of detection mAP50-95) in [0, 1] of a plan on the search split; charged.
 
-        Charged.
+        Parameters
+        ----------
+        fine_tune_epochs
+            Short fine-tune before the evaluation.
+        recalibrate
+            Training images over which batch norm statistics are estimated anew before the evaluation: without training,
+            a pruned model's accuracy tells little as long as they describe the dense one. Charged as training on them.
         """
+        n_images = min(recalibrate, self.n_train_images)
+        epochs = fine_tune_epochs + n_images / self.n_train_images
+        if epochs > self.budget.remaining("train_epochs"):  # before anything is charged
+            self.budget.charge("train_epochs", epochs)
         self.budget.charge("accuracy_evals", 1)
-        if fine_tune_epochs:
-            self.budget.charge("train_epochs", fine_tune_epochs)
+        if epochs:
+            self.budget.charge("train_epochs", epochs)
         model, _ = self._bench.apply(plan)
         if fine_tune_epochs:
             self._bench.train(model, epochs=fine_tune_epochs, seed=self.seed)
+        if n_images:
+            self._bench.recalibrate(model, self.batches(n_images, batch_size=128))
         return self._bench.search_accuracy(model)
 
     def recalibrated_loss(self, plan: Plan) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -259,6 +259,14 @@ class Workbench:
     @cached_property
     def _objective(self) -> Objective:
         return self.task.objective(self.network.model)
+
+    def recalibrate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Estimate a model's batch norm statistics anew, in place, over batches of images and labels."""
+        from hdapbench.tasks.recalibrate import recalibrate
+        from hdapbench.tasks.training import on_device
+
+        with on_device(model, self.device):
+            recalibrate(model, (images.to(self.device) for images, _ in batches))
 
     def search_accuracy(self, model: nn.Module) -> float:
         """The task's metric in [0, 1] on the search split."""

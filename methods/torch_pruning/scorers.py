@@ -61,7 +61,7 @@ def _taylor(problem: Problem, model: nn.Module, n_images: int) -> Any:
     """Scorer of first order, after the gradient of the mean loss."""
     model.zero_grad()
     for images, labels in problem.batches(n_images):
-        torch.autograd.backward(problem.loss(model(images), labels) * (len(labels) / n_images))
+        torch.autograd.backward(problem.loss(model(images), labels) * (len(images) / n_images))
     return criteria.GroupTaylorImportance()
 
 

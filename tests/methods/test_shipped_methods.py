@@ -37,6 +37,8 @@ VARIANTS = [
     ("slimming", {}),
     *[(name, {"round_to": 2}) for name in ("uniform", "magnitude", "slimming", "fpgm")],
     ("halp", {"n_plans": 12, "steps": 2}),
+    ("amc", {"episodes": 4, "warmup_share": 0.75, "recalibrate": 16}),
+    ("amc", {"episodes": 2, "recalibrate": 0, "tune_epochs": 0.5, "reward": "guaranteed", "round_to": 2}),
     ("netadapt", {"n_plans": 12, "short_epochs": 0.5, "proposals": 2}),
     ("netadapt", {"fleet": True, "table": "measured", "short_epochs": 0.0, "proposals": None, "round_to": 2}),
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
@@ -54,8 +56,9 @@ VARIANTS = [
     ("torch-pruning", {"importance": "taylor", "iterative_steps": 3, "step_epochs": 0.5, "scope": "global"}),
     *[
         ("nni", {"pruner": pruner, "training_steps": 2, "steps": 6})
-        for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp")
+        for pruner in ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp", "movement")
     ],
+    ("nni", {"dependency_aware": True, "coupling": "unanimous", "steps": 6, "round_to": 2, "speedup": True}),
     ("hdap", {"n_plans": 12, "evaluations": 400, "active_plans": 6, "plans_per_round": 3, "shortlist_epochs": 0.5}),
     (
         "hdap",

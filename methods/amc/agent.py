@@ -1,0 +1,215 @@
+"""DDPG from stable-baselines3, explored and trained as AMC does. Needs the extra amc.
+
+What differs from the published agent, because in a few hundred episodes it found less than chance did: rewards are
+divided by their deviation, the actor begins at uniform pruning instead of at random weights, by default the final
+reward that every transition gets is not added up over an episode once more (``discount`` 0; published: 1), and after
+every episode the actor is drawn a little towards the best one so far (``imitation``; Oh et al. 2018).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import ndtr, ndtri
+from stable_baselines3 import DDPG
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+
+from methods.amc.environment import PruningEnv
+
+BATCH_SIZE = 64
+HIDDEN = (300, 300)
+ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3
+TAU = 0.01
+BASELINE_RATE = 0.5
+FIRST_DEVIATION = 0.5
+IMITATION_RATE = 1e-3
+FIRST_IMITATION = 300  # steps, when the warm-up ends
+SLOWEST_FALL = 0.1, 0.6  # by default exploration falls to a tenth within this share of the learning episodes
+SMALL_WEIGHT = 3e-3  # of the actor's last layer at first (Lillicrap et al. 2016)
+
+Transition = tuple[Any, Any, Any, bool]
+"""State, next state, action scaled to [-1, 1], and whether the episode ends; arrays with a leading axis of one."""
+
+
+class BaselineBuffer(ReplayBuffer):  # type: ignore[misc]
+    """Replay buffer that gives rewards minus a moving mean of the batches it has given, in units of their deviation."""
+
+    mean = 0.0
+
+    def sample(self, batch_size: int, env: Any = None) -> Any:
+        """Random transitions; half of the distance to a batch's mean reward moves the baseline first."""
+        batch = super().sample(batch_size, env)
+        self.mean += BASELINE_RATE * (float(batch.rewards.mean()) - self.mean)
+        held = self.rewards if self.full else self.rewards[: self.pos]
+        return batch._replace(rewards=(batch.rewards - self.mean) / (float(held.std()) + 1e-8))
+
+
+class Agent(DDPG):  # type: ignore[misc]
+    """DDPG with a learning rate each for actor and critic, both constant."""
+
+    def _update_learning_rate(self, _optimizers: Any) -> None:
+        for optimizer, rate in ((self.actor.optimizer, ACTOR_RATE), (self.critic.optimizer, CRITIC_RATE)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long the agent plays, explores and learns.
+
+    Attributes
+    ----------
+    episodes, warmup
+        Episodes to play, and how many of them, at first, with uniformly random actions.
+    decay
+        Factor on the deviation of the exploration per episode after the warm-up; None fits it to their number.
+    discount
+        Weight of what later transitions of an episode get.
+    imitation
+        Gradient steps of the actor towards the actions of the best episode so far, after each one.
+    first_share
+        Share to keep that the untrained actor asks for everywhere, in (0, 1).
+    """
+
+    episodes: int
+    warmup: int
+    decay: float | None
+    discount: float
+    imitation: int
+    first_share: float
+
+    def deviation(self, episode: int) -> float | None:
+        """Deviation of the exploration, or None during the warm-up."""
+        if episode < self.warmup:
+            return None
+        least, share = SLOWEST_FALL
+        decay = self.decay or least ** (1.0 / max(share * (self.episodes - self.warmup), 1.0))
+        return float(FIRST_DEVIATION * decay ** (episode - self.warmup))
+
+
+def search(env: PruningEnv, schedule: Schedule, *, seed: int, on_episode: Callable[[int, float], None]) -> None:
+    """Play and learn. The environment sees every strategy; whoever made it remembers the best.
+
+    Every transition of an episode gets its final reward, and one gradient step follows each that is stored after the
+    warm-up. Global random state is left as it was.
+
+    Parameters
+    ----------
+    on_episode
+        Called with the number of the episode and its reward; it or the environment may end the search by an exception.
+    """
+    rng = np.random.default_rng([seed, 0x414D43])
+    with _isolated(seed):
+        agent = Agent(
+            "MlpPolicy",
+            env,
+            buffer_size=100 * env.n_groups,
+            batch_size=BATCH_SIZE,
+            tau=TAU,
+            gamma=schedule.discount,
+            replay_buffer_class=BaselineBuffer,
+            policy_kwargs={"net_arch": list(HIDDEN)},
+            seed=seed,
+            device="cpu",
+        )
+        agent.set_logger(Logger(folder=None, output_formats=[]))
+        _begin_at(agent, schedule.first_share)
+        best = _Best(agent)
+        for episode in range(schedule.episodes):
+            deviation = schedule.deviation(episode)
+            learns = deviation is not None
+            if schedule.imitation and learns:
+                best.imitate(FIRST_IMITATION if episode == schedule.warmup else schedule.imitation)
+            transitions, reward = _play(env, agent, deviation, rng)
+            best.see(transitions, reward)
+            for before, after, action, done in transitions:
+                agent.replay_buffer.add(before, after, action, np.array([reward]), np.array([done]), [{}])
+                if learns:
+                    agent.train(gradient_steps=1, batch_size=BATCH_SIZE)
+            on_episode(episode, reward)
+
+
+class _Best:
+    """The best episode so far, which the actor can be drawn towards."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._reward = -np.inf
+        self._optimizer = torch.optim.Adam(agent.actor.parameters(), IMITATION_RATE)
+        self._states, self._actions = torch.empty(0), torch.empty(0)
+
+    def see(self, transitions: list[Transition], reward: float) -> None:
+        """Remember an episode when it is better than all before."""
+        if reward > self._reward:
+            self._reward = reward
+            self._states = torch.as_tensor(np.concatenate([before for before, _, _, _ in transitions]))
+            self._actions = torch.as_tensor(np.concatenate([action for _, _, action, _ in transitions]))
+
+    def imitate(self, steps: int) -> None:
+        """Take gradient steps of the actor towards the best episode's actions."""
+        if not len(self._states):
+            return
+        for _ in range(steps):
+            self._optimizer.zero_grad()
+            loss = (self._agent.actor(self._states) - self._actions).square().mean()
+            loss.backward()
+            self._optimizer.step()
+
+
+def _play(
+    env: PruningEnv, agent: Agent, deviation: float | None, rng: np.random.Generator
+) -> tuple[list[Transition], float]:
+    """Transitions of an episode (states, the agent's action scaled to [-1, 1], end) and its final reward.
+
+    What the agent asked for is learned from, not what clipping made of it: beyond the clip the reward is then flat, and
+    known to be, where executed actions would leave the critic to guess.
+    """
+    state, _ = env.reset()
+    transitions: list[Transition] = []
+    done, reward = False, 0.0
+    while not done:
+        if deviation is None:
+            share = float(rng.random())
+        else:
+            mean = float(agent.predict(state, deterministic=True)[0][0])
+            share = truncated_normal(mean, deviation, rng)
+        following, reward, done, _, _ = env.step(np.array([share]))
+        action = np.array([[2.0 * share - 1.0]], dtype=np.float32)
+        transitions.append((state[None], following[None], action, done))
+        state = following
+    return transitions, reward
+
+
+def _begin_at(agent: Agent, share: float) -> None:
+    """Make the actor ask for (nearly) the same share in every state."""
+    last = agent.actor.mu[-2]
+    torch.nn.init.uniform_(last.weight, -SMALL_WEIGHT, SMALL_WEIGHT)
+    torch.nn.init.constant_(last.bias, float(np.arctanh(np.clip(2.0 * share - 1.0, -0.99, 0.99))))
+    agent.actor_target.load_state_dict(agent.actor.state_dict())
+
+
+def truncated_normal(mean: float, deviation: float, rng: np.random.Generator) -> float:
+    """Draw from a normal distribution cut off outside [0, 1]."""
+    low, high = ndtr((0.0 - mean) / deviation), ndtr((1.0 - mean) / deviation)
+    drawn = mean + deviation * float(ndtri(low + (high - low) * rng.random()))
+    return float(np.clip(drawn, 0.0, 1.0))
+
+
+@contextmanager
+def _isolated(seed: int) -> Iterator[None]:
+    """Global random state seeded, for stable-baselines3 draws from it, and put back afterwards."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002

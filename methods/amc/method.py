@@ -1,0 +1,139 @@
+"""The method `amc`: its parameters, its reward, and what it gives back."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from hdapbench.cost.target import fill, largest_share
+from hdapbench.errors import BudgetExceededError
+from hdapbench.method import Method, Plan, Problem
+from methods.amc.clipping import ActionClipper
+from methods.amc.states import StateTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+PACKAGES = ("stable_baselines3", "gymnasium")
+
+
+class Amc(Method):
+    """Let a DDPG agent decide what share of each group stays, rewarded by accuracy on the search split.
+
+    Source: He et al., AMC: AutoML for model compression, ECCV 2018. Groups are decided in order of execution, from
+    eleven features each; actions are clipped so that the target stays in reach with all later groups at
+    ``least_share``, and widths rounded to ``round_to``, never above the target. After ``warmup_share`` of the episodes
+    with random actions, actions are drawn from a truncated normal distribution around the agent's, ever narrower. The
+    best strategy of all episodes wins. The published agent (``discount: 1``, ``decay: 0.95``, ``imitation: 0``) needs
+    more episodes than ours; the module ``methods.amc.agent`` says what differs.
+
+    ``reward: constrained`` is the accuracy, and what rounding leaves of the target is filled up. ``guaranteed`` is
+    ``-error * log(FLOPs)``: it goes below the target where accuracy allows. Before a strategy is evaluated, its batch
+    norms are estimated anew on ``recalibrate`` images, in place of the least squares refit of the original; where there
+    are none, give ``tune_epochs``. Each distinct strategy is charged as one evaluation on the search split; there are
+    as many episodes as the budget allows. Needs the extra ``amc``; sees no latency.
+    """
+
+    name = "amc"
+    extra = "amc"
+    reward: Literal["constrained", "guaranteed"] = "constrained"
+    episodes: int = Field(default=400, ge=1, description="Strategies tried at most; fewer when the budget ends.")
+    warmup_share: float = Field(default=0.25, ge=0.0, le=1.0, description="Share of episodes with random actions.")
+    decay: float | None = Field(
+        default=None, gt=0.0, le=1.0, description="Factor on the exploration per episode; null fits it to their number."
+    )
+    discount: float = Field(default=0.0, ge=0.0, le=1.0, description="Weight of later rewards within an episode.")
+    imitation: int = Field(default=5, ge=0, description="Steps towards the best strategy so far, per episode.")
+    least_share: float = Field(default=0.2, ge=0.0, le=1.0, description="Least share of channels that a group keeps.")
+    round_to: int = Field(default=1, ge=1, description="Widths are multiples of this; 8 as published.")
+    recalibrate: int = Field(default=256, ge=0, description="Images to estimate batch norms anew on, per evaluation.")
+    tune_epochs: float = Field(default=0.0, ge=0.0, description="Fine-tuning before each evaluation.")
+    criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
+
+    def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the reason does not depend on it
+        """Reason when a package of the extra is not installed."""
+        missing = [name.replace("_", "-") for name in PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            return f"{' and '.join(missing)} not installed; install with: pip install 'hdapbench[amc]'"
+        return None
+
+    def compress(self, problem: Problem) -> Plan:
+        """Plan of the best reward; see `trace` for all of them."""
+        return Search(self, problem).best()
+
+
+class Search:
+    """One search: evaluates strategies, remembers the best.
+
+    Attributes
+    ----------
+    trace
+        Reward of every evaluated strategy, in order.
+    """
+
+    def __init__(self, method: Amc, problem: Problem) -> None:
+        self._method, self._problem = method, problem
+        self._scores: dict[str, Floats] = problem.importance(method.criterion)
+        self._known: dict[tuple[int, ...], float] = {}
+        self.trace: list[float] = []
+
+    def best(self) -> Plan:
+        """Plan of the best strategy of all episodes.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When the floors exceed the target.
+        BudgetExceededError
+            When the budget does not cover a single evaluation.
+        """
+        method, problem = self._method, self._problem
+        clipper = ActionClipper.of(
+            problem.cost, problem.target_flops, least_share=method.least_share, round_to=method.round_to
+        )
+        affordable = problem.budget.remaining("accuracy_evals")
+        if epochs := method.tune_epochs + min(method.recalibrate / problem.n_train_images, 1.0):
+            affordable = min(affordable, (problem.budget.remaining("train_epochs") + 1e-9) / epochs)
+        episodes = max(int(min(method.episodes, affordable)), 1)
+        from methods.amc.agent import Schedule, search
+        from methods.amc.environment import PruningEnv
+
+        schedule = Schedule(
+            episodes=episodes,
+            warmup=int(method.warmup_share * episodes),
+            decay=method.decay,
+            discount=method.discount,
+            imitation=method.imitation,
+            first_share=largest_share(problem.cost, problem.target_flops),
+        )
+        env = PruningEnv(StateTable.of(problem.cost, problem.kernels), clipper, self._reward)
+        try:
+            search(env, schedule, seed=problem.seed, on_episode=self._report)
+        except BudgetExceededError as error:
+            if not self._known:
+                raise
+            problem.progress(f"the search ends early: {error}")
+        return problem.plan_by_widths(np.array(max(self._known, key=self._known.__getitem__)), self._scores)
+
+    def _reward(self, widths: Integers) -> float:
+        """Reward of a strategy; each distinct one is evaluated once."""
+        method, problem = self._method, self._problem
+        if method.reward == "constrained":
+            widths = fill(problem.cost, widths, problem.target_flops, round_to=method.round_to)
+        key = tuple(widths.tolist())
+        if key not in self._known:
+            plan = problem.plan_by_widths(widths, self._scores)
+            accuracy = problem.accuracy(plan, method.tune_epochs, recalibrate=method.recalibrate)
+            flops = int(problem.cost.flops(widths)[0])
+            self._known[key] = accuracy if method.reward == "constrained" else -(1.0 - accuracy) * float(np.log(flops))
+            self.trace.append(self._known[key])
+        return self._known[key]
+
+    def _report(self, episode: int, reward: float) -> None:
+        self._problem.progress(f"episode {episode + 1}: reward {reward:.4f}, best {max(self.trace):.4f}")
