@@ -102,11 +102,7 @@ class TorchPruning(Method):
 
     def _pruned(self, problem: Problem, state: _State, scores: Scores, progress: float) -> Plan:
         """Plan of a round: with that share of the way to the target, or to the ratio, behind it."""
-        scopes = {
-            "local": [[name] for name in problem.groups],
-            "global": [list(problem.groups)],
-            "isomorphic": _isomorphic_scopes(problem),
-        }[self.scope]
+        scopes = self._scopes(problem)
         if self.pruning_ratio is not None:
             ratio = self.pruning_ratio * progress
             return state.plan.model_copy(update={"kept": kept_at_ratio(scores, scopes, ratio, round_to=self.round_to)})
@@ -118,6 +114,14 @@ class TorchPruning(Method):
             target = round(dense - progress * max(dense - problem.target_flops, 0))
             kept = keep_best(problem.cost, ranks, target, round_to=self.round_to if progress == 1.0 else 1)
         return state.plan.model_copy(update={"kept": kept})
+
+    def _scopes(self, problem: Problem) -> list[list[str]]:
+        """Groups whose channels are compared with each other, in lists."""
+        if self.scope == "isomorphic":
+            from methods.torch_pruning.scorers import isomorphic_groups
+
+            return isomorphic_groups(problem)
+        return [list(problem.groups)] if self.scope == "global" else [[name] for name in problem.groups]
 
     def _tuned(self, problem: Problem, state: _State) -> _State:
         """State after fine-tuning the pruned model; charged."""
@@ -147,13 +151,3 @@ class _State:
     def trained(self, problem: Problem, model: nn.Module) -> _State:
         """State with other weights, which the runner will go on from."""
         return _State(model, self.plan.model_copy(update={"weights": problem.keep_weights(model)}))
-
-
-def _isomorphic_scopes(problem: Problem) -> list[list[str]]:
-    """Groups of equal structure (kinds and sides of their members) together (Fang et al. 2024)."""
-    modules = dict(problem.model().named_modules())
-    scopes: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for name, group in problem.groups.items():
-        structure = tuple((type(modules[member.layer]).__name__, member.side) for member in group.members)
-        scopes.setdefault(structure, []).append(name)
-    return list(scopes.values())

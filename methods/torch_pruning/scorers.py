@@ -37,20 +37,41 @@ def group_scores(problem: Problem, model: nn.Module, criterion: Criterion, *, n_
     n_images
         Training images for criteria that read data.
     """
-    graph = DependencyGraph()
-    graph.build_dependency(model.eval().requires_grad_(True), example_inputs=problem.example_input(), verbose=False)
+    graph = _traced(problem, model)
     if criterion in READS_DATA:
         n_images = min(n_images, problem.n_train_images)
         problem.budget.charge("train_epochs", n_images / problem.n_train_images)
     scorer = _SCORERS[criterion](problem, model, n_images)
-    modules = dict(model.named_modules())
-    scores: Scores = {}
+    return {
+        name: np.asarray(scorer(_group(graph, model.get_submodule(name))).detach().double().numpy())
+        for name in problem.groups
+    }
+
+
+def isomorphic_groups(problem: Problem) -> list[list[str]]:
+    """Groups whose dependencies join the same kinds of layers and operations in the same order (Fang et al. 2024)."""
+    model = problem.model()
+    graph = _traced(problem, model)
+    alike: dict[tuple[tuple[type, type, bool], ...], list[str]] = {}
     for name in problem.groups:
-        pruner = graph.get_pruner_of_module(modules[name])
-        channels = list(range(pruner.get_out_channels(modules[name])))
-        found = scorer(graph.get_pruning_group(modules[name], pruner.prune_out_channels, channels))
-        scores[name] = np.asarray(found.detach().double().numpy())
-    return scores
+        structure = tuple(
+            (type(item.source.module), type(item.target.module), bool(graph.is_out_channel_pruning_fn(item.handler)))
+            for item, _ in _group(graph, model.get_submodule(name))
+        )
+        alike.setdefault(structure, []).append(name)
+    return list(alike.values())
+
+
+def _traced(problem: Problem, model: nn.Module) -> Any:
+    """Dependency graph of a model, which is put into eval mode with its gradients enabled."""
+    graph = DependencyGraph()
+    return graph.build_dependency(model.eval().requires_grad_(True), problem.example_input(), verbose=False)
+
+
+def _group(graph: Any, root: nn.Module) -> Any:
+    """torch-pruning's group of all channels that a layer produces."""
+    pruner = graph.get_pruner_of_module(root)
+    return graph.get_pruning_group(root, pruner.prune_out_channels, list(range(pruner.get_out_channels(root))))
 
 
 def _random(problem: Problem, _model: nn.Module, _n_images: int) -> Any:
