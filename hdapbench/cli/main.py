@@ -19,6 +19,7 @@ COMMANDS = {
     "board": "render a leaderboard as markdown from the database",
     "show": "show one trial, or the trials of a benchmark",
     "explain": "say what a method decided for a trial, and why",
+    "export": "write the deployable model of a trial with bit-widths",
     "methods": "list, describe and test pruning methods",
     "fleet": "make, fingerprint and cluster a fleet, and estimate its average latency",
     "schema": "print the JSON Schema of specs",

@@ -152,9 +152,7 @@ def _unfold(x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: S
 def _windows(x: Tensor, operation: IntegerOperation, filler: int) -> Tensor:
     """Windows of a pooling."""
     given = operation.arguments
-    kernel = _pair(given["kernel_size"])
-    stride = _pair(given.get("stride") or kernel)
-    padding, dilation = _pair(given.get("padding") or 0), _pair(given.get("dilation") or 1)
+    kernel, stride, dilation, padding = pooling_window(operation)
     extra = [0, 0]
     if given.get("ceil_mode"):
         for axis in (0, 1):
@@ -165,6 +163,14 @@ def _windows(x: Tensor, operation: IntegerOperation, filler: int) -> Tensor:
             extra[axis] = max(0, last * stride[axis] - length)
     sides = (padding[1], padding[1] + extra[1], padding[0], padding[0] + extra[0])
     return _unfold(functional.pad(x, sides, value=filler), kernel, stride, dilation)
+
+
+def pooling_window(operation: IntegerOperation) -> tuple[tuple[int, int], ...]:
+    """Kernel, stride, dilation and padding of a pooling, each by rows and columns."""
+    given = operation.arguments
+    kernel = _pair(given["kernel_size"])
+    stride = _pair(given.get("stride") or kernel)
+    return kernel, stride, _pair(given.get("dilation") or 1), _pair(given.get("padding") or 0)
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.quant.calibrate import calibrate_clips
+from hdapbench.quant.fixed import FixedNetwork
 from hdapbench.quant.folded import FoldedModel
-from hdapbench.quant.searchable import SearchNetwork, SearchOptions
+from hdapbench.quant.searchable import SearchNetwork, SearchOptions, channel_of_row
 from hdapbench.testing_models import build
 
 SHAPE = (3, 8, 8)
+KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]
 
 
 class Mixed(nn.Module):
@@ -62,3 +64,43 @@ def searchable(kind: str, **options: Any) -> SearchNetwork:
     chosen = SearchOptions(**options)
     clips = calibrate_clips(folded.model, folded.graph, [images()], bits=chosen.activation_bits)
     return SearchNetwork(folded, clips, chosen)
+
+
+def mixed_bits(folded: FoldedModel, seed: int, choices: tuple[int, ...] = (2, 4, 8)) -> dict[str, tuple[int, ...]]:
+    """Random bits per channel, the same in layers that share channels."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = channel_of_row(folded)
+    bits = torch.tensor(choices)[torch.randint(len(choices), (int(rows.max()) + 1,), generator=generator)][rows]
+    parts = torch.split(bits, [folded.graph.by_name[name].shape[0] for name in folded.graph.layers])
+    return {name: tuple(part.tolist()) for name, part in zip(folded.graph.layers, parts, strict=True)}
+
+
+def fixed(
+    kind: str, *, seed: int = 0, activation_bits: int = 8, shape=SHAPE, x=None
+) -> tuple[FixedNetwork, FoldedModel]:
+    """Fake-quantised network with random bit-widths, in eval mode."""
+    folded = FoldedModel.of(network(kind, seed=seed) if isinstance(kind, str) else kind, shape)
+    clips = calibrate_clips(folded.model, folded.graph, [images() if x is None else x], bits=[activation_bits])[:, 0]
+    bits = [activation_bits] * len(folded.graph.quantizers)
+    quantised = FixedNetwork(
+        folded.model, folded.graph, clips, weight_bits=mixed_bits(folded, seed), activation_bits=bits
+    )
+    return quantised.eval(), folded
+
+
+class Awkward(nn.Module):
+    """Grouped and dilated convolutions, padding 'same', max pooling with ceil mode, average pooling with padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding="same")
+        self.grouped = nn.Conv2d(8, 12, 3, groups=4, padding=1)
+        self.dilated = nn.Conv2d(12, 6, (3, 2), dilation=2, padding=(2, 1))
+        self.classifier = nn.Linear(6 * 9, 4)
+
+    def forward(self, x):
+        x = functional.max_pool2d(functional.relu(self.first(x)), 3, 2, 1, ceil_mode=True)
+        x = functional.avg_pool2d(functional.relu(self.grouped(x)), 3, 1, 1)
+        x = functional.relu(self.dilated(x))
+        x = functional.max_pool2d(x, 2, 2, ceil_mode=True)
+        return self.classifier(torch.flatten(x, 1))

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import SHAPE, images
-from test_integer import KINDS, fixed
+from quant_networks import KINDS, SHAPE, fixed, images
 
 from hdapbench.errors import PlanError
 from hdapbench.quant.execute import run_integer

@@ -1,0 +1,90 @@
+"""Bit-widths from spec to board to deployable files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hdapbench.cli.main import main
+from hdapbench.quant.packed import load_packed
+
+SPEC = """\
+schema_version: 1
+name: bits
+model: {name: resnet6, input_shape: [1, 8, 8]}
+data: {name: digits, normalize: {mean: [0.0], std: [1.0]}}
+base: &recipe {epochs: 1, optimizer: adamw, learning_rate: 3.0e-3, batch_size: 64, max_train_images: 300}
+fine_tune: *recipe
+fleets:
+  - {name: six, kind: simulated, sku: nano, scenario: mixed, n_devices: 6, clustering: {n_clusters: 2}}
+targets: [{size: 0.3x}, {cycles: 0.7x}, {flops: 0.6x}]
+methods:
+  - uniform
+  - {name: joint-mpq, parameters: {choose: [joint, fixed]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bits")
+    (folder / "bits.yaml").write_text(SPEC)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["run", "bits.yaml", "--workspace", "ws", "--quiet"]) == 0
+    return folder
+
+
+def trials(workspace: Path, capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str | None, str], dict]:
+    capsys.readouterr()
+    assert main(["show", "bits", "--json", "--workspace", str(workspace / "ws")]) == 0
+    results = json.loads(capsys.readouterr().out)
+    return {
+        (r["trial"]["method"], r["trial"]["target"], r["trial"]["parameters"].get("choose", "")): r for r in results
+    }
+
+
+def test_every_kind_of_target_has_rows_and_reasons(workspace, capsys):
+    found = trials(workspace, capsys)
+
+    assert {key[1] for key in found} == {None, "0.3x size", "0.7x ne16", "0.6x"}
+    assert found["joint-mpq", "0.3x size", "joint"]["metrics"]["target_share"] <= 1.0
+    assert found["joint-mpq", "0.3x size", "fixed"]["metrics"]["bits"]["channels_at_bits"].keys() == {"2"}
+    assert found["uniform", "0.3x size", ""]["status"] == "skipped"
+    assert found["uniform", "0.3x size", ""]["reason"] == "meets targets in flops"
+    assert found["uniform", "0.6x", ""]["status"] == "complete"
+    assert found["joint-mpq", "0.6x", "fixed"]["status"] == "infeasible"
+
+
+def test_the_board_ranks_limits_on_bits_by_accuracy_and_lists_all_by_size(workspace):
+    text = (workspace / "leaderboards" / "bits.md").read_text()
+
+    assert "## weights at most 0.3x" in text
+    assert "## NE16 cycles at most 0.7x" in text
+    assert "Most accurate: **joint-mpq" in text
+    assert "## All quantised models, fleet six" in text
+    assert "Bit-widths:" in text
+
+
+@pytest.mark.parametrize("kind", ["packed", "onnx"])
+def test_a_trial_is_exported(workspace, kind, capsys):
+    if kind == "onnx":
+        pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+    path = workspace / f"out.{kind}"
+
+    code = main(["export", result["artifact"], "--format", kind, "-o", str(path), "--workspace", str(workspace / "ws")])
+
+    assert code == 0
+    assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
+    if kind == "packed":
+        assert path.stat().st_size == result["metrics"]["bits"]["packed_bytes"]
+        assert load_packed(path).n_weight_bits == 8 * result["metrics"]["bits"]["weight_bytes"]
+
+
+def test_a_float_trial_cannot_be_exported(workspace, capsys):
+    result = trials(workspace, capsys)["uniform", "0.6x", ""]
+
+    assert main(["export", result["artifact"], "--workspace", str(workspace / "ws")]) == 2
+    assert "has no bit-widths to export" in capsys.readouterr().err
