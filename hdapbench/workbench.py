@@ -211,11 +211,15 @@ class Workbench:
 
     def fine_tuned(self, plan: Plan, *, epochs: float, seed: int) -> str:
         """Handle of a plan's weights after fine-tuning it by the common recipe, back in the dense model's shapes."""
-        from hdapbench.prune.surgery import dense_shaped
+        from hdapbench.prune.expand import expand_weights
+        from hdapbench.prune.surgery import mask_model
 
         model, _ = self.apply(plan)
         self.train(model, epochs=epochs, seed=seed)
-        return self.keep_weights(dense_shaped(self.dense_model(plan.weights), self.network.group_set, plan, model))
+        groups = self.network.group_set
+        # Removed channels are zero: scores of the model as it then is give them nothing.
+        masked = mask_model(self.dense_model(plan.weights), groups, plan)
+        return self.keep_weights(expand_weights(masked, model, groups, plan))
 
     def recalibrated_loss(self, plan: Plan, *, n_images: int, seed: int) -> float:
         """Mean loss of a plan on search images, after its batch norms saw ``n_images`` training images.

@@ -58,42 +58,6 @@ def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     return masked
 
 
-def dense_shaped(model: nn.Module, groups: GroupSet, plan: Plan, compact: nn.Module) -> nn.Module:
-    """The dense ``model`` with the weights of a ``compact`` one that its plan made, in their places.
-
-    Everything that belongs to removed channels is zero, so both compute the same, and applying the plan again gives
-    ``compact`` back. Weights can so be handed on, and cut further.
-
-    Parameters
-    ----------
-    model
-        Dense model; left alone.
-    plan
-        What ``compact`` was cut by, and trained since.
-
-    Raises
-    ------
-    PlanError
-        When the plan does not fit the groups.
-    """
-    whole = mask_model(model, groups, plan)
-    numbered = deepcopy(model).double()
-    tensors = dict(numbered.state_dict(keep_vars=True))
-    with torch.no_grad():
-        for tensor in tensors.values():
-            if tensor.is_floating_point():
-                tensor.copy_(torch.arange(tensor.numel(), dtype=torch.float64).reshape(tensor.shape))
-    places = apply_plan(numbered, groups, plan).state_dict()
-    trained = compact.state_dict()
-    with torch.no_grad():
-        for name, tensor in whole.state_dict().items():
-            if tensors[name].is_floating_point():
-                tensor.view(-1)[places[name].long().reshape(-1)] = trained[name].reshape(-1).to(tensor)
-            else:
-                tensor.copy_(trained[name])
-    return whole
-
-
 def largest_difference(masked: nn.Module, compact: nn.Module, probe: Tensor) -> tuple[float, float]:
     """Largest absolute difference of two models' outputs on a probe, and the largest absolute output.
 

@@ -120,7 +120,15 @@ class Hdap(Method):
         return None
 
     def compress(self, problem: Problem) -> Plan:
-        """Plan of least measured average clustered latency among the accurate ones."""
+        """Plan of least measured average clustered latency among the accurate ones.
+
+        Raises
+        ------
+        BudgetExceededError
+            When not even the first plans can be measured.
+        TargetUnreachableError
+            When the smallest widths exceed the target.
+        """
         measured = Measurer(
             problem, kind=self.surrogate, devices=self.devices, equal_weights=self.cluster_weights == "equal"
         )
@@ -159,6 +167,8 @@ class Hdap(Method):
             candidates = self._candidates(stage, measured, searcher)
             widths, why = self._chosen(judge, candidates, measured)
         except (BudgetExceededError, TargetUnreachableError) as error:
+            if isinstance(error, BudgetExceededError) and self.goal == "latency" and not measured.measured_any:
+                raise
             problem.progress(f"the search ends early: {error}")
             widths, why = self._without_search(stage, measured, searcher, candidates)
             why = f"the search ended early ({error}): {why}"
