@@ -9,7 +9,7 @@ from hdapbench.search.space import Archive, Floats, Integers
 
 POPULATION = 24
 OFFSPRING = 48
-REFINEMENT_SHARE = 0.4
+REFINEMENT_SHARE = 0.6
 """Share of the evaluations kept for local refinement, which closes most of the gap that crossover leaves."""
 
 

@@ -58,12 +58,25 @@ class TableObjective(ABC):
     def __call__(self, widths: ArrayLike) -> Floats:
         """Values of plans, shape (n_plans,), for widths of shape (n_plans, n_groups)."""
         taken, made = self.kernels.channels(widths)
-        total = np.full(len(taken), self.constant)
-        for number in range(len(self.kernels)):
-            # Plans share widths: each distinct pair of channel counts is valued once.
-            codes, back = np.unique(taken[:, number] << 32 | made[:, number], return_inverse=True)
-            total += self.kernel_cost(number, codes >> 32, codes & 0xFFFFFFFF)[back]
+        codes = taken << 32 | made  # (n_plans, n_kernels)
+        costs = np.empty(codes.shape)
+        for numbers in self._alike:
+            # Plans share widths, and kernels their shape: each distinct pair of channel counts is valued once.
+            distinct, back = np.unique(codes[:, numbers].ravel(), return_inverse=True)
+            cost = self.kernel_cost(numbers[0], distinct >> 32, distinct & 0xFFFFFFFF)
+            costs[:, numbers] = cost[back].reshape(len(codes), len(numbers))
+        total = np.full(len(codes), self.constant)
+        for cost in costs.T:  # one after another, so that a plan's value does not depend on its neighbours
+            total += cost
         return total
+
+    @cached_property
+    def _alike(self) -> tuple[list[int], ...]:
+        """Numbers of the kernels with equal keys."""
+        numbers: dict[Hashable, list[int]] = {}
+        for number in range(len(self.kernels)):
+            numbers.setdefault(self.table_key(number), []).append(number)
+        return tuple(numbers.values())
 
 
 class NominalBoard(TableObjective):
