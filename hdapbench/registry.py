@@ -238,5 +238,5 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     if isinstance(error, SyntaxError):
-        place = f" ({Path(error.filename or '').name}:{error.lineno})"
+        return f"SyntaxError: {error.msg} ({Path(error.filename or '').name}:{error.lineno})"
     return f"{type(error).__name__}: {error}{place}"

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from hdapbench.errors import PlanError
 from hdapbench.quant.graph import Operation, QuantGraph
+from hdapbench.quant.kinds import RangeRule
 from hdapbench.quant.network import Layers, QuantNetwork
 from hdapbench.quant.quantizers import ActivationGrid, clip_activations, round_layers
-from hdapbench.quant.ranges import RangeRule, integer_range, weight_steps
+from hdapbench.quant.ranges import integer_range, weight_steps
 
 
 class FixedNetwork(QuantNetwork):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.quant.graph import Operation, QuantGraph
+from hdapbench.quant.kinds import RangeRule
 from hdapbench.quant.quantizers import LEAST_SCALE, ActivationGrid
-from hdapbench.quant.ranges import RangeRule
 from hdapbench.quant.walk import LayerShape, run_graph
 
 REFRESH = 20

@@ -6,12 +6,11 @@ At p bits a weight becomes ``q * step`` with a whole number q from ``-2**(p - 1)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-RangeRule = Literal["minmax", "mse"]
+from hdapbench.quant.kinds import RangeRule
 
 _SHARES = torch.cat([torch.linspace(0.25, 1.0, 16), torch.linspace(1.08, 1.4, 5)])
 """Steps that are tried, relative to the step of the largest weight; above one the larger side is clipped less."""

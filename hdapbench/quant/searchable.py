@@ -11,10 +11,11 @@ from torch import Tensor
 from hdapbench.cost.bits import Counts, Selector
 from hdapbench.quant.folded import FoldedModel
 from hdapbench.quant.graph import Operation
+from hdapbench.quant.kinds import Granularity, RangeRule, Sampling
 from hdapbench.quant.network import Layers, QuantNetwork
 from hdapbench.quant.quantizers import ActivationGrid, clip_activations, mix_layers
-from hdapbench.quant.ranges import RangeRule, weight_steps
-from hdapbench.quant.selection import Granularity, Sampling, SelectionLogits
+from hdapbench.quant.ranges import weight_steps
+from hdapbench.quant.selection import SelectionLogits
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hdapbench.cost.bits import Selector
 from hdapbench.errors import ModelError
-
-Sampling = Literal["softmax", "hard", "gumbel", "gumbel-hard"]
-Granularity = Literal["channel", "layer"]
+from hdapbench.quant.kinds import Granularity, Sampling
 
 FORBIDDEN = -1e4
 """Logit of a choice that is not allowed: its probability underflows to zero at any temperature up to 100."""

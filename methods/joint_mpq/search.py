@@ -1,0 +1,165 @@
+"""The searches of `joint-mpq`, and the plans that they give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
+from hdapbench.errors import TargetUnreachableError
+from hdapbench.method import Plan, Problem
+from hdapbench.prune.expand import expand_weights
+from hdapbench.prune.groups import GroupSet
+from hdapbench.prune.surgery import apply_plan
+from hdapbench.quant.assign import Bits, kept_channels, layer_bits
+from hdapbench.quant.discretize import discretize
+from hdapbench.quant.folded import FoldedModel
+from hdapbench.quant.searchable import SearchNetwork, SearchOptions
+from hdapbench.quant.unfold import unfold
+from methods.joint_mpq.control import Controller
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What a trial searches with.
+
+    Attributes
+    ----------
+    problem
+        The model and its target.
+    options
+        What the network chooses among.
+    epochs
+        Training epochs of each search.
+    learning_rate, last_temperature
+        Of the logits, and of their softmax in the end.
+    """
+
+    problem: Problem
+    options: SearchOptions
+    epochs: float
+    learning_rate: float
+    last_temperature: float
+
+    def at_once(self, bits: tuple[int, ...]) -> Plan:
+        """Plan of one search among these weight bits, 0 for pruned, with the weights of the search."""
+        folded = self.problem.folded()
+        network, chosen = self._search(folded, _Goal.of(self.problem), bits)
+        names = [quantizer.name for quantizer in folded.graph.quantizers]
+        return Plan(
+            kept=kept_channels(folded, chosen),
+            weight_bits=layer_bits(folded, chosen),
+            activation_bits=dict(zip(names, network.activation_choices(), strict=True)),
+            weights=self.problem.keep_weights(unfold(self.problem.model(), network.float_model())),
+        )
+
+    def fixed(self) -> Plan:
+        """The greatest single bit-width that meets the target, with no search."""
+        folded, goal = self.problem.folded(), _Goal.of(self.problem)
+        for bits in sorted(self.options.weight_bits, reverse=True):
+            counts = folded.layers.uniform_counts(bits)
+            if float(goal.cost(counts)) <= goal.limit:
+                chosen = {selector.name: (bits,) * selector.n_channels for selector in folded.layers.selectors}
+                return Plan(kept=kept_channels(folded, chosen), weight_bits=layer_bits(folded, chosen))
+        least = min(self.options.weight_bits)
+        raise TargetUnreachableError(f"at {least} bits everywhere the cost exceeds the target of {goal}")
+
+    def in_sequence(self) -> Plan:
+        """Prune at 8 bits, fine-tune, search bit-widths for what is left: two searches, and a fine-tuning more.
+
+        The reduction is shared evenly, on a logarithmic scale, between pruning and bit-widths; at least what 2 bits
+        everywhere cannot reach is pruned.
+        """
+        problem, bits = self.problem, tuple(self.options.weight_bits)
+        folded, goal = problem.folded(), _Goal.of(problem)
+        least = float(goal.cost(folded.layers.uniform_counts(min(bits)))) / goal.reference
+        share = min(goal.target**0.5, goal.target / least)
+        pruning, chosen = self._search(folded, goal.at(share), (0, 8))
+        groups, pruned = GroupSet(tuple(problem.groups.values())), Plan(kept=kept_channels(folded, chosen))
+        searched = unfold(problem.model(), pruning.float_model())
+        compact = apply_plan(searched, groups, pruned)
+        problem.progress(f"fine-tuning the pruned model for {self.epochs:g} epochs")
+        problem.train(compact, self.epochs)
+        smaller = FoldedModel.of(compact, folded.input_shape, signed_input=folded.signed_input)
+        network, left = self._search(smaller, goal.on(smaller), bits)
+        names = [quantizer.name for quantizer in smaller.graph.quantizers]
+        dense = expand_weights(searched, unfold(compact, network.float_model()), groups, pruned)
+        return Plan(
+            kept=pruned.kept,
+            weight_bits=layer_bits(smaller, left),
+            activation_bits=dict(zip(names, network.activation_choices(), strict=True)),
+            weights=problem.keep_weights(dense),
+        )
+
+    def _search(self, folded: FoldedModel, goal: _Goal, bits: tuple[int, ...]) -> tuple[SearchNetwork, Bits]:
+        """Search under a limit; the network and the bits of each selector."""
+        problem, options = self.problem, replace(self.options, weight_bits=bits)
+        network = SearchNetwork(folded, problem.calibrate(folded, options.activation_bits), options)
+        control = Controller(
+            network,
+            goal.share,
+            goal.target,
+            n_steps=problem.n_steps(self.epochs),
+            learning_rate=self.learning_rate,
+            last_temperature=self.last_temperature,
+        )
+        problem.progress(f"searching bit-widths for {self.epochs:g} epochs")
+        problem.train(network, self.epochs, regularize=control.after_backward)
+        chosen = discretize(network.selection, lambda channels: goal.exact(network, channels), goal.limit)
+        problem.remember("cost_and_strength", control.trace)
+        problem.remember("channels_at_bits", _census(chosen))
+        return network, chosen
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """A target as a limit on a hardware cost.
+
+    ``limit`` and ``reference``, the dense model's at 8 bits, are in units of the cost of that ``name``.
+    """
+
+    name: str
+    layers: BitLayers
+    limit: float
+    reference: float
+
+    @classmethod
+    def of(cls, problem: Problem) -> _Goal:
+        kind, amount = problem.limit
+        name, factor = LIMITED_BY[kind]
+        layers = problem.folded().layers
+        return cls(name, layers, amount * factor, reference_cost(name, layers))
+
+    def at(self, target: float) -> _Goal:
+        """The same cost limited to another share of the reference."""
+        return replace(self, limit=target * self.reference)
+
+    def on(self, folded: FoldedModel) -> _Goal:
+        """The same limit for another model."""
+        return replace(self, layers=folded.layers)
+
+    def cost(self, counts: Counts) -> Tensor:
+        return hardware_cost(self.name)(self.layers, counts)
+
+    @property
+    def target(self) -> float:
+        return self.limit / self.reference
+
+    def share(self, counts: Counts) -> Tensor:
+        return self.cost(counts) / self.reference
+
+    @torch.no_grad()
+    def exact(self, network: SearchNetwork, channels: Tensor) -> float:
+        return float(self.cost(network.counts_at(channels)))
+
+    def __str__(self) -> str:
+        return f"{self.limit:,.0f} ({self.name})"
+
+
+def _census(bits: Bits) -> dict[str, int]:
+    """Bits -> number of channels, over all groups."""
+    every = [value for values in bits.values() for value in values]
+    return {str(value): every.count(value) for value in sorted(set(every))}
