@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from hdapbench.errors import BrokenMethodError, MethodError
 from hdapbench.method import Method
-from hdapbench.spec import did_you_mean
+from hdapbench.spec import TargetKind, did_you_mean
 from hdapbench.trial import DENSE
 
 GROUP = "hdapbench.methods"
@@ -223,6 +223,16 @@ def _checked(found: object, origin: str) -> type[Method]:
         )
     if "compress" in found.__abstractmethods__:
         raise BrokenMethodError(f"{origin}: {found.__name__} does not define compress(self, problem)")
+    known = frozenset(get_args(TargetKind))
+    if not isinstance(found.targets, frozenset) or not found.targets or not found.targets <= known:
+        raise BrokenMethodError(
+            f"{origin}: targets of {found.__name__} is {found.targets!r}; "
+            f"write: targets = frozenset({{{', '.join(map(repr, sorted(known)))}}}), or some of them"
+        )
+    if found.extra is not None and not isinstance(found.extra, str):
+        raise BrokenMethodError(
+            f"{origin}: extra of {found.__name__} is {found.extra!r}; write the name of a pip extra"
+        )
     return found
 
 

@@ -31,6 +31,8 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "knows_no_depthwise": ("depthwise", r.PLAN, "NotImplementedError: grouped convolution", set()),
     "knows_no_concat": ("concat", r.PLAN, "outside 0..", {r.BUDGET}),
     "counts_by_itself": ("plain", r.TARGET, "above the target", {r.BUDGET, r.UNREACHABLE}),
+    "promises_a_size": ("plain", r.PLAN, "asks for bit-widths, and the plan has none", set()),
+    "exceeds_a_size": ("plain", r.TARGET, "(size), above the target of", set()),
     "unseeded": ("plain", r.SEED, "draw random numbers from problem.rng only", set()),
     "remembers": ("plain", r.SEED, "two runs of one seed gave two plans", set()),
     "ignores_its_budget": ("plain", r.BUDGET, "above the target", set()),

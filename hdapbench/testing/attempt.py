@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hdapbench.budget import Budget
 from hdapbench.method import Method
-from hdapbench.spec import BudgetSpec
+from hdapbench.spec import BudgetSpec, TargetKind, parse_target
 from hdapbench.testing.place import OwnCode, Place, line_that_changes
 from hdapbench.testing.problems import ModelKind, tiny_workbench
 from hdapbench.testing.state import RandomState, Settings, Snapshot, changed_parts, dense_snapshot
@@ -19,11 +19,20 @@ SEED = 5
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a method: a model, a target in FLOPs, and a budget."""
+    """What is asked of a method: a model, a target, and a budget.
+
+    Attributes
+    ----------
+    target_flops
+        The target, or what the dense model needs where ``limit`` is another.
+    limit
+        A target of another kind, and its amount in bytes or cycles.
+    """
 
     kind: ModelKind
     target_flops: int
     budget: BudgetSpec = field(default_factory=BudgetSpec)
+    limit: tuple[TargetKind, int] | None = None
 
     @classmethod
     def relative(cls, kind: ModelKind, share: float, budget: BudgetSpec | None = None) -> Task:
@@ -31,10 +40,25 @@ class Task:
         dense = tiny_workbench(kind).network.cost.dense.flops
         return cls(kind, int(share * dense), budget or BudgetSpec())
 
+    @classmethod
+    def limited(cls, kind: ModelKind, target: TargetKind, share: float) -> Task:
+        """Task with a target of another kind than FLOPs, relative to the dense model at 8 bits."""
+        bench = tiny_workbench(kind)
+        amount = bench.bit_limit(parse_target(f"{share}x {target}"))
+        return cls(kind, bench.network.cost.dense.flops, limit=(target, amount))
+
+    @property
+    def name(self) -> str:
+        """The target in a few letters: ``0.7x``, or ``size``."""
+        if self.limit is not None:
+            return self.limit[0]
+        return f"{self.target_flops / tiny_workbench(self.kind).network.cost.dense.flops:.1f}x"
+
     def problem(self) -> WatchedProblem:
         """Fresh problem, always of the same seed."""
         bench = tiny_workbench(self.kind)
-        return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=Budget(self.budget))
+        budget = Budget(self.budget)
+        return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=budget, limit=self.limit)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,9 @@ class _Checker:
             return
         if reason is not None:
             return
+        yield from self._of_other_targets(kind)
+        if "flops" not in self._method.targets:
+            return
         mild, strong = (Task.relative(kind, share) for share in TARGETS)
         first, second = self._attempts.once(mild), self._attempts.once(mild)
         yield from self._of_plan(first, mild)
@@ -107,11 +110,10 @@ class _Checker:
     def _of_plan(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
         """A plan, which fits and meets the target."""
         kind, plan, error = task.kind, attempt.plan, attempt.error
-        share = task.target_flops / tiny_workbench(kind).network.cost.dense.flops
         if isinstance(error, NetworkRefusedError):
             return
         if error is not None:
-            message = f"at {share:.1f}x compress raised {_said(error)}"
+            message = f"at {task.name} compress raised {_said(error)}"
             yield Violation(rules.PLAN, message, kind, self._own.of_error(error))
             return
         if not isinstance(plan, Plan):
@@ -122,18 +124,44 @@ class _Checker:
             plan.check(tiny_workbench(kind).network.group_set.sizes)
         except PlanError as wrong:
             message = "; ".join(str(wrong).splitlines()[:3])
-            yield Violation(rules.PLAN, f"at {share:.1f}x {message}", kind, self._returned(task))
+            yield Violation(rules.PLAN, f"at {task.name} {message}", kind, self._returned(task))
             return
         flops = int(task.problem().costs([plan]).flops[0])
         if flops > task.target_flops:
             over = flops / task.target_flops - 1
             message = (
-                f"at {share:.1f}x the plan needs {flops:,} FLOPs, {over:.1%} above the target; "
+                f"at {task.name} the plan needs {flops:,} FLOPs, {over:.1%} above the target; "
                 "use problem.solve_ratio, plan_by_scores, fit or filled"
             )
             yield Violation(rules.TARGET, message, kind, self._returned(task))
+        yield from self._of_limit(plan, task)
         if Plan.model_validate_json(plan.model_dump_json()) != plan:
             yield Violation(rules.PLAN, "the plan changes when written and read as JSON", kind, self._returned(task))
+
+    def _of_limit(self, plan: Plan, task: Task) -> Iterator[Violation]:
+        """A target of another kind than FLOPs is met."""
+        if task.limit is None:
+            return
+        target, amount = task.limit
+        try:
+            used = tiny_workbench(task.kind).bit_cost(plan, target)
+        except PlanError as wrong:
+            yield Violation(rules.PLAN, f"at {task.name} {wrong}", task.kind, self._returned(task))
+            return
+        if used > amount:
+            message = f"the plan needs {used:,.0f} ({target}), above the target of {amount:,}"
+            yield Violation(rules.TARGET, message, task.kind, self._returned(task))
+
+    def _of_other_targets(self, kind: ModelKind) -> Iterator[Violation]:
+        """Plans and conduct under the other kinds of targets that the method claims to meet, where in reach."""
+        for target in sorted(self._method.targets - {"flops"}):
+            task = Task.limited(kind, target, TARGETS[0])
+            if self._method.skip(task.problem()) is not None:
+                continue
+            attempt = self._attempts.once(task)
+            yield from self._of_conduct(attempt, task)
+            if not isinstance(attempt.error, TargetUnreachableError):
+                yield from self._of_plan(attempt, task)
 
     def _of_conduct(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
         """What the method did beside planning."""
