@@ -39,7 +39,11 @@ class Budget:
         ------
         BudgetExceededError
             When less than ``amount`` is left, or the time is up. Nothing is charged then.
+        ValueError
+            When the amount is negative: nothing is paid back.
         """
+        if not amount >= 0:
+            raise ValueError(f"{amount:g} {account} cannot be charged; amounts are 0 or more")
         self.check_time()
         if amount > self.remaining(account) + 1e-9:
             limit = getattr(self.limits, account)

@@ -37,6 +37,8 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "remembers": ("plain", r.SEED, "two runs of one seed gave two plans", set()),
     "ignores_its_budget": ("plain", r.BUDGET, "above the target", set()),
     "hides_its_budget_error": ("plain", r.BUDGET, "let BudgetExceededError through or return a plan", set()),
+    "pays_itself": ("plain", r.PLAN, "ValueError: -100 device_queries cannot be charged", set()),
+    "raises_its_limits": ("plain", r.BUDGET, "more device_queries than the budget allows", set()),
     "hears_no_refusal": ("plain", r.UNREACHABLE, "must raise TargetUnreachableError; a plan was returned", set()),
     "changes_the_model": ("plain", r.UNTOUCHED, "the dense model's weights changed", {r.PUBLIC}),
     "trains_the_model": ("plain", r.UNTOUCHED, "the dense model's training mode changed", {r.PUBLIC}),

@@ -27,7 +27,7 @@ RULES: dict[str, str] = {
     PARAMETERS: "a trial is known by its parameters, which are stored as JSON and read back",
     SKIP: "None, or a text such as 'needs batch norm', which becomes the trial's row",
     PLAN: "a Plan that keeps one channel or more of every group, and reads back from JSON as it was",
-    TARGET: "FLOPs, as problem.costs counts them, stay at or below problem.target_flops",
+    TARGET: "FLOPs, as problem.costs counts them, stay at or below problem.target_flops, and costs below problem.limit",
     SEED: "random numbers come from problem.rng, and nothing is remembered from one trial to the next",
     BUDGET: "a spent budget ends in BudgetExceededError or in the best plan so far",
     UNREACHABLE: "TargetUnreachableError when no plan meets the target",

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def compress(self, problem: Problem) -> Plan:
+        problem.budget.charge("device_queries", -100)  # here
+        share = problem.solve_ratio()
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
