@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
+from hdapbench.models.checkpoint import ultralytics_state
 from hdapbench.models.resnet import with_identity_shortcuts
+from hdapbench.models.yolo import with_split_blocks
 
 SHOWN_KEYS = 5
 
@@ -21,7 +23,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     The file is read with ``weights_only``: code in it is never run. A mapping with the key ``state_dict`` or ``model``
     around the state dict is taken off, and so is the prefix ``module.`` of data-parallel training. Option-A weights of
-    a CIFAR ResNet (zero-padded shortcuts) are completed by equivalent projections.
+    a CIFAR ResNet (zero-padded shortcuts) are completed by equivalent projections. A .pt of ultralytics gives the
+    weights of its network.
 
     Raises
     ------
@@ -47,6 +50,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes make it raise
+        found_state = ultralytics_state(path)
+        if found_state is not None:
+            return found_state
         kind = "holds pickled objects, not only tensors" if "GLOBAL" in str(error) else "is not a file of torch"
         raise ModelError(f"weights '{path}': the file {kind}; {advice}") from error
     if not isinstance(content, Mapping):
@@ -69,7 +75,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
     ModelError
         With the missing keys, the unexpected ones and the wrong shapes.
     """
-    completed = with_identity_shortcuts(model, state)
+    completed = with_split_blocks(model, with_identity_shortcuts(model, state))
     expected = model.state_dict()
     missing = [name for name in expected if name not in completed]
     unexpected = [name for name in completed if name not in expected]

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -108,6 +108,23 @@ def split_blocks(model: nn.Module) -> int:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, SplitC2f(model.get_submodule(name)))
     return len(names)
+
+
+def with_split_blocks(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict of an ultralytics network, with the first convolution of each C2f cut in two as `SplitC2f` holds it.
+
+    What is cut already, and what belongs to other networks, stays as it is.
+    """
+    split = dict(state)
+    for name, module in model.named_modules():
+        if not isinstance(module, SplitC2f) or any(key.startswith(f"{name}.cv0.") for key in state):
+            continue
+        for key in [key for key in state if key.startswith(f"{name}.cv1.")]:
+            first = f"{name}.cv0.{key.removeprefix(f'{name}.cv1.')}"
+            value = state[key]
+            halves = (value, value) if value.ndim == 0 else value.chunk(2)
+            split[first], split[key] = (half.clone() for half in halves)
+    return split
 
 
 def _half(block: Any, channels: slice) -> nn.Module:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,11 +11,18 @@ import pytest
 import torch
 
 from hdapbench.errors import ModelError
-from hdapbench.models import build_model, yolo
+from hdapbench.models import build_model, load_weights, read_state, yolo
 from hdapbench.spec import ModelSpec
 
 # Not importorskip: ultralytics must only be imported with the switches that keep it offline.
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("trapped",)
 
 
 def build(name: str, n_classes: int = 80, base_dir: Path = Path(), **arguments: object) -> torch.nn.Module:
@@ -51,6 +59,51 @@ def test_splitting_blocks_changes_no_output(stock, monkeypatch):
 def undo_and_split(model: torch.nn.Module, monkeypatch) -> int:
     monkeypatch.undo()
     return yolo.split_blocks(model)
+
+
+@pytest.mark.parametrize("entry", ["model", "ema"])
+def test_files_of_ultralytics_load_though_no_pickled_code_is_run(stock, monkeypatch, tmp_path, entry):
+    path = tmp_path / "yolov8n.pt"
+    content = {"epoch": -1, "model": None, "ema": None, "date": "2024", "train_args": {"imgsz": 640}}
+    torch.save({**content, entry: stock}, path)
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = stock(image)[0]
+    monkeypatch.undo()
+    model = build("yolov8n.yaml", n_classes=5).eval()
+    monkeypatch.setattr(type(stock), "__setstate__", lambda *_: pytest.fail("unpickled"), raising=False)
+
+    load_weights(model, path)
+
+    with torch.no_grad():
+        assert torch.equal(model(image)[0], expected)
+
+
+def test_half_precision_files_come_out_in_single_precision(stock, tmp_path):
+    torch.save({"model": deepcopy(stock).half()}, tmp_path / "half.pt")
+
+    state = read_state(tmp_path / "half.pt")
+
+    assert set(state) == set(stock.state_dict())
+    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+def test_code_beside_the_network_is_not_run(stock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": stock, "trap": Trap()}, tmp_path / "trap.pt")
+
+    state = read_state(tmp_path / "trap.pt")
+
+    assert set(state) == set(stock.state_dict())
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_weights_for_other_classes_are_refused_by_name(stock, tmp_path, monkeypatch):
+    torch.save({"model": stock}, tmp_path / "five.pt")
+    monkeypatch.undo()
+
+    with pytest.raises(ModelError, match=r"of another shape: model\.22\.cv3"):
+        load_weights(build("yolov8n.yaml", n_classes=7), tmp_path / "five.pt")
 
 
 def test_split_blocks_keep_the_number_of_parameters():
