@@ -26,23 +26,27 @@ PACKAGES = ("stable_baselines3", "gymnasium")
 class Amc(Method):
     """Let a DDPG agent decide what share of each group stays, rewarded by accuracy on the search split.
 
-    Source: He et al., AMC: AutoML for model compression, ECCV 2018. Groups are decided in order of execution, from
-    eleven features each; actions are clipped so that the target stays in reach with all later groups at
-    ``least_share``, and widths rounded to ``round_to``, never above the target. After ``warmup_share`` of the episodes
-    with random actions, actions are drawn from a truncated normal distribution around the agent's, ever narrower. The
-    best strategy of all episodes wins. The published agent (``discount: 1``, ``decay: 0.95``, ``imitation: 0``) needs
-    more episodes than ours; the module ``methods.amc.agent`` says what differs.
+    Groups are decided in order of execution, from eleven features each; actions are clipped so that the target stays in
+    reach with all later groups at ``least_share``, and widths rounded to ``round_to``, never above the target. After
+    ``warmup_share`` of the episodes with random actions, actions are drawn from a truncated normal distribution around
+    the agent's, ever narrower. The best strategy of all episodes wins. The published agent (``discount: 1``,
+    ``decay: 0.95``, ``imitation: 0``) needs more episodes than ours; ``methods.amc.agent`` says what differs.
 
     ``reward: constrained`` is the accuracy, and what rounding leaves of the target is filled up. ``guaranteed`` is
     ``-error * log(FLOPs)``: it goes below the target where accuracy allows. Before a strategy is evaluated, its batch
     norms are estimated anew on ``recalibrate`` images, in place of the least squares refit of the original; where there
-    are none, give ``tune_epochs``. Each distinct strategy is charged as one evaluation on the search split; there are
-    as many episodes as the budget allows. Needs the extra ``amc``; sees no latency.
+    are none, give ``tune_epochs``. There are as many episodes as the budget allows.
+
+    Source: He et al., AMC: AutoML for model compression, ECCV 2018.
+    Needs: the extra amc; one accuracy evaluation for each distinct strategy; train_epochs to recalibrate and to tune.
+    Never sees: latency.
     """
 
     name = "amc"
     extra = "amc"
-    reward: Literal["constrained", "guaranteed"] = "constrained"
+    reward: Literal["constrained", "guaranteed"] = Field(
+        default="constrained", description="Accuracy under the target, or accuracy guaranteed first."
+    )
     episodes: int = Field(default=400, ge=1, description="Strategies tried at most; fewer when the budget ends.")
     warmup_share: float = Field(default=0.25, ge=0.0, le=1.0, description="Share of episodes with random actions.")
     decay: float | None = Field(

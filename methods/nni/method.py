@@ -24,21 +24,26 @@ if TYPE_CHECKING:
 class Nni(Method):
     """Remove filters as an NNI pruner masks them, at the least sparsity that meets the target.
 
-    Source: Microsoft NNI 3.0, nni.compression.pruning. NNI masks single layers, and layers of one group need not agree:
-    with ``coupling: votes`` a group keeps as many channels as its layers do on average, those with the most votes
-    first; ``unanimous`` removes what all its layers mask, as NNI's ModelSpeedup does. ``dependency_aware`` lets NNI
-    rank the layers of a group together, so that they agree. What is left of the target is filled up.
+    NNI masks single layers, and layers of one group need not agree: with ``coupling: votes`` a group keeps as many
+    channels as its layers do on average, those with the most votes first; ``unanimous`` removes what all its layers
+    mask, as NNI's ModelSpeedup does. ``dependency_aware`` lets NNI rank the layers of a group together, so that they
+    agree. What is left of the target is filled up. Models are made compact by the framework, as for every method;
+    ``speedup`` does it by ModelSpeedup too, where torch.fx can trace the model, and records how the two compare.
 
-    Models are made compact by the framework, as for every method. ``speedup`` does it by ModelSpeedup too, where
-    torch.fx can trace the model, and records how the two compare. slim, taylor, linear, agp and movement train for
-    ``training_steps`` batches at each sparsity tried, charged; of linear, agp and movement, which train under masks,
-    the weights go on to the runner. NNI's AMC and NetAdapt left NNI after 2.10 (here: ``amc``, ``netadapt``); its level
-    pruner masks single weights, which makes nothing smaller. Needs the extra ``nni``; sees no latency and no accuracy.
+    slim, taylor, linear, agp and movement train for ``training_steps`` batches at each sparsity tried; of linear, agp
+    and movement, which train under masks, the weights go on to the runner. AMC and NetAdapt left NNI after 2.10 (here:
+    ``amc``, ``netadapt``); its level pruner masks single weights, which makes nothing smaller.
+
+    Source: Microsoft NNI 3.0, nni.compression.pruning; docs/parity.md shows that its masks are NNI's own.
+    Needs: the extra nni; batch norm in every group for slim; train_epochs for the pruners that train.
+    Never sees: latency, accuracy.
     """
 
     name = "nni"
     extra = "nni"
-    pruner: Literal["l1", "l2", "fpgm", "slim", "taylor", "linear", "agp", "movement"] = "l1"
+    pruner: Literal["l1", "l2", "fpgm", "slim", "taylor", "linear", "agp", "movement"] = Field(
+        default="l1", description="Pruner of NNI that makes the masks."
+    )
     dependency_aware: bool = Field(default=False, description="Rank the layers of a group together.")
     coupling: Literal["votes", "unanimous"] = Field(default="votes", description="How a group's layers settle.")
     training_steps: int = Field(default=20, ge=1, description="Batches that pruners which train are trained on.")

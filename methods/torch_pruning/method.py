@@ -23,22 +23,27 @@ NORM_PRUNERS = frozenset({"bn-scale", "group-bn-scale"})
 class TorchPruning(Method):
     """Remove the channels of least group importance as torch-pruning scores them, until the target is met.
 
-    Source: Fang et al., DepGraph, CVPR 2023, and torch-pruning 1.6. Every coupled layer of a group adds to its scores.
-    torch-pruning prunes to a channel ratio; here the ratio follows from the FLOPs target, and what is left of the
-    target is filled with the best removed channels. ``pruning_ratio`` asks for its own ratio instead: then its kept
-    channels are ours, and a plan above the target is infeasible.
+    Every coupled layer of a group adds to its scores. torch-pruning prunes to a channel ratio; here the ratio follows
+    from the FLOPs target, and what is left of the target is filled with the best removed channels. ``pruning_ratio``
+    asks for its own ratio instead: then its kept channels are ours, and a plan above the target is infeasible.
 
-    ``pruner`` other than ``plain`` first trains with that pruner's penalty for ``sparse_epochs``, charged, and the
-    runner goes on from the trained weights. ``iterative_steps`` prunes in rounds of equal FLOPs (or ratio), scores
-    anew in each, and fine-tunes for ``step_epochs`` between them. taylor, hessian, obd-c and activation read
-    ``n_images`` training images per round, charged as training on them. Sees no latency and no accuracy.
+    ``pruner`` other than ``plain`` first trains with that pruner's penalty for ``sparse_epochs``, and the runner goes
+    on from the trained weights. ``iterative_steps`` prunes in rounds of equal FLOPs (or ratio), scores anew in each,
+    and fine-tunes for ``step_epochs`` between them.
+
+    Source: Fang et al., DepGraph, CVPR 2023, and the package torch-pruning 1.6; docs/parity.md shows both agree.
+    Needs: batch norm in every group for bn-scale; train_epochs for taylor, hessian, obd-c and activation (``n_images``
+    training images per round), for the penalties, and between rounds.
+    Never sees: latency, accuracy.
     """
 
     name = "torch-pruning"
     importance: Literal[
         "magnitude", "bn-scale", "lamp", "fpgm", "taylor", "hessian", "obd-c", "activation", "random"
-    ] = "magnitude"
-    pruner: Literal["plain", "group-norm", "growing-reg", "bn-scale", "group-bn-scale"] = "plain"
+    ] = Field(default="magnitude", description="How torch-pruning scores the channels of a group.")
+    pruner: Literal["plain", "group-norm", "growing-reg", "bn-scale", "group-bn-scale"] = Field(
+        default="plain", description="Penalty of a sparse training before; plain: none."
+    )
     scope: Literal["global", "local", "isomorphic"] = Field(
         default="local", description="Compare channels across groups, within each, or among groups of equal structure."
     )
