@@ -122,7 +122,7 @@ class _Listener:
         if not isinstance(path, str | bytes | os.PathLike):
             return
         text = os.fsdecode(path)
-        if os.path.isdir(text):
+        if Path(text).is_dir():
             return  # a temporary file without a name, gone when it is closed: tempfile opens its folder for it
         if text.endswith(".pyc") or "__pycache__" in text or text.startswith(tuple(self._temporary)):
             return
