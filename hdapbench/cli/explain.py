@@ -105,10 +105,22 @@ def _search(search: dict[str, Any]) -> list[str]:
 
 
 def _surrogate(card: dict[str, Any]) -> list[str]:
-    named = ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in card.items()
-    )
-    return [f"surrogate: {named}"]
+    lines = [f"surrogate: {card['kind']}, fitted to {card['n_plans']} plans on {card['n_clusters']} clusters"]
+    for name in ("plans", "devices"):
+        held_out = card[name]
+        if held_out is not None:
+            lines.append(
+                f"  on {name} left out: MAPE {held_out['mape']:.1%}, within 5 % {held_out['within_5']:.0%}, "
+                f"bias {held_out['bias']:+.1%}, Spearman {held_out['spearman']:.3f}, "
+                f"Kendall {held_out['kendall']:.3f}, top-5 regret {held_out['top_k_regret']:.1%} "
+                f"({held_out['n']:,} predictions)"
+            )
+    if card["learning_curve"]:
+        curve = ", ".join(f"{error:.1%} of {n}" for n, error in card["learning_curve"])
+        lines.append(f"  MAPE by training plans: {curve}")
+    if card["optimum_error"] is not None:
+        lines.append(f"  bias at the last optimum, before it was measured: {card['optimum_error']:+.1%}")
+    return lines
 
 
 def _rounds(rounds: list[dict[str, Any]]) -> list[str]:

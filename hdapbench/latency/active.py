@@ -122,6 +122,7 @@ class ActiveRounds:
         search: Search,
         measure: Measure,
         neighbours: Neighbours,
+        search_roughly: Search | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> ActiveResult:
         """Rounds from plans that are measured already.
@@ -129,7 +130,9 @@ class ActiveRounds:
         Parameters
         ----------
         search
-            Called with the surrogate, and with those of refits.
+            Called with the surrogate.
+        search_roughly
+            Called with those of refits, whose optima need not be exact; None: ``search``.
         measure
             Called once per round; may raise to end everything, as when a budget is spent.
         neighbours
@@ -145,7 +148,7 @@ class ActiveRounds:
         state = _State(self, measured)
         while state.n_left > 0 and not state.agreed:
             found = np.atleast_2d(search(state.surrogate))
-            plans = state.plans_of_round(found, search, neighbours)
+            plans = state.plans_of_round(found, search_roughly or search, neighbours)
             latency = measure(plans)
             latest = state.take(found[0], plans, latency)
             if on_round is not None:

@@ -13,7 +13,7 @@ from hdapbench.errors import TargetUnreachableError
 from hdapbench.latency.active import ActiveRounds, Round
 from hdapbench.latency.design import neighbours
 from hdapbench.latency.surrogate import Surrogate
-from hdapbench.search import FALLBACK, SearchResult, SearchSpace, minimise
+from hdapbench.search import FALLBACK, SearchResult, SearchSpace, minimise, solve_exact, why_not_exact
 from methods.hdap.measuring import Measurer, objective_of
 from methods.hdap.stage import Stage
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+ROUGH_TOLERANCE = 5e-3
+"""Relative gap at which exact searches for optima of refits may stop."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,13 @@ class Searcher:
             found = self.search(replace(space, objective=objective_of(surrogate)))
             return np.concatenate([found.widths[None], found.runners_up])
 
+        def search_roughly(surrogate: Surrogate) -> Integers:
+            """Optima of refits: the least of a surrogate that is unsure need not be found to the last digit."""
+            rough = replace(space, objective=objective_of(surrogate))
+            if self.method.searcher == "exact" and why_not_exact(rough) is None:
+                return solve_exact(rough, start=self._start, tolerance=ROUGH_TOLERANCE).widths[None]
+            return self._minimise(rough).widths[None]
+
         def near(widths: Integers, n_plans: int, rng: np.random.Generator) -> Integers:
             return neighbours(problem.cost, widths, n_plans, rng=rng, limit=self.stage.target_flops)
 
@@ -124,7 +133,14 @@ class Searcher:
             tolerance=self.method.tolerance,
             seed=problem.seed,
         )
-        active.run(self.measured.plans, search=search, measure=self.measured.keep, neighbours=near, on_round=note)
+        active.run(
+            self.measured.plans,
+            search=search,
+            search_roughly=search_roughly,
+            measure=self.measured.keep,
+            neighbours=near,
+            on_round=note,
+        )
 
     def search(self, space: SearchSpace) -> SearchResult:
         """The method's search over a space, remembered.
@@ -135,10 +151,7 @@ class Searcher:
             When no plan satisfied the constraints.
         """
         method, problem = self.method, self.stage.problem
-        start = np.stack([self.stage.uniform, self.stage.ranking])
-        found = minimise(
-            space, start=start, n_evaluations=method.evaluations, rng=problem.rng, algorithm=method.searcher
-        )
+        found = self._minimise(space)
         algorithm = FALLBACK if found.reason else method.searcher
         gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
         problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
@@ -156,6 +169,15 @@ class Searcher:
             },
         )
         return found
+
+    def _minimise(self, space: SearchSpace) -> SearchResult:
+        method, rng = self.method, self.stage.problem.rng
+        return minimise(space, start=self._start, n_evaluations=method.evaluations, rng=rng, algorithm=method.searcher)
+
+    @property
+    def _start(self) -> Integers:
+        """Plans to begin with, shape (n_plans, n_groups)."""
+        return np.stack([self.stage.uniform, self.stage.ranking])
 
     @property
     def _flops(self) -> Callable[[Integers], Floats]:

@@ -13,6 +13,7 @@ import torch
 from hdapbench.budget import Budget
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
+from hdapbench.latency.report_card import ReportCard
 from hdapbench.method import Plan, Problem
 from hdapbench.models import build_model
 from hdapbench.network import trace
@@ -365,6 +366,33 @@ def test_a_plan_is_certified_and_its_story_is_remembered() -> None:
     assert list(problem.decisions["uniform_widths"].values()) == uniform_widths(problem).tolist()
     assert "the fastest plan" in problem.decisions["why"]
     assert set(plan.kept) == set(problem.decisions["dense_widths"])
+
+    card = ReportCard.from_dict(problem.decisions["surrogate"])
+    assert card.optimum_error == pytest.approx(rounds[-1]["predicted_ms"] / rounds[-1]["measured_ms"] - 1)
+    assert QUICK.n_plans <= card.n_plans <= QUICK.n_plans + QUICK.active_plans
+    assert card.plans.mape < 0.2
+    assert card.devices is not None
+    assert len(card.learning_curve) > 1
+    truth = bench().measure_clusters(widths_of(plan, problem)[None], session=(1,)).latency_ms[0]
+    np.testing.assert_allclose(problem.decisions["predicted_ms"], truth, rtol=0.2)
+
+
+def test_without_active_rounds_the_optimum_is_still_measured_and_its_error_known() -> None:
+    problem = make_problem()
+
+    QUICK.model_copy(update={"active_plans": 0}).compress(problem)
+
+    assert len(problem.decisions["rounds"]) == 1
+    assert ReportCard.from_dict(problem.decisions["surrogate"]).optimum_error is not None
+
+
+def test_one_device_has_no_prediction_for_the_fleets_clusters() -> None:
+    problem = make_problem()
+
+    QUICK.model_copy(update={"devices": "nominal", "active_plans": 0}).compress(problem)
+
+    assert "predicted_ms" not in problem.decisions
+    assert ReportCard.from_dict(problem.decisions["surrogate"]).devices is None
 
 
 def test_trees_are_no_sum_over_kernels_and_are_searched_otherwise() -> None:
