@@ -23,6 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("trial", metavar="TRIAL", help="id of a trial, or its beginning (hdapbench show lists them)")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures instead")
     parser.set_defaults(handler=run)
 
 
@@ -33,6 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     with open_store(existing_database(arguments.workspace)) as store:
         result = store.get(arguments.trial)
     content = explanation(result)
+    if arguments.html is not None:
+        from hdapbench.render.page import explanation_page
+
+        arguments.html.write_text(explanation_page(content), encoding="utf-8")
+        print(f"wrote {arguments.html}")
+        return 0
     print(json.dumps(content, indent=2) if arguments.json else _text(content))
     return 0
 
@@ -131,10 +138,21 @@ def _rounds(rounds: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _accuracies(accuracies: list[dict[str, Any]]) -> list[str]:
-    return ["accuracies compared on the search split:"] + [
-        f"  {entry['plan']}: {entry['accuracy']:.2%}" for entry in accuracies
-    ]
+def _accuracies(plans: list[dict[str, Any]]) -> list[str]:
+    """One line per plan that was compared, with what was looked at: latency or FLOPs, loss, accuracy."""
+    lines = ["plans compared:"]
+    for entry in plans:
+        seen = [f"{entry['latency_ms']:.4g} ms"] if "latency_ms" in entry else []
+        if "flops" in entry:
+            seen.append(f"{entry['flops']:,.0f} FLOPs")
+        if "recalibrated_loss" in entry:
+            seen.append(f"loss {entry['recalibrated_loss']:.3g} with batch norms recalibrated")
+        if "accuracy_at_once" in entry:
+            seen.append(f"accuracy {entry['accuracy_at_once']:.2%} right after pruning")
+        if "accuracy" in entry:
+            seen.append(f"accuracy {entry['accuracy']:.2%} on the search split after fine-tuning")
+        lines.append(f"  {entry['plan']}: {', '.join(seen)}")
+    return lines
 
 
 def _clusters(content: dict[str, Any], predicted: list[float] | None) -> list[str]:

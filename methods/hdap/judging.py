@@ -53,6 +53,8 @@ class Judge:
         Accuracy that latency may cost; one standard error of the search split where that is more.
     loss_tolerance
         Relative recalibrated loss that latency may cost.
+    quantity
+        What candidates are ordered by: ``latency_ms`` or ``flops``.
     record
         What was seen of each plan, for the trial's account.
     """
@@ -61,6 +63,7 @@ class Judge:
     epochs: float
     tolerance: float
     loss_tolerance: float
+    quantity: str = "latency_ms"
     record: list[dict[str, Any]] = field(default_factory=list)
 
     def by_loss(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], Candidate]:
@@ -132,6 +135,6 @@ class Judge:
     def _note(self, candidate: Candidate, **seen: float) -> None:
         entry = next((entry for entry in self.record if entry["plan"] == candidate.name), None)
         if entry is None:
-            entry = {"plan": candidate.name, "latency": candidate.latency}
+            entry = {"plan": candidate.name, self.quantity: candidate.latency}
             self.record.append(entry)
         entry.update(seen)

@@ -160,7 +160,13 @@ class Hdap(Method):
         problem.remember("dense_widths", dict(zip(names, problem.sizes.tolist(), strict=True)))
         searcher = Searcher(self, stage, measured)
         epochs = problem.fine_tune_epochs if self.shortlist_epochs is None else self.shortlist_epochs
-        judge = Judge(stage, epochs=epochs, tolerance=self.accuracy_tolerance, loss_tolerance=self.loss_tolerance)
+        judge = Judge(
+            stage,
+            epochs=epochs,
+            tolerance=self.accuracy_tolerance,
+            loss_tolerance=self.loss_tolerance,
+            quantity="flops" if self.goal == "flops" else "latency_ms",
+        )
         candidates: list[Candidate] = []
         try:
             self._measure(stage, measured, searcher)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,74 @@ def test_json_holds_the_card_as_it_was_stored(tmp_path: Path, capsys: pytest.Cap
 
     stored = json.loads(capsys.readouterr().out)["decisions"]["surrogate"]
     assert ReportCard.from_dict(stored) == CARD
+
+
+COMPARED = [
+    {"plan": "ranking", "latency_ms": 5.006, "recalibrated_loss": 0.7214, "accuracy": 0.8452},
+    {"plan": "candidate 1", "latency_ms": 4.689, "recalibrated_loss": 0.9466},
+    {"plan": "candidate 2", "flops": 62_000_000.0, "accuracy_at_once": 0.31},
+]
+
+
+def test_plans_compared_are_told_with_all_that_was_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert explained(tmp_path, {"accuracies": COMPARED}) == 0
+
+    text = capsys.readouterr().out
+    assert (
+        "  ranking: 5.006 ms, loss 0.721 with batch norms recalibrated, "
+        "accuracy 84.52% on the search split after fine-tuning\n" in text
+    )
+    assert "  candidate 1: 4.689 ms, loss 0.947 with batch norms recalibrated\n" in text
+    assert "  candidate 2: 62,000,000 FLOPs, accuracy 31.00% right after pruning\n" in text
+
+
+def test_the_page_is_one_file_that_loads_nothing_and_escapes_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = example_result().plan
+    assert kept is not None
+    group = next(iter(kept.kept))
+    decisions = {
+        "surrogate": CARD.to_dict(),
+        "accuracies": COMPARED,
+        "why": "candidate 2: <b>fast</b>",
+        "dense_widths": {group: 64},
+        "uniform_widths": {group: 45},
+        "predicted_ms": [5.0],
+        "rounds": [{"predicted_ms": 5.0, "measured_ms": 4.0}],
+        "search": {
+            "algorithm": "exact",
+            "n_evaluations": 1234,
+            "value_ms": 4.9,
+            "bound_ms": 4.8,
+            "gap": 0.02,
+            "levels": "every width",
+            "trace": [[1, 6.0], [1234, 4.9]],
+            "reason": "",
+        },
+        "odd & end": ["<i>", 1],
+    }
+    page = tmp_path / "trial.html"
+
+    assert explained(tmp_path, decisions, "--html", str(page)) == 0
+
+    assert capsys.readouterr().out == f"wrote {page}\n"
+    text = page.read_text()
+    for said in ("within 2.00% of optimal", "+25.0%", "0.8452", "uniform pruning keeps 45", "of 64"):
+        assert said in text
+    assert "&lt;b&gt;fast&lt;/b&gt;" in text
+    assert "<b>fast" not in text
+    assert "<i>" not in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert "<script" not in text
+    HTMLParser().feed(text)
+
+
+def test_the_page_of_a_trial_without_an_account_says_what_was_measured(tmp_path: Path) -> None:
+    page = tmp_path / "trial.html"
+
+    assert explained(tmp_path, {}, "--html", str(page)) == 0
+
+    assert "Average over the fleet" in page.read_text()
