@@ -30,7 +30,7 @@ from hdapbench.fleet.open import open_fleet
 from hdapbench.fleet.simulated import SimulatedFleet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.network import Network
-from hdapbench.search import AdditiveImportance, SearchSpace, solve_exact
+from hdapbench.search import AdditiveImportance, NominalBoard, SearchSpace, TableObjective, solve_exact
 from hdapbench.spec import BudgetSpec, SimulatedFleetSpec
 from hdapbench.testing import tiny_workbench
 from methods.halp import Halp
@@ -142,8 +142,11 @@ class World:
         """Noise-free mean latency of all devices."""
         return float(FleetMean(self.fleet, network(self.model).kernels)(widths[None])[0])
 
-    def best(self) -> Integers:
-        """The exact optimum of the fleet's true mean, keeping uniform pruning's importance: what no method can beat."""
+    def best(self, *, nominal: bool = False) -> Integers:
+        """The exact optimum of the fleet's true mean, keeping uniform pruning's importance: what no method can beat.
+
+        With ``nominal``, that of the nominal board's true latency: what knowing one device perfectly gives.
+        """
         cost, problem = network(self.model).cost, self.problem()
         uniform = fill(cost, widths_at_share(cost, largest_share(cost, self.target_flops)), self.target_flops)
         scores = problem.importance("drawn")
@@ -151,10 +154,14 @@ class World:
         from methods.hdap.importance import importance_table
 
         importance: AdditiveImportance = importance_table(list(problem.groups), scores, "fisher")
+        kernels = network(self.model).kernels
+        objective: TableObjective = FleetMean(self.fleet, kernels)
+        if nominal:
+            objective = NominalBoard(kernels, self.fleet.profile, self.fleet.spec.precision)
         space = SearchSpace(
             cost=cost,
             target_flops=self.target_flops,
-            objective=FleetMean(self.fleet, network(self.model).kernels),
+            objective=objective,
             retained=importance,
             least_retained=float(importance(uniform)[0]),
         )
@@ -206,9 +213,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "one nominal device": {"devices": "nominal"},
     "ratios instead of kernel features (gbrt)": {"surrogate": "gbrt-on-ratios"},
     "no active rounds, as many plans": {"active_plans": 0, "n_plans": 128},
-    "genetic search": {"searcher": "genetic"},
-    "ncs": {"searcher": "ncs"},
-    "random search": {"searcher": "random"},
+    "genetic search": {"searcher": "genetic", "evaluations": 3000},
+    "ncs": {"searcher": "ncs", "evaluations": 3000},
+    "random search": {"searcher": "random", "evaluations": 3000},
     "FLOPs instead of latency": {"goal": "flops"},
     "public recipe": {"preset": "paper", "iterations": 1},
 }
@@ -230,14 +237,19 @@ def ablation_table(n_seeds: int, *, check: bool) -> Iterator[str]:
                     spent.append(problem.budget.spent.device_queries)
                 cells.append(spread(lost, "+.1%"))
             yield f"| {model} | {name} | {' | '.join(cells)} | {np.mean(spent):,.0f} queries | {changes.get('devices', 'fleet')} |"
-        uniform = []
-        for scenario in FLEETS.values():
-            over = []
-            for seed in range(n_seeds):
-                here = World.of(model, seed, scenario=scenario)
-                over.append(here.mean_ms(here.widths(Uniform())[0]) / best_ms(model, seed, str(scenario)) - 1.0)
-            uniform.append(spread(over, "+.1%"))
-        yield f"| {model} | uniform pruning | {' | '.join(uniform)} | | |"
+        others = {
+            "the nominal board, known exactly": lambda here: here.best(nominal=True),
+            "uniform pruning": lambda here: here.widths(Uniform())[0],
+        }
+        for name, widths_in in others.items():
+            cells = []
+            for scenario in FLEETS.values():
+                worlds = [World.of(model, seed, scenario=scenario) for seed in range(n_seeds)]
+                lost = [
+                    here.mean_ms(widths_in(here)) / best_ms(model, here.seed, str(scenario)) - 1.0 for here in worlds
+                ]
+                cells.append(spread(lost, "+.1%"))
+            yield f"| {model} | {name} | {' | '.join(cells)} | | |"
 
 
 @cache
