@@ -95,7 +95,7 @@ def test_a_package_that_cannot_be_imported_is_listed_and_says_why(monkeypatch: p
         (GOOD.format(name="dense"), "cannot be called 'dense'"),
         (GOOD.format(name="a | b"), "names are letters, digits"),
         (GOOD.format(name="mine") + "\n    targets = ['size']\n", r"targets of Mine is \['size'\]; write: targets = "),
-        (GOOD.format(name="mine") + "\n    extra = 3\n", "extra of Mine is 3; write the name of an extra"),
+        (GOOD.format(name="mine") + "\n    extra = 3\n", "extra of Mine is 3; write the name of a pip extra"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_broken_and_the_registry_knows_why(
