@@ -218,15 +218,27 @@ def test_a_resized_crop_keeps_the_shape_and_shows_a_part(full):
 
 
 @pytest.mark.data
-def test_the_real_tiny_imagenet_is_read_from_its_archive(data_root, tmp_path):
+def test_the_real_tiny_imagenet_is_read_as_it_is_published(data_root, tmp_path):
     archive = data_root / "tiny-imagenet-200.tar.xz"
     if not archive.is_file():
         pytest.skip(f"there is no {archive}")
+    sample = tmp_path / "tiny"
+    n_images = 0
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile():
+                is_image = member.name.endswith(".JPEG")
+                n_images += is_image
+                if not is_image or n_images % 20 == 0:
+                    path = sample / member.name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(tar.extractfile(member).read())
 
-    data = load_data(
-        DataSpec(name="tiny-imagenet", path=str(archive)), (3, 16, 16), base_dir=tmp_path, cache_dir=tmp_path
-    )
+    data = load("tiny-imagenet", sample)
 
     # The archive has 202 classes with 100 training images each, two of which no validation image shows.
-    assert (len(data.train) + len(data.search), len(data.test), data.n_classes) == (20_200, 5_000, 202)
-    assert sorted(data.test.labels.bincount(minlength=202).tolist())[:3] >= [0, 0, 10]
+    assert n_images == 25_200
+    assert len(data.train) + len(data.search) + len(data.test) == n_images // 20
+    assert data.n_classes == 202
+    assert len(data.test) == 250
+    assert len(set(data.test.labels.tolist())) > 100  # of the annotations, not the one folder
