@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from hdapbench.errors import UnknownLayerError
+from hdapbench.errors import ModelError
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.quant.kinds import RangeRule, Sampling
 from hdapbench.spec import TargetKind
@@ -59,7 +59,7 @@ class JointMpq(Method):
         try:
             layers = problem.folded().layers
             hardware_cost(LIMITED_BY[problem.limit[0]][0])(layers, layers.uniform_counts(8))
-        except UnknownLayerError as error:
+        except ModelError as error:
             return str(error)
         return None
 
