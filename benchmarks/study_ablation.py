@@ -76,7 +76,7 @@ def network(name: str) -> Network:
 class DrawnProblem(Problem):
     """A problem whose importance is drawn at random: one gamma distribution per channel, a factor per group."""
 
-    def importance(self, criterion: str, *, model: object = None) -> dict[str, Floats]:  # noqa: ARG002
+    def importance(self, criterion: str, *, model: object = None, n_images: int = 0) -> dict[str, Floats]:  # noqa: ARG002
         """The same scores for every criterion."""
         rng = np.random.default_rng([self.seed, 1])
         return {

@@ -371,22 +371,26 @@ class Problem:
 
         return first_without_norm(self._network.model, self.groups.values())
 
-    def importance(self, criterion: str, *, model: nn.Module | None = None) -> dict[str, NDArray[np.float64]]:
+    def importance(
+        self, criterion: str, *, model: nn.Module | None = None, n_images: int = GRADIENT_IMAGES
+    ) -> dict[str, NDArray[np.float64]]:
         """Score of every channel of the dense model: group -> array of shape (n_channels,), higher is more important.
 
         Parameters
         ----------
         criterion
-            ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``random``, or, with gradients over 512 training images
+            ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``random``, or, with gradients over training images
             (charged as that share of an epoch), ``taylor``, ``sqrt_taylor`` and ``fisher``.
         model
             A model of your own in the dense shapes, after training it; the dense model by default.
+        n_images
+            Training images for gradients, or all where there are fewer.
         """
         from hdapbench.prune.importance import importance
 
         batches = None
         if criterion in GRADIENT_CRITERIA:
-            n_images = min(GRADIENT_IMAGES, self.n_train_images)
+            n_images = min(n_images, self.n_train_images)
             self.budget.charge("train_epochs", n_images / self.n_train_images)
             batches = self.batches(n_images)
         scored = self.model() if model is None else model

@@ -75,6 +75,7 @@ class Hdap(Method):
     cluster_weights: Literal["share", "equal"] = Field(default="share", description="How clusters count.")
     goal: Literal["latency", "flops"] = Field(default="latency", description="flops: what no device is asked for.")
     criterion: Criterion = Field(default="fisher", description="Importance of channels, and so of widths.")
+    n_images: int = Field(default=2048, ge=1, description="Training images for importance that needs gradients.")
     guard: Literal["ranking", "uniform", "none"] = Field(
         default="ranking", description="Whose lost importance limits that of plans."
     )
@@ -97,7 +98,7 @@ class Hdap(Method):
     )
     accuracy_tolerance: float = Field(default=0.005, ge=0.0, description="Accuracy that latency may cost there.")
     loss_tolerance: float = Field(
-        default=0.05, ge=0.0, description="Recalibrated loss that latency may cost, relative to the reference's."
+        default=0.1, ge=0.0, description="Recalibrated loss that latency may cost, relative to the reference's."
     )
     accuracy_limit: float = Field(default=0.05, gt=0.0, lt=1.0, description="Accuracy that alpha lets go unpunished.")
     iterations: int = Field(default=1, ge=1, description="Steps in which FLOPs fall to the target.")
@@ -138,7 +139,7 @@ class Hdap(Method):
         for number in range(1, self.iterations + 1):
             last = number == self.iterations
             target = problem.target_flops if last else int(dense * ratio**number)
-            stage = Stage(problem, target, self.criterion, before=plan, round_to=self.round_to)
+            stage = Stage(problem, target, self.criterion, before=plan, round_to=self.round_to, n_images=self.n_images)
             plan = self._step(stage, measured)
             if not last:
                 problem.progress(f"iteration {number} of {self.iterations}: {problem.costs([plan]).flops[0]:,} FLOPs")

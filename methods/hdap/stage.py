@@ -35,6 +35,8 @@ class Stage:
         Plan of the iteration before, with its weights; None in the first.
     round_to
         Widths of the references are multiples of this.
+    n_images
+        Training images for criteria that need gradients.
     """
 
     problem: Problem
@@ -42,13 +44,15 @@ class Stage:
     criterion: Criterion
     before: Plan | None = None
     round_to: int = 1
+    n_images: int = 2048
 
     @cached_property
     def scores(self) -> Mapping[str, Floats]:
         """Importance of every channel in the model as it is now; removed ones are worth nothing."""
         if self.before is None or self.before.weights is None:
-            return self.problem.importance(self.criterion)
-        return self.problem.importance(self.criterion, model=self.problem.model(self.before.weights))
+            return self.problem.importance(self.criterion, n_images=self.n_images)
+        model = self.problem.model(self.before.weights)
+        return self.problem.importance(self.criterion, model=model, n_images=self.n_images)
 
     @cached_property
     def widest(self) -> Integers:

@@ -246,7 +246,7 @@ class TestTheComparison:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chosen, tuned, problem = self.run(
-            monkeypatch, losses={"uniform": 1.0, "fastest": 1.06, "other": 1.04}, accuracies={"other": 0.9}
+            monkeypatch, losses={"uniform": 1.0, "fastest": 1.12, "other": 1.08}, accuracies={"other": 0.9}
         )
 
         assert tuned == ["uniform", "second"]
@@ -254,7 +254,7 @@ class TestTheComparison:
         assert "as accurate as 'uniform'" in problem.decisions["why"]
 
     def test_the_reference_wins_when_all_others_lose_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        chosen, tuned, problem = self.run(monkeypatch, losses={"uniform": 1.0, "other": 1.06}, accuracies={})
+        chosen, tuned, problem = self.run(monkeypatch, losses={"uniform": 1.0, "other": 1.12}, accuracies={})
 
         assert (chosen, tuned) == ("uniform", [])
         assert "no faster plan loses as little" in problem.decisions["why"]
