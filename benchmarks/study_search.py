@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +30,7 @@ DOCS = ROOT / "docs" / "hdap.md"
 BEGIN, END = "<!-- searchers: begin (python -m benchmarks.study_search) -->", "<!-- searchers: end -->"
 N_EVALUATIONS = 10_000
 HEURISTICS: tuple[Algorithm, ...] = ("genetic", "greedy", "ncs-refined", "cma-es", "ncs", "random")
+GRIDS = (1, 8, 16, 32)
 BANDS = {"at most the target": 0.0, "within [0.98, 1.00] of the target": 0.98}
 
 
@@ -183,11 +184,22 @@ def score_table(subject: Subject) -> str:
     return "\n".join(lines)
 
 
+def grid_table(subject: Subject) -> str:
+    """Markdown: what widths in multiples cost."""
+    lines = ["| round_to | " + " | ".join(BANDS) + " |", "|---" * (1 + len(BANDS)) + "|"]
+    for round_to in GRIDS:
+        spaces = [problem(subject, least_share=share) for share in BANDS.values()]
+        found = [answer(replace(space, round_to=round_to), uniform, "exact", 1) for space, uniform in spaces]
+        lines.append(f"| {round_to} | " + " | ".join(str(cell) for cell in found) + " |")
+    return "\n".join(lines)
+
+
 def report(subjects: list[Subject], n_seeds: int) -> str:
     """All tables."""
     parts = [f"FLOPs {name}:\n\n{band_table(subjects, share, n_seeds)}" for name, share in BANDS.items()]
     if SUBJECTS[0] in subjects:
         parts.append(f"{SUBJECTS[0].name}, exact, by how importance is drawn:\n\n{score_table(SUBJECTS[0])}")
+        parts.append(f"{SUBJECTS[0].name}, exact, by width grid:\n\n{grid_table(SUBJECTS[0])}")
     return "\n\n".join(parts)
 
 
