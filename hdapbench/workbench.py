@@ -238,8 +238,8 @@ class Workbench:
         """
         import torch
 
-        from hdapbench.prune.recalibration import recalibrate
         from hdapbench.prune.surgery import apply_plan
+        from hdapbench.tasks.recalibrate import recalibrate
         from hdapbench.tasks.training import on_device
 
         # Candidates of a search are not compared with their masked model: what is chosen of them is, by `apply`.
@@ -248,7 +248,8 @@ class Workbench:
         total, count = 0.0, 0
         with on_device(model, self.device), torch.no_grad():
             batches = self.data.train.batches(RECALIBRATION_BATCH, shuffle_seed=seed, limit=n_images)
-            recalibrate(model, (images.to(self.device) for images, _ in batches if len(images) > 1))
+            many = (images.to(self.device) for images, _ in batches if len(images) > 1)
+            recalibrate(model, (images.contiguous(memory_format=torch.channels_last) for images in many))
             model.eval()
             for images, labels in self.data.search.batches(RECALIBRATION_BATCH, shuffle_seed=None, limit=n_images):
                 outputs = model(images.to(self.device).contiguous(memory_format=torch.channels_last))
