@@ -22,6 +22,7 @@ PAPER: dict[str, Any] = {
 }
 """Our reading of the public descriptions: gradient-boosted trees on the kept shares of 100 measured plans, negatively
 correlated search with ten climbers and 30 generations, accuracy as a penalty of those ten, five rounds of pruning and
-fine-tuning that use each FLOPs target up, and the clusters' unweighted mean. How channels are chosen is not described; L1 is the usual choice."""
+fine-tuning that use each FLOPs target up, and the clusters' unweighted mean. How channels are chosen is not described;
+L1 is the usual choice."""
 
 PRESETS: dict[Preset, dict[str, Any]] = {"default": {}, "paper": PAPER}
