@@ -179,6 +179,9 @@ class Hdap(Method):
             problem.progress(f"the search ends early: {error}")
             widths, why = self._without_search(stage, measured, searcher, candidates)
             why = f"the search ended early ({error}): {why}"
+        account = searcher.accounts.get(tuple(widths.tolist()))
+        if account is not None:  # not the last search, but the one that found the plan
+            problem.remember("search", account)
         problem.remember("accuracies", judge.record)
         problem.remember("why", why)
         return stage.plan(widths)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,14 @@ class Searcher:
         What is searched.
     measured
         Plans measured so far, and their surrogate.
+    accounts
+        Widths found -> what is told of the search that found them.
     """
 
     method: Hdap
     stage: Stage
     measured: Measurer
+    accounts: dict[tuple[int, ...], dict[str, Any]] = field(default_factory=dict)
 
     def space(self, lost: float | None) -> SearchSpace:
         """Constraints of a search.
@@ -155,19 +158,18 @@ class Searcher:
         algorithm = FALLBACK if found.reason else method.searcher
         gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
         problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
-        problem.remember(
-            "search",
-            {
-                "algorithm": algorithm,
-                "n_evaluations": found.n_evaluations,
-                "value_ms": found.value,
-                "bound_ms": found.bound,
-                "gap": found.gap,
-                "levels": found.levels,
-                "trace": [[n, value] for n, value in found.trace],
-                "reason": f"not exact: {found.reason}" if found.reason else "",
-            },
-        )
+        account = {
+            "algorithm": algorithm,
+            "n_evaluations": found.n_evaluations,
+            "value_ms": found.value,
+            "bound_ms": found.bound,
+            "gap": found.gap,
+            "levels": found.levels,
+            "trace": [[n, value] for n, value in found.trace],
+            "reason": f"not exact: {found.reason}" if found.reason else "",
+        }
+        self.accounts[tuple(found.widths.tolist())] = account
+        problem.remember("search", account)
         return found
 
     def _minimise(self, space: SearchSpace) -> SearchResult:
