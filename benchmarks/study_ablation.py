@@ -211,7 +211,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "hdap": {},
     "one cluster": {"devices": "one_cluster"},
     "one nominal device": {"devices": "nominal"},
-    "ratios instead of kernel features (gbrt)": {"surrogate": "gbrt-on-ratios"},
+    "ratios instead of kernel features (gbrt)": {"surrogate": "gbrt-on-ratios", "evaluations": 3000},
     "no active rounds, as many plans": {"active_plans": 0, "n_plans": 128},
     "genetic search": {"searcher": "genetic", "evaluations": 3000},
     "ncs": {"searcher": "ncs", "evaluations": 3000},
