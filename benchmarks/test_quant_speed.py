@@ -26,6 +26,8 @@ from methods.joint_mpq.control import Controller
 BATCH = 32
 ROUNDS, STEPS = 7, {"resnet6": 12, "resnet8": 2, "dscnn": 2}
 MOST_SEARCH, MOST_FINE_TUNE = 2.5, 2.0
+NOISE = 1.5
+"""Ratios of steps of some milliseconds wander by a third on shared machines: what fails is beyond that."""
 
 SHAPES = {"resnet6": (1, 8, 8), "resnet8": (3, 32, 32), "dscnn": (1, 49, 10)}
 
@@ -99,5 +101,5 @@ def test_a_search_step_costs_little_more_than_a_float_step(name):
     finally:
         torch.set_num_threads(threads)
 
-    assert all(value <= MOST_SEARCH for kind, value in found.items() if kind.startswith("search"))
-    assert found["fine-tune"] <= MOST_FINE_TUNE
+    assert all(value <= NOISE * MOST_SEARCH for kind, value in found.items() if kind.startswith("search"))
+    assert found["fine-tune"] <= NOISE * MOST_FINE_TUNE
