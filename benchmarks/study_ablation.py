@@ -23,6 +23,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tables import spread, write
 from hdapbench.budget import Budget
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.fleet.objective import FleetMean
@@ -260,13 +261,6 @@ def best_ms(model: str, seed: int, scenario: str) -> float:
     return here.mean_ms(here.best())
 
 
-def spread(values: list[float], form: str) -> str:
-    """Mean over the seeds, and the least and the greatest."""
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    return f"{np.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the parts of the study that were asked for; 0."""
     tables = {"speedup": speedup_table, "ablation": ablation_table}
@@ -282,19 +276,8 @@ def main(argv: list[str] | None = None) -> int:
             lines.append(line)
         print(f"{part}: {time.monotonic() - started:.0f} s", file=sys.stderr)
         if not arguments.check:
-            write(part, "\n".join(lines))
+            write(DOCS, "study_ablation", part, "\n".join(lines))
     return 0
-
-
-def write(part: str, text: str) -> None:
-    """Put a table between its marks in the documentation."""
-    begin, end = (f"<!-- {part}: {mark} (python -m benchmarks.study_ablation) -->" for mark in ("begin", "end"))
-    document = DOCS.read_text() if DOCS.exists() else ""
-    if begin not in document or end not in document:
-        print(f"{DOCS} has no marks for '{part}'; the table was only printed", file=sys.stderr)
-        return
-    head, rest = document.split(begin, 1)
-    DOCS.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.split(end, 1)[1]}")
 
 
 if __name__ == "__main__":

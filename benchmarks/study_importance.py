@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks.tables import write
 from hdapbench.budget import Budget
 from hdapbench.method import Plan, Problem
 from hdapbench.registry import MethodRegistry
@@ -123,19 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         *(f"| {name} | {spearmanr(rows[name], accuracy)[0]:+.2f} |" for name in ranked),
     ]
     print("\n".join(lines))
-    write("\n".join(lines))
+    write(DOCS, "study_importance", "importance", "\n".join(lines))
     return 0
-
-
-def write(text: str) -> None:
-    """Put the table between its marks in the documentation."""
-    begin, end = (f"<!-- importance: {mark} (python -m benchmarks.study_importance) -->" for mark in ("begin", "end"))
-    document = DOCS.read_text()
-    if begin not in document:
-        print(f"{DOCS} has no marks for the table; it was only printed", file=sys.stderr)
-        return
-    head, rest = document.split(begin, 1)
-    DOCS.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.split(end, 1)[1]}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ random and differs between seeds: no claim here rests on a trained model.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.tables import spread, write
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.fleet.base import Workloads
@@ -238,13 +238,6 @@ def collect(
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def spread(values: Floats, form: str) -> str:
-    """Mean over the seeds, and the least and the greatest."""
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the parts of the study that were asked for; 0."""
     tables = {"plans": plans_table, "loop": loop_table}
@@ -259,19 +252,8 @@ def main(argv: list[str] | None = None) -> int:
             print(line, flush=True)
             lines.append(line)
         if not arguments.check:
-            write(part, "\n".join(lines))
+            write(DOCS, "study_surrogates", part, "\n".join(lines))
     return 0
-
-
-def write(part: str, text: str) -> None:
-    """Put a table between its marks in the documentation."""
-    begin, end = (f"<!-- {part}: {mark} (python -m benchmarks.study_surrogates) -->" for mark in ("begin", "end"))
-    document = DOCS.read_text() if DOCS.exists() else ""
-    if begin not in document or end not in document:
-        print(f"{DOCS} has no marks for '{part}'; the table was only printed", file=sys.stderr)
-        return
-    head, rest = document.split(begin, 1)
-    DOCS.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.split(end, 1)[1]}")
 
 
 if __name__ == "__main__":
