@@ -8,7 +8,7 @@ depthwise ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -210,6 +210,10 @@ class CostModel:
     def minimum_flops(self) -> int:
         """Multiply-accumulates with one channel left in every group: no plan needs fewer."""
         return int(self.flops(np.ones_like(self.sizes))[0])
+
+    def narrowed(self, widths: ArrayLike) -> CostModel:
+        """Cost model of the model pruned to these widths, shape (n_groups,): they are its dense ones."""
+        return replace(self, sizes=np.array(widths, dtype=np.int64))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for JSON."""

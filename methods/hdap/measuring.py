@@ -154,7 +154,8 @@ class Measurer:
         The surrogate has seen them all and smooths their noise: the least of many measurements is the luckiest.
         """
         distinct = np.unique(self.plans.widths, axis=0)
-        allowed = distinct[space.violation(distinct) <= 0]
+        there = distinct[(distinct <= space.cost.sizes).all(axis=1)]  # earlier iterations had wider plans
+        allowed = there[space.violation(there) <= 0]
         if not len(allowed):
             return []
         order = np.argsort(self.surrogate.predict_average(allowed), kind="stable")

@@ -193,7 +193,7 @@ class Hdap(Method):
         problem = stage.problem
         n_spread = max(self.n_plans // self.iterations - 3, 1)
         problem.progress(f"measuring {n_spread + 3} plans on {measured.n_columns} clusters")
-        spread = training_plans(problem.cost, stage.target_flops, n_spread, seed=problem.seed, round_to=self.round_to)
+        spread = training_plans(stage.cost, stage.target_flops, n_spread, seed=problem.seed, round_to=self.round_to)
         measured.add(np.concatenate([np.stack([stage.uniform, stage.ranking, problem.sizes]), spread]))
         searcher.measure_actively()
 

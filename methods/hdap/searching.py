@@ -60,12 +60,12 @@ class Searcher:
         least = 0.0
         if guarded and lost is not None:
             reference = stage.ranking if method.guard == "ranking" else stage.uniform
-            whole = float(stage.importance(stage.problem.sizes[None])[0])
+            whole = float(stage.importance(stage.widest[None])[0])
             least = whole - lost * (whole - float(stage.importance(reference[None])[0]))
         flops = method.goal == "flops"
         floor = np.maximum(np.floor(method.least_width_share * stage.uniform), 1).astype(np.int64)
         return SearchSpace(
-            cost=stage.problem.cost,
+            cost=stage.cost,
             target_flops=stage.target_flops,
             objective=self._flops if flops else objective_of(self.measured.surrogate),
             least_flops=0 if flops else int(method.least_flops_share * stage.target_flops),
@@ -88,7 +88,7 @@ class Searcher:
             known = self.measured.fastest(space, 1) if self.measured.measured_any else []
             others = list(result.runners_up) if self.method.guard == "none" else []
             for widths in [result.widths, *known, *others]:
-                found[tuple(np.minimum(widths, self.stage.widest).tolist())] = None
+                found[tuple(widths.tolist())] = None
         return [np.array(widths, dtype=np.int64) for widths in found]
 
     @property
@@ -114,7 +114,7 @@ class Searcher:
             return self._minimise(rough).widths[None]
 
         def near(widths: Integers, n_plans: int, rng: np.random.Generator) -> Integers:
-            return neighbours(problem.cost, widths, n_plans, rng=rng, limit=self.stage.target_flops)
+            return neighbours(self.stage.cost, widths, n_plans, rng=rng, limit=self.stage.target_flops)
 
         rounds: list[dict[str, float]] = []
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.cost.model import CostModel
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.method import Plan, Problem
@@ -62,6 +63,11 @@ class Stage:
         return np.array(self.before.widths(list(self.problem.groups)), dtype=np.int64)
 
     @cached_property
+    def cost(self) -> CostModel:
+        """Costs of the model as it is now: its widths are the widest there can be."""
+        return self.problem.cost if self.before is None else self.problem.cost.narrowed(self.widest)
+
+    @cached_property
     def importance(self) -> AdditiveImportance:
         """Widths -> importance kept, as a share of the model's."""
         return importance_table(list(self.problem.groups), self.scores, self.criterion)
@@ -75,19 +81,20 @@ class Stage:
         TargetUnreachableError
             When the smallest widths exceed the target.
         """
-        cost, target = self.problem.cost, self.target_flops
+        cost, target = self.cost, self.target_flops
         share = largest_share(cost, target, round_to=self.round_to)
-        widths = widths_at_share(cost, share, round_to=self.round_to)
-        return np.minimum(fill(cost, widths, target, round_to=self.round_to), self.widest)
+        return fill(cost, widths_at_share(cost, share, round_to=self.round_to), target, round_to=self.round_to)
 
     @cached_property
     def ranking(self) -> Integers:
         """Widths when the least important channels go first, whatever their group, shape (n_groups,)."""
-        kept = keep_best(self.problem.cost, self.scores, self.target_flops, round_to=self.round_to)
-        widths = np.array([len(kept[name]) for name in self.problem.groups], dtype=np.int64)
-        return np.minimum(widths, self.widest)
+        scores = self.scores
+        if self.before is not None:
+            scores = {name: scores[name][list(self.before.kept[name])] for name in self.problem.groups}
+        kept = keep_best(self.cost, scores, self.target_flops, round_to=self.round_to)
+        return np.array([len(kept[name]) for name in self.problem.groups], dtype=np.int64)
 
     def plan(self, widths: Integers) -> Plan:
         """Plan of these widths that keeps the most important channels of what is left, and its weights."""
-        plan = self.problem.plan_by_widths(np.minimum(widths, self.widest), self.scores)
+        plan = self.problem.plan_by_widths(widths, self.scores)
         return plan if self.before is None else plan.model_copy(update={"weights": self.before.weights})

@@ -349,7 +349,7 @@ def test_the_public_recipe_weighs_accuracy_as_a_penalty() -> None:
 
     assert "penalty" in problem.decisions["why"]
     assert 1 <= sum("accuracy_at_once" in entry for entry in problem.decisions["accuracies"]) <= 3
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert 0.97 * problem.target_flops <= problem.costs([plan]).flops[0] <= problem.target_flops
 
 
 def test_a_plan_is_certified_and_its_story_is_remembered() -> None:
