@@ -15,7 +15,7 @@ from methods.hdap.stage import Stage
 Integers = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A plan that may be chosen.
 
@@ -41,7 +41,7 @@ class Candidate:
 
 @dataclass
 class Judge:
-    """Chooses the fastest of a few plans that is as accurate as the best plan that needs no search.
+    """Chooses the fastest of some plans that is as accurate as the best plan that needs no search.
 
     Attributes
     ----------
@@ -86,19 +86,47 @@ class Judge:
         )
         return sorted(better, key=lambda candidate: candidate.latency), rival
 
-    def by_accuracy(self, candidates: Sequence[Candidate], rival: Candidate) -> Candidate | None:
-        """The first candidate whose accuracy after fine-tuning is near the rival's or above it, or None.
+    def by_accuracy(
+        self, candidates: Sequence[Candidate], likely: Sequence[Candidate], most: int
+    ) -> tuple[Candidate, Candidate]:
+        """The fastest candidate found that is as accurate, after fine-tuning, as the best reference; and that one.
+
+        Accuracy is taken to rise with latency, so that the fastest accurate one is found by halving. Differences below
+        a standard error of the search split are no differences.
+
+        Parameters
+        ----------
+        likely
+            Candidates that are expected to be accurate, fastest first: the first is tried first.
+        most
+            Candidates that are fine-tuned at most, besides the references.
 
         Raises
         ------
         BudgetExceededError
             When the evaluations cannot be paid.
         """
-        best = self._accuracy(rival)
-        # Differences below a standard error of the search split are no differences.
-        error = (best * (1 - best) / self.stage.problem.n_search_images) ** 0.5
-        least = best - max(self.tolerance, error)
-        return next((candidate for candidate in candidates if self._accuracy(candidate) >= least), None)
+        references = {candidate.name: self._accuracy(candidate) for candidate in candidates if candidate.is_reference}
+        rival = max(
+            (candidate for candidate in candidates if candidate.is_reference),
+            key=lambda candidate: (references[candidate.name], -candidate.latency),
+        )
+        best = references[rival.name]
+        least = best - max(self.tolerance, (best * (1 - best) / self.stage.problem.n_search_images) ** 0.5)
+        faster = sorted((c for c in candidates if c.latency < rival.latency), key=lambda c: c.latency)
+        first = next((candidate for candidate in likely if candidate in faster), None)
+        low, high, chosen = 0, len(faster), rival  # faster[:low] are not accurate enough, faster[high] is
+        for tried in range(most):
+            if low == high:
+                break
+            position = faster.index(first) if first and not tried else (low + high) // 2
+            candidate = faster[position]
+            accuracy = references.get(candidate.name)
+            if (self._accuracy(candidate) if accuracy is None else accuracy) >= least:
+                high, chosen = position, candidate
+            else:
+                low = position + 1
+        return chosen, rival
 
     def by_penalty(self, candidates: Sequence[Candidate], dense_ms: float, limit: float) -> Candidate:
         """The one of least relative latency plus penalty: our reading of the objective in the public descriptions.

@@ -36,10 +36,10 @@ class Hdap(Method):
 
     ``guard_levels`` say how much importance a plan may lose, relative to a reference that needs no search: ``ranking``
     (the least important channels go first, whatever their group) or ``uniform`` pruning. Each level gives the fastest
-    plan that keeps to it. Of these and the references, the fastest wins whose loss, with batch norms recalibrated, is
-    within ``loss_tolerance`` of the best reference's, and whose accuracy on the search split, after
-    ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` of that reference's (or one standard error,
-    where that is more); when none of the first ``shortlist`` is, that reference is the plan.
+    plan that keeps to it. The fastest one wins whose accuracy on the search split, after ``shortlist_epochs`` of
+    fine-tuning, is within ``accuracy_tolerance`` of the best reference's (or one standard error, where that is more);
+    it is looked for by halving with ``shortlist`` tries, the first of them the fastest whose loss, with batch norms
+    recalibrated, is within ``loss_tolerance`` of the best reference's. When none is, that reference is the plan.
 
     With ``iterations``, FLOPs fall to the target in so many steps of one ratio, each a search of its own, and the
     model is fine-tuned for ``iteration_epochs`` in between: charged, and not given to other methods.
@@ -74,13 +74,19 @@ class Hdap(Method):
     devices: Devices = Field(default="fleet", description="Whose latency counts: fleet, one_cluster or nominal.")
     cluster_weights: Literal["share", "equal"] = Field(default="share", description="How clusters count.")
     goal: Literal["latency", "flops"] = Field(default="latency", description="flops: what no device is asked for.")
-    criterion: Criterion = Field(default="fisher", description="Importance of channels, and so of widths.")
+    criterion: Criterion = Field(
+        default="auto",
+        description="Importance of channels, and so of widths; auto: of fisher, taylor and bn_scale, the one whose "
+        "ranking loses least once batch norms are recalibrated.",
+    )
     n_images: int = Field(default=2048, ge=1, description="Training images for importance that needs gradients.")
     guard: Literal["ranking", "uniform", "none"] = Field(
         default="ranking", description="Whose lost importance limits that of plans."
     )
     guard_levels: tuple[float, ...] = Field(
-        default=(1.5, 1.25, 1.0, 0.9), min_length=1, description="Importance that plans may lose, relative to that."
+        default=(3.0, 2.0, 1.5, 1.25, 1.0, 0.9),
+        min_length=1,
+        description="Importance that plans may lose, relative to that.",
     )
     least_width_share: float = Field(default=0.0, ge=0.0, le=1.0, description="Least width of a group, of uniform's.")
     least_flops_share: float = Field(
@@ -92,7 +98,7 @@ class Hdap(Method):
         description="What plans are compared by: recalibrated loss, then accuracy after fine-tuning; that loss alone; "
         "nothing but the guard; or the public recipe's penalty.",
     )
-    shortlist: int = Field(default=2, ge=1, description="Plans that are fine-tuned (alpha: evaluated) at most.")
+    shortlist: int = Field(default=4, ge=1, description="Plans that are fine-tuned (alpha: evaluated) at most.")
     shortlist_epochs: float | None = Field(
         default=None, ge=0.0, description="Fine-tuning before that comparison; null takes as long as the final one."
     )
@@ -225,14 +231,14 @@ class Hdap(Method):
             fastest = min(candidates, key=lambda candidate: candidate.latency)
             return fastest.widths, f"{fastest.name}: the fastest plan"
         good, rival = judge.by_loss(candidates)
-        if not good:
-            return rival.widths, f"{rival.name}: no faster plan loses as little"
         if self.choice == "loss":
+            if not good:
+                return rival.widths, f"{rival.name}: no faster plan loses as little"
             return good[0].widths, f"{good[0].name}: the fastest plan that loses no more than '{rival.name}'"
-        chosen = judge.by_accuracy(good[: self.shortlist], rival)
-        if chosen is None:
+        chosen, rival = judge.by_accuracy(candidates, good, self.shortlist)
+        if chosen is rival:
             return rival.widths, f"{rival.name}: no faster plan was as accurate"
-        return chosen.widths, f"{chosen.name}: the fastest plan as accurate as '{rival.name}'"
+        return chosen.widths, f"{chosen.name}: the fastest plan found that is as accurate as '{rival.name}'"
 
     def _without_search(
         self, stage: Stage, measured: Measurer, searcher: Searcher, candidates: list[Candidate]
