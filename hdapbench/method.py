@@ -109,6 +109,7 @@ class Problem:
         self._on_progress = on_progress
         self._n_sessions = 0
         self._clusters_charged = False
+        self._looked_at: set[str | None] = set()
         self.target_flops = target_flops
         self.limit: tuple[TargetKind, int] = limit or ("flops", target_flops)
         self.seed = seed
@@ -413,7 +414,9 @@ class Problem:
         n_images = min(self.n_train_images, recipe.max_train_images or self.n_train_images)
         return max(1, round(epochs * n_images / recipe.batch_size))
 
-    def accuracy(self, plan: Plan, fine_tune_epochs: float = 0.0, *, recalibrate: int = 0) -> float:
+    def accuracy(
+        self, plan: Plan, fine_tune_epochs: float = 0.0, *, recalibrate: int = 0, reconstruct: bool = False
+    ) -> float:
         """Accuracy (of detection mAP50-95) in [0, 1] of a plan on the search split; charged.
 
         Parameters
@@ -423,6 +426,8 @@ class Problem:
         recalibrate
             Training images over which batch norm statistics are estimated anew before the evaluation: without training,
             a pruned model's accuracy tells little as long as they describe the dense one. Charged as training on them.
+        reconstruct
+            Begin with the weights of `reconstructed`.
         """
         n_images = min(recalibrate, self.n_train_images)
         epochs = fine_tune_epochs + n_images / self.n_train_images
@@ -431,24 +436,53 @@ class Problem:
         self.budget.charge("accuracy_evals", 1)
         if epochs:
             self.budget.charge("train_epochs", epochs)
-        model, _ = self._bench.apply(plan)
+        self._charge_reconstruction(plan, reconstruct)
+        model, _ = self._bench.apply(plan, reconstruct=reconstruct)
         if fine_tune_epochs:
             self._bench.train(model, epochs=fine_tune_epochs, seed=self.seed)
         if n_images:
             self._bench.recalibrate(model, self.batches(n_images, batch_size=128))
         return self._bench.search_accuracy(model)
 
-    def recalibrated_loss(self, plan: Plan) -> float:
+    def recalibrated_loss(self, plan: Plan, *, reconstruct: bool = False) -> float:
         """Mean loss of a plan on the search split right after pruning, its batch norms recalibrated; charged.
 
         Statistics of the batch norms are taken anew over training images (Li et al. 2020, "EagleEye"). It ranks plans
         nearly as their accuracy after fine-tuning does, at a small part of the cost: at most 1,024 images of each
         split, charged as that share of an accuracy evaluation, and as a third of that share of an epoch.
+
+        Parameters
+        ----------
+        reconstruct
+            Begin with the weights of `reconstructed`.
         """
+        self._charge_reconstruction(plan, reconstruct)
         n_search, n_train = (min(RECALIBRATION_IMAGES, n) for n in (self.n_search_images, self.n_train_images))
         self.budget.charge("accuracy_evals", n_search / self.n_search_images)
         self.budget.charge("train_epochs", n_train / self.n_train_images / 3)  # forward, of forward and backward
-        return self._bench.recalibrated_loss(plan, n_images=RECALIBRATION_IMAGES, seed=self.seed)
+        images = RECALIBRATION_IMAGES
+        return self._bench.recalibrated_loss(plan, n_images=images, seed=self.seed, reconstruct=reconstruct)
+
+    def reconstructed(self, plan: Plan) -> Plan:
+        """The plan with weights that make up for what it removes, without training.
+
+        Every layer gets the least-squares weights that give, from the channels left, what it gave from all on training
+        images (`hdapbench.prune.reconstruct`); batch norms are recalibrated. The first call for a set of weights is
+        charged as looking at those images: a third of that share of an epoch.
+
+        Raises
+        ------
+        ModelError
+            When a layer's padding is not of zeros.
+        """
+        self._charge_reconstruction(plan, True)
+        return plan.model_copy(update={"weights": self._bench.reconstructed(plan)})
+
+    def _charge_reconstruction(self, plan: Plan, reconstruct: bool) -> None:
+        if reconstruct and plan.weights not in self._looked_at:
+            share = min(RECALIBRATION_IMAGES, self.n_train_images) / self.n_train_images
+            self.budget.charge("train_epochs", share / 3)  # forward, of forward and backward
+            self._looked_at.add(plan.weights)
 
     def fine_tuned(self, plan: Plan, epochs: float) -> Plan:
         """The plan with weights that were fine-tuned by the spec's recipe, to be cut further or handed in; charged."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hdapbench.fleet.estimate import ClusteredFleet, ClusterMeasurement
     from hdapbench.network import Network
     from hdapbench.plan import Plan
+    from hdapbench.prune.reconstruct import InputStatistics
     from hdapbench.quant.fixed import FixedNetwork
     from hdapbench.quant.folded import FoldedModel
     from hdapbench.quant.report import Deployed
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from hdapbench.tasks.training import EpochReport, Regularizer, TrainReport
 
 RECALIBRATION_BATCH = 128
+RECALIBRATION_IMAGES = 1024
+"""Training images over which batch norms are estimated anew, and inputs of layers looked at."""
 PROBE_IMAGES = 4
 """Images on which masked and compact model are compared whenever a plan is applied."""
 
@@ -84,8 +87,13 @@ class Workbench:
         images, _ = next(iter(self.data.train.batches(PROBE_IMAGES, shuffle_seed=None)))
         return images
 
-    def apply(self, plan: Plan) -> tuple[nn.Module, float]:
+    def apply(self, plan: Plan, *, reconstruct: bool = False) -> tuple[nn.Module, float]:
         """Physically smaller model of a plan, and its largest difference from the masked model on the probe.
+
+        Parameters
+        ----------
+        reconstruct
+            Let weights make up for removed channels, and recalibrate batch norms; see `reconstructed`.
 
         Raises
         ------
@@ -97,7 +105,56 @@ class Workbench:
         from hdapbench.prune.surgery import checked_apply
 
         plan.check(self.network.group_set.sizes)
-        return checked_apply(self.dense_model(plan.weights), self.network.group_set, plan, self.probe)
+        compact, difference = checked_apply(self._dense(plan, reconstruct), self.network.group_set, plan, self.probe)
+        if reconstruct:
+            self.recalibrate(compact, self._train_batches(RECALIBRATION_IMAGES, seed=0))
+        return compact, difference
+
+    def reconstructed(self, plan: Plan) -> str:
+        """Handle of weights that make up for a plan's removed channels (`hdapbench.prune.reconstruct`).
+
+        Raises
+        ------
+        ModelError
+            When a layer cannot be looked at.
+        """
+        return self._kept_dense(plan, self.apply(plan, reconstruct=True)[0])
+
+    def _dense(self, plan: Plan, reconstruct: bool) -> nn.Module:
+        """What a plan is cut from."""
+        dense = self.dense_model(plan.weights)
+        if not reconstruct:
+            return dense
+        from hdapbench.prune.reconstruct import input_statistics, reconstructed
+        from hdapbench.tasks.training import on_device
+
+        known, groups = self._input_statistics, self.network.group_set
+        if plan.weights not in known:
+            for other in [handle for handle in known if handle is not None]:
+                del known[other]  # of an earlier iteration or another trial
+            batches = self._train_batches(RECALIBRATION_IMAGES, seed=0)
+            with on_device(dense, self.device):
+                images = (images.to(self.device) for images, _ in batches)
+                known[plan.weights] = input_statistics(dense, groups, images)
+        return reconstructed(dense, groups, plan, known[plan.weights])
+
+    @cached_property
+    def _input_statistics(self) -> dict[str | None, InputStatistics]:
+        """Of the dense model (None), and of one set of weights."""
+        return {}
+
+    def _train_batches(self, n_images: int, *, seed: int) -> Iterable[tuple[Tensor, Tensor]]:
+        return self.data.train.batches(RECALIBRATION_BATCH, shuffle_seed=seed, limit=n_images)
+
+    def _kept_dense(self, plan: Plan, compact: nn.Module) -> str:
+        """Handle of a compact model's weights, back in the dense model's shapes."""
+        from hdapbench.prune.expand import expand_weights
+        from hdapbench.prune.surgery import mask_model
+
+        groups = self.network.group_set
+        # Removed channels are zero: scores of the model as it then is give them nothing.
+        masked = mask_model(self.dense_model(plan.weights), groups, plan)
+        return self.keep_weights(expand_weights(masked, compact, groups, plan))
 
     @cached_property
     def folded(self) -> FoldedModel:
@@ -211,17 +268,11 @@ class Workbench:
 
     def fine_tuned(self, plan: Plan, *, epochs: float, seed: int) -> str:
         """Handle of a plan's weights after fine-tuning it by the common recipe, back in the dense model's shapes."""
-        from hdapbench.prune.expand import expand_weights
-        from hdapbench.prune.surgery import mask_model
-
         model, _ = self.apply(plan)
         self.train(model, epochs=epochs, seed=seed)
-        groups = self.network.group_set
-        # Removed channels are zero: scores of the model as it then is give them nothing.
-        masked = mask_model(self.dense_model(plan.weights), groups, plan)
-        return self.keep_weights(expand_weights(masked, model, groups, plan))
+        return self._kept_dense(plan, model)
 
-    def recalibrated_loss(self, plan: Plan, *, n_images: int, seed: int) -> float:
+    def recalibrated_loss(self, plan: Plan, *, n_images: int, seed: int, reconstruct: bool = False) -> float:
         """Mean loss of a plan on search images, after its batch norms saw ``n_images`` training images.
 
         Parameters
@@ -230,6 +281,8 @@ class Workbench:
             Of the training split for the norms, and at most of the search split for the loss.
         seed
             Which training images.
+        reconstruct
+            Let weights make up for removed channels first.
 
         Raises
         ------
@@ -243,12 +296,11 @@ class Workbench:
         from hdapbench.tasks.training import on_device
 
         # Candidates of a search are not compared with their masked model: what is chosen of them is, by `apply`.
-        model = apply_plan(self.dense_model(plan.weights), self.network.group_set, plan)
+        model = apply_plan(self._dense(plan, reconstruct), self.network.group_set, plan)
         model.to(memory_format=torch.channels_last)
         total, count = 0.0, 0
         with on_device(model, self.device), torch.no_grad():
-            batches = self.data.train.batches(RECALIBRATION_BATCH, shuffle_seed=seed, limit=n_images)
-            many = (images.to(self.device) for images, _ in batches if len(images) > 1)
+            many = (i.to(self.device) for i, _ in self._train_batches(n_images, seed=seed) if len(i) > 1)
             recalibrate(model, (images.contiguous(memory_format=torch.channels_last) for images in many))
             model.eval()
             for images, labels in self.data.search.batches(RECALIBRATION_BATCH, shuffle_seed=None, limit=n_images):

@@ -12,9 +12,9 @@ from hdapbench.search import AdditiveImportance
 
 Floats = NDArray[np.float64]
 Criterion = Literal["auto", "fisher", "sqrt_taylor", "taylor", "l1", "l2", "bn_scale"]
-TRIED: tuple[Criterion, ...] = ("fisher", "taylor", "bn_scale")
-"""What ``auto`` chooses from: each wins somewhere. Gradients of a network that knows its training images by heart say
-little; scales of batch norms say little where layers share a residual stream."""
+BOTH: tuple[Criterion, ...] = ("fisher", "bn_scale")
+"""What ``auto`` searches with: gradients of a network that knows its training images by heart say little, and scales
+of batch norms say little where layers share a residual stream."""
 
 
 def importance_table(groups: Sequence[str], scores: Mapping[str, Floats], criterion: Criterion) -> AdditiveImportance:

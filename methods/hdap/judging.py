@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.method import Plan
+from hdapbench.method import Plan, Problem
 from methods.hdap.stage import Stage
 
 Integers = NDArray[np.int64]
@@ -21,22 +21,23 @@ class Candidate:
 
     Attributes
     ----------
+    stage
+        Whose channels it keeps.
     widths
         Shape (n_groups,).
     latency
         Average clustered latency in ms, all candidates' measured in one session; FLOPs where no device is asked.
     name
-        ``uniform`` or ``ranking`` for the references that need no search, else ``candidate N``.
+        What accounts call it.
+    is_reference
+        Whether it was known without a search.
     """
 
+    stage: Stage
     widths: Integers
     latency: float
     name: str
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it was known without a search."""
-        return not self.name.startswith("candidate")
+    is_reference: bool = False
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Judge:
 
     Attributes
     ----------
-    stage
+    problem
         Whose plans these are.
     epochs
         Fine-tuning before accuracy is evaluated.
@@ -59,70 +60,78 @@ class Judge:
         What was seen of each plan, for the trial's account.
     """
 
-    stage: Stage
+    problem: Problem
     epochs: float
     tolerance: float
     loss_tolerance: float
     quantity: str = "latency_ms"
     record: list[dict[str, Any]] = field(default_factory=list)
 
-    def by_loss(self, candidates: Sequence[Candidate]) -> tuple[list[Candidate], Candidate]:
-        """Those, fastest first, that beat the best reference in latency and in recalibrated loss; and that reference.
+    def losses(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Recalibrated loss of each candidate.
 
         Raises
         ------
         BudgetExceededError
             When the evaluations cannot be paid.
         """
-        losses = {}
+        found = []
         for candidate in candidates:
-            losses[candidate.name] = self.stage.problem.recalibrated_loss(self.stage.plan(candidate.widths))
-            self._note(candidate, recalibrated_loss=losses[candidate.name])
-        rival = min((c for c in candidates if c.is_reference), key=lambda candidate: losses[candidate.name])
-        most = (1.0 + self.loss_tolerance) * losses[rival.name]
-        better = [c for c in candidates if c.latency < rival.latency and losses[c.name] <= most]
-        self.stage.problem.progress(
+            found.append(candidate.stage.loss(candidate.widths))
+            self._note(candidate, recalibrated_loss=found[-1])
+        return found
+
+    def by_loss(self, candidates: Sequence[Candidate], losses: Sequence[float]) -> tuple[list[Candidate], Candidate]:
+        """Those, fastest first, that beat the reference of least loss in latency and in loss; and that reference."""
+        known = sorted(zip(losses, candidates, strict=True), key=lambda pair: pair[0])
+        loss, rival = next(pair for pair in known if pair[1].is_reference)
+        most = (1.0 + self.loss_tolerance) * loss
+        better = [candidate for loss, candidate in known if candidate.latency < rival.latency and loss <= most]
+        self.problem.progress(
             f"{len(better)} of {len(candidates)} plans are faster than '{rival.name}' and lose no more"
         )
         return sorted(better, key=lambda candidate: candidate.latency), rival
 
     def by_accuracy(
-        self, candidates: Sequence[Candidate], likely: Sequence[Candidate], most: int
+        self, candidates: Sequence[Candidate], losses: Sequence[float], most: int
     ) -> tuple[Candidate, Candidate]:
-        """The fastest candidate found that is as accurate, after fine-tuning, as the best reference; and that one.
+        """The fastest plan found that is as accurate, after fine-tuning, as the best reference; and that reference.
 
-        Accuracy is taken to rise with latency, so that the fastest accurate one is found by halving. Differences below
-        a standard error of the search split are no differences.
+        Only plans are tried than which no faster one has a lower recalibrated loss. Along them accuracy is taken to
+        rise with latency, so that the fastest accurate one is found by halving, begun at the fastest whose loss is
+        within ``loss_tolerance`` of the least of a reference. Differences below a standard error of the search split
+        are no differences.
 
         Parameters
         ----------
-        likely
-            Candidates that are expected to be accurate, fastest first: the first is tried first.
+        losses
+            Recalibrated, of each candidate.
         most
-            Candidates that are fine-tuned at most, besides the references.
+            Plans that are fine-tuned at most, besides the two references of least loss.
 
         Raises
         ------
         BudgetExceededError
             When the evaluations cannot be paid.
         """
-        references = {candidate.name: self._accuracy(candidate) for candidate in candidates if candidate.is_reference}
-        rival = max(
-            (candidate for candidate in candidates if candidate.is_reference),
-            key=lambda candidate: (references[candidate.name], -candidate.latency),
-        )
-        best = references[rival.name]
-        least = best - max(self.tolerance, (best * (1 - best) / self.stage.problem.n_search_images) ** 0.5)
-        faster = sorted((c for c in candidates if c.latency < rival.latency), key=lambda c: c.latency)
-        first = next((candidate for candidate in likely if candidate in faster), None)
+        likely, _ = self.by_loss(candidates, losses)
+        order = sorted(zip(losses, range(len(candidates)), strict=True))
+        references = [candidates[number] for _, number in order if candidates[number].is_reference][:2]
+        known = {candidate.name: self._accuracy(candidate) for candidate in references}
+        rival = max(references, key=lambda candidate: (known[candidate.name], -candidate.latency))
+        best = known[rival.name]
+        least = best - max(self.tolerance, (best * (1 - best) / self.problem.n_search_images) ** 0.5)
+        faster = [candidate for candidate in _front(candidates, losses) if candidate.latency < rival.latency]
+        first = next((faster.index(candidate) for candidate in likely if candidate in faster), None)
         low, high, chosen = 0, len(faster), rival  # faster[:low] are not accurate enough, faster[high] is
         for tried in range(most):
             if low == high:
                 break
-            position = faster.index(first) if first and not tried else (low + high) // 2
+            position = first if first is not None and not tried else (low + high) // 2
             candidate = faster[position]
-            accuracy = references.get(candidate.name)
-            if (self._accuracy(candidate) if accuracy is None else accuracy) >= least:
+            if candidate.name not in known:
+                known[candidate.name] = self._accuracy(candidate)
+            if known[candidate.name] >= least:
                 high, chosen = position, candidate
             else:
                 low = position + 1
@@ -141,22 +150,22 @@ class Judge:
         limit
             Accuracy that may be lost, in (0, 1).
         """
-        problem = self.stage.problem
+        problem = self.problem
         dense = problem.accuracy(
             Plan(kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()})
         )
         alpha = (dense - limit) / dense
         values = []
         for candidate in candidates:
-            accuracy = problem.accuracy(self.stage.plan(candidate.widths))
+            accuracy = problem.accuracy(candidate.stage.plan(candidate.widths))
             self._note(candidate, accuracy_at_once=accuracy)
             penalty = 0.0 if accuracy >= alpha * dense else (1.0 - accuracy) / (1.0 - alpha)
             values.append(candidate.latency / dense_ms + penalty)
         return candidates[int(np.argmin(values))]
 
     def _accuracy(self, candidate: Candidate) -> float:
-        accuracy = self.stage.problem.accuracy(self.stage.plan(candidate.widths), self.epochs)
-        self.stage.problem.progress(f"{candidate.name}: {accuracy:.2%} on the search split")
+        accuracy = candidate.stage.accuracy(candidate.widths, self.epochs)
+        self.problem.progress(f"{candidate.name}: {accuracy:.2%} on the search split")
         self._note(candidate, accuracy=accuracy)
         return accuracy
 
@@ -166,3 +175,14 @@ class Judge:
             entry = {"plan": candidate.name, self.quantity: candidate.latency}
             self.record.append(entry)
         entry.update(seen)
+
+
+def _front(candidates: Sequence[Candidate], losses: Sequence[float]) -> list[Candidate]:
+    """Candidates than which no faster one has as low a loss, fastest first: their losses fall."""
+    found: list[Candidate] = []
+    least = float("inf")
+    for loss, candidate in sorted(zip(losses, candidates, strict=True), key=lambda pair: (pair[1].latency, pair[0])):
+        if loss < least:
+            found.append(candidate)
+            least = loss
+    return found

@@ -9,18 +9,19 @@ several limits, the first wins that is as accurate as the best plan that needs n
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from hdapbench.errors import BudgetExceededError, TargetUnreachableError
+from hdapbench.errors import BudgetExceededError, ModelError, TargetUnreachableError
 from hdapbench.latency.design import training_plans
 from hdapbench.latency.kinds import Kind
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.search import Algorithm
-from methods.hdap.importance import Criterion
+from methods.hdap.importance import BOTH, Criterion
 from methods.hdap.judging import Candidate, Judge
 from methods.hdap.measuring import Devices, Measurer
 from methods.hdap.presets import PRESETS, Preset
@@ -76,15 +77,15 @@ class Hdap(Method):
     goal: Literal["latency", "flops"] = Field(default="latency", description="flops: what no device is asked for.")
     criterion: Criterion = Field(
         default="auto",
-        description="Importance of channels, and so of widths; auto: of fisher, taylor and bn_scale, the one whose "
-        "ranking loses least once batch norms are recalibrated.",
+        description="Importance of channels, and so of widths; auto searches by fisher and by bn_scale, as far as the "
+        "model has batch norms, and compares what comes of both.",
     )
     n_images: int = Field(default=2048, ge=1, description="Training images for importance that needs gradients.")
     guard: Literal["ranking", "uniform", "none"] = Field(
         default="ranking", description="Whose lost importance limits that of plans."
     )
     guard_levels: tuple[float, ...] = Field(
-        default=(3.0, 2.0, 1.5, 1.25, 1.0, 0.9),
+        default=(2.0, 1.5, 1.25, 1.0, 0.9),
         min_length=1,
         description="Importance that plans may lose, relative to that.",
     )
@@ -107,6 +108,9 @@ class Hdap(Method):
         default=0.1, ge=0.0, description="Recalibrated loss that latency may cost, relative to the reference's."
     )
     accuracy_limit: float = Field(default=0.05, gt=0.0, lt=1.0, description="Accuracy that alpha lets go unpunished.")
+    reconstruct: bool = Field(
+        default=True, description="Let weights of what is left make up for removed channels, by least squares."
+    )
     iterations: int = Field(default=1, ge=1, description="Steps in which FLOPs fall to the target.")
     iteration_epochs: float = Field(default=1.0, ge=0.0, description="Fine-tuning between them.")
 
@@ -145,8 +149,9 @@ class Hdap(Method):
         for number in range(1, self.iterations + 1):
             last = number == self.iterations
             target = problem.target_flops if last else int(dense * ratio**number)
-            stage = Stage(problem, target, self.criterion, before=plan, round_to=self.round_to, n_images=self.n_images)
-            plan = self._step(stage, measured)
+            plan = self._step(self._stages(problem, target, plan), measured)
+            if self.reconstruct:
+                plan = self._reconstructed(problem, plan)
             if not last:
                 problem.progress(f"iteration {number} of {self.iterations}: {problem.costs([plan]).flops[0]:,} FLOPs")
                 try:
@@ -159,16 +164,38 @@ class Hdap(Method):
             _explain_surrogate(problem, measured, plan)
         return plan
 
-    def _step(self, stage: Stage, measured: Measurer) -> Plan:
+    def _stages(self, problem: Problem, target_flops: int, before: Plan | None) -> list[Stage]:
+        """An iteration's stage for each criterion that the model and the budget allow."""
+        stages = []
+        for criterion in BOTH if self.criterion == "auto" else (self.criterion,):
+            stage = Stage(
+                problem,
+                target_flops,
+                criterion,
+                before=before,
+                round_to=self.round_to,
+                n_images=self.n_images,
+                reconstruct=self.reconstruct,
+            )
+            try:
+                _ = stage.scores
+                stages.append(stage)
+            except (BudgetExceededError, ModelError) as error:
+                if self.criterion != "auto":
+                    raise
+                problem.progress(f"no importance by {criterion}: {error}")
+        return stages or [Stage(problem, target_flops, "l1", before=before, round_to=self.round_to)]
+
+    def _step(self, stages: list[Stage], measured: Measurer) -> Plan:
         """One iteration's plan. When the budget ends in it, the fastest plan known to keep to the guard."""
-        problem = stage.problem
+        problem = stages[0].problem
         names = list(problem.groups)
-        problem.remember("uniform_widths", dict(zip(names, stage.uniform.tolist(), strict=True)))
+        problem.remember("uniform_widths", dict(zip(names, stages[0].uniform.tolist(), strict=True)))
         problem.remember("dense_widths", dict(zip(names, problem.sizes.tolist(), strict=True)))
-        searcher = Searcher(self, stage, measured)
+        searchers = [Searcher(self, stage, measured) for stage in stages]
         epochs = problem.fine_tune_epochs if self.shortlist_epochs is None else self.shortlist_epochs
         judge = Judge(
-            stage,
+            problem,
             epochs=epochs,
             tolerance=self.accuracy_tolerance,
             loss_tolerance=self.loss_tolerance,
@@ -176,81 +203,104 @@ class Hdap(Method):
         )
         candidates: list[Candidate] = []
         try:
-            self._measure(stage, measured, searcher)
-            candidates = self._candidates(stage, measured, searcher)
-            widths, why = self._chosen(judge, candidates, measured)
+            self._measure(stages, measured, searchers[0])
+            candidates = self._candidates(searchers, measured)
+            chosen, why = self._chosen(judge, candidates, measured)
         except (BudgetExceededError, TargetUnreachableError) as error:
             if isinstance(error, BudgetExceededError) and self.goal == "latency" and not measured.measured_any:
                 raise
             problem.progress(f"the search ends early: {error}")
-            widths, why = self._without_search(stage, measured, searcher, candidates)
+            chosen, why = self._without_search(measured, searchers[0], candidates)
             why = f"the search ended early ({error}): {why}"
-        account = searcher.accounts.get(tuple(widths.tolist()))
-        if account is not None:  # not the last search, but the one that found the plan
-            problem.remember("search", account)
+        for searcher in searchers:
+            account = searcher.accounts.get(tuple(chosen.widths.tolist()))
+            if account is not None:  # not the last search, but the one that found the plan
+                problem.remember("search", account)
+        problem.remember("criterion", chosen.stage.criterion)
         problem.remember("accuracies", judge.record)
         problem.remember("why", why)
-        return stage.plan(widths)
+        return chosen.stage.plan(chosen.widths)
 
-    def _measure(self, stage: Stage, measured: Measurer, searcher: Searcher) -> None:
+    @staticmethod
+    def _reconstructed(problem: Problem, plan: Plan) -> Plan:
+        """The plan with weights that make up for what it removes, where that can be paid and done."""
+        try:
+            return problem.reconstructed(plan)
+        except (BudgetExceededError, ModelError) as error:
+            problem.progress(f"weights stay as they are: {error}")
+            return plan
+
+    def _measure(self, stages: list[Stage], measured: Measurer, searcher: Searcher) -> None:
         """Plans that spread over the space, then those around the optimum."""
         if self.goal == "flops":
             return
-        problem = stage.problem
-        n_spread = max(self.n_plans // self.iterations - 3, 1)
-        problem.progress(f"measuring {n_spread + 3} plans on {measured.n_columns} clusters")
+        problem, stage = stages[0].problem, stages[0]
+        references = [stage.uniform, *(stage.ranking for stage in stages), problem.sizes]
+        n_spread = max(self.n_plans // self.iterations - len(references), 1)
+        problem.progress(f"measuring {n_spread + len(references)} plans on {measured.n_columns} clusters")
         spread = training_plans(stage.cost, stage.target_flops, n_spread, seed=problem.seed, round_to=self.round_to)
-        measured.add(np.concatenate([np.stack([stage.uniform, stage.ranking, problem.sizes]), spread]))
+        measured.add(np.concatenate([np.stack(references), spread]))
         searcher.measure_actively()
 
-    def _candidates(self, stage: Stage, measured: Measurer, searcher: Searcher) -> list[Candidate]:
+    def _candidates(self, searchers: list[Searcher], measured: Measurer) -> list[Candidate]:
         """The references and what the searches found, with latencies of one session.
 
         Measurements of different sessions differ by the devices' drift: the least of many would be the luckiest.
         """
-        named: dict[tuple[int, ...], str] = {}
-        for name, widths in (("uniform", stage.uniform), ("ranking", stage.ranking)):
-            named.setdefault(tuple(widths.tolist()), name)
-        for number, widths in enumerate(searcher.candidates(), start=1):
-            named.setdefault(tuple(widths.tolist()), f"candidate {number}")
-        plans = np.array(list(named), dtype=np.int64)
-        latency = stage.problem.cost.flops(plans).astype(float) if self.goal == "flops" else measured.measure(plans)
-        return [
-            Candidate(widths, float(value), name)
-            for widths, value, name in zip(plans, latency, named.values(), strict=True)
-        ]
+        found: list[Candidate] = []
+        for searcher in searchers:
+            stage = searcher.stage
+            suffix = f" by {stage.criterion}" if len(searchers) > 1 else ""
+            named = {tuple(stage.uniform.tolist()): f"uniform{suffix}"}
+            named.setdefault(tuple(stage.ranking.tolist()), f"ranking{suffix}")
+            n_references = len(named)
+            plans = searcher.candidates()
+            if self.choice == "accuracy":
+                plans += [stage.between(stage.uniform, widths) for widths in plans]
+            for number, widths in enumerate(plans, start=1):
+                named.setdefault(tuple(widths.tolist()), f"candidate {number}{suffix}")
+            for number, (plan, name) in enumerate(named.items()):
+                widths = np.array(plan, dtype=np.int64)
+                found.append(Candidate(stage, widths, 0.0, name, is_reference=number < n_references))
+        every = np.stack([candidate.widths for candidate in found])
+        cost = searchers[0].stage.problem.cost
+        latency = cost.flops(every).astype(float) if self.goal == "flops" else measured.measure(every)
+        return [replace(candidate, latency=float(value)) for candidate, value in zip(found, latency, strict=True)]
 
-    def _chosen(self, judge: Judge, candidates: list[Candidate], measured: Measurer) -> tuple[Integers, str]:
-        """Widths of the plan to take, and why."""
+    def _chosen(self, judge: Judge, candidates: list[Candidate], measured: Measurer) -> tuple[Candidate, str]:
+        """The plan to take, and why."""
         found = [candidate for candidate in candidates if not candidate.is_reference]
         if self.choice == "alpha":
-            dense_ms = float(measured.surrogate.predict_average(judge.stage.problem.sizes[None])[0])
+            dense_ms = float(measured.surrogate.predict_average(judge.problem.sizes[None])[0])
             some = sorted(found or candidates, key=lambda candidate: candidate.latency)[: self.shortlist]
-            return judge.by_penalty(some, dense_ms, self.accuracy_limit).widths, "least latency plus penalty"
+            return judge.by_penalty(some, dense_ms, self.accuracy_limit), "least latency plus penalty"
         if self.choice == "guard":
             fastest = min(candidates, key=lambda candidate: candidate.latency)
-            return fastest.widths, f"{fastest.name}: the fastest plan"
-        good, rival = judge.by_loss(candidates)
+            return fastest, f"{fastest.name}: the fastest plan"
+        losses = judge.losses(candidates)
         if self.choice == "loss":
+            good, rival = judge.by_loss(candidates, losses)
             if not good:
-                return rival.widths, f"{rival.name}: no faster plan loses as little"
-            return good[0].widths, f"{good[0].name}: the fastest plan that loses no more than '{rival.name}'"
-        chosen, rival = judge.by_accuracy(candidates, good, self.shortlist)
+                return rival, f"{rival.name}: no faster plan loses as little"
+            return good[0], f"{good[0].name}: the fastest plan that loses no more than '{rival.name}'"
+        chosen, rival = judge.by_accuracy(candidates, losses, self.shortlist)
         if chosen is rival:
-            return rival.widths, f"{rival.name}: no faster plan was as accurate"
-        return chosen.widths, f"{chosen.name}: the fastest plan found that is as accurate as '{rival.name}'"
+            return rival, f"{rival.name}: no faster plan was as accurate"
+        return chosen, f"{chosen.name}: the fastest plan found that is as accurate as '{rival.name}'"
 
     def _without_search(
-        self, stage: Stage, measured: Measurer, searcher: Searcher, candidates: list[Candidate]
-    ) -> tuple[Integers, str]:
+        self, measured: Measurer, searcher: Searcher, candidates: list[Candidate]
+    ) -> tuple[Candidate, str]:
         """What can be said when the budget is spent or no plan keeps to the guard."""
-        if candidates:
-            inside = [c for c in candidates if searcher.space(1.0).violation(c.widths[None])[0] <= 0]
-            fastest = min(inside or candidates, key=lambda candidate: candidate.latency)
-            return fastest.widths, f"{fastest.name}: the fastest plan within the guard"
+        stage = searcher.stage
+        own = [candidate for candidate in candidates if candidate.stage is stage]
+        if own:
+            inside = [c for c in own if searcher.space(1.0).violation(c.widths[None])[0] <= 0]
+            fastest = min(inside or own, key=lambda candidate: candidate.latency)
+            return fastest, f"{fastest.name}: the fastest plan within the guard"
         if measured.measured_any and (known := measured.fastest(searcher.space(1.0), 1)):
-            return known[0], "the fastest measured plan within the guard"
-        return stage.ranking, "the reference, for nothing was searched"
+            return Candidate(stage, known[0], 0.0, "measured"), "the fastest measured plan within the guard"
+        return Candidate(stage, stage.ranking, 0.0, "ranking"), "the reference, for nothing was searched"
 
 
 def _explain_surrogate(problem: Problem, measured: Measurer, plan: Plan) -> None:

@@ -16,6 +16,7 @@ PAPER: dict[str, Any] = {
     "guard": "none",
     "least_flops_share": 0.97,
     "choice": "alpha",
+    "reconstruct": False,
     "shortlist": 10,
     "iterations": 5,
     "cluster_weights": "equal",

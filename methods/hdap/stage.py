@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
-from hdapbench.errors import BudgetExceededError, ModelError
 from hdapbench.method import Plan, Problem
 from hdapbench.search import AdditiveImportance
-from methods.hdap.importance import TRIED, Criterion, importance_table
+from methods.hdap.importance import Criterion, importance_table
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -39,6 +38,8 @@ class Stage:
         Widths of the references are multiples of this.
     n_images
         Training images for criteria that need gradients.
+    reconstruct
+        Whether weights make up for removed channels.
     """
 
     problem: Problem
@@ -47,33 +48,23 @@ class Stage:
     before: Plan | None = None
     round_to: int = 1
     n_images: int = 2048
-    _scores: dict[Criterion, Mapping[str, Floats]] = field(default_factory=dict, init=False, repr=False)
+    reconstruct: bool = False
 
     @cached_property
     def scores(self) -> Mapping[str, Floats]:
-        """Importance of every channel in the model as it is now; removed ones are worth nothing."""
-        criterion = self.used_criterion
-        return self._scores[criterion]
+        """Importance of every channel in the model as it is now; removed ones are worth nothing.
 
-    @cached_property
-    def used_criterion(self) -> Criterion:
-        """The criterion, or with ``auto`` the one whose ranking has the least recalibrated loss at the target."""
-        if self.criterion != "auto":
-            self._scores[self.criterion] = self._scored(self.criterion)
-            return self.criterion
-        losses: dict[Criterion, float] = {}
-        for criterion in TRIED:
-            try:
-                scores = self._scores[criterion] = self._scored(criterion)
-                losses[criterion] = self.problem.recalibrated_loss(self._plan(self._ranked(scores), scores))
-            except (BudgetExceededError, ModelError) as error:  # no batch norms, say
-                self.problem.progress(f"importance by {criterion} cannot be judged: {error}")
-        if not losses:
-            last: Criterion = "l1"
-            self._scores[last] = self._scored(last)
-            return last
-        self.problem.remember("criteria", losses)
-        return min(losses, key=lambda criterion: losses[criterion])
+        Raises
+        ------
+        BudgetExceededError
+            When gradients cannot be paid.
+        ModelError
+            When the criterion does not apply to the model.
+        """
+        model = None
+        if self.before is not None and self.before.weights is not None:
+            model = self.problem.model(self.before.weights)
+        return self.problem.importance(self.criterion, n_images=self.n_images, model=model)
 
     @cached_property
     def widest(self) -> Integers:
@@ -90,7 +81,7 @@ class Stage:
     @cached_property
     def importance(self) -> AdditiveImportance:
         """Widths -> importance kept, as a share of the model's."""
-        return importance_table(list(self.problem.groups), self.scores, self.used_criterion)
+        return importance_table(list(self.problem.groups), self.scores, self.criterion)
 
     @cached_property
     def uniform(self) -> Integers:
@@ -108,24 +99,45 @@ class Stage:
     @cached_property
     def ranking(self) -> Integers:
         """Widths when the least important channels go first, whatever their group, shape (n_groups,)."""
-        return self._ranked(self.scores)
-
-    def plan(self, widths: Integers) -> Plan:
-        """Plan of these widths that keeps the most important channels of what is left, and its weights."""
-        return self._plan(widths, self.scores)
-
-    def _plan(self, widths: Integers, scores: Mapping[str, Floats]) -> Plan:
-        plan = self.problem.plan_by_widths(widths, scores)
-        return plan if self.before is None else plan.model_copy(update={"weights": self.before.weights})
-
-    def _ranked(self, scores: Mapping[str, Floats]) -> Integers:
+        scores = self.scores
         if self.before is not None:
             scores = {name: scores[name][list(self.before.kept[name])] for name in self.problem.groups}
         kept = keep_best(self.cost, scores, self.target_flops, round_to=self.round_to)
         return np.array([len(kept[name]) for name in self.problem.groups], dtype=np.int64)
 
-    def _scored(self, criterion: Criterion) -> Mapping[str, Floats]:
-        if self.before is None or self.before.weights is None:
-            return self.problem.importance(criterion, n_images=self.n_images)
-        model = self.problem.model(self.before.weights)
-        return self.problem.importance(criterion, n_images=self.n_images, model=model)
+    def between(self, first: Integers, second: Integers) -> Integers:
+        """Geometric means of two plans' widths, shape (n_groups,): of no more FLOPs than the larger has.
+
+        FLOPs are a sum of products of widths, so their logarithm is convex in the logarithms of widths; rounding down
+        keeps it so.
+        """
+        means = np.floor(np.sqrt(first.astype(float) * second))
+        if self.round_to > 1:
+            means = np.floor(means / self.round_to) * self.round_to
+        least = np.minimum(first, second)
+        return np.asarray(np.maximum(means, least), dtype=np.int64)
+
+    def loss(self, widths: Integers) -> float:
+        """Recalibrated loss of the plan of these widths; charged.
+
+        Raises
+        ------
+        BudgetExceededError
+            When it cannot be paid.
+        """
+        return self.problem.recalibrated_loss(self.plan(widths), reconstruct=self.reconstruct)
+
+    def accuracy(self, widths: Integers, epochs: float) -> float:
+        """Accuracy on the search split after fine-tuning the plan of these widths; charged.
+
+        Raises
+        ------
+        BudgetExceededError
+            When it cannot be paid.
+        """
+        return self.problem.accuracy(self.plan(widths), epochs, reconstruct=self.reconstruct)
+
+    def plan(self, widths: Integers) -> Plan:
+        """Plan of these widths that keeps the most important channels of what is left, and its weights."""
+        plan = self.problem.plan_by_widths(widths, self.scores)
+        return plan if self.before is None else plan.model_copy(update={"weights": self.before.weights})

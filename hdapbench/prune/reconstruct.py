@@ -1,0 +1,204 @@
+"""Weights that make up for removed channels: what layers gave on real inputs, given again from the channels left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdapbench.errors import ModelError
+from hdapbench.plan import Plan
+from hdapbench.prune.groups import GroupSet
+
+POSITIONS = 16
+"""Places per image at which a convolution is looked at, drawn per batch; a layer of fewer is looked at everywhere."""
+RIDGE = 1e-2
+"""Weight of the change of weights in the fit, relative to the mean variance of the layer's inputs."""
+
+
+@dataclass
+class LayerStatistics:
+    """Second moments of what a layer takes and gives, around their means.
+
+    Attributes
+    ----------
+    inputs
+        Of its input patches, shape (n_inputs, n_inputs), where a patch has kernel height times width values a channel.
+    means
+        Of its inputs, shape (n_inputs,).
+    n_rows
+        Patches seen.
+    """
+
+    inputs: Tensor
+    means: Tensor
+    n_rows: int = 0
+
+    def covariance(self) -> Tensor:
+        """Of the inputs, shape (n_inputs, n_inputs)."""
+        mean = self.means / self.n_rows
+        return self.inputs / self.n_rows - torch.outer(mean, mean)
+
+
+@dataclass
+class InputStatistics:
+    """Statistics of all layers that consume prunable channels, by name; see `input_statistics`."""
+
+    layers: dict[str, LayerStatistics] = field(default_factory=dict)
+
+
+def input_statistics(
+    model: nn.Module, groups: GroupSet, images: Iterable[Tensor], *, seed: int = 0, positions: int = POSITIONS
+) -> InputStatistics:
+    """Second moments of the inputs of every convolution and linear layer that consumes prunable channels.
+
+    Parameters
+    ----------
+    model
+        Its mode is restored.
+    images
+        Batches of normalised images, shape (n, channels, height, width) each.
+    seed
+        Of the places that are looked at.
+    positions
+        Places per image.
+
+    Raises
+    ------
+    ModelError
+        When there are no images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found = InputStatistics()
+    training = model.training
+    model.eval()
+
+    def add(name: str, module: nn.Module, taken: Tensor) -> None:
+        rows = _patches(module, taken, positions, generator)
+        n_inputs = rows.shape[1]
+        known = found.layers.get(name)
+        if known is None:
+            known = LayerStatistics(rows.new_zeros(n_inputs, n_inputs), rows.new_zeros(n_inputs))
+            found.layers[name] = known
+        known.inputs.addmm_(rows.T, rows)
+        known.means += rows.sum(0)
+        known.n_rows += len(rows)
+
+    with _watched(model, groups, add), torch.no_grad():
+        for batch in images:
+            model(batch)
+    model.train(training)
+    for layer in found.layers.values():
+        layer.inputs, layer.means = layer.inputs.cpu(), layer.means.cpu()
+    if not found.layers:
+        raise ModelError("weights can be reconstructed from images only, and there are none")
+    return found
+
+
+def reconstructed(
+    model: nn.Module, groups: GroupSet, plan: Plan, statistics: InputStatistics, *, ridge: float = RIDGE
+) -> nn.Module:
+    """Copy of a model, in its dense shapes, whose layers make up for the inputs that a plan removes.
+
+    Each layer's weights of the kept inputs are the least-squares fit to the outputs that all inputs gave (He et al.
+    2017, "Channel pruning for accelerating very deep neural networks"), up to a constant: batch norms must be
+    recalibrated; where a layer has a bias, that takes it up. A ridge draws them to what they were. Layers are fitted
+    one by one, each to the inputs that the dense model has.
+
+    Parameters
+    ----------
+    statistics
+        Of this model, from `input_statistics`.
+    ridge
+        Relative to the mean variance of the layer's inputs.
+    """
+    changed = deepcopy(model)
+    modules = dict(changed.named_modules())
+    for name, gone in _removed_inputs(groups, plan).items():
+        module, seen = modules[name], statistics.layers.get(name)
+        if seen is None or not gone or not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        taps = module.weight[0, 0].numel()
+        is_gone = torch.zeros(len(seen.means) // taps, dtype=torch.bool)
+        is_gone[list(gone)] = True
+        is_gone = is_gone.repeat_interleave(taps)
+        with torch.no_grad():
+            change = _change(module.weight.flatten(1), seen.covariance(), is_gone, ridge)
+            if module.bias is not None:
+                lost = module.weight.flatten(1)[:, is_gone] @ seen.means[is_gone]
+                module.bias += (lost - change @ seen.means[~is_gone]) / seen.n_rows
+            weight = module.weight.flatten(1).clone()
+            weight[:, ~is_gone] += change
+            module.weight.copy_(weight.view_as(module.weight))
+    return changed
+
+
+def _change(weight: Tensor, covariance: Tensor, is_gone: Tensor, ridge: float) -> Tensor:
+    """What the weights of kept inputs gain, shape (n_outputs, n_kept)."""
+    kept = covariance[~is_gone][:, ~is_gone].double()
+    shared = covariance[is_gone][:, ~is_gone].double()
+    strength = ridge * float(kept.diagonal().mean()) + 1e-12
+    system = kept + strength * torch.eye(len(kept), dtype=kept.dtype)
+    wanted = weight[:, is_gone].double() @ shared
+    change: Tensor = torch.linalg.solve(system, wanted.T)
+    return change.T.to(weight.dtype)
+
+
+def _removed_inputs(groups: GroupSet, plan: Plan) -> dict[str, set[int]]:
+    """Layer -> indices of the inputs that a plan removes."""
+    plan.check(groups.sizes)
+    removed: dict[str, set[int]] = {}
+    for group in groups:
+        kept = set(plan.kept[group.name])
+        for member in group.members:
+            if member.side == "in":
+                pairs = zip(member.indices, member.channels, strict=True)
+                removed.setdefault(member.layer, set()).update(i for i, channel in pairs if channel not in kept)
+    return removed
+
+
+@contextmanager
+def _watched(model: nn.Module, groups: GroupSet, add: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """Hand over what layers that consume prunable channels take, as the model runs."""
+    modules: Mapping[str, nn.Module] = dict(model.named_modules())
+    consumers = sorted({member.layer for group in groups for member in group.members if member.side == "in"})
+    watched = [name for name in consumers if _can_be_fitted(modules[name])]
+
+    def watcher(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda module, arguments: add(name, module, arguments[0])
+
+    handles = [modules[name].register_forward_pre_hook(watcher(name)) for name in watched]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _can_be_fitted(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+
+
+def _patches(module: nn.Module, taken: Tensor, positions: int, generator: torch.Generator) -> Tensor:
+    """What a layer multiplies its weights with, at random places: shape (n_rows, n_inputs)."""
+    if not isinstance(module, nn.Conv2d):
+        return taken.reshape(-1, taken.shape[-1]).float()
+    if isinstance(module.padding, str) or module.padding_mode != "zeros":
+        raise ModelError(f"convolutions padded by '{module.padding}' and {module.padding_mode} cannot be reconstructed")
+    (up, left), (down, right), (wide, high) = module.padding, module.stride, module.dilation
+    padded = nn.functional.pad(taken, (left, left, up, up)).float()
+    reach = [dilation * (size - 1) + 1 for dilation, size in zip(module.dilation, module.kernel_size, strict=True)]
+    n_rows = (padded.shape[2] - reach[0]) // down + 1
+    n_columns = (padded.shape[3] - reach[1]) // right + 1
+    places = torch.randperm(n_rows * n_columns, generator=generator)[:positions].tolist()
+    found = []
+    for place in places:
+        row, column = place // n_columns * down, place % n_columns * right
+        patch = padded[:, :, row : row + reach[0] : wide, column : column + reach[1] : high]
+        found.append(patch.flatten(1))
+    return torch.cat(found)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, seeded
+from torch import nn
+
+from hdapbench.errors import ModelError
+from hdapbench.plan import Plan
+from hdapbench.prune.groups import GroupSet
+from hdapbench.prune.reconstruct import input_statistics, reconstructed
+from hdapbench.prune.surgery import mask_model
+from hdapbench.prune.trace import find_groups
+
+NETWORKS = (Plain, Residual, Depthwise, Concat, Flatten)
+
+
+def images(n_batches: int = 4) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(16, *SHAPE, generator=generator) for _ in range(n_batches)]
+
+
+def random_plan(group_set: GroupSet, seed: int) -> Plan:
+    """Plan that keeps about two thirds of every group, at least one channel."""
+    rng = np.random.default_rng(seed)
+    return Plan(
+        kept={
+            name: tuple(sorted(rng.choice(size, size=max(1, 2 * size // 3), replace=False).tolist()))
+            for name, size in group_set.sizes.items()
+        }
+    )
+
+
+def outputs(model: nn.Module, layer: str, dense: nn.Module, kept: Plan, group_set: GroupSet) -> torch.Tensor:
+    """What a layer of ``model`` gives for the inputs that it has in ``dense``, removed ones zero."""
+    taken: list[torch.Tensor] = []
+    handle = dict(dense.named_modules())[layer].register_forward_pre_hook(
+        lambda module, inputs: taken.append(inputs[0])
+    )
+    with torch.no_grad():
+        for batch in images():
+            dense.eval()(batch)
+    handle.remove()
+    masked = mask_model(model, group_set, kept)
+    with torch.no_grad():
+        return torch.cat([dict(masked.named_modules())[layer](inputs) for inputs in taken])
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_layers_give_nearly_what_they_gave_from_all_their_inputs(network: type[nn.Module]) -> None:
+    model = seeded(network).eval()
+    group_set = find_groups(model, SHAPE)
+    statistics = input_statistics(model, group_set, images(), positions=10_000)
+    n_better = 0
+    for seed in range(5):
+        plan = random_plan(group_set, seed)
+        changed = reconstructed(model, group_set, plan, statistics, ridge=1e-6)
+        for layer in statistics.layers:
+            # A plan that removes what the layer consumes, and nothing of what it produces.
+            inputs = Plan(kept=_only_inputs(plan, group_set, layer))
+            if inputs.kept == {name: tuple(range(size)) for name, size in group_set.sizes.items()}:
+                continue
+            wanted = outputs(model, layer, model, Plan(kept=_all(group_set)), group_set)
+            plain, fitted = (outputs(m, layer, model, inputs, group_set) for m in (model, changed))
+            errors = [_error(found, wanted) for found in (fitted, plain)]
+            assert errors[0] <= errors[1] * (1 + 1e-4), layer
+            n_better += errors[0] < 0.98 * errors[1]
+    assert n_better >= 3
+
+
+def _all(group_set: GroupSet) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(range(size)) for name, size in group_set.sizes.items()}
+
+
+def _only_inputs(plan: Plan, group_set: GroupSet, layer: str) -> dict[str, tuple[int, ...]]:
+    """The plan where a group feeds the layer and does not hold what it makes; all channels elsewhere."""
+    kept = _all(group_set)
+    for group in group_set:
+        sides = {member.side for member in group.members if member.layer == layer}
+        if sides == {"in"}:
+            kept[group.name] = plan.kept[group.name]
+    return kept
+
+
+def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Mean squared difference up to a constant per channel, which batch norms and biases take up."""
+    difference = found - wanted
+    dimensions = [0, 2, 3] if difference.ndim == 4 else [0]
+    return float((difference - difference.mean(dimensions, keepdim=True)).square().mean())
+
+
+def test_a_channel_that_repeats_another_is_made_up_for_exactly() -> None:
+    model = seeded(Plain).eval()
+    group_set = find_groups(model, SHAPE)
+    with torch.no_grad():
+        for tensor in (model.first.weight, *model.norm.state_dict().values()):
+            if tensor.ndim:
+                tensor[4] = tensor[1]
+    plan = Plan(kept=_all(group_set) | {"first": tuple(i for i in range(group_set.sizes["first"]) if i != 4)})
+    statistics = input_statistics(model, group_set, images(), positions=10_000)
+
+    changed = reconstructed(model, group_set, plan, statistics, ridge=1e-9)
+
+    batch = images(1)[0]
+    with torch.no_grad():
+        wanted, plain = model(batch), mask_model(model, group_set, plan)(batch)
+        found = mask_model(changed, group_set, plan)(batch)
+    assert float((plain - wanted).abs().max()) > 1e-2
+    assert torch.allclose(found, wanted, atol=1e-3)
+
+
+def test_a_bias_takes_up_what_a_constant_channel_gave() -> None:
+    model = seeded(Plain).eval()
+    group_set = find_groups(model, SHAPE)
+    last = model.classifier.weight.shape[1] - 1
+    statistics = input_statistics(model, group_set, images())
+    seen = statistics.layers["classifier"]
+    plan = Plan(kept=_all(group_set) | {"second": tuple(range(last))})
+
+    changed = reconstructed(model, group_set, plan, statistics, ridge=1e12)  # so that only the bias moves
+
+    mean = seen.means[last] / seen.n_rows
+    assert torch.allclose(changed.classifier.bias, model.classifier.bias + model.classifier.weight[:, last] * mean)
+
+
+def test_a_plan_that_removes_nothing_changes_nothing() -> None:
+    model = seeded(Residual).eval()
+    group_set = find_groups(model, SHAPE)
+
+    changed = reconstructed(model, group_set, Plan(kept=_all(group_set)), input_statistics(model, group_set, images()))
+
+    assert all(torch.equal(value, changed.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_the_model_that_is_looked_at_stays_as_it_was() -> None:
+    model = seeded(Concat).train()
+    group_set = find_groups(model, SHAPE)
+    before = copy.deepcopy(model.state_dict())
+
+    statistics = input_statistics(model, group_set, images())
+    reconstructed(model, group_set, random_plan(group_set, 0), statistics)
+
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_same_seed_looks_at_the_same_places() -> None:
+    model = seeded(Plain).eval()
+    group_set = find_groups(model, SHAPE)
+
+    first, again, other = (input_statistics(model, group_set, images(), seed=seed, positions=2) for seed in (0, 0, 1))
+
+    assert torch.equal(first.layers["second"].inputs, again.layers["second"].inputs)
+    assert not torch.equal(first.layers["second"].inputs, other.layers["second"].inputs)
+
+
+def test_without_images_nothing_can_be_reconstructed() -> None:
+    model = seeded(Plain)
+
+    with pytest.raises(ModelError, match="from images only"):
+        input_statistics(model, find_groups(model, SHAPE), [])
+
+
+def test_padding_that_is_not_of_zeros_is_refused_by_name() -> None:
+    model = seeded(Plain)
+    group_set = find_groups(model, SHAPE)
+    model.second.padding_mode = "reflect"
+
+    with pytest.raises(ModelError, match="reflect"):
+        input_statistics(model, group_set, images())
