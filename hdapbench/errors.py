@@ -100,3 +100,27 @@ class BrokenMethodError(MethodError):
 
 class StoreError(HdapbenchError):
     """The results database cannot be read or written."""
+
+
+class RuntimeRefusedError(HdapbenchError):
+    """A runtime is not installed, or does not take a model."""
+
+
+class RuntimeLostError(HdapbenchError):
+    """A worker process died, or does not answer.
+
+    Attributes
+    ----------
+    name
+        The worker.
+    exit_code
+        Of the process; negative: the signal that ended it. None when it was closed before.
+    last_lines
+        What it last wrote to standard error.
+    """
+
+    def __init__(self, name: str, what: str, *, exit_code: int | None = None, last_lines: Sequence[str] = ()) -> None:
+        self.name, self.exit_code, self.last_lines = name, exit_code, tuple(last_lines)
+        code = "" if exit_code is None else f" (exit code {exit_code})"
+        said = f"; it last said: {' | '.join(last_lines)}" if last_lines else ""
+        super().__init__(f"worker '{name}' {what}{code}{said}")

@@ -21,6 +21,7 @@ from hdapbench.spec.loader import (
     schema_json,
     spec_hash,
 )
+from hdapbench.spec.runtime import RuntimeSpec
 from hdapbench.spec.schema import (
     BaseRecipe,
     BudgetSpec,
@@ -51,6 +52,7 @@ __all__ = [
     "NormalizeSpec",
     "Recipe",
     "RecordedFleetSpec",
+    "RuntimeSpec",
     "ScenarioSpec",
     "SimulatedFleetSpec",
     "Spec",

@@ -1,0 +1,73 @@
+"""Models -> programs of torch.export, and the right kind of file for any runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hdapbench.errors import ModelError
+from hdapbench.runtimes.inputs import random_input
+from hdapbench.runtimes.model_file import ModelFile, checked, frozen, one_line, quiet
+from hdapbench.runtimes.onnx_file import write_onnx
+from hdapbench.spec import RuntimeSpec
+
+SUFFIXES = {"onnxruntime": ".onnx", "eager": ".pt2", "compile": ".pt2"}
+"""Runtime -> suffix of the files that it loads."""
+
+
+def write_model(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, runtime: RuntimeSpec) -> ModelFile:
+    """File of a model for one runtime: `write_onnx` or `write_program`.
+
+    Raises
+    ------
+    MissingExtraError, ModelError
+        As those two do.
+    """
+    if runtime.runtime == "onnxruntime":
+        return write_onnx(model, input_shape, path, batch=runtime.batch)
+    return write_program(model, input_shape, path, batch=runtime.batch, precision=runtime.precision)
+
+
+def suffix(runtime: RuntimeSpec) -> str:
+    """Suffix of the files that a runtime loads."""
+    return ".onnx" if runtime.runtime == "onnxruntime" else ".pt2"
+
+
+def write_program(
+    model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, batch: int = 1, precision: str = "fp32"
+) -> ModelFile:
+    """Program of ``torch.export``, checked against the model: what a worker process on torch loads.
+
+    It holds operations and weights, no code of the model's: a worker needs none of its packages.
+
+    Parameters
+    ----------
+    precision
+        ``fp32`` or ``bf16``; bf16 is compared with the model in bf16.
+
+    Raises
+    ------
+    ModelError
+        When the model cannot be exported, or the program computes something else.
+    """
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    x = torch.from_numpy(random_input((batch, *input_shape))).to(kind)
+    subject, expected = frozen(model, x)
+    partial = path.with_name(f"{path.stem}.partial.pt2")  # torch.export.save insists on the suffix
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(subject, (x,))
+            torch.export.save(program, partial)
+            module = torch.export.load(partial).module()
+            found = module(x)
+    except Exception as error:
+        partial.unlink(missing_ok=True)
+        raise ModelError(f"the model cannot be exported for torch: {one_line(error)}") from error
+    try:
+        difference, largest = checked(found.float(), expected.float(), what="the exported program")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return ModelFile(path, path.stat().st_size, difference, largest, None, "torch.export")

@@ -1,0 +1,192 @@
+"""Worker: one separate process that loads model files and times them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hdapbench
+from hdapbench.errors import MissingExtraError, RuntimeLostError, RuntimeRefusedError
+from hdapbench.spec import RuntimeSpec
+
+Floats = NDArray[np.float64]
+
+START_SECONDS = 120.0
+TORCH_ISA = {"avx2": ("AVX2", "avx2"), "sse41": ("SSE41", "default")}
+"""Name of an instruction set -> ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY."""
+
+LAST_LINES = 8
+
+
+class Worker:
+    """A process of its own that runs model files on one runtime; a context manager.
+
+    The process ends with `close`, and with this process, however that one ends. Ctrl-C does not reach it.
+
+    Parameters
+    ----------
+    runtime
+        Runtime, threads, batch, arithmetic and boundary.
+    cpus
+        Processors that it may run on; None: all that this process may.
+    name
+        How errors call it.
+    timeout
+        Seconds that one request may take until the process counts as lost.
+
+    Raises
+    ------
+    RuntimeLostError
+        When the process does not start.
+    MissingExtraError
+        When the runtime is not installed.
+    RuntimeRefusedError
+        When the processors are not there.
+    """
+
+    def __init__(
+        self, runtime: RuntimeSpec, *, cpus: tuple[int, ...] | None = None, name: str = "worker", timeout: float = 300.0
+    ) -> None:
+        if runtime.runtime == "onnxruntime" and find_spec("onnxruntime") is None:
+            raise MissingExtraError("onnxruntime", "onnx", "measuring on onnxruntime")
+        self.runtime, self.name, self.timeout = runtime, name, timeout
+        # A file, not a pipe: nobody reads it until something goes wrong, and a full pipe would stop the process.
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "hdapbench.runtimes.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(runtime),
+        )
+        self._pending = b""
+        try:
+            self._ask(
+                {"do": "start", "runtime": runtime.model_dump(mode="json"), "cpus": None if cpus is None else [*cpus]},
+                timeout=max(timeout, START_SECONDS),
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def load(self, key: str, path: Path) -> None:
+        """Load a file of `write_onnx` or `write_program` under a name.
+
+        Raises
+        ------
+        RuntimeRefusedError
+            When the runtime does not take the file.
+        RuntimeLostError
+            When the process died or does not answer.
+        """
+        self._ask({"do": "load", "key": key, "path": str(path)})
+
+    def unload(self, key: str) -> None:
+        """Forget a model; nothing happens when there is none of that name."""
+        self._ask({"do": "unload", "key": key})
+
+    def time(self, key: str, runs: int) -> Floats:
+        """Wall time of each run in ms, shape (runs,).
+
+        Raises
+        ------
+        RuntimeRefusedError
+            When the model is not loaded, or fails.
+        RuntimeLostError
+            When the process died or does not answer.
+        """
+        return np.array(self._ask({"do": "time", "key": key, "runs": runs})["ms"], dtype=np.float64)
+
+    def close(self) -> None:
+        """End the process, and wait until it is gone. May be called again."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)  # a stopped process dies of nothing else
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, request: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
+        if self._process.stdin is None or self._process.stdin.closed:
+            raise RuntimeLostError(self.name, "was closed")
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._lost("died") from None
+        answer: dict[str, Any] = json.loads(self._line(self.timeout if timeout is None else timeout))
+        if "error" in answer:
+            about = f" with '{request['key']}'" if "key" in request else ""
+            raise RuntimeRefusedError(
+                f"{self.name} ({self.runtime.text}) cannot {request['do']}{about}: {answer['error']}"
+            )
+        return answer
+
+    def _line(self, timeout: float) -> bytes:
+        """Next line of answer; the process is ended when it takes too long."""
+        assert self._process.stdout is not None  # noqa: S101 - it was opened as a pipe
+        deadline = time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._pending:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._process.kill()
+                    raise self._lost(f"gave no answer for {timeout:g} s and was ended")
+                part = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not part:
+                    raise self._lost("died")
+                self._pending += part
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _lost(self, what: str) -> RuntimeLostError:
+        code = self._process.wait()
+        size = os.fstat(self._errors.fileno()).st_size
+        # Not seek and read: the process writes at the same position of the same open file.
+        text = os.pread(self._errors.fileno(), 4000, max(0, size - 4000)).decode(errors="replace")
+        lines = [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
+        return RuntimeLostError(self.name, what, exit_code=code, last_lines=tuple(lines))
+
+
+def _environment(runtime: RuntimeSpec) -> dict[str, str]:
+    """Environment of a worker: its threads, no telemetry, and this very package."""
+    own = {
+        name: value for name, value in os.environ.items() if name not in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+    }
+    package = str(Path(hdapbench.__file__).parents[1])
+    own["PYTHONPATH"] = os.pathsep.join(filter(None, [package, own.get("PYTHONPATH", "")]))
+    own |= {name: str(runtime.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    own["ORT_DISABLE_TELEMETRY"] = "1"
+    own["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more of them are processes, which outlive a killed worker
+    if runtime.isa in TORCH_ISA:
+        own["ONEDNN_MAX_CPU_ISA"], own["ATEN_CPU_CAPABILITY"] = TORCH_ISA[runtime.isa]
+    return own

@@ -1,0 +1,61 @@
+"""What runs a model when its latency is really measured, and what is timed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hdapbench.spec.base import Strict
+
+
+class RuntimeSpec(Strict):
+    """Runtime, threads, arithmetic and timing boundary: two latencies compare only where all of these agree."""
+
+    runtime: Literal["onnxruntime", "eager", "compile"] = Field(
+        default="onnxruntime",
+        description="onnxruntime, as models are deployed; eager (torch) or compile (torch.compile).",
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="Threads of the runtime; leave a core to the others.")
+    batch: int = Field(default=1, ge=1, le=4096, description="Inputs per run.")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Arithmetic of weights and activations; bf16 is for eager and compile."
+    )
+    boundary: Literal["engine", "copies", "end_to_end"] = Field(
+        default="engine",
+        description="What is timed: the engine with inputs in place; copies of inputs and outputs as well; or "
+        "end_to_end, from 8-bit pixels to the index of the largest output.",
+    )
+    graph_optimization: Literal["all", "extended", "basic", "none"] = Field(
+        default="all", description="Graph optimisation of onnxruntime."
+    )
+    isa: Literal["native", "avx2", "sse41"] = Field(
+        default="native", description="Widest x86 instructions that torch may use; onnxruntime always takes the widest."
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> RuntimeSpec:
+        wrong = []
+        if self.runtime == "onnxruntime":
+            if self.precision != "fp32":
+                wrong.append(f"onnxruntime's processor kernels have no {self.precision}; take runtime: eager")
+            if self.isa != "native":
+                wrong.append(f"onnxruntime has no switch for isa: {self.isa}; take runtime: eager")
+        elif self.graph_optimization != "all":
+            wrong.append(f"graph_optimization is onnxruntime's; remove it, or take it instead of {self.runtime}")
+        if self.precision == "bf16" and self.isa != "native":
+            wrong.append(f"isa: {self.isa} has no bf16 instructions; take isa: native or precision: fp32")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @property
+    def text(self) -> str:
+        """One line that names what differs between two runtimes: ``onnxruntime, 1 thread, batch 1, fp32, engine``."""
+        parts = [self.runtime, f"{self.threads} thread{'s' * (self.threads > 1)}", f"batch {self.batch}"]
+        parts += [self.precision, self.boundary.replace("_", " ")]
+        if self.graph_optimization != "all":
+            parts.append(f"graph optimisation {self.graph_optimization}")
+        if self.isa != "native":
+            parts.append(self.isa)
+        return ", ".join(parts)
