@@ -24,6 +24,7 @@ from hdapbench.errors import (
 from hdapbench.grid import base_directory
 from hdapbench.plan import Plan
 from hdapbench.registry import MethodRegistry
+from hdapbench.saved_model import describe_model
 from hdapbench.spec import LoadedSpec, parse_target
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 
@@ -201,7 +202,8 @@ class Run:
             directory,
             plan=plan,
             model=evaluation.model,
-            description={"trial": trial.model_dump(mode="json"), "model": self.spec.model.model_dump(mode="json")},
+            description={"trial": trial.model_dump(mode="json")}
+            | describe_model(self.spec.model, n_classes=bench.data.n_classes, base_dir=base_directory(self.loaded)),
         )
         if evaluation.integer is not None:
             save_packed(evaluation.integer, directory / PACKED)

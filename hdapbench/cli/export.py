@@ -1,4 +1,4 @@
-"""``hdapbench export TRIAL --format onnx|packed``: the deployable model of a trial with bit-widths."""
+"""``hdapbench export TRIAL --format onnx|packed``: the deployable model of a trial."""
 
 from __future__ import annotations
 
@@ -19,35 +19,71 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--format",
         choices=sorted(SUFFIXES),
-        default="packed",
-        help="packed: integers alone, weights at their bits; onnx: QDQ, 2-bit weights in 4 (default: %(default)s)",
+        help="onnx: checked against torch, of trials with bit-widths QDQ with 2-bit weights in 4; packed: integers "
+        "alone, weights at their bits, for trials with bit-widths and their default (default of others: onnx)",
     )
     parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq or TRIAL.onnx")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="inputs per run of onnx (default: 1)")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.set_defaults(handler=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the file, and say how large it is."""
-    from hdapbench.quant.packed import PACKED, load_packed, save_packed
+    """Write the file, and say how large it is and how far it agrees."""
+    from hdapbench.quant.packed import PACKED
     from hdapbench.runner import Workspace
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(arguments.workspace)) as store:
-        trial_id = store.get(arguments.trial).trial.id
-    source = Workspace(arguments.workspace).artifacts / trial_id / PACKED
-    if not source.is_file():
-        raise PlanError(f"trial {trial_id} has no bit-widths to export; choose one of a method such as joint-mpq")
-    model = load_packed(source)
-    target = arguments.output or Path(f"{trial_id}{SUFFIXES[arguments.format]}")
+        result = store.get(arguments.trial)
+    trial_id = result.trial.id
+    directory = Workspace(arguments.workspace).artifacts / trial_id
+    has_bits = (directory / PACKED).is_file()
+    kind = arguments.format or ("packed" if has_bits else "onnx")
+    if kind == "packed" and not has_bits:
+        raise PlanError(
+            f"trial {trial_id} has no bit-widths to pack; choose one of a method such as joint-mpq, or --format onnx"
+        )
+    if not directory.is_dir():
+        reason = result.reason or "its artifact was removed"
+        raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
+    target = arguments.output or Path(f"{trial_id}{SUFFIXES[kind]}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    if arguments.format == "packed":
+    if has_bits:
+        _export_bits(directory / PACKED, target, kind)
+    else:
+        _export_float(directory, target, batch=arguments.batch)
+    return 0
+
+
+def _export_bits(source: Path, target: Path, kind: str) -> None:
+    from hdapbench.quant.packed import load_packed, save_packed
+
+    model = load_packed(source)
+    if kind == "packed":
         save_packed(model, target)
     else:
         from hdapbench.quant.onnx_export import export_onnx
 
         export_onnx(model, target)
-    size = f"{target.stat().st_size:,} bytes"
-    weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if arguments.format == "packed" else ""
-    print(f"{target}: {size}{weights}")
-    return 0
+    weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if kind == "packed" else ""
+    print(f"{target}: {target.stat().st_size:,} bytes{weights}")
+
+
+def _export_float(directory: Path, target: Path, *, batch: int) -> None:
+    from tempfile import TemporaryDirectory
+
+    from hdapbench.runtimes.onnx_file import write_onnx
+    from hdapbench.saved_model import open_saved
+
+    saved = open_saved(directory)
+    written = write_onnx(saved.compact, saved.input_shape, target, batch=batch)
+    with TemporaryDirectory(prefix="hdapbench-") as folder:
+        dense = write_onnx(saved.dense, saved.input_shape, Path(folder) / "dense.onnx", batch=batch)
+    print(
+        f"{target}: {written.n_bytes:,} bytes, {written.n_bytes / dense.n_bytes:.3f} of the dense model's "
+        f"{dense.n_bytes:,}"
+    )
+    print(
+        f"onnxruntime differs from torch by {written.difference:.2g} at most, where outputs reach {written.largest:.2g}"
+    )

@@ -8,14 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from hdapbench.runtimes.interval import Interval, median_interval
 from hdapbench.runtimes.session import Floats, Session, WarmUp
 
 WARM_UP_RUNS = 5
 STABLE = 0.03
 """A model is warm when the medians of three groups of runs in a row lie within this share of each other."""
 
-MOST_RUNS = 500
+MOST_TURNS = 100
 
 
 class Timer(Protocol):
@@ -41,7 +40,7 @@ class Effort:
     rounds
         Rounds that count; six are the least that give an interval of 95 %.
     runs
-        Least runs per model and round.
+        Runs of a model in a row, after one that is not timed; a round has as many turns of all models as fill it.
     round_ms
         A round takes this long at least, so that the system's coarse count of foreign load means something.
     warm_up_ms
@@ -67,12 +66,12 @@ def measure(
     effort: Effort,
     seed: int = 0,
     load: LoadMeter | None = None,
-    on_round: Callable[[int, int], None] | None = None,
+    on_round: Callable[[int, int, int], None] | None = None,
 ) -> Session:
-    """One session: every model timed in every round, in an order drawn anew each round.
+    """One session: in every round models take turns, in an order drawn anew each turn.
 
-    Whatever changes the machine over minutes changes all models of a round alike, and is gone from their ratios.
-    Within a round each model runs once untimed, then ``runs`` times in a row.
+    Whatever changes the machine over seconds changes all models of a round alike, and is gone from their ratios. In
+    its turn a model runs once untimed, so that it finds its own data in the caches, then ``runs`` times in a row.
 
     Parameters
     ----------
@@ -87,26 +86,27 @@ def measure(
     load
         Foreign load; None leaves it unknown, and repeats nothing.
     on_round
-        Called with rounds that count so far and rounds wanted.
+        Called with rounds that count so far, rounds wanted, and rounds carried out.
     """
     rng = np.random.default_rng(seed)
     warm_ups = tuple(warm_up(timer, key, limit_ms=effort.warm_up_ms) for key in keys)
-    runs = _runs(effort, sum(warm.ms for warm in warm_ups))
+    n_turns = _turns(effort, sum(warm.ms for warm in warm_ups))
     samples, orders, foreign = [], [], []
     if load is not None:
         load.cores()  # counts from here
     while True:
-        order = rng.permutation(len(keys))
-        times = np.empty((len(keys), runs))
-        for place in order:
-            times[place] = timer.time(keys[place], runs + 1)[1:]
+        order = [rng.permutation(len(keys)).tolist() for _ in range(n_turns)]
+        times = np.empty((len(keys), n_turns, effort.runs))
+        for turn, places in enumerate(order):
+            for place in places:
+                times[place, turn] = timer.time(keys[place], effort.runs + 1)[1:]
         cores = load.cores() if load is not None else None
-        samples.append(times)
+        samples.append(times.reshape(len(keys), -1))
         orders.append(order)
         foreign.append(np.nan if cores is None else cores)
         quiet = int((~(np.array(foreign) > effort.foreign_cores)).sum())  # unknown counts as quiet
         if on_round is not None:
-            on_round(min(quiet, effort.rounds), effort.rounds)
+            on_round(quiet, effort.rounds, len(samples))
         if quiet >= effort.rounds or len(samples) >= effort.rounds + effort.extra_rounds:
             break
     return Session(
@@ -135,9 +135,10 @@ def warm_up(timer: Timer, key: str, *, limit_ms: float) -> WarmUp:
             return WarmUp(key, n_runs, min(last), is_stable=False)
 
 
-def _runs(effort: Effort, all_models_ms: float) -> int:
-    """Runs per model that fill a round."""
-    return int(np.clip(np.ceil(effort.round_ms / max(all_models_ms, 1e-6)), effort.runs, max(effort.runs, MOST_RUNS)))
+def _turns(effort: Effort, all_models_ms: float) -> int:
+    """Turns of all models that fill a round."""
+    one_turn_ms = max((effort.runs + 1) * all_models_ms, 1e-6)
+    return int(np.clip(np.ceil(effort.round_ms / one_turn_ms), 1, MOST_TURNS))
 
 
 def _kept(foreign: Floats, effort: Effort) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -148,6 +149,3 @@ def _kept(foreign: Floats, effort: Effort) -> np.ndarray[tuple[int], np.dtype[np
     kept = np.zeros(len(foreign), dtype=bool)
     kept[order[:wanted]] = True
     return kept
-
-
-__all__ = ["Effort", "Interval", "LoadMeter", "Timer", "measure", "median_interval", "warm_up"]

@@ -44,9 +44,9 @@ class Session:
     keys
         Models; ratios are to the first.
     samples_ms
-        Raw times, shape (n_rounds, n_models, runs), of all rounds.
+        Raw times, shape (n_rounds, n_models, n_turns * runs), of all rounds, turn after turn.
     orders
-        Positions of the models in the order in which they ran, shape (n_rounds, n_models).
+        Positions of the models in the order in which they ran, shape (n_rounds, n_turns, n_models).
     foreign_cores
         Load of others during each round, shape (n_rounds,); NaN where unknown.
     kept
@@ -143,7 +143,7 @@ class Session:
             ],
             "rounds": [
                 {
-                    "order": [self.keys[place] for place in order],
+                    "order": [[self.keys[place] for place in turn] for turn in order],
                     "foreign_cores": None if np.isnan(cores) else float(cores),
                     "counts": bool(counts),
                     "samples_ms": {key: samples[place].tolist() for place, key in enumerate(self.keys)},

@@ -83,8 +83,9 @@ def test_a_trial_is_exported(workspace, kind, capsys):
         assert load_packed(path).n_weight_bits == 8 * result["metrics"]["bits"]["weight_bytes"]
 
 
-def test_a_float_trial_cannot_be_exported(workspace, capsys):
+def test_a_float_trial_cannot_be_packed(workspace, capsys):
     result = trials(workspace, capsys)["uniform", "0.6x", ""]
+    options = ["--format", "packed", "--workspace", str(workspace / "ws")]
 
-    assert main(["export", result["artifact"], "--workspace", str(workspace / "ws")]) == 2
-    assert "has no bit-widths to export" in capsys.readouterr().err
+    assert main(["export", result["artifact"], *options]) == 2
+    assert "has no bit-widths to pack" in capsys.readouterr().err

@@ -97,19 +97,22 @@ def test_every_round_times_every_model_in_an_order_of_its_own():
 
     session = measure(timer, list("abcd"), effort=Effort(rounds=200, runs=1, round_ms=0), seed=3)
 
-    assert [sorted(order) for order in session.orders.tolist()] == [[0, 1, 2, 3]] * 200
-    first = Counter(session.orders[:, 0].tolist())
+    assert [sorted(order) for order in session.orders[:, 0].tolist()] == [[0, 1, 2, 3]] * 200
+    first = Counter(session.orders[:, 0, 0].tolist())
     assert all(30 < first[place] < 70 for place in range(4))
     timed = timer.calls[-800:]
     assert ["abcd".index(key) for key in timed] == session.orders.ravel().tolist()
 
 
-def test_rounds_are_filled_with_runs_until_they_last_long_enough():
-    timer = FakeTimer({"a": 10.0, "b": 5.0})
+def test_models_take_turns_until_a_round_lasts_long_enough():
+    timer = FakeTimer({"a": 10.0, "b": 5.0}, noise=0.001)
 
     session = measure(timer, ["a", "b"], effort=Effort(rounds=6, runs=3, round_ms=300))
 
-    assert session.samples_ms.shape[2] == pytest.approx(20, abs=2)
+    assert session.orders.shape == (6, 5, 2)
+    assert session.samples_ms.shape == (6, 2, 15)
+    assert np.median(session.samples_ms[:, 0]) == pytest.approx(10, rel=0.01)
+    assert np.median(session.samples_ms[:, 1]) == pytest.approx(5, rel=0.01)
 
 
 def test_a_round_with_foreign_load_is_repeated():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import Depthwise, seeded
 from torch import nn
 
 from hdapbench.errors import RuntimeLostError, RuntimeRefusedError
@@ -54,8 +55,9 @@ def test_a_worker_times_an_onnx_model_within_each_boundary(boundary, onnx_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_worker_times_a_torch_model_in_each_precision(precision, tmp_path):
+    """Also a model whose class the worker cannot import: the file holds operations, no code."""
     runtime = RuntimeSpec(runtime="eager", precision=precision, batch=2, boundary="end_to_end")
-    write_model(small_model(), SHAPE, tmp_path / "small.pt2", runtime=runtime)
+    write_model(seeded(Depthwise), SHAPE, tmp_path / "small.pt2", runtime=runtime)
 
     with Worker(runtime) as worker:
         worker.load("small", tmp_path / "small.pt2")

@@ -1,0 +1,8 @@
+"""Networks that the tests of other folders define."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "prune"))
