@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hdapbench.cost.model import CostModel, Costs
     from hdapbench.fleet.estimate import ClusteredFleet
     from hdapbench.latency.kernels import KernelModel
+    from hdapbench.latency.tiling import Tiling
     from hdapbench.prune.groups import ChannelGroup
     from hdapbench.quant.folded import FoldedModel
     from hdapbench.workbench import Workbench
@@ -129,6 +130,11 @@ class Problem:
     def kernels(self) -> KernelModel:
         """Fused kernels over widths, in the order of ``groups``: shapes and physics features, not latencies."""
         return self._network.kernels
+
+    @property
+    def tiling(self) -> Tiling:
+        """What the fleet's runtimes pad channels to, as far as is known without measuring."""
+        return self._bench.fleet.tiling
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hdapbench.cost.model import CostModel
+    from hdapbench.fleet.base import Variants, Workloads
     from hdapbench.latency.kernels import KernelModel
     from hdapbench.prune.groups import GroupSet
 
@@ -34,6 +40,28 @@ class Network:
     cost: CostModel
     kernels: KernelModel
     input_shape: tuple[int, int, int]
+
+    @cached_property
+    def variants(self) -> Variants:
+        """How fleets that run models build the pruned ones; which channels are kept does not bear on latency."""
+        from hdapbench.fleet.base import Variants
+
+        about = f"{self.model!r} {self.input_shape}"
+        return Variants(self._build, self.input_shape, hashlib.sha256(about.encode()).hexdigest()[:16])
+
+    def workloads(self, widths: NDArray[np.int64], ids: tuple[str, ...] | None = None) -> Workloads:
+        """Models of some widths to time, shape (n_workloads, n_groups); by default named after their widths."""
+        from hdapbench.fleet.base import Workloads
+
+        named = ids or tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
+        return Workloads(self.kernels, widths, named, self.variants)
+
+    def _build(self, widths: NDArray[np.int64]) -> nn.Module:
+        from hdapbench.plan import Plan
+        from hdapbench.prune.surgery import apply_plan
+
+        kept = {name: tuple(range(int(width))) for name, width in zip(self.cost.groups, widths, strict=True)}
+        return apply_plan(self.model, self.group_set, Plan(kept=kept)).eval()
 
 
 def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:

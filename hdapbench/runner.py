@@ -111,11 +111,15 @@ class Run:
 
         torch.set_num_threads(self.spec.threads)
         # numpy's products here are small: with a thread per core on a busy machine they took ten times as long.
-        with threadpool_limits(limits=1, user_api="blas"):
-            for trial in trials:
-                bench = self._bench(trial.fleet)
-                self.listener.started(trial)
-                yield self._attempt(trial, bench)
+        try:
+            with threadpool_limits(limits=1, user_api="blas"):
+                for trial in trials:
+                    bench = self._bench(trial.fleet)
+                    self.listener.started(trial)
+                    yield self._attempt(trial, bench)
+        finally:
+            for bench in self._benches.values():
+                bench.fleet.close()
 
     def _attempt(self, trial: Trial, bench: Workbench) -> Result:
         started = time.monotonic()
@@ -243,7 +247,7 @@ class Run:
             self._benches[fleet_name] = Workbench(
                 network=network,
                 data=data,
-                fleet=open_fleet(fleet),
+                fleet=open_fleet(fleet, cache_dir=self.workspace.cache / "exports", on_progress=self.listener.progress),
                 clustering=fleet.clustering,
                 runs=fleet.runs,
                 recipe=self.spec.fine_tune,

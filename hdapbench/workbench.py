@@ -349,7 +349,12 @@ class Workbench:
 
         seed = session_seed("fingerprint")
         return fingerprint_fleet(
-            self.fleet, self.network.kernels, clustering=self.clustering, runs=self.runs, seed=seed
+            self.fleet,
+            self.network.kernels,
+            clustering=self.clustering,
+            runs=self.runs,
+            seed=seed,
+            variants=self.network.variants,
         )
 
     def measure_clusters(
@@ -359,11 +364,7 @@ class Workbench:
 
         Measurements of one session share the devices' drift; the same session gives the same numbers.
         """
-        from hdapbench.fleet.base import Workloads
-
-        ids = tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
-        workloads = Workloads(kernels=self.network.kernels, widths=widths, ids=ids)
-        seed = session_seed(*session)
+        workloads, seed = self.network.workloads(widths), session_seed(*session)
         return self.clustered_fleet().measure_clusters(workloads, runs=self.runs, seed=seed, cluster=cluster)
 
     def measure_nominal(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> NDArray[np.float64]:
@@ -371,12 +372,9 @@ class Workbench:
 
         A simulated fleet has one; of a measured fleet it is the device nearest to the fleet's mean fingerprint.
         """
-        from hdapbench.fleet.base import Workloads
         from hdapbench.fleet.clustering import cluster_devices
 
-        ids = tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
-        workloads = Workloads(kernels=self.network.kernels, widths=widths, ids=ids)
-        seed = session_seed(*session)
+        workloads, seed = self.network.workloads(widths), session_seed(*session)
         samples = self.fleet.sample_nominal(workloads, runs=self.runs, seed=seed)
         if samples is None:
             whole = cluster_devices(self.clustered_fleet().fingerprint_ms, n_clusters=1, weights=self.fleet.weights)

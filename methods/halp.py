@@ -103,7 +103,9 @@ class Halp(Method):
         plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
         problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
         measured = problem.latency(plans, cluster=cluster)
-        return fitted_latency(problem.kernels, plans, measured, weights=weights, kind=self.surrogate)
+        return fitted_latency(
+            problem.kernels, plans, measured, weights=weights, kind=self.surrogate, tiling=problem.tiling
+        )
 
 
 def _knapsack(problem: Problem, scores: dict[str, Floats], table: GroupTable, flops: int) -> Integers:

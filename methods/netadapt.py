@@ -83,7 +83,9 @@ class Netadapt(Method):
         plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
         problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
         measured = problem.latency(plans, cluster=cluster)
-        return fitted_latency(problem.kernels, plans, measured, weights=weights, kind=self.surrogate)
+        return fitted_latency(
+            problem.kernels, plans, measured, weights=weights, kind=self.surrogate, tiling=problem.tiling
+        )
 
     def _best(self, problem: Problem, state: _State, proposals: list[Integers]) -> Integers:
         """The most accurate of the proposals that the budget allows to evaluate; the first one when it allows none."""

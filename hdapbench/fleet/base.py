@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import FleetError
 from hdapbench.latency.kernels import KernelModel
+from hdapbench.latency.tiling import GPU_TILES, Tiling
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +28,25 @@ LatencySource = Literal["simulated", "measured"]
 
 
 @dataclass(frozen=True)
+class Variants:
+    """How models of given widths come about, for fleets that run them.
+
+    Attributes
+    ----------
+    build
+        Widths of one plan, shape (n_groups,) -> compact model.
+    input_shape
+        Channels, height and width of one input.
+    model_id
+        What they are variants of: equal ids and widths give models of equal latency.
+    """
+
+    build: Callable[[Integers], nn.Module]
+    input_shape: tuple[int, int, int]
+    model_id: str
+
+
+@dataclass(frozen=True)
 class Workloads:
     """Compressed models to time: enough for every kind of fleet.
 
@@ -37,14 +58,14 @@ class Workloads:
         Kept channels per group, shape (n_workloads, n_groups).
     ids
         Names of the workloads: what a recorded fleet looks up.
-    build
-        Position -> compact model: what a local or remote fleet runs. None where nothing needs to run.
+    variants
+        How they are built: what a local or remote fleet runs. None where nothing needs to run.
     """
 
     kernels: KernelModel
     widths: Integers
     ids: tuple[str, ...]
-    build: Callable[[int], nn.Module] | None = None
+    variants: Variants | None = None
 
     def __len__(self) -> int:
         return len(self.widths)
@@ -71,12 +92,15 @@ class Fleet(ABC):
         Names of the devices; their positions are what other calls take.
     weights
         Share of the fleet that each device stands for, shape (n_devices,), summing to one; None: all alike.
+    tiling
+        What the devices' runtimes pad channels to, as far as the fleet knows: which features surrogates look at.
     """
 
     name: str
     source: LatencySource
     device_ids: Sequence[str]
     weights: Floats | None = None
+    tiling: Tiling = GPU_TILES
 
     @property
     def n_devices(self) -> int:
@@ -86,6 +110,17 @@ class Fleet(ABC):
     @abstractmethod
     def describe(self) -> dict[str, str | int | float]:
         """Facts that a reader of a board must know about the fleet: kind, SKU, conditions, seed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - most fleets hold nothing
+        """Give back what the fleet holds, such as processes; it may be asked again, and closed again."""
 
     def recorded_fingerprint(self) -> Fingerprint | None:
         """Fingerprint that the fleet brings along; None when its probes have to be measured."""

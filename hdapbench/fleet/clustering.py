@@ -12,7 +12,7 @@ from hdapbench.errors import FleetError
 from hdapbench.fleet.condense import condense, systematic_sample
 from hdapbench.fleet.partition import DENSITY_METHODS, partition
 from hdapbench.fleet.weights import device_shares
-from hdapbench.spec.fleets import ClusteringMethod
+from hdapbench.spec.clustering import ClusteringMethod
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import Fleet, Workloads
+from hdapbench.fleet.base import Fleet, Variants, Workloads
 from hdapbench.fleet.clustering import Clustering
 from hdapbench.fleet.estimators import unexplained_variance
 from hdapbench.fleet.fingerprint import Fingerprint
@@ -112,9 +112,20 @@ def detect_drift(
 
 
 def measure_again(
-    fleet: Fleet, kernels: KernelModel, fingerprint: Fingerprint, *, n_devices: int, seed: int
+    fleet: Fleet,
+    kernels: KernelModel,
+    fingerprint: Fingerprint,
+    *,
+    n_devices: int,
+    seed: int,
+    variants: Variants | None = None,
 ) -> tuple[Integers, Floats]:
     """Positions of random devices and their new medians on the fingerprint's probes, each in a session of its own.
+
+    Parameters
+    ----------
+    variants
+        How the probes are built, for fleets that run models.
 
     Raises
     ------
@@ -130,7 +141,7 @@ def measure_again(
     devices = np.sort(rng.choice(fleet.n_devices, size=min(n_devices, fleet.n_devices), replace=False))
     columns = []
     for number, row in enumerate(widths):
-        workload = Workloads(kernels, np.array([row], dtype=np.int64), (fingerprint.probes[number],))
+        workload = Workloads(kernels, np.array([row], dtype=np.int64), (fingerprint.probes[number],), variants)
         samples = fleet.measure(workload, devices, runs=fingerprint.runs, seed=seed + number)
         columns.append(np.median(samples[:, 0], axis=1))
     return devices, np.stack(columns, axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import DeviceLostError, Fleet, Workloads
+from hdapbench.fleet.base import DeviceLostError, Fleet, Variants, Workloads
 from hdapbench.fleet.choice import choose_estimator
 from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices, separated_clusters
 from hdapbench.fleet.estimators import (
@@ -235,9 +235,20 @@ def cluster_fleet(fleet: Fleet, fingerprint_ms: Floats, clustering: ClusteringSp
 
 
 def fingerprint_fleet(
-    fleet: Fleet, kernels: KernelModel, *, clustering: ClusteringSpec, runs: int, seed: int
+    fleet: Fleet,
+    kernels: KernelModel,
+    *,
+    clustering: ClusteringSpec,
+    runs: int,
+    seed: int,
+    variants: Variants | None = None,
 ) -> ClusteredFleet:
     """Fleet with every device fingerprinted by the probes, each in a session of its own, and clustered.
+
+    Parameters
+    ----------
+    variants
+        How the probes are built, for fleets that run models.
 
     Raises
     ------
@@ -246,5 +257,5 @@ def fingerprint_fleet(
     """
     taken = fleet.recorded_fingerprint()
     if taken is None:
-        taken = take_fingerprint(fleet, kernels, runs=runs, seed=seed)
+        taken = take_fingerprint(fleet, kernels, runs=runs, seed=seed, variants=variants)
     return cluster_fleet(fleet, taken.latency_ms, clustering, seed=seed)

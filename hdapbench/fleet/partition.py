@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from hdapbench.errors import FleetError
 from hdapbench.fleet.condense import Cells, systematic_sample
 from hdapbench.spec import did_you_mean
-from hdapbench.spec.fleets import ClusteringMethod
+from hdapbench.spec.clustering import ClusteringMethod
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

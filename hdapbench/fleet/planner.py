@@ -11,7 +11,7 @@ from hdapbench.errors import FleetError
 from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices
 from hdapbench.fleet.estimators import Design, Estimator, Reference, draw_design, relative_half_width
 from hdapbench.fleet.fingerprint import Fingerprint
-from hdapbench.spec.fleets import ClusteringMethod
+from hdapbench.spec.clustering import ClusteringMethod
 
 MOST_CLUSTERS = 512
 _NORMAL_97_5 = 1.959964

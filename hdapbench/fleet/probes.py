@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import Fleet, Workloads
+from hdapbench.fleet.base import Fleet, Variants, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
 from hdapbench.latency.engine import kernel_times
 from hdapbench.latency.kernels import KernelModel
@@ -76,6 +76,7 @@ def take_fingerprint(
     seed: int,
     widths: Integers | None = None,
     model: str = "",
+    variants: Variants | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Fingerprint:
     """Fingerprint of every device of a fleet; each probe is measured in a session of its own.
@@ -86,6 +87,8 @@ def take_fingerprint(
         Of the probes, shape (n_probes, n_groups); by default those of `choose_probes`.
     model
         Name of the model, for the conditions.
+    variants
+        How the probes are built, for fleets that run models.
     on_progress
         Told (device queries done, device queries in all) now and then.
 
@@ -100,7 +103,7 @@ def take_fingerprint(
     latency = np.empty((fleet.n_devices, len(widths)))
     names = tuple(f"probe{number}" for number in range(len(widths)))
     for number, row in enumerate(widths):
-        workload = Workloads(kernels, row[None], (names[number],))
+        workload = Workloads(kernels, row[None], (names[number],), variants)
         for first in range(0, fleet.n_devices, _DEVICES_AT_A_TIME):
             devices = np.arange(first, min(first + _DEVICES_AT_A_TIME, fleet.n_devices))
             samples = fleet.measure(workload, devices, runs=runs, seed=seed + number)

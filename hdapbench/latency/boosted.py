@@ -83,12 +83,12 @@ class ResidualTrees(Surrogate):
             if len(unseen):
                 predicted = NonNegativeSurrogate.fit_at(seen, linear.strength).predict(unseen.widths)
                 residual[fold == number] = unseen.latency_ms / predicted - 1.0
-        forests = Forests.fit(aggregates(measured.kernels, measured.widths), residual, seed=seed)
+        forests = Forests.fit(aggregates(measured.kernels, measured.widths, measured.tiling), residual, seed=seed)
         return cls(measured.kernels, measured.weights, len(measured), linear, forests)
 
     def predict(self, widths: ArrayLike) -> Floats:
         """Latency in ms on every cluster, shape (n_plans, n_clusters)."""
-        correction = self.forests.predict(aggregates(self.kernels, widths))
+        correction = self.forests.predict(aggregates(self.kernels, widths, self.linear.tiling))
         return np.asarray(self.linear.predict(widths) * (1.0 + correction))
 
     def arrays(self) -> dict[str, NDArray[Any]]:

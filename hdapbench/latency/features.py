@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hdapbench.latency.kernels import MATRIX_KINDS, KernelModel
+from hdapbench.latency.tiling import GPU_TILES, Tiling
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-TILES = (32, 64, 128)
-"""Columns of the output tiles that GPU kernels commonly compute at a time; the work of a part of a tile is that of a
-whole one."""
+BLOCK_TERMS = ("blocked_work", "blocked_input", "blocked_output", "plain_work", "plain_input", "plain_output")
 
 
 @dataclass(frozen=True)
@@ -28,25 +27,28 @@ class KernelFeatures:
     """Columns that latency is linear in, for whole plans and for single kernels.
 
     The terms of a kernel are its multiply-accumulates, the values it reads, its weights, the values it writes (and
-    reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile. A column
-    is one term summed over the kernels of one shape, relative to the dense model's value of that term over the column's
+    reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile. Where a
+    runtime has blocked kernels, also: what these work, read and write with channels padded to whole blocks, and what
+    the slower path works, gathers (its input once per tap) and writes for counts that they do not take. A column is one
+    term summed over the kernels of one shape, relative to the dense model's value of that term over the column's
     family: all kernels of equal kind, window and stride. Weights of one family are comparable, whatever the shape.
 
     Attributes
     ----------
     kernels
         The kernels.
-    tiles
-        Output tiles, in channels.
+    tiling
+        What the fleet's runtimes pad channels to.
     """
 
     kernels: KernelModel
-    tiles: tuple[int, ...] = TILES
+    tiling: Tiling = GPU_TILES
 
     @property
     def term_names(self) -> tuple[str, ...]:
         """Names of the terms."""
-        return ("work", "input", "weights", "output", *(f"tile{tile}" for tile in self.tiles))
+        padded = tuple(f"tile{tile}" for tile in self.tiling.tiles)
+        return ("work", "input", "weights", "output", *padded, *(BLOCK_TERMS if self.tiling.block else ()))
 
     @cached_property
     def shape_of(self) -> Integers:
@@ -111,8 +113,13 @@ class KernelFeatures:
 
     @cached_property
     def _dense(self) -> Floats:
-        """Every term of the dense model summed over kernels of equal shape, shape (n_terms, n_shapes)."""
-        return np.asarray(self.terms(self.kernels.sizes)[:, 0] @ self._membership)
+        """Every term of the dense model summed over kernels of equal shape, shape (n_terms, n_shapes).
+
+        Terms of both paths: what the dense model does on one of them is the unit for both.
+        """
+        taken, made = self.kernels.channels(self.kernels.sizes)
+        terms = self._terms(taken.astype(float), made.astype(float), slice(None), both_paths=True)
+        return np.asarray(terms[:, 0] @ self._membership)
 
     @cached_property
     def _column_unit(self) -> Floats:
@@ -131,27 +138,45 @@ class KernelFeatures:
         family[self.shape_of] = self.family_of
         return family
 
-    def _terms(self, taken: Floats, made: Floats, kernels: slice) -> Floats:
+    def _terms(self, taken: Floats, made: Floats, kernels: slice, *, both_paths: bool = False) -> Floats:
         """Terms for channel counts whose last axis runs over the picked kernels."""
         table = {name: values[kernels] for name, values in self.kernels.table.items()}
         matrix = np.isin(table["kind"], MATRIX_KINDS).astype(float)
         depth = np.where(np.isin(table["kind"], ("conv", "fc")), taken, 1.0) * table["taps"]
+        passes = 1 + table["residual"]
         terms = np.empty((len(self.term_names), *made.shape))
         terms[0] = made * depth * table["area_out"]
         terms[1] = taken * table["area_in"]
         terms[2] = made * depth * matrix
-        terms[3] = made * table["area_out"] * (1 + table["residual"])
-        for position, tile in enumerate(self.tiles, start=4):
+        terms[3] = made * table["area_out"] * passes
+        for position, tile in enumerate(self.tiling.tiles, start=4):
             terms[position] = np.ceil(made / tile) * tile * depth * table["area_out"] * matrix
+        if self.tiling.block:
+            block, first = self.tiling.block, 4 + len(self.tiling.tiles)
+            convolves = np.isin(table["kind"], ("conv", "dw"))
+            # Few input channels, such as an image's, are read as they are.
+            whole = np.where(taken < block, taken, np.ceil(taken / block) * block)
+            padded = np.ceil(made / block) * block
+            fits = (made % self.tiling.divisor == 0) & ((taken % self.tiling.divisor == 0) | (taken < block))
+            blocked, plain = (convolves & fits), (convolves & ~fits)
+            if both_paths:
+                blocked = plain = np.broadcast_to(convolves, made.shape)
+            inner = np.where(table["kind"] == "conv", whole, 1.0) * table["taps"]
+            terms[first] = blocked * padded * inner * table["area_out"]
+            terms[first + 1] = blocked * whole * table["area_in"]
+            terms[first + 2] = blocked * padded * table["area_out"] * passes
+            terms[first + 3] = plain * terms[0]
+            terms[first + 4] = plain * depth * table["area_out"]
+            terms[first + 5] = plain * terms[3]
         return terms
 
 
-def aggregates(kernels: KernelModel, widths: ArrayLike) -> Floats:
+def aggregates(kernels: KernelModel, widths: ArrayLike, tiling: Tiling = GPU_TILES) -> Floats:
     """Kept shares, and terms summed over every family of kernels, relative to the dense model: inputs of trees.
 
     Shape (n_plans, n_groups + n_sums), where sums that are zero in the dense model are left out.
     """
-    features = KernelFeatures(kernels)
+    features = KernelFeatures(kernels, tiling)
     family = np.eye(int(features.family_of.max()) + 1)[features.family_of]
     sums, dense = (
         np.moveaxis(features.terms(plans) @ family, 1, 0).reshape(-1, len(features.term_names) * family.shape[1])

@@ -12,6 +12,7 @@ from hdapbench.cost.target import repair, widths_at_share
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.latency.kinds import Kind, fit_surrogate
 from hdapbench.latency.measured import MeasuredPlans
+from hdapbench.latency.tiling import GPU_TILES, Tiling
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -33,7 +34,13 @@ def spread_plans(cost: CostModel, target_flops: int, n_plans: int, rng: np.rando
 
 
 def fitted_latency(
-    kernels: KernelModel, widths: Integers, latency_ms: Floats, *, weights: Floats, kind: Kind = "nnls"
+    kernels: KernelModel,
+    widths: Integers,
+    latency_ms: Floats,
+    *,
+    weights: Floats,
+    kind: Kind = "nnls",
+    tiling: Tiling = GPU_TILES,
 ) -> Callable[[Integers], Floats]:
     """Widths of shape (n_plans, n_groups) -> predicted weighted latency in ms, shape (n_plans,).
 
@@ -45,10 +52,12 @@ def fitted_latency(
         Latency in ms on each device, shape (n_plans, n_devices).
     weights
         Weight of each device, shape (n_devices,).
+    tiling
+        What the fleet's runtimes pad channels to.
 
     Raises
     ------
     SurrogateError
         When there are too few plans, or shapes do not fit.
     """
-    return fit_surrogate(kind, MeasuredPlans(kernels, widths, latency_ms, weights)).predict_average
+    return fit_surrogate(kind, MeasuredPlans(kernels, widths, latency_ms, weights, tiling)).predict_average

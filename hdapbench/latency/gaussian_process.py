@@ -190,7 +190,8 @@ def _inputs(trend: NonNegativeSurrogate, kernels: NDArray[np.int64], taken: Floa
     """Scaled inputs of the covariance for channel counts of any shape, shape (..., n_inputs)."""
     depthwise = trend.kernels.table["kind"][kernels] == "dw"
     columns = [np.log(np.where(depthwise, 1.0, taken)) / CHANNEL_SCALE, np.log(made) / CHANNEL_SCALE]
-    columns += [np.log(np.ceil(made / tile) * tile / made) / PADDING_SCALE for tile in trend.tiles]
+    tiles = (*trend.tiling.tiles, *((trend.tiling.block,) if trend.tiling.block else ()))
+    columns += [np.log(np.ceil(made / tile) * tile / made) / PADDING_SCALE for tile in tiles]
     return np.stack(columns, axis=-1)
 
 

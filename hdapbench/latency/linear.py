@@ -9,11 +9,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hdapbench.latency.features import TILES, KernelFeatures
+from hdapbench.latency.features import KernelFeatures
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.latency.measured import MeasuredPlans
 from hdapbench.latency.regression import LinearFit, fit_non_negative, fit_ridge
 from hdapbench.latency.surrogate import AdditiveSurrogate, Arrays, Floats
+from hdapbench.latency.tiling import Tiling
 
 _PLANS_AT_A_TIME = 2048
 
@@ -24,8 +25,8 @@ class LinearSurrogate(AdditiveSurrogate):
 
     Attributes
     ----------
-    tiles
-        Output tiles of the features.
+    tiling
+        What the features pad channels to.
     coefficients
         Weight of each column in ms, shape (n_columns, n_clusters).
     constants
@@ -34,7 +35,7 @@ class LinearSurrogate(AdditiveSurrogate):
         The penalty that cross-validation chose.
     """
 
-    tiles: tuple[int, ...]
+    tiling: Tiling
     coefficients: Floats
     constants: Floats
     strength: float
@@ -42,7 +43,7 @@ class LinearSurrogate(AdditiveSurrogate):
     @classmethod
     def fit(cls, measured: MeasuredPlans, *, seed: int = 0) -> Self:  # noqa: ARG003 - nothing here is random
         """Surrogate of measured plans."""
-        features = KernelFeatures(measured.kernels, TILES)
+        features = KernelFeatures(measured.kernels, measured.tiling)
         solved = cls._regress(features, measured)
         return cls._of(measured, features, solved)
 
@@ -52,7 +53,7 @@ class LinearSurrogate(AdditiveSurrogate):
             kernels=measured.kernels,
             weights=measured.weights,
             n_plans=len(measured),
-            tiles=features.tiles,
+            tiling=features.tiling,
             coefficients=solved.coefficients,
             constants=solved.constants,
             strength=solved.strength,
@@ -65,7 +66,7 @@ class LinearSurrogate(AdditiveSurrogate):
     @cached_property
     def features(self) -> KernelFeatures:
         """What it is linear in."""
-        return KernelFeatures(self.kernels, self.tiles)
+        return KernelFeatures(self.kernels, self.tiling)
 
     @property
     def constant_ms(self) -> float:
@@ -109,7 +110,8 @@ class LinearSurrogate(AdditiveSurrogate):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Tiles, coefficients, constants and strength."""
         return {
-            "tiles": np.array(self.tiles, dtype=np.int64),
+            "tiles": np.array(self.tiling.tiles, dtype=np.int64),
+            "blocks": np.array([self.tiling.block, self.tiling.divisor], dtype=np.int64),
             "coefficients": self.coefficients,
             "constants": self.constants,
             "strength": np.array(self.strength),
@@ -122,7 +124,7 @@ class LinearSurrogate(AdditiveSurrogate):
             kernels=kernels,
             weights=weights,
             n_plans=n_plans,
-            tiles=tuple(int(tile) for tile in arrays["tiles"]),
+            tiling=_tiling(arrays),
             coefficients=arrays["coefficients"],
             constants=arrays["constants"],
             strength=float(arrays["strength"]),
@@ -148,7 +150,7 @@ class NonNegativeSurrogate(LinearSurrogate):
     @classmethod
     def fit_at(cls, measured: MeasuredPlans, strength: float) -> Self:
         """Surrogate with a given strength of the penalty: a refit that need not choose it again."""
-        features = KernelFeatures(measured.kernels, TILES)
+        features = KernelFeatures(measured.kernels, measured.tiling)
         return cls._of(measured, features, cls._regress(features, measured, strength))
 
     @classmethod
@@ -156,3 +158,9 @@ class NonNegativeSurrogate(LinearSurrogate):
         columns = features.columns(measured.widths)
         family = features.column_family
         return fit_non_negative(columns, measured.latency_ms, measured.weights, family=family, strength=strength)
+
+
+def _tiling(arrays: Arrays) -> Tiling:
+    """Tiling of saved arrays; files of older versions know no blocks."""
+    block, divisor = (int(value) for value in arrays.get("blocks", (0, 1)))
+    return Tiling(tuple(int(tile) for tile in arrays["tiles"]), block, divisor)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hdapbench.errors import SurrogateError
 from hdapbench.latency.kernels import KernelModel
+from hdapbench.latency.tiling import GPU_TILES, Tiling
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -28,6 +29,8 @@ class MeasuredPlans:
         Shape (n_plans, n_clusters).
     weights
         Share of the fleet in each cluster, shape (n_clusters,); they are normalised to sum to one.
+    tiling
+        What the fleet's runtimes pad channels to: which features surrogates look at.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class MeasuredPlans:
     widths: Integers
     latency_ms: Floats
     weights: Floats
+    tiling: Tiling = GPU_TILES
 
     def __post_init__(self) -> None:
         widths = np.atleast_2d(np.asarray(self.widths, dtype=np.int64))

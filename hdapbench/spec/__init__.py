@@ -1,8 +1,8 @@
 """The spec: what a benchmark is, read strictly from YAML. Imports no torch."""
 
+from hdapbench.spec.clustering import ClusteringSpec
 from hdapbench.spec.document import path_text
 from hdapbench.spec.fleets import (
-    ClusteringSpec,
     FleetSpec,
     NoiseSpec,
     RecordedFleetSpec,
@@ -21,6 +21,7 @@ from hdapbench.spec.loader import (
     schema_json,
     spec_hash,
 )
+from hdapbench.spec.local_fleet import ConditionsSpec, LocalDeviceSpec, LocalFleetSpec, LocalKindSpec
 from hdapbench.spec.runtime import RuntimeSpec
 from hdapbench.spec.schema import (
     BaseRecipe,
@@ -40,12 +41,16 @@ __all__ = [
     "BaseRecipe",
     "BudgetSpec",
     "ClusteringSpec",
+    "ConditionsSpec",
     "CostTarget",
     "DataSpec",
     "DistillationSpec",
     "FleetSpec",
     "FlopsTarget",
     "LoadedSpec",
+    "LocalDeviceSpec",
+    "LocalFleetSpec",
+    "LocalKindSpec",
     "MethodSpec",
     "ModelSpec",
     "NoiseSpec",

@@ -7,35 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hdapbench.spec.base import Name, Strict, sequence_to_tuple
+from hdapbench.spec.clustering import ClusteringSpec
+from hdapbench.spec.local_fleet import LocalFleetSpec
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Load = Annotated[float, Field(ge=0.0, lt=1.0)]
 LogSd = Annotated[float, Field(ge=0.0, le=3.0)]
 LoadRange = Annotated[tuple[Load, Load], BeforeValidator(sequence_to_tuple)]
-
-ClusteringMethod = Literal["kmeans", "minibatch-kmeans", "gmm", "birch", "dbscan", "hdbscan", "agglomerative"]
-EstimatorName = Literal["auto", "medoid", "calibrated", "stratified", "greg", "random"]
-
-
-class ClusteringSpec(Strict):
-    """How devices that behave alike are found, and how the fleet's average is estimated from some of them."""
-
-    method: ClusteringMethod = Field(
-        default="kmeans",
-        description="kmeans, minibatch-kmeans, gmm, birch, agglomerative, or dbscan and hdbscan, "
-        "which find their own number of clusters.",
-    )
-    n_clusters: Annotated[int, Field(ge=1)] | Literal["auto", "silhouette"] = Field(
-        default="auto",
-        description="Number of clusters; auto: the fewest that promise a narrow interval; silhouette: the best "
-        "separated. dbscan and hdbscan find their own.",
-    )
-    representatives: int = Field(default=1, ge=1, le=8, description="Devices measured per cluster.")
-    estimator: EstimatorName = Field(
-        default="auto",
-        description="How the average follows from the measured devices: medoid, calibrated, stratified, greg, random, "
-        "or auto, the best of the study.",
-    )
 
 
 class PlaceSpec(Strict):
@@ -159,5 +137,5 @@ class RecordedFleetSpec(Strict):
     clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
 
 
-FleetSpec = Annotated[SimulatedFleetSpec | RecordedFleetSpec, Field(discriminator="kind")]
+FleetSpec = Annotated[SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec, Field(discriminator="kind")]
 """Any kind of fleet, told apart by ``kind``."""

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from hdapbench.errors import SpecError, SpecProblem
 from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
 from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
+from hdapbench.spec.local_fleet import LocalFleetSpec
 from hdapbench.spec.schema import Spec
 
 Checked = TypeVar("Checked")
@@ -74,7 +75,8 @@ def load_fleets(path: str | Path, overrides: Sequence[str] = ()) -> tuple[FleetS
     if "fleets" in read_document(Path(path)).values:
         return load(path, overrides).spec.fleets
     one: TypeAdapter[FleetSpec] = TypeAdapter(FleetSpec)
-    return (_validated(path, overrides, one.validate_python, SimulatedFleetSpec, RecordedFleetSpec)[0],)
+    kinds = (SimulatedFleetSpec, RecordedFleetSpec, LocalFleetSpec)
+    return (_validated(path, overrides, one.validate_python, *kinds)[0],)
 
 
 def _validated(

@@ -140,7 +140,10 @@ class Measurer:
         if affordable:
             latency = self._ask(widths[:affordable])
             if self._plans is None:
-                self._plans = MeasuredPlans(self._problem.kernels, widths[:affordable], latency, self._weights)
+                problem = self._problem
+                self._plans = MeasuredPlans(
+                    problem.kernels, widths[:affordable], latency, self._weights, problem.tiling
+                )
             else:
                 self._plans = self._plans.joined(widths[:affordable], latency)
             self._surrogate = None

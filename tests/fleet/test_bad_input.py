@@ -27,7 +27,7 @@ from hdapbench.fleet.planner import plan_measurements
 from hdapbench.fleet.probes import take_fingerprint
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import ClusteringSpec
-from hdapbench.spec.fleets import ClusteringMethod
+from hdapbench.spec.clustering import ClusteringMethod
 
 METHODS: tuple[ClusteringMethod, ...] = get_args(ClusteringMethod)
 PLANS = {"dense": 30.0, "thin": 9.0, "half": 17.0}

@@ -5,7 +5,7 @@ import pytest
 
 from hdapbench.errors import FleetError
 from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices, stability
-from hdapbench.spec.fleets import ClusteringMethod
+from hdapbench.spec.clustering import ClusteringMethod
 
 
 def three_kinds(seed: int = 0, n_devices: int = 60) -> tuple[np.ndarray, np.ndarray]:

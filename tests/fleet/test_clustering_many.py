@@ -9,7 +9,7 @@ import pytest
 
 from hdapbench.fleet.clustering import Clustering, cluster_devices
 from hdapbench.fleet.condense import CONDENSE_ABOVE
-from hdapbench.spec.fleets import ClusteringMethod
+from hdapbench.spec.clustering import ClusteringMethod
 
 METHODS: tuple[ClusteringMethod, ...] = get_args(ClusteringMethod)
 CENTRES = np.array([[5.0, 1.0, 2.0], [8.0, 1.2, 2.0], [20.0, 4.0, 9.0]])

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import Fleet, LatencySource, Workloads
+from hdapbench.fleet.base import Fleet, LatencySource, Variants, Workloads
 from hdapbench.fleet.estimate import fingerprint_fleet
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import ClusteringSpec
@@ -58,8 +58,8 @@ class Live(Fleet):
         runs: int,
         seed: int,
     ) -> NDArray[np.float64]:
-        assert workloads.build is not None
-        answers = [float(workloads.build(number)) for number in range(len(workloads))]  # type: ignore[arg-type]
+        assert workloads.variants is not None
+        answers = [float(workloads.variants.build(widths)) for widths in workloads.widths]  # type: ignore[arg-type]
         return np.tile(np.array(answers)[None, :, None], (len(devices), 1, runs))
 
 
@@ -93,11 +93,13 @@ def test_a_recorded_fleet_can_be_fingerprinted_and_clustered(kernels: KernelMode
 
 
 def test_a_live_fleet_is_given_a_way_to_build_each_model(kernels: KernelModel) -> None:
-    workloads = Workloads(kernels, np.tile(kernels.sizes, (2, 1)), ("a", "b"), build=lambda number: number + 1.5)  # type: ignore[arg-type, return-value]
+    variants = Variants(lambda widths: float(widths[0]), (3, 8, 8), "mine")  # type: ignore[arg-type, return-value]
+    widths = np.stack([kernels.sizes, kernels.sizes // 2])
+    workloads = Workloads(kernels, widths, ("a", "b"), variants)
 
     samples = Live().measure(workloads, np.array([0]), runs=2, seed=0)
 
-    np.testing.assert_array_equal(samples, [[[1.5, 1.5], [2.5, 2.5]]])
+    np.testing.assert_array_equal(samples, [[[width, width] for width in widths[:, 0]]])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -3.0])

@@ -9,6 +9,9 @@ from surrogate_worlds import random_widths, small_model
 
 from hdapbench.latency.features import KernelFeatures, aggregates, kept_shares
 from hdapbench.latency.kernels import KernelModel
+from hdapbench.latency.kinds import fit_surrogate
+from hdapbench.latency.measured import MeasuredPlans
+from hdapbench.latency.tiling import BLOCKS_OF_16, GPU_TILES, Tiling
 from hdapbench.models import build_model
 from hdapbench.network import trace
 from hdapbench.spec import ModelSpec
@@ -23,7 +26,7 @@ def resnet56() -> KernelModel:
 
 def test_terms_of_a_convolution_are_its_work_traffic_and_padded_work():
     _, kernels = small_model()
-    features = KernelFeatures(kernels, (32,))
+    features = KernelFeatures(kernels, Tiling((32,)))
     number = [kernel.name for kernel in kernels.kernels].index("conv5")  # its epilogue reads the residual
 
     terms = features.pair_terms(number, [[5, 40]])
@@ -34,7 +37,7 @@ def test_terms_of_a_convolution_are_its_work_traffic_and_padded_work():
 
 def test_depthwise_work_does_not_grow_with_what_it_reads():
     _, kernels = small_model()
-    features = KernelFeatures(kernels, (32,))
+    features = KernelFeatures(kernels, Tiling((32,)))
     number = [kernel.name for kernel in kernels.kernels].index("dw")
 
     assert features.pair_terms(number, [[5, 5]])[0, 0] == 5 * 9 * 64
@@ -42,7 +45,7 @@ def test_depthwise_work_does_not_grow_with_what_it_reads():
 
 def test_pooling_has_no_weights_and_no_tiles():
     _, kernels = small_model()
-    features = KernelFeatures(kernels, (32, 64))
+    features = KernelFeatures(kernels, Tiling((32, 64)))
     number = [kernel.kind for kernel in kernels.kernels].index("gap")
 
     assert features.pair_terms(number, [[7, 7]])[:, 0].tolist() == [7 * 64, 7 * 64, 0, 7, 0, 0]
@@ -102,3 +105,42 @@ def test_aggregates_are_kept_shares_and_totals_relative_to_the_dense_model():
     np.testing.assert_allclose(aggregates(kernels, kernels.sizes), 1.0)
     assert (inputs <= 1.0).all()
     assert inputs.shape[1] > len(kernels.groups)
+
+
+def test_blocked_kernels_pad_both_sides_and_refuse_odd_counts():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, BLOCKS_OF_16)
+    number = [kernel.name for kernel in kernels.kernels].index("conv5")
+    names = features.term_names
+
+    fits, odd, few = (
+        dict(zip(names, column, strict=True)) for column in features.pair_terms(number, [[20, 36], [20, 37], [3, 36]]).T
+    )
+
+    assert (fits["blocked_work"], fits["plain_work"]) == (32 * 48 * 64, 0)
+    assert (odd["blocked_work"], odd["plain_work"]) == (0, odd["work"])
+    assert few["blocked_work"] == 3 * 48 * 64
+    assert odd["blocked_output"] == fits["plain_output"] == 0
+    assert fits["blocked_output"] == 2 * 48 * 64
+
+
+def test_a_surrogate_that_knows_the_blocks_predicts_a_runtime_that_pads_to_them():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, BLOCKS_OF_16)
+    names = features.term_names
+    rng = np.random.default_rng(0)
+
+    def latency(widths: np.ndarray) -> np.ndarray:
+        terms = features.terms(widths).sum(axis=2)
+        blocked, plain = (terms[names.index(name)] for name in ("blocked_work", "plain_work"))
+        return (0.2 + (blocked + 1.4 * plain) / 1e6)[:, None]
+
+    train, test = (rng.integers(1, kernels.sizes + 1, size=(160, len(kernels.sizes))) for _ in range(2))
+    train[::2] = np.maximum(train[::2] // 4 * 4, 4)
+    errors = {}
+    for tiling in (GPU_TILES, BLOCKS_OF_16):
+        plans = MeasuredPlans(kernels, train, latency(train), np.ones(1), tiling)
+        predicted = fit_surrogate("nnls", plans).predict(test)
+        errors[tiling] = float(np.abs(predicted / latency(test) - 1).mean())
+
+    assert errors[BLOCKS_OF_16] < 0.2 * errors[GPU_TILES]

@@ -1,0 +1,35 @@
+"""Tiling: what a fleet's runtimes pad channels to, and which counts they have a slower path for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """What surrogates should look for, as a fleet knows its runtimes.
+
+    Attributes
+    ----------
+    tiles
+        Output channels that kernels compute at a time; the work of a part of a tile is that of a whole one.
+    block
+        Both consumed and produced channels are padded to this by blocked kernels; 0: there are none.
+    divisor
+        Blocked kernels take only counts divisible by this; the others take another, slower path.
+    """
+
+    tiles: tuple[int, ...] = ()
+    block: int = 0
+    divisor: int = 1
+
+
+GPU_TILES = Tiling((32, 64, 128))
+"""Columns of the output tiles that GPU kernels commonly compute at a time."""
+
+BLOCKS_OF_16 = Tiling(block=16, divisor=4)
+"""onnxruntime's convolutions on AVX-512: blocks of 16 channels. 52, 56, 60 and 64 channels take the same time; counts
+that 4 does not divide leave the blocked path and take up to 1.4 times as long, depthwise ones six times."""
+
+BLOCKS_OF_8 = Tiling(block=8, divisor=4)
+"""The same with registers of eight values."""
