@@ -85,12 +85,21 @@ class ExportedModels:
         return self.directory / f"{name}.{kind}"
 
     def _write(self, model: nn.Module, shape: tuple[int, int, int], path: Path, runtime: RuntimeSpec) -> None:
+        import torch
+
         from hdapbench.runtimes.program_file import write_model
 
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{os.getpid()}-{path.name}")
-        write_model(model, shape, partial, runtime=runtime)
-        partial.replace(path)
+        n_threads = torch.get_num_threads()
+        # A model's few forward passes on all CPUs wait for whoever keeps one of them busy: 16 s instead of 2.
+        torch.set_num_threads(1)
+        try:
+            write_model(model, shape, partial, runtime=runtime)
+            partial.replace(path)
+        finally:
+            torch.set_num_threads(n_threads)
+            partial.unlink(missing_ok=True)
 
 
 def _reference_network() -> nn.Module:

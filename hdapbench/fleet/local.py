@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import contextlib
 import shutil
 import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +17,10 @@ from hdapbench.errors import RuntimeLostError
 from hdapbench.fleet.base import DeviceLostError, Fleet, Floats, Integers, LatencySource, Workloads
 from hdapbench.fleet.cpu_share import means_of_limiting
 from hdapbench.fleet.exports import REFERENCE, ExportedModels
-from hdapbench.fleet.foreign_load import ForeignLoad
 from hdapbench.fleet.local_device import LocalDevice, StartWorker, check_devices, devices_of
 from hdapbench.latency.tiling import BLOCKS_OF_8, BLOCKS_OF_16
+from hdapbench.runtimes.host import read_host, usable_cpus
+from hdapbench.runtimes.load import ForeignLoad
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import LocalFleetSpec
 
@@ -68,12 +67,12 @@ class LocalFleet(Fleet):
     ) -> None:
         self.spec, self.name = spec, spec.name
         devices = devices_of(spec)
-        check_devices(devices, os.sched_getaffinity(0))
+        check_devices(devices, set(usable_cpus()))
         self.device_ids = tuple(device.name for device in devices)
         self._devices = tuple(LocalDevice(device, start=start) for device in devices)
         self._scratch = Path(tempfile.mkdtemp(prefix="hdapbench-exports-")) if cache_dir is None else None
         self._exports = ExportedModels(cache_dir or self._scratch or Path())
-        self.tiling = BLOCKS_OF_16 if "avx512f" in _processor()[1] else BLOCKS_OF_8
+        self.tiling = BLOCKS_OF_16 if _has_wide_registers() else BLOCKS_OF_8
         self._say = on_progress or (lambda _: None)
         self._reference_ms: dict[int, float] = {}  # device -> what its reference took at first
         self._foreign: list[float] = []  # of every visit
@@ -82,17 +81,16 @@ class LocalFleet(Fleet):
 
     def describe(self) -> dict[str, str | int | float]:
         """Devices, runtimes and conditions, host and versions, and what is known of foreign load."""
-        specs = [device.spec for device in self._devices]
+        host, specs = read_host(), [device.spec for device in self._devices]
         runtimes = Counter(spec.runtime.text for spec in specs)
         facts: dict[str, str | int | float] = {
             "kind": "local",
             "n_devices": self.n_devices,
             "runtimes": "; ".join(f"{count}x {text}" for text, count in runtimes.items()),
-            "host": f"{_processor()[0]}, {os.cpu_count()} CPUs",
+            "host": f"{host.processor}, {host.n_cpus} CPUs",
         }
-        for name in ("onnxruntime", "torch"):
-            if any((spec.runtime.runtime == "onnxruntime") == (name == "onnxruntime") for spec in specs):
-                facts[name] = metadata.version(name)
+        needed = {"onnxruntime" if spec.runtime.runtime == "onnxruntime" else "torch" for spec in specs}
+        facts |= {name: host.packages[name] for name in sorted(needed) if name in host.packages}
         slowed = [spec.cpu_share for spec in specs if spec.cpu_share < 1]
         if slowed:
             facts["cpu_share"] = f"{min(slowed):g} to 1, by {means_of_limiting()}"
@@ -222,11 +220,8 @@ def _close(devices: tuple[LocalDevice, ...], scratch: Path | None) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _processor() -> tuple[str, frozenset[str]]:
-    """Name of the CPU and its instruction sets, as the kernel gives them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    return facts.get("model name", platform.machine()), frozenset(facts.get("flags", "").split())
+def _has_wide_registers() -> bool:
+    """Whether this processor has AVX-512, as far as the kernel tells."""
+    with contextlib.suppress(OSError):
+        return " avx512f " in Path("/proc/cpuinfo").read_text()
+    return False

@@ -23,7 +23,6 @@ from hdapbench.fleet import local
 from hdapbench.fleet.base import DeviceLostError, Workloads
 from hdapbench.fleet.cpu_share import StopAndGo, limit_cpu, means_of_limiting
 from hdapbench.fleet.exports import ExportedModels
-from hdapbench.fleet.foreign_load import ForeignLoad
 from hdapbench.fleet.hog import Hog
 from hdapbench.fleet.local import LocalFleet
 from hdapbench.fleet.local_device import LocalDevice, devices_of
@@ -158,7 +157,7 @@ def test_a_mix_gives_the_same_devices_again_in_the_declared_shares() -> None:
 def test_threads_on_all_cpus_missing_cpus_and_too_many_hogs_are_refused_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(local, "usable_cpus", lambda: (0, 1, 2, 3))
     devices = [
         {"name": "a", "runtime": {"threads": 4}},
         {"name": "b", "cpus": [7]},
@@ -392,19 +391,6 @@ def test_a_limited_process_gets_less_of_the_cpu_than_one_that_is_not(busy: subpr
 
     assert share < 0.6
     assert limit_cpu(busy.pid, share=1.0, threads=1) is None
-
-
-def test_other_processes_are_foreign_and_own_ones_are_not(busy: subprocess.Popen[bytes]) -> None:
-    foreign, own = ForeignLoad([]), ForeignLoad([busy.pid])
-    start = cpu_seconds(busy.pid)
-    assert eventually(lambda: cpu_seconds(busy.pid) > start + 0.2)
-
-    with_it, without_it = foreign.cores(), own.cores()
-
-    assert with_it is not None
-    assert without_it is not None
-    assert with_it > without_it
-    assert without_it >= 0
 
 
 def cpu_seconds(pid: int) -> float:
