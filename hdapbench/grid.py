@@ -61,6 +61,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
             for seed in spec.seeds
             for target in spec.targets
             for method in spec.methods
+            if method.targets is None or target in method.targets
             for parameters in method.grid()
         ]
     return tuple({trial.id: trial for trial in trials}.values())  # what the grid names twice runs once

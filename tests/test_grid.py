@@ -48,3 +48,24 @@ def test_a_plug_in_that_takes_a_shipped_name_is_a_problem_of_the_spec_that_names
 def test_a_misspelt_method_stays_a_problem_of_the_spec(tiny_spec: Path) -> None:
     with pytest.raises(SpecError, match="unknown method 'unifrom'; did you mean 'uniform'"):
         planned(load(str(tiny_spec), ["methods=[unifrom]"]))
+
+
+def test_an_entry_runs_at_its_own_targets_alone(tiny_spec: Path) -> None:
+    loaded = load(
+        str(tiny_spec),
+        ["targets=[flops: 0.5x, flops: 0.4x]", "methods=[random, {name: uniform, targets: [flops: 0.4x]}]"],
+    )
+
+    trials = plan_trials(loaded, MethodRegistry())
+
+    assert {(t.method, t.target) for t in trials} == {
+        ("dense", None),
+        ("random", "0.5x"),
+        ("random", "0.4x"),
+        ("uniform", "0.4x"),
+    }
+
+
+def test_an_entry_cannot_name_a_target_that_the_spec_has_not(tiny_spec: Path) -> None:
+    with pytest.raises(SpecError, match=r"methods name \['0.3x'\], which targets does not have"):
+        load(str(tiny_spec), ["targets=[flops: 0.5x]", "methods=[{name: uniform, targets: [flops: 0.3x]}]"])

@@ -201,6 +201,12 @@ class MethodSpec(Strict):
 
     name: str = Field(min_length=1, description="A name that `hdapbench methods` lists.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="The method's parameters.")
+    targets: Annotated[tuple[TargetSpec, ...] | None, BeforeValidator(sequence_to_tuple)] = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda value: value is None,
+        description="Those of the spec's targets that this entry is run at; null runs it at all.",
+    )
 
     def grid(self) -> list[dict[str, Any]]:
         """Every combination of the parameters that are lists, in the order written."""
@@ -283,6 +289,14 @@ class Spec(Strict):
         ]
         if wrong:
             raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _methods_name_targets_of_the_spec(self) -> Spec:
+        known = {target.text for target in self.targets}
+        strange = sorted({t.text for method in self.methods for t in method.targets or ()} - known)
+        if strange:
+            raise ValueError(f"methods name {strange}, which targets does not have; known: {', '.join(sorted(known))}")
         return self
 
 
