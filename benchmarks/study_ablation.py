@@ -58,7 +58,13 @@ CONTENTION: dict[str, Any] = {
 GENERATIONS: dict[str, Any] = {"base": "mixed", "stacks": [{"share": 0.5, "narrow_tile_factor": 4.0}]}
 """Half the devices run an engine whose narrow tiles are wider: other widths are fast there."""
 FLEETS: dict[str, Any] = {"mixed": "mixed", "DRAM contention on half": CONTENTION, "two engines": GENERATIONS}
-EQUAL: dict[str, Any] = {"guard": "uniform", "guard_levels": (1.0,), "choice": "guard", "criterion": "fisher"}
+EQUAL: dict[str, Any] = {
+    "guard": "uniform",
+    "guard_levels": (1.0,),
+    "choice": "guard",
+    "criterion": "fisher",
+    "reconstruct": False,
+}
 """All plans keep at least the importance of uniform pruning (drawn scores are added, as Fisher ones are), and the fastest is
 taken: latency alone is compared."""
 

@@ -25,7 +25,7 @@ from methods.hdap.importance import BOTH, Criterion
 from methods.hdap.judging import Candidate, Judge
 from methods.hdap.measuring import Devices, Measurer
 from methods.hdap.presets import PRESETS, Preset
-from methods.hdap.searching import Searcher
+from methods.hdap.searching import Guard, Searcher
 from methods.hdap.stage import Stage
 
 Floats = NDArray[np.float64]
@@ -81,9 +81,7 @@ class Hdap(Method):
         "model has batch norms, and compares what comes of both.",
     )
     n_images: int = Field(default=2048, ge=1, description="Training images for importance that needs gradients.")
-    guard: Literal["ranking", "uniform", "none"] = Field(
-        default="ranking", description="Whose lost importance limits that of plans."
-    )
+    guard: Guard = Field(default="ranking", description="Whose lost importance limits that of plans.")
     guard_levels: tuple[float, ...] = Field(
         default=(2.0, 1.5, 1.25, 1.0, 0.9),
         min_length=1,
@@ -256,7 +254,7 @@ class Hdap(Method):
             n_references = len(named)
             plans = searcher.candidates()
             if self.choice == "accuracy":
-                plans += [stage.between(stage.uniform, widths) for widths in plans]
+                plans += searcher.between(plans)
             for number, widths in enumerate(plans, start=1):
                 named.setdefault(tuple(widths.tolist()), f"candidate {number}{suffix}")
             for number, (plan, name) in enumerate(named.items()):

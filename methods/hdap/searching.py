@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Guard = Literal["ranking", "uniform", "none"]
 ROUGH_TOLERANCE = 5e-3
 """Relative gap at which exact searches for optima of refits may stop."""
 
@@ -47,19 +48,22 @@ class Searcher:
     measured: Measurer
     accounts: dict[tuple[int, ...], dict[str, Any]] = field(default_factory=dict)
 
-    def space(self, lost: float | None) -> SearchSpace:
+    def space(self, lost: float | None, guard: Guard | None = None) -> SearchSpace:
         """Constraints of a search.
 
         Parameters
         ----------
         lost
             Importance that may be lost, relative to what the guard's reference loses; None: any.
+        guard
+            The method's by default.
         """
         method, stage = self.method, self.stage
-        guarded = lost is not None and method.guard != "none"
+        guard = guard or method.guard
+        guarded = lost is not None and guard != "none"
         least = 0.0
         if guarded and lost is not None:
-            reference = stage.ranking if method.guard == "ranking" else stage.uniform
+            reference = stage.ranking if guard == "ranking" else stage.uniform
             whole = float(stage.importance(stage.widest[None])[0])
             least = whole - lost * (whole - float(stage.importance(reference[None])[0]))
         flops = method.goal == "flops"
@@ -90,6 +94,17 @@ class Searcher:
             for widths in [result.widths, *known, *others]:
                 found[tuple(widths.tolist())] = None
         return [np.array(widths, dtype=np.int64) for widths in found]
+
+    def between(self, candidates: list[Integers]) -> list[Integers]:
+        """Plans on the way from uniform pruning to candidates, and to the fastest that loses no more than it does."""
+        found = [self.stage.between(widths, 0.5) for widths in candidates]
+        if self.method.guard == "ranking":
+            try:
+                fastest = self.search(self.space(1.0, "uniform")).widths
+            except TargetUnreachableError:
+                return found
+            found += [self.stage.between(fastest, share) for share in (0.125, 0.25, 0.5, 1.0)]
+        return found
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -105,17 +105,21 @@ class Stage:
         kept = keep_best(self.cost, scores, self.target_flops, round_to=self.round_to)
         return np.array([len(kept[name]) for name in self.problem.groups], dtype=np.int64)
 
-    def between(self, first: Integers, second: Integers) -> Integers:
-        """Geometric means of two plans' widths, shape (n_groups,): of no more FLOPs than the larger has.
+    def between(self, widths: Integers, share: float) -> Integers:
+        """Plan on the way from uniform pruning to another one, shape (n_groups,): geometric means of their widths.
 
-        FLOPs are a sum of products of widths, so their logarithm is convex in the logarithms of widths; rounding down
-        keeps it so.
+        FLOPs are a sum of products of widths, so their logarithm is convex in the logarithms of widths, and no plan on
+        the way needs more than both ends; rounding down keeps it so.
+
+        Parameters
+        ----------
+        share
+            Of the way, in [0, 1].
         """
-        means = np.floor(np.sqrt(first.astype(float) * second))
+        means = np.floor(self.uniform ** (1.0 - share) * widths.astype(float) ** share + 1e-9)
         if self.round_to > 1:
             means = np.floor(means / self.round_to) * self.round_to
-        least = np.minimum(first, second)
-        return np.asarray(np.maximum(means, least), dtype=np.int64)
+        return np.asarray(np.maximum(means, np.minimum(self.uniform, widths)), dtype=np.int64)
 
     def loss(self, widths: Integers) -> float:
         """Recalibrated loss of the plan of these widths; charged.
