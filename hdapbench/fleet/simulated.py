@@ -60,6 +60,8 @@ class SimulatedFleet(Fleet):
         scenario = named.pop("base") + (f" with its own {', '.join(named)}" if named else "")
         facts: dict[str, str | int | float] = {"kind": spec.kind, "sku": spec.sku, "scenario": scenario}
         facts |= {"n_devices": spec.n_devices, "seed": spec.seed, "precision": spec.precision}
+        if self.profile.calibration is not None:
+            facts["calibration"] = self.profile.calibration.text
         if spec.uptime_seconds is not None:
             facts["uptime_seconds"] = spec.uptime_seconds
         if spec.noise != NoiseSpec():

@@ -42,8 +42,33 @@ class PowerMode(_Part):
     watts: float = Field(gt=0)
 
 
+class Calibration(_Part):
+    """How far a profile may be trusted whose constants were fitted to measurements; errors are of plans left out.
+
+    ``mape`` is the mean absolute relative error, ``within_10_share`` the share of plans within 10 %. ``mape_before`` is
+    that of the profile it started from, ``mape_new_models`` that on models left out whole, where there were several.
+    """
+
+    source: str
+    precision: str
+    n_devices: int = Field(ge=1)
+    n_plans: int = Field(ge=1)
+    models: tuple[str, ...]
+    mape: float = Field(ge=0)
+    within_10_share: float = Field(ge=0, le=1)
+    rank_correlation: float = Field(ge=-1, le=1)
+    mape_before: float = Field(ge=0)
+    mape_new_models: float | None = None
+    fitted: dict[str, float]
+
+    @property
+    def text(self) -> str:
+        """One line for boards."""
+        return f"held-out error {self.mape:.1%}, {self.within_10_share:.0%} of {self.n_plans} plans within 10 %"
+
+
 class SkuProfile(_Part):
-    """Constants of a board; units are in the names."""
+    """Constants of a board; units are in the names. ``calibration`` is there where they were fitted to measurements."""
 
     name: str
     nominal_mode: str
@@ -62,6 +87,7 @@ class SkuProfile(_Part):
     power: PowerModel
     modes: dict[str, PowerMode]
     scenario_modes: dict[str, dict[str, float]]
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> SkuProfile:

@@ -6,7 +6,7 @@ import argparse
 import importlib
 from typing import Any
 
-ACTIONS = ("make", "show", "fingerprint", "cluster", "plan", "estimate", "drift")
+ACTIONS = ("make", "show", "measure", "fingerprint", "cluster", "plan", "estimate", "drift", "calibrate")
 """One module each, in the order in which they are used."""
 
 

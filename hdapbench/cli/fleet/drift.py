@@ -35,7 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     how = source.clustering_spec(arguments, found.spec)
     clustered = cluster_fleet(found.fleet, fingerprint.latency_ms, how, seed=0)
     devices, latency = measure_again(
-        found.fleet, kernels, fingerprint, n_devices=arguments.devices, seed=arguments.session
+        found.fleet,
+        kernels,
+        fingerprint,
+        n_devices=arguments.devices,
+        seed=arguments.session,
+        variants=source.remembered_variants(fingerprint, found.fleet),
     )
     report = detect_drift(fingerprint, clustered.clustering, devices, latency)
     content = {

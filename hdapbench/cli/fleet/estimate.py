@@ -105,13 +105,14 @@ def _workloads(found: Source, fingerprint: Fingerprint, arguments: argparse.Name
         return Workloads(nothing, np.zeros((len(names), 0), dtype=np.int64), tuple(names))
     kernels = source.remembered_kernels(fingerprint, arguments.file)
     model = fingerprint.conditions["model_spec"]["name"]
+    variants = source.remembered_variants(fingerprint, found.fleet)
     if arguments.trial is not None:
-        return Workloads(kernels, _trial_widths(arguments, kernels)[None], (arguments.trial,))
+        return Workloads(kernels, _trial_widths(arguments, kernels)[None], (arguments.trial,), variants)
     if not all(0 < share <= 1 for share in arguments.share):
         raise FleetError(f"--share {' '.join(map(str, arguments.share))}: shares are above 0 and at most 1")
     shares = np.array(arguments.share)[:, None]
     widths = np.maximum(np.rint(kernels.sizes * shares), 1).astype(np.int64)
-    return Workloads(kernels, widths, tuple(f"{model} at {share:g}" for share in arguments.share))
+    return Workloads(kernels, widths, tuple(f"{model} at {share:g}" for share in arguments.share), variants)
 
 
 def _trial_widths(arguments: argparse.Namespace, kernels: KernelModel) -> np.ndarray[Any, Any]:
@@ -150,11 +151,10 @@ def _plot(
 ) -> None:
     from dataclasses import replace
 
-    from hdapbench.fleet.base import Workloads
     from hdapbench.fleet.clustering import cluster_devices
     from hdapbench.render.picture import Curve, estimate_curves
 
-    first = Workloads(workloads.kernels, workloads.widths[:1], workloads.ids[:1])
+    first = replace(workloads, widths=workloads.widths[:1], ids=workloads.ids[:1])
     curves = []
     for estimator in dict.fromkeys((clustered.estimator, "random")):
         rows = []

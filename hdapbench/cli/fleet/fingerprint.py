@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if taken is None:
         model = source.model_spec(arguments)
-        kernels = source.trace_kernels(model, arguments.classes)
+        network = source.trace_model(model, arguments.classes)
+        kernels = network.kernels
         simulated = isinstance(found.fleet, SimulatedFleet)
         widths = choose_probes(
             kernels,
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.session,
             widths=widths,
             model=model.name,
+            variants=network.variants,
             on_progress=None if simulated and found.fleet.n_devices < 200_000 else _progress,
         )
         taken.conditions["model_spec"] = model.model_dump(mode="json") | {"n_classes": arguments.classes}

@@ -1,4 +1,4 @@
-"""``hdapbench fleet make``: the spec of a simulated fleet, as a file or on stdout."""
+"""``hdapbench fleet make``: the spec of a simulated fleet, or of a local one fitted to this host."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def add_parser(actions: Any) -> None:
     parser.add_argument(
         "--devices", type=int, default=1000, metavar="N", help="number of devices (default: %(default)s)"
     )
+    parser.add_argument(
+        "--local",
+        type=int,
+        metavar="N",
+        help="a local fleet of N devices on this host instead: runtimes, threads, shares",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the devices' states (default: %(default)s)")
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or tc16 (default: %(default)s)")
     add_set_option(parser, help_text="any other key, such as scenario.memory_load=[0.5,0.7]; may be repeated")
@@ -37,24 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.errors import FleetError
     from hdapbench.fleet.open import open_fleet
 
-    stem = Path(arguments.sku).stem.lower()
-    values: dict[str, Any] = {
-        "name": arguments.name or f"{stem}-{arguments.scenario}".replace("_", "-"),
-        "kind": "simulated",
-        "sku": arguments.sku,
-        "scenario": {"base": arguments.scenario},
-        "n_devices": arguments.devices,
-        "seed": arguments.seed,
-        "precision": arguments.precision,
-    }
+    values = _simulated(arguments) if arguments.local is None else _local(arguments)
     spec = with_overrides(values, arguments.overrides)
     fleet = open_fleet(spec)
     written = spec.model_dump(mode="json", exclude_defaults=True)
     written["kind"] = spec.kind
-    if set(written["scenario"]) == {"base"}:
-        written["scenario"] = written["scenario"]["base"]
-    else:
-        written["scenario"] = {key: value for key, value in written["scenario"].items() if value is not None}
+    scenario = written.get("scenario")
+    if scenario is not None:
+        named = {key: value for key, value in scenario.items() if value is not None}
+        written["scenario"] = named["base"] if set(scenario) == {"base"} else named
     text = json.dumps(written, indent=2) + "\n" if arguments.json else yaml.safe_dump(written, sort_keys=False)
     if arguments.output is None:
         print(text, end="")
@@ -66,3 +63,30 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{fleet.n_devices:,} devices in {arguments.output}", file=sys.stderr)
     print(f"next: hdapbench fleet fingerprint {arguments.output} -o {arguments.output.stem}.parquet", file=sys.stderr)
     return 0
+
+
+def _simulated(arguments: argparse.Namespace) -> dict[str, Any]:
+    stem = Path(arguments.sku).stem.lower()
+    return {
+        "name": arguments.name or f"{stem}-{arguments.scenario}".replace("_", "-"),
+        "kind": "simulated",
+        "sku": arguments.sku,
+        "scenario": {"base": arguments.scenario},
+        "n_devices": arguments.devices,
+        "seed": arguments.seed,
+        "precision": arguments.precision,
+    }
+
+
+def _local(arguments: argparse.Namespace) -> dict[str, Any]:
+    from hdapbench.fleet.local_mix import fitted_devices
+    from hdapbench.runtimes.host import usable_cpus
+
+    devices = fitted_devices(arguments.local, usable_cpus(), seed=arguments.seed)
+    kept = [device.model_dump(mode="json", exclude_defaults=True) for device in devices]
+    return {
+        "name": arguments.name or f"local-{arguments.local}",
+        "kind": "local",
+        "seed": arguments.seed,
+        "devices": kept,
+    }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,10 @@ from hdapbench.cli.options import add_set_option
 from hdapbench.errors import FleetError
 
 if TYPE_CHECKING:
-    from hdapbench.fleet.base import Fleet
+    from hdapbench.fleet.base import Fleet, Variants
     from hdapbench.fleet.fingerprint import Fingerprint
     from hdapbench.latency.kernels import KernelModel
+    from hdapbench.network import Network
     from hdapbench.spec import FleetSpec, ModelSpec
 
 RECORDINGS = (".csv", ".tsv")
@@ -79,9 +82,9 @@ def open_source(arguments: argparse.Namespace) -> Source:
 
         fingerprint = load_fingerprint(path)
         spec = with_overrides(_remembered(fingerprint, path), arguments.overrides)
-        return Source(open_fleet(spec), spec, fingerprint)
+        return Source(open_fleet(spec, on_progress=show_step), spec, fingerprint)
     spec = fleet_spec(path, arguments.fleet, arguments.overrides)
-    fleet = open_fleet(spec)
+    fleet = open_fleet(spec, on_progress=show_step)
     return Source(fleet, spec, fleet.recorded_fingerprint())
 
 
@@ -93,11 +96,15 @@ def fleet_spec(path: Path, name: str | None, overrides: list[str]) -> FleetSpec:
     FleetError, SpecError
         When there is none, or several and no name was given.
     """
+    from hdapbench.fleet.matrix import LatencyMatrix
     from hdapbench.spec import did_you_mean, load_fleets
 
     if path.suffix in (*RECORDINGS, ".parquet", ".pq"):
         stem = "".join(letter if letter.isalnum() else "-" for letter in path.stem.lower()).strip("-") or "recorded"
-        return with_overrides({"name": stem[:60], "kind": "recorded", "path": str(path)}, overrides)
+        values = {"name": stem[:60], "kind": "recorded", "path": str(path)}
+        if LatencyMatrix(path).plans_path.exists():  # written here: a tiny model's microseconds are no mistake
+            values["unit"] = "ms"
+        return with_overrides(values, overrides)
     if not path.exists():
         raise FleetError(f"there is no file '{path}'; make a fleet with: hdapbench fleet make -o {path}")
     fleets = load_fleets(path)
@@ -160,8 +167,24 @@ def remembered_kernels(fingerprint: Fingerprint, path: Path) -> KernelModel:
     return kernels_from_dict(fingerprint.conditions["kernels"])
 
 
+def remembered_variants(fingerprint: Fingerprint, fleet: Fleet) -> Variants | None:
+    """How models like a fingerprint's probes are built, for fleets that run them; None for others."""
+    from hdapbench.spec import ModelSpec
+
+    known = fingerprint.conditions.get("model_spec")
+    if fleet.source == "simulated" or known is None:
+        return None
+    fields = {key: value for key, value in known.items() if key != "n_classes"}
+    return trace_model(ModelSpec.model_validate_json(json.dumps(fields)), known["n_classes"]).variants
+
+
 def trace_kernels(spec: ModelSpec, n_classes: int) -> KernelModel:
     """Fused kernels of a model."""
+    return trace_model(spec, n_classes).kernels
+
+
+def trace_model(spec: ModelSpec, n_classes: int) -> Network:
+    """An untrained model, traced."""
     import torch
 
     from hdapbench.models import build_model
@@ -169,7 +192,27 @@ def trace_kernels(spec: ModelSpec, n_classes: int) -> KernelModel:
 
     torch.manual_seed(0)
     model = build_model(spec, n_classes=n_classes, base_dir=Path()).eval()
-    return trace(model, spec.input_shape).kernels
+    return trace(model, spec.input_shape)
+
+
+_shown_at = [0.0]
+STEP_SECONDS = {True: 0.2, False: 10.0}
+"""Between two steps shown: on a terminal, and elsewhere."""
+
+
+def show_step(text: str) -> None:
+    """Show what a fleet is doing: overwrite a line of a terminal; elsewhere a line now and then."""
+    terminal = sys.stderr.isatty()
+    if time.monotonic() - _shown_at[0] < STEP_SECONDS[terminal]:
+        return
+    _shown_at[0] = time.monotonic()
+    print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+
+def clear_step() -> None:
+    """Leave nothing of the last step on a terminal."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def clustering_spec(arguments: argparse.Namespace, spec: FleetSpec) -> Any:
