@@ -223,6 +223,7 @@ class Run:
 
     def _dense_notes(self, bench: Workbench) -> dict[str, Any]:
         data, base, network = self._prepare()
+        clustered = bench.clustered_fleet()  # first: a fleet that was measured says more about itself
         return {
             "base_hash": base.hash,
             "base_origin": "trained by the spec's recipe" if base.trained else "loaded from weights",
@@ -231,10 +232,10 @@ class Run:
             "n_groups": len(network.group_set.groups),
             "frozen_groups": {group.name: group.reason for group in network.group_set.frozen},
             "fleet": bench.fleet.describe(),
-            "n_clusters": bench.clustered_fleet().n_clusters,
-            "fingerprint_queries": bench.clustered_fleet().n_fingerprint_queries,
-            "n_measured": bench.clustered_fleet().n_measured,
-            "estimator": bench.clustered_fleet().estimator,
+            "n_clusters": clustered.n_clusters,
+            "fingerprint_queries": clustered.n_fingerprint_queries,
+            "n_measured": clustered.n_measured,
+            "estimator": clustered.estimator,
         }
 
     def _bench(self, fleet_name: str) -> Workbench:

@@ -22,7 +22,7 @@ from hdapbench.latency.tiling import BLOCKS_OF_8, BLOCKS_OF_16
 from hdapbench.runtimes.host import read_host, usable_cpus
 from hdapbench.runtimes.load import ForeignLoad
 from hdapbench.runtimes.worker import Worker
-from hdapbench.spec import LocalFleetSpec
+from hdapbench.spec import ConditionsSpec, LocalFleetSpec
 
 REFERENCE_RUNS = 3
 """Before and after the models of a visit."""
@@ -135,6 +135,19 @@ class LocalFleet(Fleet):
                 done += n_runs
         self._exports.trim({path for row in files for path in row})
         return samples
+
+    def sample_nominal(self, workloads: Workloads, *, runs: int, seed: int) -> Floats | None:
+        """Measured latencies in ms of the first device without any special condition, shape (n_workloads, runs).
+
+        What a developer has on the desk: onnxruntime's defaults on one thread. None where the fleet has no such device.
+        """
+        nominal = ConditionsSpec()
+        fields = type(nominal).model_fields
+        for number, device in enumerate(self._devices):
+            spec = device.spec
+            if spec.cpu_share == 1 and all(getattr(spec, name) == getattr(nominal, name) for name in fields):
+                return np.asarray(self.sample(workloads, np.array([number]), runs=runs, seed=seed)[0])
+        return None
 
     def close(self) -> None:
         """End all processes; the next measurement starts them anew."""

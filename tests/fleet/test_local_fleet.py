@@ -257,6 +257,22 @@ def test_workloads_without_models_cannot_be_measured(network: Network, stand_in:
         fleet.measure(workloads, np.array([0]), runs=3, seed=1)
 
 
+def test_the_nominal_board_is_the_device_without_conditions(
+    network: Network, cache: Path, stand_in: type[StandIn]
+) -> None:
+    noopt = {"runtime": {"graph_optimization": "none"}}
+    with LocalFleet(
+        fleet_spec(devices=[{"name": "a"} | noopt, {"name": "b"}]), cache_dir=cache, start=stand_in
+    ) as fleet:
+        nominal = fleet.sample_nominal(two_widths(network), runs=3, seed=1)
+        of_b = fleet.measure(two_widths(network), np.array([1]), runs=3, seed=1)[0]
+    with LocalFleet(fleet_spec(devices=[{"name": "a"} | noopt]), cache_dir=cache, start=stand_in) as other:
+        nothing = other.sample_nominal(two_widths(network), runs=3, seed=1)
+
+    np.testing.assert_allclose(nominal, of_b)
+    assert nothing is None
+
+
 # Exported models
 
 
