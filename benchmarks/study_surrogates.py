@@ -120,7 +120,9 @@ class World:
 
     def measured(self, widths: Integers, session: int = 1) -> MeasuredPlans:
         """Plans measured on the representatives."""
-        return MeasuredPlans(self.kernels, widths, self.measure(widths, session), self.clustering.weights)
+        return MeasuredPlans(
+            self.kernels, widths, self.measure(widths, session), self.clustering.weights, self.fleet.tiling
+        )
 
     def training(self, kind: Kind, n_plans: int) -> MeasuredPlans:
         """Plans to begin with: the public recipe's are random, ours spread; uniform and dense are among ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +16,7 @@ from hdapbench.fleet.scenario import DeviceStates, draw_states, resolve_scenario
 from hdapbench.fleet.weights import device_shares
 from hdapbench.latency.engine import KernelTimes, device_latency_ms, kernel_times
 from hdapbench.latency.profile import load_profile
+from hdapbench.latency.tiling import GPU_TILES
 from hdapbench.spec import NoiseSpec, SimulatedFleetSpec
 
 _BLOCK = 256  # devices that share a stream of noise: few enough to ask one alone, many enough to ask a million
@@ -44,6 +46,7 @@ class SimulatedFleet(Fleet):
         self.name = spec.name
         self.profile = load_profile(spec.sku)
         self.profile.check_precision(spec.precision)
+        self.tiling = replace(GPU_TILES, n_multiprocessors=self.profile.n_multiprocessors)
         self.states: DeviceStates = draw_states(
             self.profile,
             resolve_scenario(spec.scenario),

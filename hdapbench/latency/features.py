@@ -21,13 +21,18 @@ Integers = NDArray[np.int64]
 
 BLOCK_TERMS = ("blocked_work", "blocked_input", "blocked_output", "plain_work", "plain_input", "plain_output")
 
+WAVE_TILES = ((128, 64), (64, 32), (32, 32))
+"""Rows and columns of tiles whose waves over the multiprocessors are terms (NVIDIA, "Matrix Multiplication Background
+User's Guide", wave quantization)."""
+
 
 @dataclass(frozen=True)
 class KernelFeatures:
     """Columns that latency is linear in, for whole plans and for single kernels.
 
     The terms of a kernel are its multiply-accumulates, the values it reads, its weights, the values it writes (and
-    reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile. Where a
+    reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile; on more
+    than one multiprocessor also with tiles padded to whole waves over them, per tile and the least of these. Where a
     runtime has blocked kernels, also: what these work, read and write with channels padded to whole blocks, and what
     the slower path works, gathers (its input once per tap) and writes for counts that they do not take. A column is one
     term summed over the kernels of one shape, relative to the dense model's value of that term over the column's
@@ -48,7 +53,12 @@ class KernelFeatures:
     def term_names(self) -> tuple[str, ...]:
         """Names of the terms."""
         padded = tuple(f"tile{tile}" for tile in self.tiling.tiles)
-        return ("work", "input", "weights", "output", *padded, *(BLOCK_TERMS if self.tiling.block else ()))
+        waves = (*(f"wave{rows}x{columns}" for rows, columns in WAVE_TILES), "wave")
+        return (
+            *("work", "input", "weights", "output", *padded),
+            *(BLOCK_TERMS if self.tiling.block else ()),
+            *(waves if self.tiling.n_multiprocessors > 1 else ()),
+        )
 
     @cached_property
     def shape_of(self) -> Integers:
@@ -168,6 +178,14 @@ class KernelFeatures:
             terms[first + 3] = plain * terms[0]
             terms[first + 4] = plain * depth * table["area_out"]
             terms[first + 5] = plain * terms[3]
+        if self.tiling.n_multiprocessors > 1:
+            first = len(self.term_names) - len(WAVE_TILES) - 1
+            is_product = np.isin(table["kind"], ("conv", "fc")).astype(float)
+            for position, (rows, columns) in enumerate(WAVE_TILES, start=first):
+                blocks = np.ceil(table["area_out"] / rows) * np.ceil(made / columns)
+                waves = np.ceil(blocks / self.tiling.n_multiprocessors)
+                terms[position] = waves * self.tiling.n_multiprocessors * rows * columns * depth * is_product
+            terms[-1] = terms[first:-1].min(axis=0)
         return terms
 
 

@@ -112,6 +112,7 @@ class LinearSurrogate(AdditiveSurrogate):
         return {
             "tiles": np.array(self.tiling.tiles, dtype=np.int64),
             "blocks": np.array([self.tiling.block, self.tiling.divisor], dtype=np.int64),
+            "n_multiprocessors": np.array(self.tiling.n_multiprocessors),
             "coefficients": self.coefficients,
             "constants": self.constants,
             "strength": np.array(self.strength),
@@ -161,6 +162,7 @@ class NonNegativeSurrogate(LinearSurrogate):
 
 
 def _tiling(arrays: Arrays) -> Tiling:
-    """Tiling of saved arrays; files of older versions know no blocks."""
+    """Tiling of saved arrays; files of older versions know no blocks and no waves."""
     block, divisor = (int(value) for value in arrays.get("blocks", (0, 1)))
-    return Tiling(tuple(int(tile) for tile in arrays["tiles"]), block, divisor)
+    n_multiprocessors = int(arrays.get("n_multiprocessors", np.array(1)))
+    return Tiling(tuple(int(tile) for tile in arrays["tiles"]), block, divisor, n_multiprocessors)

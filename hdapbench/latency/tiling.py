@@ -17,11 +17,14 @@ class Tiling:
         Both consumed and produced channels are padded to this by blocked kernels; 0: there are none.
     divisor
         Blocked kernels take only counts divisible by this; the others take another, slower path.
+    n_multiprocessors
+        Of a GPU: its tiles are computed in waves of so many, and a part of a wave takes as long as a whole one.
     """
 
     tiles: tuple[int, ...] = ()
     block: int = 0
     divisor: int = 1
+    n_multiprocessors: int = 1
 
 
 GPU_TILES = Tiling((32, 64, 128))

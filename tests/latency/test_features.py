@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from surrogate_worlds import random_widths, small_model
 
-from hdapbench.latency.features import KernelFeatures, aggregates, kept_shares
+from hdapbench.latency.features import WAVE_TILES, KernelFeatures, aggregates, kept_shares
 from hdapbench.latency.kernels import KernelModel
 from hdapbench.latency.kinds import fit_surrogate
 from hdapbench.latency.measured import MeasuredPlans
@@ -33,6 +33,26 @@ def test_terms_of_a_convolution_are_its_work_traffic_and_padded_work():
 
     assert features.term_names == ("work", "input", "weights", "output", "tile32")
     assert terms[:, 0].tolist() == [5 * 40 * 64, 5 * 64, 5 * 40, 2 * 40 * 64, 5 * 64 * 64]
+
+
+def test_waves_pad_tiles_to_whole_rounds_over_the_multiprocessors():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, Tiling((32,), n_multiprocessors=6))
+    number = [kernel.name for kernel in kernels.kernels].index("conv1")  # 3x3, 16 by 16 positions
+
+    terms = features.pair_terms(number, [[3, 40]])[:, 0]
+
+    assert features.term_names[5:] == ("wave128x64", "wave64x32", "wave32x32", "wave")
+    depth = 3 * 9
+    blocks = (2 * 1, 4 * 2, 8 * 2)
+    padded = [-(-n // 6) * 6 * rows * columns * depth for n, (rows, columns) in zip(blocks, WAVE_TILES, strict=True)]
+    assert terms[5:].tolist() == [*padded, min(padded)]
+
+
+def test_a_board_of_one_multiprocessor_has_no_waves():
+    _, kernels = small_model()
+
+    assert KernelFeatures(kernels, Tiling((32,))).term_names == ("work", "input", "weights", "output", "tile32")
 
 
 def test_depthwise_work_does_not_grow_with_what_it_reads():
