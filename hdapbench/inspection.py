@@ -134,7 +134,8 @@ def _trace(loaded: LoadedSpec, n_classes: int) -> dict[str, Any]:
 
     torch.set_num_threads(loaded.spec.threads)
     spec = loaded.spec.model
-    network = trace(build_model(spec, n_classes=n_classes, base_dir=base_directory(loaded)), spec.input_shape)
+    with torch.random.fork_rng(devices=[]):
+        network = trace(build_model(spec, n_classes=n_classes, base_dir=base_directory(loaded)), spec.input_shape)
     return {
         "flops": network.cost.dense.flops,
         "params": network.cost.dense.params,

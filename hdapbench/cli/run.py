@@ -33,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
     from hdapbench.grid import plan_trials
+    from hdapbench.inspection import inspect_model
     from hdapbench.runner import Run, Workspace, forward
     from hdapbench.store.sqlite import open_store
     from hdapbench.trial import Status
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         todo = [trial for trial in trials if trial.id not in done]
         with progress(trials, n_done=len(done), quiet=arguments.quiet) as listener:
             _announce(listener, loaded.spec.name, len(trials), len(done))
+            if todo and not done:  # a model that cannot be pruned is refused before its base is trained
+                listener.phase("checking the model")
+                inspect_model(loaded, cache_dir=workspace.cache)
             job = Run(loaded, registry, workspace=workspace, listener=listener)
             try:
                 for _ in forward(job.results(todo), store.add, listener):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from hdapbench.errors import ModelError
 from hdapbench.spec import did_you_mean
 
 RGB_CHANNELS = 3
+
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""Networks with classifiers that only their authors' training runs, and the prefixes of those classifiers' weights."""
 
 
 def build_torchvision(
@@ -31,11 +35,28 @@ def build_torchvision(
         raise ModelError(
             f"torchvision:{name} takes 3 input channels, but input_shape is {list(input_shape)}; write 3 channels there"
         )
+    if name in AUXILIARY:
+        if arguments.get("aux_logits"):
+            raise ModelError(
+                f"torchvision:{name}: one classifier is trained here; remove aux_logits from the arguments"
+            )
+        # Torch's own initialisation: theirs takes seconds, is about to change, and warns of it.
+        arguments = {"init_weights": False} | arguments | {"aux_logits": False}
     try:
         model: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **arguments)
     except (TypeError, ValueError) as error:
         raise ModelError(f"torchvision:{name} does not take the arguments {arguments}: {error}") from error
     return model
+
+
+def without_auxiliary(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """State dict without the weights of auxiliary classifiers that `build_torchvision` leaves out."""
+    from torchvision.models import GoogLeNet, Inception3
+
+    if not isinstance(model, GoogLeNet | Inception3):
+        return state
+    prefixes = tuple(prefix for group in AUXILIARY.values() for prefix in group)
+    return {name: value for name, value in state.items() if not name.startswith(prefixes)}
 
 
 def published_state(model_name: str, weights_name: str, *, n_classes: int) -> dict[str, Tensor]:

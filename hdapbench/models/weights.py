@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hdapbench.errors import ModelError
 from hdapbench.models.checkpoint import ultralytics_state
 from hdapbench.models.resnet import with_identity_shortcuts
+from hdapbench.models.torchvision_models import without_auxiliary
 from hdapbench.models.yolo import with_split_blocks
 
 SHOWN_KEYS = 5
@@ -75,7 +76,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
     ModelError
         With the missing keys, the unexpected ones and the wrong shapes.
     """
-    completed = with_split_blocks(model, with_identity_shortcuts(model, state))
+    completed = with_split_blocks(model, with_identity_shortcuts(model, without_auxiliary(model, state)))
     expected = model.state_dict()
     missing = [name for name in expected if name not in completed]
     unexpected = [name for name in completed if name not in expected]
@@ -91,7 +92,8 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
     ]
     if problems:
         raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}")
-    model.load_state_dict(completed, strict=True)
+    expected.update(completed)  # keeps the versions of modules, without which MNASNet refuses its own weights
+    model.load_state_dict(expected, strict=True)
 
 
 def state_hash(model_or_state: nn.Module | Mapping[str, Tensor]) -> str:

@@ -53,7 +53,8 @@ def _candidate_groups(model: nn.Module, probe: Tensor) -> tuple[list[ChannelGrou
         graph.build_dependency(model, example_inputs=probe, verbose=False)
     except Exception as error:  # any failure inside the tracer is one answer: it cannot be traced
         text = " ".join(str(error).split())[:200]
-        raise ModelError(f"{type(model).__name__} cannot be traced by torch-pruning: {text}") from error
+        place = _place(error, names)
+        raise ModelError(f"{type(model).__name__} cannot be traced by torch-pruning{place}: {text}") from error
 
     position = {name: number for number, name in enumerate(_execution_order(model, probe))}
     roots = [m for m in graph.module2node if isinstance(m, nn.Conv2d | nn.Linear) and id(m) in names]
@@ -84,6 +85,35 @@ def _candidate_groups(model: nn.Module, probe: Tensor) -> tuple[list[ChannelGrou
         else:
             frozen.append(FrozenGroup(name, n_channels, reason))
     return groups, frozen
+
+
+def _place(error: Exception, names: dict[int, str]) -> str:
+    """Where the tracer failed: the operation, and the layers that it takes its channels from; empty when unknown.
+
+    The tracer's errors name nothing: the node that it was at is found in the frames of the traceback.
+    """
+    from torch_pruning.dependency.node import Node
+
+    frame, found = error.__traceback__, None
+    while frame is not None:
+        nodes = [value for value in frame.tb_frame.f_locals.values() if isinstance(value, Node)]
+        found, frame = (nodes[0] if nodes else found), frame.tb_next
+    if found is None:
+        return ""
+    if id(found.module) in names:
+        return f" at '{names[id(found.module)]}'"
+    layers: list[str] = []
+    seen, front = {id(found)}, [found]
+    while front:
+        node = front.pop(0)
+        if id(node.module) in names:
+            layers.append(names[id(node.module)])
+            continue
+        fresh = [source for source in node.inputs if id(source) not in seen]
+        seen.update(id(source) for source in fresh)
+        front += fresh
+    operation = type(found.module).__name__.strip("_").removesuffix("Op").lower()
+    return f" at a {operation} after " + ", ".join(f"'{layer}'" for layer in layers)
 
 
 def _members(graph: Any, found: Any, names: dict[int, str]) -> tuple[GroupMember, ...]:
