@@ -19,7 +19,7 @@ from hdapbench.latency.tiling import GPU_TILES, Tiling
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-BLOCK_TERMS = ("blocked_work", "blocked_input", "blocked_output", "plain_work", "plain_input", "plain_output")
+BLOCK_TERMS = ("pad_work", "pad_output", "plain_work", "plain_input", "plain_output")
 
 WAVE_TILES = ((128, 64), (64, 32), (32, 32))
 """Rows and columns of tiles whose waves over the multiprocessors are terms (NVIDIA, "Matrix Multiplication Background
@@ -33,7 +33,7 @@ class KernelFeatures:
     The terms of a kernel are its multiply-accumulates, the values it reads, its weights, the values it writes (and
     reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile; on more
     than one multiprocessor also with tiles padded to whole waves over them, per tile and the least of these. Where a
-    runtime has blocked kernels, also: what these work, read and write with channels padded to whole blocks, and what
+    runtime has blocked kernels, also: what these work and write in vain, with channels padded to whole blocks, and what
     the slower path works, gathers (its input once per tap) and writes for counts that they do not take. A column is one
     term summed over the kernels of one shape, relative to the dense model's value of that term over the column's
     family: all kernels of equal kind, window and stride. Weights of one family are comparable, whatever the shape.
@@ -163,21 +163,23 @@ class KernelFeatures:
             terms[position] = np.ceil(made / tile) * tile * depth * table["area_out"] * matrix
         if self.tiling.block:
             block, first = self.tiling.block, 4 + len(self.tiling.tiles)
-            convolves = np.isin(table["kind"], ("conv", "dw"))
+            is_conv, convolves = table["kind"] == "conv", np.isin(table["kind"], ("conv", "dw"))
             # Few input channels, such as an image's, are read as they are.
             whole = np.where(taken < block, taken, np.ceil(taken / block) * block)
             padded = np.ceil(made / block) * block
-            fits = (made % self.tiling.divisor == 0) & ((taken % self.tiling.divisor == 0) | (taken < block))
-            blocked, plain = (convolves & fits), (convolves & ~fits)
+            fits = (taken % self.tiling.divisor == 0) | ((taken < block) & is_conv)
+            padded_work = padded * np.where(is_conv, whole, 1.0) * table["taps"] * table["area_out"]
+            padded_output = padded * table["area_out"] * passes
             if both_paths:
                 blocked = plain = np.broadcast_to(convolves, made.shape)
-            inner = np.where(table["kind"] == "conv", whole, 1.0) * table["taps"]
-            terms[first] = blocked * padded * inner * table["area_out"]
-            terms[first + 1] = blocked * whole * table["area_in"]
-            terms[first + 2] = blocked * padded * table["area_out"] * passes
-            terms[first + 3] = plain * terms[0]
-            terms[first + 4] = plain * depth * table["area_out"]
-            terms[first + 5] = plain * terms[3]
+                excess = (padded_work, padded_output)
+            else:
+                blocked, plain = convolves & fits, convolves & ~fits
+                excess = (padded_work - terms[0], padded_output - terms[3])
+            terms[first : first + 2] = [blocked * value for value in excess]
+            terms[first + 2] = plain * terms[0]
+            terms[first + 3] = plain * depth * table["area_out"]
+            terms[first + 4] = plain * terms[3]
         if self.tiling.n_multiprocessors > 1:
             first = len(self.term_names) - len(WAVE_TILES) - 1
             is_product = np.isin(table["kind"], ("conv", "fc")).astype(float)

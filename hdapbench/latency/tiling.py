@@ -16,7 +16,7 @@ class Tiling:
     block
         Both consumed and produced channels are padded to this by blocked kernels; 0: there are none.
     divisor
-        Blocked kernels take only counts divisible by this; the others take another, slower path.
+        Blocked kernels consume only counts divisible by this; others take another, slower path.
     n_multiprocessors
         Of a GPU: its tiles are computed in waves of so many, and a part of a wave takes as long as a whole one.
     """
@@ -31,8 +31,9 @@ GPU_TILES = Tiling((32, 64, 128))
 """Columns of the output tiles that GPU kernels commonly compute at a time."""
 
 BLOCKS_OF_16 = Tiling(block=16, divisor=4)
-"""onnxruntime's convolutions on AVX-512: blocks of 16 channels. 52, 56, 60 and 64 channels take the same time; counts
-that 4 does not divide leave the blocked path and take up to 1.4 times as long, depthwise ones six times."""
+"""onnxruntime's convolutions on AVX-512: blocks of 16 channels. 52, 56, 60 and 64 channels take the same time; kernels
+that consume a count that 4 does not divide leave the blocked path and take up to 1.4 times as long, depthwise ones six
+times. On CPU times of 80 random ResNet50s this takes the cross-validated error of nnls from 11.0 % to 6.6 %."""
 
 BLOCKS_OF_8 = Tiling(block=8, divisor=4)
 """The same with registers of eight values."""

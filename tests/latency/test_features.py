@@ -127,21 +127,33 @@ def test_aggregates_are_kept_shares_and_totals_relative_to_the_dense_model():
     assert inputs.shape[1] > len(kernels.groups)
 
 
-def test_blocked_kernels_pad_both_sides_and_refuse_odd_counts():
+def test_blocked_kernels_pad_both_sides_and_refuse_odd_inputs():
     _, kernels = small_model()
     features = KernelFeatures(kernels, BLOCKS_OF_16)
     number = [kernel.name for kernel in kernels.kernels].index("conv5")
-    names = features.term_names
 
     fits, odd, few = (
-        dict(zip(names, column, strict=True)) for column in features.pair_terms(number, [[20, 36], [20, 37], [3, 36]]).T
+        dict(zip(features.term_names, column, strict=True))
+        for column in features.pair_terms(number, [[20, 37], [21, 48], [3, 48]]).T
     )
 
-    assert (fits["blocked_work"], fits["plain_work"]) == (32 * 48 * 64, 0)
-    assert (odd["blocked_work"], odd["plain_work"]) == (0, odd["work"])
-    assert few["blocked_work"] == 3 * 48 * 64
-    assert odd["blocked_output"] == fits["plain_output"] == 0
-    assert fits["blocked_output"] == 2 * 48 * 64
+    assert fits["pad_work"] == (32 * 48 - 20 * 37) * 64
+    assert fits["pad_output"] == 2 * (48 - 37) * 64
+    assert fits["plain_work"] == fits["plain_input"] == fits["plain_output"] == 0
+    assert odd["pad_work"] == odd["pad_output"] == 0
+    assert (odd["plain_work"], odd["plain_input"], odd["plain_output"]) == (21 * 48 * 64, 21 * 64, 2 * 48 * 64)
+    assert few["pad_work"] == few["plain_work"] == 0
+
+
+def test_columns_of_a_path_that_the_dense_model_does_not_take_are_there():
+    _, kernels = small_model()
+    features = KernelFeatures(kernels, BLOCKS_OF_16)
+    terms = {features.term_names[term] for term in features.column_term}
+
+    dense = features.columns(kernels.sizes)[0]
+
+    assert set(features.term_names) == terms
+    assert (dense[features.column_term >= 4] == 0).all()  # multiples of 16: nothing is padded or plain
 
 
 def test_a_surrogate_that_knows_the_blocks_predicts_a_runtime_that_pads_to_them():
@@ -152,8 +164,8 @@ def test_a_surrogate_that_knows_the_blocks_predicts_a_runtime_that_pads_to_them(
 
     def latency(widths: np.ndarray) -> np.ndarray:
         terms = features.terms(widths).sum(axis=2)
-        blocked, plain = (terms[names.index(name)] for name in ("blocked_work", "plain_work"))
-        return (0.2 + (blocked + 1.4 * plain) / 1e6)[:, None]
+        work, pad, plain = (terms[names.index(name)] for name in ("work", "pad_work", "plain_work"))
+        return (0.2 + (work + pad + 0.4 * plain) / 1e6)[:, None]
 
     train, test = (rng.integers(1, kernels.sizes + 1, size=(160, len(kernels.sizes))) for _ in range(2))
     train[::2] = np.maximum(train[::2] // 4 * 4, 4)
