@@ -117,6 +117,7 @@ class Study:
         self.part, self.fleet, self.quick = part, fleet, quick
         self._state = state / ("quick" if quick else "full")
         self._state.mkdir(parents=True, exist_ok=True)
+        self.foreign_load = "not recorded"
         self._network = network(MODEL)
         self._bench: Workbench = replace(
             tiny_workbench("plain"),
@@ -168,7 +169,7 @@ class Study:
             with path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             known.append(entry)
-        say(f"{self.part}: {known[-1]['foreign_load']}")
+        self.foreign_load = "; ".join(dict.fromkeys(str(entry["foreign_load"]) for entry in known[-1:]))
         return np.array([entry["latency_ms"] for entry in known[:n_sessions]])
 
     def speedups(self) -> Iterator[str]:
@@ -215,6 +216,7 @@ class Study:
             samples = self.fleet.measure(self._network.workloads(lot), np.array(devices), runs=5, seed=len(rows))
             rows += np.median(samples, axis=2).T.tolist()
             path.write_text(json.dumps(rows))
+            self.foreign_load = str(self.fleet.describe().get("foreign_load"))
         return widths, np.array(rows[:n_plans])
 
 
@@ -248,7 +250,8 @@ def main() -> None:
             study = Study(part, fleet, state=arguments.state, quick=arguments.quick)
             lines = list(study.surrogates() if part == "surrogates" else study.speedups())
             facts = fleet.describe()
-        text = "\n".join([*lines, "", f"{facts['host']}, onnxruntime {facts['onnxruntime']}."])
+        about = f"{facts['host']}, onnxruntime {facts['onnxruntime']}. Foreign load: {study.foreign_load}."
+        text = "\n".join([*lines, "", about])
         print(f"{part}\n\n{text}\n")
         if not arguments.quick:
             write(DOCS, "study_local_fleet", f"local {part}", text)
