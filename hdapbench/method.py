@@ -450,6 +450,11 @@ class Problem:
             self._bench.recalibrate(model, self.batches(n_images, batch_size=128))
         return self._bench.search_accuracy(model)
 
+    @property
+    def loss_evaluations(self) -> float:
+        """Accuracy evaluations that one `recalibrated_loss` is charged as: at most one."""
+        return min(RECALIBRATION_IMAGES, self.n_search_images) / self.n_search_images
+
     def recalibrated_loss(self, plan: Plan, *, reconstruct: bool = False) -> float:
         """Mean loss of a plan on the search split right after pruning, its batch norms recalibrated; charged.
 
@@ -463,8 +468,8 @@ class Problem:
             Begin with the weights of `reconstructed`.
         """
         self._charge_reconstruction(plan, reconstruct)
-        n_search, n_train = (min(RECALIBRATION_IMAGES, n) for n in (self.n_search_images, self.n_train_images))
-        self.budget.charge("accuracy_evals", n_search / self.n_search_images)
+        n_train = min(RECALIBRATION_IMAGES, self.n_train_images)
+        self.budget.charge("accuracy_evals", self.loss_evaluations)
         self.budget.charge("train_epochs", n_train / self.n_train_images / 3)  # forward, of forward and backward
         images = RECALIBRATION_IMAGES
         return self._bench.recalibrated_loss(plan, n_images=images, seed=self.seed, reconstruct=reconstruct)

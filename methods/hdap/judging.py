@@ -13,6 +13,8 @@ from hdapbench.method import Plan, Problem
 from methods.hdap.stage import Stage
 
 Integers = NDArray[np.int64]
+N_REFERENCES = 2
+"""References that are fine-tuned, those of least loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,24 @@ class Judge:
     quantity: str = "latency_ms"
     record: list[dict[str, Any]] = field(default_factory=list)
 
+    def affordable(self, candidates: Sequence[Candidate], spare: int) -> list[Candidate]:
+        """Candidates as many as the budget allows to evaluate, with some evaluations to spare; references stay.
+
+        Where not all can be, first those go that are slower than every reference, then others, evenly over latency.
+        """
+        most = int((self.problem.budget.remaining("accuracy_evals") - spare) / self.problem.loss_evaluations)
+        references = [candidate for candidate in candidates if candidate.is_reference]
+        if most >= len(candidates) or most <= len(references):
+            return list(candidates)
+        slowest = max(candidate.latency for candidate in references)
+        found = [candidate for candidate in candidates if not candidate.is_reference and candidate.latency < slowest]
+        found.sort(key=lambda candidate: candidate.latency)
+        places = np.unique(np.linspace(0, len(found) - 1, min(most - len(references), len(found))).round().astype(int))
+        self.problem.progress(
+            f"the budget allows to compare {len(references) + len(places)} of {len(candidates)} plans"
+        )
+        return references + [found[place] for place in places]
+
     def losses(self, candidates: Sequence[Candidate]) -> list[float]:
         """Recalibrated loss of each candidate.
 
@@ -116,7 +136,7 @@ class Judge:
         """
         likely, _ = self.by_loss(candidates, losses)
         order = sorted(zip(losses, range(len(candidates)), strict=True))
-        references = [candidates[number] for _, number in order if candidates[number].is_reference][:2]
+        references = [candidates[number] for _, number in order if candidates[number].is_reference][:N_REFERENCES]
         known = {candidate.name: self._accuracy(candidate) for candidate in references}
         rival = max(references, key=lambda candidate: (known[candidate.name], -candidate.latency))
         best = known[rival.name]

@@ -22,7 +22,7 @@ from hdapbench.latency.kinds import Kind
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.search import Algorithm
 from methods.hdap.importance import BOTH, Criterion
-from methods.hdap.judging import Candidate, Judge
+from methods.hdap.judging import N_REFERENCES, Candidate, Judge
 from methods.hdap.measuring import Devices, Measurer
 from methods.hdap.presets import PRESETS, Preset
 from methods.hdap.searching import Guard, Searcher
@@ -275,6 +275,8 @@ class Hdap(Method):
         if self.choice == "guard":
             fastest = min(candidates, key=lambda candidate: candidate.latency)
             return fastest, f"{fastest.name}: the fastest plan"
+        spare = self.shortlist + N_REFERENCES if self.choice == "accuracy" else 0
+        candidates = judge.affordable(candidates, spare)
         losses = judge.losses(candidates)
         if self.choice == "loss":
             good, rival = judge.by_loss(candidates, losses)

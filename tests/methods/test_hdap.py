@@ -260,6 +260,18 @@ class TestTheComparison:
         assert problem.costs([plan]).flops[0] <= problem.target_flops
         assert "the search ended early" in problem.decisions["why"]
 
+    def test_a_tight_accuracy_budget_compares_fewer_plans_and_still_fine_tunes(self) -> None:
+        lines: list[str] = []
+        problem = make_problem(BudgetSpec(accuracy_evals=10), on_progress=lines.append)
+
+        self.METHOD.model_copy(update={"guard_levels": (2.0, 1.5, 1.25, 1.0, 0.9)}).compress(problem)
+
+        seen = problem.decisions["accuracies"]
+        assert any(line.startswith("the budget allows to compare 4 of") for line in lines)  # 10, less 4 + 2 fine-tuned
+        assert len(seen) == 4
+        assert sum("accuracy" in entry for entry in seen) >= 2
+        assert "the search ended early" not in problem.decisions["why"]
+
     def test_loss_alone_decides_without_fine_tuning(self) -> None:
         problem = make_problem()
 
