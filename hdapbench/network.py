@@ -82,10 +82,11 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
         When a layer has parameters or arithmetic that no rule covers.
     """
     from hdapbench.cost.model import CostModel
-    from hdapbench.cost.trace import record_layers
+    from hdapbench.cost.trace import check_parameters, record_layers
     from hdapbench.latency.kernels import KernelModel
     from hdapbench.prune.trace import find_groups
 
+    check_parameters(model)  # first: on some transformers torch-pruning's tracer does not come to an end
     group_set = find_groups(model, input_shape)
     records = record_layers(model, group_set, input_shape)
     return Network(

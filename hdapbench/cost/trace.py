@@ -60,7 +60,7 @@ def record_layers(model: nn.Module, group_set: GroupSet, input_shape: tuple[int,
         When a module holds parameters of a kind without a rule, or an operation multiplies outside of known layers.
     """
     copy = deepcopy(model).float().cpu().eval()
-    _check_parameters(copy)
+    check_parameters(copy)
     recorder = _Recorder(copy, group_set)
     probe = torch.zeros(1, *input_shape)
     with torch.no_grad(), recorder:
@@ -72,7 +72,14 @@ def record_layers(model: nn.Module, group_set: GroupSet, input_shape: tuple[int,
     return tuple(recorder.records + recorder.never_executed())
 
 
-def _check_parameters(model: nn.Module) -> None:
+def check_parameters(model: nn.Module) -> None:
+    """Refuse a model that holds parameters which no rule covers; needs no forward pass, and names every layer.
+
+    Raises
+    ------
+    UnknownLayerError
+        With the layers.
+    """
     wrong = [
         f"'{name or type(model).__name__}' ({type(module).__name__})"
         for name, module in model.named_modules()
