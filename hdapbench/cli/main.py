@@ -22,7 +22,7 @@ COMMANDS = {
     "export": "write the deployable model of a trial: ONNX, or packed integers",
     "measure": "time models on this machine, against each other, with intervals",
     "methods": "list, describe and test pruning methods",
-    "fleet": "make, fingerprint and cluster a fleet, and estimate its average latency",
+    "fleet": "make, measure, fingerprint and cluster a fleet, and estimate its average latency",
     "schema": "print the JSON Schema of specs",
     "doctor": "show what is installed, what is missing, and why it matters",
 }

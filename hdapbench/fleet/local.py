@@ -26,6 +26,8 @@ from hdapbench.spec import ConditionsSpec, LocalFleetSpec
 
 REFERENCE_RUNS = 3
 """Before and after the models of a visit."""
+FIRST_REFERENCE_RUNS = 21
+"""When a device is first used: all of its latencies are relative to these."""
 MOST_LOADED_BYTES = 2 << 30
 """Model files held by all asked devices together; more workloads are timed one lot after another."""
 PATIENCE = 3
@@ -204,13 +206,15 @@ class LocalFleet(Fleet):
             reference = self._exports.reference(active.spec.runtime)
             active.load({REFERENCE: reference} | {str(number): path for number, path in files.items()})
             with active.active():
+                if device not in self._reference_ms:
+                    self._reference_ms[device] = float(np.median(active.time(REFERENCE, FIRST_REFERENCE_RUNS)))
                 load = ForeignLoad(active.pids)
                 before = active.time(REFERENCE, REFERENCE_RUNS)
                 times = {number: active.time(str(number), runs) for number in files}
                 after = active.time(REFERENCE, REFERENCE_RUNS)
                 foreign = load.cores() or 0.0
         now = float(np.median([*before, *after]))
-        factor = self._reference_ms.setdefault(device, now) / now if self.spec.drift == "divide" else 1.0
+        factor = self._reference_ms[device] / now if self.spec.drift == "divide" else 1.0
         return foreign, {number: values * factor for number, values in times.items()}
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""``hdapbench fleet``: make, fingerprint and cluster a fleet, plan measurements, estimate its average, watch drift."""
+"""``hdapbench fleet``: make, measure, fingerprint and cluster a fleet, estimate its average, watch drift, calibrate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its actions to the parser."""
     parser = subparsers.add_parser(
         "fleet",
-        help="make, fingerprint and cluster a fleet, and estimate its average latency",
+        help="make, measure, fingerprint and cluster a fleet, and estimate its average latency",
         description=__doc__,
         epilog="Start with: hdapbench fleet make -o fleet.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
