@@ -71,7 +71,9 @@ def ratios(name: str) -> dict[str, float]:
         def share(counts: Counts, cost=cost, network=network, reference=reference) -> torch.Tensor:
             return hardware_cost(cost)(network.layers, counts) / reference
 
-        control = Controller(network, share, 0.3, n_steps=10_000, learning_rate=0.01, last_temperature=0.01)
+        control = Controller(
+            network, share, 0.3, lambda: None, n_steps=10_000, learning_rate=0.01, last_temperature=0.01
+        )
         steps[f"search, {cost}"] = stepper(network, shape, control.after_backward)
     widths = {layer: folded.graph.by_name[layer].shape[0] for layer in folded.graph.layers}
     bits = {layer: tuple((2, 4, 8)[k % 3] for k in range(width)) for layer, width in widths.items()}

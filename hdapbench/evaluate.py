@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 class Evaluation:
     """What was measured of one plan, the raw latencies behind it, and the fine-tuned compact model.
 
-    ``integer`` is the whole-number form of a plan with bit-widths, otherwise None.
+    ``integer`` is the whole-number form of a plan with bit-widths, ``onnx`` the content of the file of a plan that
+    brings one; otherwise they are None.
     """
 
     metrics: Metrics
     devices: tuple[DeviceLatency, ...]
     model: nn.Module
     integer: IntegerModel | None = None
+    onnx: bytes | None = None
 
 
 def evaluate_plan(
@@ -44,7 +46,8 @@ def evaluate_plan(
     """Evaluation of a plan: applied, checked, fine-tuned by the common recipe, tested, measured.
 
     A plan with bit-widths is quantised before it is fine-tuned, and brought to whole numbers after; its accuracy is
-    that of the network that was trained, and the whole-number form's stands beside it.
+    that of the network that was trained, and the whole-number form's stands beside it. Of a plan with a finished file,
+    that file is tested, and neither fine-tuned nor brought to whole numbers.
 
     The dense reference (``target_flops`` None) is not fine-tuned: it is the base model as it stands.
 
@@ -61,16 +64,20 @@ def evaluate_plan(
     if n_params != int(costs.params[0]):
         raise SurgeryError(f"the compact model has {n_params:,} parameters, the closed form {int(costs.params[0]):,}")
 
-    quantized = bench.quantize(model, plan) if plan.weight_bits else None
+    file = bench.onnx_network(plan.file) if plan.file is not None else None
+    quantized = bench.quantize(model, plan) if plan.weight_bits and file is None else None
     if quantized is not None:
         model = quantized[0]
-    scores = before = bench.test_scores(model)
-    epochs = 0.0 if target_flops is None else float(bench.recipe.epochs)
+    scores = before = bench.test_scores(file or model)
+    epochs = 0.0 if target_flops is None or file is not None else float(bench.recipe.epochs)
     if epochs:
         bench.train(model, epochs=epochs, seed=seed, on_epoch=on_epoch)
         scores = bench.test_scores(model)
 
     deployed = bench.deploy(*quantized) if quantized is not None else None
+    bits = None if deployed is None else deployed.metrics
+    if file is not None:
+        bits = bench.describe_onnx(file, model, plan)
 
     widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
     clustered = bench.clustered_fleet()
@@ -79,7 +86,7 @@ def evaluate_plan(
     metrics = Metrics(
         flops=int(costs.flops[0]),
         params=n_params,
-        size_bytes=int(costs.parameter_bytes[0]) if deployed is None else deployed.metrics.packed_bytes,
+        size_bytes=int(costs.parameter_bytes[0]) if bits is None else bits.packed_bytes,
         activation_bytes=int(costs.activation_bytes[0]),
         flops_target=target_flops,
         accuracy=scores.accuracy,
@@ -93,7 +100,7 @@ def evaluate_plan(
         latency_source=bench.fleet.source,
         mask_difference=difference,
         fine_tune_epochs=epochs,
-        bits=None if deployed is None else deployed.metrics,
+        bits=bits,
     )
     devices = tuple(
         DeviceLatency(
@@ -104,4 +111,5 @@ def evaluate_plan(
         )
         for place, device in enumerate(measured.devices)
     )
-    return Evaluation(metrics, devices, model, None if deployed is None else deployed.model)
+    integer = None if deployed is None else deployed.model
+    return Evaluation(metrics, devices, model, integer, None if file is None else file.content)

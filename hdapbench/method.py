@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hdapbench.latency.tiling import Tiling
     from hdapbench.prune.groups import ChannelGroup
     from hdapbench.quant.folded import FoldedModel
+    from hdapbench.quant.post_training import PostTraining
     from hdapbench.workbench import Workbench
 
 __all__ = ["Budget", "Method", "Plan", "Problem"]
@@ -503,6 +504,16 @@ class Problem:
     def keep_weights(self, model: nn.Module) -> str:
         """Handle for ``Plan.weights``: the trained weights of a model in the dense shapes, stored for the runner."""
         return self._bench.keep_weights(model)
+
+    def quantized_after_training(self, options: PostTraining) -> str:
+        """Handle for ``Plan.file``: the dense model as onnxruntime's quantiser makes it, on training images.
+
+        Raises
+        ------
+        ModelError
+            When the model cannot be exported or quantised.
+        """
+        return self._bench.quantize_after_training(options)
 
     # The fleet -------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ class Plan(BaseModel):
     weights
         Handle of trained weights in the dense model's shapes, from ``Problem.keep_weights``;
         None means the base model's own weights.
+    file
+        Handle of a finished ONNX file, from ``Problem.quantized_after_training``. It is what is tested, through
+        onnxruntime and as it stands: it is not fine-tuned. The rest of the plan says what is in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +38,8 @@ class Plan(BaseModel):
     weight_bits: Mapping[str, tuple[int, ...]] = Field(default_factory=dict)
     activation_bits: Mapping[str, int] = Field(default_factory=dict)
     weights: str | None = None
+    # Left out where there is none: the ids of older plans stay what they were.
+    file: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def id(self) -> str:

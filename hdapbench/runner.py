@@ -144,7 +144,7 @@ class Run:
     def _carry_out(self, trial: Trial, bench: Workbench, budget: Budget) -> dict[str, Any]:
         from hdapbench.evaluate import evaluate_plan
         from hdapbench.method import Problem
-        from hdapbench.prune.artifact import save_artifact
+        from hdapbench.prune.artifact import ONNX, save_artifact
         from hdapbench.quant.packed import PACKED, save_packed
 
         cost = bench.network.cost
@@ -211,6 +211,8 @@ class Run:
         )
         if evaluation.integer is not None:
             save_packed(evaluation.integer, directory / PACKED)
+        if evaluation.onnx is not None:
+            (directory / ONNX).write_bytes(evaluation.onnx)
         return {
             "status": Status.COMPLETE,
             "plan": plan,

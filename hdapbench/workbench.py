@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from hdapbench.prune.reconstruct import InputStatistics
     from hdapbench.quant.fixed import FixedNetwork
     from hdapbench.quant.folded import FoldedModel
+    from hdapbench.quant.post_training import OnnxNetwork, PostTraining
     from hdapbench.quant.report import Deployed
     from hdapbench.spec import ClusteringSpec, CostTarget, Recipe, TargetKind
     from hdapbench.tasks.task import Objective, Scores, Task
     from hdapbench.tasks.training import EpochReport, Regularizer, TrainReport
+    from hdapbench.trial import BitMetrics
 
 RECALIBRATION_BATCH = 128
 RECALIBRATION_IMAGES = 1024
@@ -204,6 +206,41 @@ class Workbench:
         clip = clips[range(len(chosen)), [kinds.index(bits) for bits in chosen]]
         network = FixedNetwork(folded.model, folded.graph, clip, weight_bits=plan.weight_bits, activation_bits=chosen)
         return network.eval(), folded
+
+    def quantize_after_training(self, options: PostTraining) -> str:
+        """Handle of the dense model's ONNX file as onnxruntime's own quantiser makes it, stored by content hash.
+
+        Raises
+        ------
+        ModelError
+            When the model cannot be exported or quantised.
+        """
+        import hashlib
+
+        from hdapbench.quant.post_training import quantize_after_training
+
+        content = quantize_after_training(self.network.model, self._calibration_images, options)
+        handle = hashlib.sha256(content).hexdigest()[:16]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{handle}.onnx"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(content)
+            partial.replace(path)
+        return handle
+
+    def onnx_network(self, handle: str) -> OnnxNetwork:
+        """The network of a stored ONNX file, computed by onnxruntime."""
+        from hdapbench.quant.post_training import OnnxNetwork
+
+        return OnnxNetwork((self.directory / f"{handle}.onnx").read_bytes())
+
+    def describe_onnx(self, network: OnnxNetwork, model: nn.Module, plan: Plan) -> BitMetrics:
+        """What an ONNX file of a plan costs, and where it differs from a float model; for the runner alone."""
+        from hdapbench.quant.report import describe_onnx
+
+        batches = self.data.test.batches(DEPLOY_BATCH, shuffle_seed=None)
+        return describe_onnx(network, model, self._fold(model), plan.weight_bits, batches)
 
     def bit_limit(self, target: CostTarget) -> int:
         """What a target of a kind other than FLOPs allows: bytes of weights, or cycles."""

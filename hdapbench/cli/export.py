@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say how large it is and how far it agrees."""
+    from hdapbench.prune.artifact import ONNX
     from hdapbench.quant.packed import PACKED
     from hdapbench.runner import Workspace
     from hdapbench.store.sqlite import open_store
@@ -49,7 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
     target = arguments.output or Path(f"{trial_id}{SUFFIXES[kind]}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    if has_bits:
+    finished = directory / ONNX
+    if finished.is_file():
+        target.write_bytes(finished.read_bytes())
+        print(f"{target}: {target.stat().st_size:,} bytes")
+    elif has_bits:
         _export_bits(directory / PACKED, target, kind)
     else:
         _export_float(directory, target, batch=arguments.batch)

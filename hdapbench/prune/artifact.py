@@ -18,6 +18,8 @@ from hdapbench.prune.groups import GroupSet
 from hdapbench.prune.surgery import apply_plan
 
 PLAN, STATE, DESCRIPTION = "plan.json", "state.pt", "description.json"
+ONNX = "model.onnx"
+"""File of a plan that brings one."""
 
 
 def save_artifact(directory: Path, *, plan: Plan, model: nn.Module, description: Mapping[str, Any]) -> None:

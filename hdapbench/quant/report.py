@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdapbench.cost.bits import BitLayers, Counts
 from hdapbench.cost.hardware import hardware_cost
@@ -17,6 +17,7 @@ from hdapbench.quant.folded import FoldedModel
 from hdapbench.quant.integer import IntegerModel
 from hdapbench.quant.lower import lower
 from hdapbench.quant.packed import packed_bytes
+from hdapbench.quant.post_training import OnnxNetwork
 from hdapbench.trial import BitMetrics
 
 
@@ -68,6 +69,50 @@ def deploy(network: FixedNetwork, folded: FoldedModel, batches: Iterable[tuple[T
             argmax_differences=n_different,
             n_compared=n_compared,
         ),
+    )
+
+
+def describe_onnx(
+    network: OnnxNetwork,
+    model: nn.Module,
+    folded: FoldedModel,
+    weight_bits: Mapping[str, tuple[int, ...]],
+    batches: Iterable[tuple[Tensor, Tensor]],
+) -> BitMetrics:
+    """Costs of a finished ONNX file, and how often it names other classes than the float model that it was made of.
+
+    Cycles are None where the file quantises activations while it runs: integer processors cannot.
+
+    Parameters
+    ----------
+    network
+        The file.
+    model, folded
+        The float model, as it is and folded.
+    weight_bits
+        Layer -> bits of each output channel.
+    batches
+        Normalised images and labels to compare on.
+    """
+    counts = folded.layers.counts_of_layers(weight_bits, dict.fromkeys(folded.graph.layers, 8))
+    n_compared = n_different = n_correct = 0
+    with torch.no_grad():
+        for images, labels in batches:
+            found = network(images).argmax(1)
+            n_different += int((model(images).argmax(1) != found).sum())
+            n_correct += int((found == labels).sum())
+            n_compared += len(images)
+    whole = not network.is_dynamic()
+    return BitMetrics(
+        weight_bytes=network.weight_bytes(),
+        packed_bytes=len(network.content),
+        bit_operations=_cost("bitops", folded.layers, counts) or 0.0,
+        mpic_cycles=_cost("mpic", folded.layers, counts) if whole else None,
+        ne16_cycles=_cost("ne16", folded.layers, counts) if whole else None,
+        channels_at_bits=_census(weight_bits),
+        integer_accuracy=n_correct / max(1, n_compared),
+        argmax_differences=n_different,
+        n_compared=n_compared,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,6 +52,9 @@ class SearchNetwork(QuantNetwork):
         Logits over activation bit-widths, one row per quantiser; None when there is nothing to choose.
     penalty
         Counts -> scalar. When set, its gradient joins that of the loss in every backward pass of a training step.
+    watch
+        When set, receives 0 and the gradient of the loss by the shares of weight bits, shape (n_channels, n_bits), in
+        every backward pass of a training step, and 1 and that by the shares of activation bits where these are chosen.
 
     Parameters
     ----------
@@ -78,8 +82,10 @@ class SearchNetwork(QuantNetwork):
             places = [Selector(quantizer.name, 1, False) for quantizer in self.graph.quantizers]
             self.activation_selection = SelectionLogits(places, self.activation_bits, sampling=options.sampling)
         self.penalty: Callable[[Counts], Tensor] | None = None
+        self.watch: Callable[[int, Tensor], None] | None = None
         self.register_buffer("channel_of_row", channel_of_row(folded), persistent=False)
         self.channel_of_row: Tensor
+        self._inputs_of_layers = channels_of_inputs(folded)
         self._kept_columns = [column for column, bits in enumerate(weight_bits) if bits]
         self._weight_bits = tuple(weight_bits[column] for column in self._kept_columns)
         self._shares: Tensor | None = None
@@ -91,6 +97,8 @@ class SearchNetwork(QuantNetwork):
         self._activation_shares = self._sample_activations()
         if self.penalty is not None and self.training and torch.is_grad_enabled():
             self._add_penalty()
+        if self.watch is not None and self.training and torch.is_grad_enabled():
+            self._let_watch(self.watch)
         return super().forward(x)
 
     def counts(self) -> Counts:
@@ -118,6 +126,15 @@ class SearchNetwork(QuantNetwork):
         for shares, gradient in zip(sampled, gradients, strict=True):
             if gradient is not None:
                 shares.register_hook(lambda upstream, own=gradient: upstream + own)  # type: ignore[no-untyped-call]
+
+    def _let_watch(self, watch: Callable[[int, Tensor], None]) -> None:
+        for place, shares in enumerate((self._shares, self._activation_shares)):
+            if shares is not None and shares.requires_grad:
+                shares.register_hook(partial(watch, place))  # type: ignore[no-untyped-call]
+
+    def counts_of(self, shares: Tensor, activation: Tensor | None = None) -> Counts:
+        """Counts of shares of weight bits (n_channels, n_bits), and of activation bits (n_quantizers, n_bits)."""
+        return self._counts(shares, activation)
 
     def counts_at(self, channels: Tensor) -> Counts:
         """Counts of an assignment, with the likeliest activation bits.
@@ -147,8 +164,22 @@ class SearchNetwork(QuantNetwork):
         return tuple(self.activation_bits[int(column)] for column in shares.argmax(1))
 
     def find_steps(self) -> Tensor:
-        """Weight steps, shape (n_rows, n_bits)."""
-        return torch.cat([weight_steps(weight, self._weight_bits, self.rule) for weight in self.weights])
+        """Weight steps, shape (n_rows, n_bits), of the weights that meet inputs that stay.
+
+        Those of removed inputs are no longer trained and will be gone: they must not widen the steps of the others.
+        """
+        removed = self._removed()
+        return torch.cat(
+            [
+                weight_steps(_without(weight, rows, removed), self._weight_bits, self.rule)
+                for weight, rows in zip(self.weights, self._inputs_of_layers, strict=True)
+            ]
+        )
+
+    def _removed(self) -> Tensor:
+        """Whether each channel of the selectors mostly has 0 bits, shape (n_channels,)."""
+        shares = self.selection() if self._shares is None else self._shares
+        return torch.cat([1.0 - shares[:, self._kept_columns[0] :].sum(1), shares.new_zeros(1)]) > 0.5
 
     def grids(self) -> list[list[ActivationGrid]]:
         """One grid per quantiser and activation bit-width."""
@@ -212,6 +243,43 @@ class SearchNetwork(QuantNetwork):
         return [self.graph.input_quantizers[name] for name in self.layers.names]
 
 
+def _without(weight: Tensor, inputs: Tensor | None, removed: Tensor) -> Tensor:
+    """Weight with zeros where its inputs are removed; zeros lie on every grid."""
+    if inputs is None:
+        return weight
+    gone = removed[inputs]
+    return weight.masked_fill(gone.view(1, -1, *[1] * (weight.dim() - 2)), 0.0) if bool(gone.any()) else weight
+
+
+def channels_of_inputs(folded: FoldedModel) -> list[Tensor | None]:
+    """For each layer: the position of its inputs among the channels of all selectors, one past the last for others.
+
+    Returns
+    -------
+    list of Tensor of int64, shape (n_inputs,), or None where no input can be removed on its own, as in depthwise layers
+    """
+    graph = folded.graph
+    first = _first_positions(folded)
+    others = sum(selector.n_channels for selector in folded.layers.selectors)
+    known: dict[str, Tensor] = {}
+    for group in folded.group_set:
+        for member in group.members:
+            if member.side == "in" and member.layer in graph.layers:
+                n_inputs = folded.model.get_submodule(member.layer).get_parameter("weight").shape[1]
+                rows = known.setdefault(member.layer, torch.full((n_inputs,), others))
+                rows[list(member.indices)] = torch.tensor(member.channels) + first[group.name]
+    return [known.get(name) for name in graph.layers]
+
+
+def _first_positions(folded: FoldedModel) -> dict[str, int]:
+    """Position of each selector's first channel among the channels of all."""
+    first, start = {}, 0
+    for selector in folded.layers.selectors:
+        first[selector.name] = start
+        start += selector.n_channels
+    return first
+
+
 def channel_of_row(folded: FoldedModel) -> Tensor:
     """For each output channel, layers one after another: its position among the channels of all selectors.
 
@@ -220,10 +288,7 @@ def channel_of_row(folded: FoldedModel) -> Tensor:
     Tensor of int64, shape (n_rows,)
     """
     graph = folded.graph
-    first, start = {}, 0
-    for selector in folded.layers.selectors:
-        first[selector.name] = start
-        start += selector.n_channels
+    first = _first_positions(folded)
     known: dict[str, dict[int, int]] = {name: {} for name in graph.layers}
     for group in folded.group_set:
         for member in group.members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from hdapbench.cost.bits import Selector
 from hdapbench.errors import ModelError
 from hdapbench.quant.kinds import Granularity, Sampling
+
+SETTLED = 1e-3
+"""Temperature at which logits that differ by one leave a share of exactly one."""
 
 FORBIDDEN = -1e4
 """Logit of a choice that is not allowed: its probability underflows to zero at any temperature up to 100."""
@@ -95,6 +98,11 @@ class SelectionLogits(nn.Module):
             soft = chosen if not self.training else chosen + soft - soft.detach()
         return soft[self.owner] if self.granularity == "layer" else soft
 
+    def soft(self) -> Tensor:
+        """Shares as softmax mixes them, whatever the sampling, shape (n_channels, n_bits)."""
+        soft = (self.allowed() / self.temperature).softmax(1)
+        return soft[self.owner] if self.granularity == "layer" else soft
+
     def counts(self, shares: Tensor) -> Tensor:
         """Channels of each selector at each bit-width, shape (n_selectors, n_bits), of shares per channel."""
         zeros = torch.zeros(len(self.selectors), shares.shape[1], dtype=torch.float64)
@@ -111,6 +119,17 @@ class SelectionLogits(nn.Module):
             selector.name: tuple(int(value) for value in bits[self.owner == number])
             for number, selector in enumerate(self.selectors)
         }
+
+    @torch.no_grad()
+    def settle(self, choices: Mapping[str, Sequence[int]]) -> None:
+        """Choose these bits, selector -> bits of each channel, and leave no doubt: shares become one-hot."""
+        wanted = [value for selector in self.selectors for value in choices[selector.name]]
+        columns = torch.tensor([self.bits.index(value) for value in wanted])
+        if self.granularity == "layer":
+            columns = columns[(self.owner[:, None] == torch.arange(len(self.selectors))).int().argmax(0)]
+        self.logits.zero_()
+        self.logits.scatter_(1, columns[:, None], 1.0)
+        self.temperature = SETTLED
 
     def allowed(self) -> Tensor:
         """Logits with forbidden choices far below all others."""

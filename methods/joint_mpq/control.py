@@ -13,7 +13,7 @@ from hdapbench.cost.bits import Counts
 from hdapbench.quant.searchable import SearchNetwork
 
 REACHED_AT = 0.6
-"""Share of the search after which the soft cost is to be at its target; the rest settles what is undecided."""
+"""Share of the time until bit-widths are settled after which the soft cost is to be at its target."""
 
 AIMED_BELOW = 0.97
 """The soft cost aims at this share of the target: what is left is given out channel by channel in the end."""
@@ -39,17 +39,20 @@ class Controller:
         Counts -> cost as a share of the dense model's at 8 bits.
     target
         Wanted share.
+    settle
+        Fixes the bit-width of every channel; called once, after ``n_steps``.
     n_steps
-        Steps of the whole search.
+        Steps until then.
     learning_rate
         Of the logits, by SGD with momentum 0.9.
     last_temperature
-        Temperature at the end; it falls geometrically from 1.
+        Temperature when bit-widths are settled; it falls geometrically from 1.
     """
 
     network: SearchNetwork
     cost: Callable[[Counts], Tensor]
     target: float
+    settle: Callable[[], None]
     n_steps: int
     learning_rate: float
     last_temperature: float
@@ -79,21 +82,32 @@ class Controller:
             self.trace.append((value, self.strength))
         return self.strength * share
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether bit-widths are not fixed yet."""
+        return self._step < self.n_steps
+
     def _wanted(self) -> float:
         assert self._start is not None  # noqa: S101 - set by the caller
         progress = min(1.0, self._step / max(1.0, REACHED_AT * self.n_steps))
         return self._start * math.exp(progress * math.log(AIMED_BELOW * self.target / self._start))
 
     def after_backward(self, _: nn.Module) -> None:
-        """Step the logits on their own, and cool down; the recipe's optimizer must not see them."""
-        self._optimizer.step()
+        """Step the logits on their own, cool down, and settle; the recipe's optimizer must not see them."""
+        if self._step < self.n_steps:
+            self._optimizer.step()
         for logits in self._logits:
             logits.grad = None
         self._step += 1
-        temperature = self.last_temperature ** min(1.0, self._step / max(1, self.n_steps))
+        if self._step > self.n_steps:
+            return
+        temperature = self.last_temperature ** (self._step / self.n_steps)
         self.network.selection.temperature = temperature
         if self.network.activation_selection is not None:
             self.network.activation_selection.temperature = temperature
+        if self._step == self.n_steps:
+            self.network.penalty = None
+            self.settle()
 
 
 def _within(strength: float) -> float:

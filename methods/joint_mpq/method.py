@@ -48,7 +48,14 @@ class JointMpq(Method):
         default="8", pattern=BIT_WIDTHS, description="Bit-widths of activations, ascending; NE16 has 8 alone."
     )
     weight_range: RangeRule = Field(default="mse", description="mse (least error) or minmax (as published).")
-    learning_rate: float = Field(default=0.01, gt=0.0, description="Of the logits, by SGD with momentum.")
+    logits: Literal["prices", "descent"] = Field(
+        default="prices",
+        description="Logits from squared gradients and a price of the cost, or by gradient descent as published.",
+    )
+    settle_at: float = Field(
+        default=0.4, gt=0.0, le=1.0, description="Share of the search after which bit-widths are fixed; 1 as published."
+    )
+    learning_rate: float = Field(default=0.01, gt=0.0, description="Of the logits in descent, by SGD with momentum.")
     last_temperature: float = Field(default=0.01, gt=0.0, le=1.0, description="Of the softmax when the search ends.")
     least_channels: int = Field(default=1, ge=1, description="Channels of a group that cannot be removed.")
 
@@ -66,7 +73,7 @@ class JointMpq(Method):
     def compress(self, problem: Problem) -> Plan:
         """Plan of channels and bit-widths that meets the target, with the weights of the search."""
         from hdapbench.quant.searchable import SearchOptions
-        from methods.joint_mpq.search import Searches
+        from methods.joint_mpq.search import LogitSteps, Searches
 
         bits = _bits(self.weight_bits)
         options = SearchOptions(
@@ -78,7 +85,8 @@ class JointMpq(Method):
             least_channels=self.least_channels,
         )
         epochs = problem.fine_tune_epochs if self.epochs is None else self.epochs
-        searches = Searches(problem, options, epochs, self.learning_rate, self.last_temperature)
+        steps = LogitSteps(self.logits, self.settle_at, self.learning_rate, self.last_temperature)
+        searches = Searches(problem, options, epochs, steps)
         if self.choose == "fixed":
             return searches.fixed()
         if self.choose == "sequence":

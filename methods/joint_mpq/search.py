@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +21,27 @@ from hdapbench.quant.folded import FoldedModel
 from hdapbench.quant.searchable import SearchNetwork, SearchOptions
 from hdapbench.quant.unfold import unfold
 from methods.joint_mpq.control import Controller
+from methods.joint_mpq.prices import PriceControl
+
+
+@dataclass(frozen=True)
+class LogitSteps:
+    """How logits come about.
+
+    Attributes
+    ----------
+    kind
+        ``prices`` or ``descent``.
+    settle_at
+        Share of the search after which bit-widths are fixed.
+    learning_rate, last_temperature
+        Of the logits in descent, and of their softmax in the end.
+    """
+
+    kind: Literal["prices", "descent"]
+    settle_at: float
+    learning_rate: float
+    last_temperature: float
 
 
 @dataclass(frozen=True)
@@ -34,15 +56,14 @@ class Searches:
         What the network chooses among.
     epochs
         Training epochs of each search.
-    learning_rate, last_temperature
-        Of the logits, and of their softmax in the end.
+    steps
+        How logits come about.
     """
 
     problem: Problem
     options: SearchOptions
     epochs: float
-    learning_rate: float
-    last_temperature: float
+    steps: LogitSteps
 
     def at_once(self, bits: tuple[int, ...]) -> Plan:
         """Plan of one search among these weight bits, 0 for pruned, with the weights of the search."""
@@ -98,17 +119,24 @@ class Searches:
         """Search under a limit; the network and the bits of each selector."""
         problem, options = self.problem, replace(self.options, weight_bits=bits)
         network = SearchNetwork(folded, problem.calibrate(folded, options.activation_bits), options)
-        control = Controller(
-            network,
-            goal.share,
-            goal.target,
-            n_steps=problem.n_steps(self.epochs),
-            learning_rate=self.learning_rate,
-            last_temperature=self.last_temperature,
-        )
+
+        def settle() -> None:
+            found = discretize(network.selection, lambda channels: goal.exact(network, channels), goal.limit)
+            network.selection.settle(found)
+
+        steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.n_steps(self.epochs)))
+        control: Controller | PriceControl
+        if steps.kind == "prices":
+            control = PriceControl(network, goal.share, goal.target, settle, n_steps, steps.last_temperature)
+        else:
+            control = Controller(
+                network, goal.share, goal.target, settle, n_steps, steps.learning_rate, steps.last_temperature
+            )
         problem.progress(f"searching bit-widths for {self.epochs:g} epochs")
         problem.train(network, self.epochs, regularize=control.after_backward)
-        chosen = discretize(network.selection, lambda channels: goal.exact(network, channels), goal.limit)
+        if control.unsettled:  # a search of no steps
+            settle()
+        chosen = network.choices()
         problem.remember("cost_and_strength", control.trace)
         problem.remember("channels_at_bits", _census(chosen))
         return network, chosen

@@ -31,7 +31,9 @@ class Plant:
 
 
 def controller(plant: Plant, target: float, n_steps: int) -> Controller:
-    return Controller(plant, lambda share: share, target, n_steps=n_steps, learning_rate=0.01, last_temperature=0.01)
+    return Controller(
+        plant, lambda share: share, target, lambda: None, n_steps=n_steps, learning_rate=0.01, last_temperature=0.01
+    )
 
 
 @pytest.mark.parametrize("target", [0.5, 0.2, 0.08])

@@ -86,6 +86,38 @@ def test_a_channel_of_0_bits_is_like_one_that_was_cut_out(kind):
     assert torch.equal(before, after)
 
 
+@pytest.mark.parametrize("kind", ["plain", "residual", "concat"])
+def test_weights_of_removed_inputs_do_not_widen_the_steps_of_others(kind):
+    model = searchable(kind).eval()
+    group = next(iter(model.selection.selectors)).name
+    rows = torch.arange(len(model.selection.owner))[model.selection.owner == 0]
+    set_bits(model, group, 1, 0)
+    before = model.find_steps()
+    with torch.no_grad():
+        for weight, inputs in zip(model.weights, model._inputs_of_layers, strict=True):
+            if inputs is not None:
+                weight[:, inputs == rows[1]] *= 1e3
+
+    after = model.find_steps()
+
+    assert any(inputs is not None and bool((inputs == rows[1]).any()) for inputs in model._inputs_of_layers)
+    assert torch.equal(after, before)
+
+
+def test_settled_choices_leave_no_other_share():
+    selection = SelectionLogits([Selector("a", 3, True), Selector("b", 2, False)], (0, 2, 4, 8)).train()
+
+    selection.settle({"a": (0, 4, 8), "b": (2, 2)})
+
+    assert selection().tolist() == [
+        [1.0, 0.0, 0.0, 0.0],
+        [0.0, 0.0, 1.0, 0.0],
+        [0.0, 0.0, 0.0, 1.0],
+        [0.0, 1.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0, 0.0],
+    ]
+
+
 def _position(model: SearchNetwork, name: str, channel: int) -> int:
     number = [selector.name for selector in model.selection.selectors].index(name)
     return int((model.selection.owner == number).nonzero()[channel])

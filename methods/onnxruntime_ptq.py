@@ -1,0 +1,72 @@
+"""Post-training quantisation by onnxruntime's own tool: what a user without a training pipeline would reach for."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from hdapbench.errors import ModelError, TargetUnreachableError
+from hdapbench.method import Method, Plan, Problem
+from hdapbench.spec import TargetKind
+
+
+class OnnxruntimePtq(Method):
+    """Quantise the dense model to 8 bits with onnxruntime's quantiser, without any training.
+
+    The file that the tool writes is what is tested and exported, as it stands. Static quantisation finds ranges of
+    activations on 512 training images; dynamic quantisation finds them while the model runs.
+
+    Source: onnxruntime.quantization.
+    Needs: the extra onnx, and a model that torch exports to ONNX.
+    Never sees: latency, accuracy.
+    """
+
+    name = "onnxruntime-ptq"
+    extra = "onnx"
+    targets: ClassVar[frozenset[TargetKind]] = frozenset({"size", "mpic", "ne16"})
+
+    mode: Literal["static", "dynamic"] = Field(default="static", description="When ranges of activations are found.")
+    per_channel: bool = Field(default=True, description="A scale per output channel of weights instead of per layer.")
+    calibration: Literal["minmax", "entropy", "percentile"] = Field(
+        default="minmax", description="How static ranges are found."
+    )
+
+    def skip(self, problem: Problem) -> str | None:
+        """Say why the cost of the target does not apply."""
+        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+
+        kind = problem.limit[0]
+        if self.mode == "dynamic" and kind != "size":
+            return f"{kind.upper()} has no floating point, which activations quantised while the model runs need"
+        try:
+            layers = problem.folded().layers
+            hardware_cost(LIMITED_BY[kind][0])(layers, layers.uniform_counts(8))
+        except ModelError as error:
+            return str(error)
+        return None
+
+    def compress(self, problem: Problem) -> Plan:
+        """Plan of 8 bits everywhere, with the file of the tool.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When 8 bits everywhere exceed the target.
+        """
+        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+        from hdapbench.quant.post_training import PostTraining
+
+        kind, amount = problem.limit
+        name, factor = LIMITED_BY[kind]
+        folded = problem.folded()
+        if float(hardware_cost(name)(folded.layers, folded.layers.uniform_counts(8))) > amount * factor:
+            raise TargetUnreachableError("the tool quantises to 8 bits, and 8 bits everywhere exceed the target")
+        problem.progress("quantising with onnxruntime")
+        file = problem.quantized_after_training(PostTraining(self.mode, self.per_channel, self.calibration))
+        n_outputs = {layer: folded.graph.by_name[layer].shape[0] for layer in folded.graph.layers}
+        return Plan(
+            kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()},
+            weight_bits={layer: (8,) * n for layer, n in n_outputs.items()},
+            file=file,
+        )

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from hdapbench.budget import Budget
+from hdapbench.cost.hardware import reference_cost
+from hdapbench.method import Problem
+from hdapbench.quant.searchable import SearchNetwork
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import tiny_workbench
+from methods.joint_mpq import JointMpq
+
+
+def problem(share: float, model: str = "residual") -> Problem:
+    bench = tiny_workbench(model)
+    amount = int(share * reference_cost("size", bench.folded.layers) / 8)
+    dense = bench.network.cost.dense.flops
+    return Problem(bench, target_flops=dense, seed=0, budget=Budget(BudgetSpec()), limit=("size", amount))
+
+
+@pytest.mark.parametrize("choose", ["joint", "channel", "layer"])
+def test_the_soft_cost_falls_along_the_path_and_does_not_overshoot(choose):
+    asked = problem(0.4)
+
+    JointMpq(choose=choose, epochs=12.0, settle_at=0.9).compress(asked)
+
+    costs = [cost for cost, _ in asked.decisions["cost_and_strength"]]
+    assert costs[0] > 0.9
+    # A whole layer moves at once; single channels follow the path closely.
+    slack = 0.5 if choose == "layer" else 0.85
+    assert slack * 0.4 <= costs[-1] <= 1.02 * 0.4
+
+
+def test_what_is_settled_is_what_the_plan_says_and_what_was_trained(monkeypatch):
+    seen: list[SearchNetwork] = []
+    forward = SearchNetwork.forward
+    monkeypatch.setattr(SearchNetwork, "forward", lambda self, x: (seen.append(self), forward(self, x))[1])
+    asked = problem(0.3)
+
+    plan = JointMpq(epochs=6.0, settle_at=0.5).compress(asked)
+
+    network = seen[-1]
+    shares = network.train().selection()
+    assert bool(((shares == 0.0) | (shares == 1.0)).all())
+    kept = {name: tuple(i for i, bits in enumerate(network.choices()[name]) if bits) for name in plan.kept}
+    assert kept == plan.kept
+
+
+def test_descent_stays_soft_to_the_end_where_it_is_told_to():
+    asked = problem(0.3)
+
+    JointMpq(epochs=4.0, logits="descent", settle_at=1.0).compress(asked)
+
+    assert len(asked.decisions["cost_and_strength"]) > 1

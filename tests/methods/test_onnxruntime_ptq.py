@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hdapbench.budget import Budget
+from hdapbench.cost.hardware import LIMITED_BY, reference_cost
+from hdapbench.errors import TargetUnreachableError
+from hdapbench.evaluate import evaluate_plan
+from hdapbench.method import Plan, Problem
+from hdapbench.spec import BudgetSpec, TargetKind
+from hdapbench.testing import MethodContract, tiny_workbench
+from methods.onnxruntime_ptq import OnnxruntimePtq
+
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+
+
+class TestOnnxruntimePtq(MethodContract):
+    @pytest.fixture
+    def method(self) -> OnnxruntimePtq:
+        return OnnxruntimePtq()
+
+
+def problem(share: float, kind: TargetKind = "size") -> Problem:
+    bench = tiny_workbench("residual")
+    name, factor = LIMITED_BY[kind]
+    amount = int(share * reference_cost(name, bench.folded.layers) / factor)
+    dense = bench.network.cost.dense.flops
+    return Problem(bench, target_flops=dense, seed=0, budget=Budget(BudgetSpec()), limit=(kind, amount))
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
+def test_the_file_itself_is_tested_and_never_trained(mode):
+    bench, asked = tiny_workbench("residual"), problem(1.0)
+
+    plan = OnnxruntimePtq(mode=mode).compress(asked)
+    found = evaluate_plan(bench, plan, target_flops=asked.target_flops, seed=0)
+
+    network = bench.onnx_network(str(plan.file))
+    bits = found.metrics.bits
+    assert found.metrics.accuracy == bench.test_scores(network).accuracy == bits.integer_accuracy
+    assert found.metrics.fine_tune_epochs == asked.budget.spent.train_epochs == 0.0
+    assert found.onnx == network.content
+    assert found.metrics.size_bytes == len(network.content)
+    assert bits.weight_bytes == bench.bit_cost(plan, "size")
+    assert (bits.ne16_cycles is None) == (bits.mpic_cycles is None) == (mode == "dynamic")
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_eight_bits_are_close_to_the_float_model(mode, per_channel):
+    bench, asked = tiny_workbench("residual"), problem(1.0)
+    images, _ = next(iter(asked.batches(32, batch_size=32)))
+
+    plan = OnnxruntimePtq(mode=mode, per_channel=per_channel).compress(asked)
+
+    with torch.no_grad():
+        wanted = asked.model()(images)
+        found = bench.onnx_network(str(plan.file))(images)
+    assert 0.0 < (found - wanted).abs().max() < 0.1 * wanted.abs().max()
+
+
+def test_fewer_than_eight_bits_are_out_of_its_reach():
+    with pytest.raises(TargetUnreachableError, match="8 bits everywhere exceed"):
+        OnnxruntimePtq().compress(problem(0.9))
+
+
+def test_dynamic_quantisation_is_skipped_where_only_whole_numbers_are_computed():
+    assert "floating point" in str(OnnxruntimePtq(mode="dynamic").skip(problem(1.0, "ne16")))
+    assert OnnxruntimePtq(mode="static").skip(problem(1.0, "ne16")) is None
+
+
+def test_plans_without_a_file_keep_their_ids():
+    plan = Plan(kept={"a": (0, 1)})
+
+    assert "file" not in plan.canonical_json()
+    assert plan.model_copy(update={"file": "f"}).id != plan.id
