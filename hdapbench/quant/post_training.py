@@ -156,9 +156,17 @@ class OnnxNetwork(nn.Module):
         self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
+        self._one_by_one = self.is_dynamic()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output of the file for normalised images, shape (n, channels, height, width)."""
+        """Output of the file for normalised images, shape (n, channels, height, width).
+
+        Ranges found while the model runs are those of a whole batch: such files see one image at a time, as devices do.
+        """
+        batches = x.split(1) if self._one_by_one else (x,)
+        return torch.cat([self._run(batch) for batch in batches])
+
+    def _run(self, x: Tensor) -> Tensor:
         (found,) = self._session.run([self._output], {self._input: np.ascontiguousarray(x.detach().numpy())})
         return torch.from_numpy(found)
 

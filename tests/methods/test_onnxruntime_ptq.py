@@ -60,6 +60,16 @@ def test_eight_bits_are_close_to_the_float_model(mode, per_channel):
     assert 0.0 < (found - wanted).abs().max() < 0.1 * wanted.abs().max()
 
 
+def test_dynamic_ranges_do_not_depend_on_the_batch():
+    asked = problem(1.0)
+    images, _ = next(iter(asked.batches(16, batch_size=16)))
+    network = tiny_workbench("residual").onnx_network(str(OnnxruntimePtq(mode="dynamic").compress(asked).file))
+
+    together = network(images)
+
+    assert torch.equal(together[3:4], network(images[3:4]))
+
+
 def test_fewer_than_eight_bits_are_out_of_its_reach():
     with pytest.raises(TargetUnreachableError, match="8 bits everywhere exceed"):
         OnnxruntimePtq().compress(problem(0.9))
