@@ -163,7 +163,7 @@ class OnnxNetwork(nn.Module):
 
         Ranges found while the model runs are those of a whole batch: such files see one image at a time, as devices do.
         """
-        batches = x.split(1) if self._one_by_one else (x,)
+        batches = torch.split(x, 1) if self._one_by_one else (x,)
         return torch.cat([self._run(batch) for batch in batches])
 
     def _run(self, x: Tensor) -> Tensor:
