@@ -22,6 +22,7 @@ from hdapbench.quant.folded import FoldedModel
 from hdapbench.quant.searchable import SearchNetwork, SearchOptions
 from hdapbench.spec import ModelSpec
 from methods.joint_mpq.control import Controller
+from methods.joint_mpq.prices import PriceControl
 
 BATCH = 32
 ROUNDS, STEPS = 7, {"resnet6": 12, "resnet8": 2, "dscnn": 2}
@@ -74,7 +75,11 @@ def ratios(name: str) -> dict[str, float]:
         control = Controller(
             network, share, 0.3, lambda: None, n_steps=10_000, learning_rate=0.01, last_temperature=0.01
         )
-        steps[f"search, {cost}"] = stepper(network, shape, control.after_backward)
+        steps[f"search by descent, {cost}"] = stepper(network, shape, control.after_backward)
+        network = SearchNetwork(folded, clips, SearchOptions())
+        prices = PriceControl(network, share, 0.3, lambda: None, n_steps=100, last_temperature=0.01)
+        prices._step = 10  # past the steps that only watch
+        steps[f"search, {cost}"] = stepper(network, shape, prices.after_backward)
     widths = {layer: folded.graph.by_name[layer].shape[0] for layer in folded.graph.layers}
     bits = {layer: tuple((2, 4, 8)[k % 3] for k in range(width)) for layer, width in widths.items()}
     fixed = FixedNetwork(
