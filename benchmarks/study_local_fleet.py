@@ -93,14 +93,18 @@ def methods_of(part: str, *, quick: bool) -> Mapping[str, Method]:
         "uniform": Uniform(),
         "uniform, multiples of 16": Uniform(round_to=16),
         "magnitude, global": Magnitude(scope="global"),
+    }
+    if part == "reversed":
+        return rows | {
+            "hdap, nominal device": Hdap.model_validate(common | {"devices": "nominal"}),
+            "hdap": Hdap.model_validate(common),
+        }
+    rows |= {
         "halp, fleet": Halp(n_images=1, fleet=True, n_plans=n_plans, bundle=16),
         "hdap": Hdap.model_validate(common),
         "hdap, FLOPs used up": Hdap.model_validate(common | {"least_flops_share": 0.98}),
+        "hdap, multiples of 16": Hdap.model_validate(common | {"round_to": 16}),
     }
-    if part == "reversed":
-        rows["hdap, nominal device"] = Hdap.model_validate(common | {"devices": "nominal"})
-    else:
-        rows["hdap, multiples of 16"] = Hdap.model_validate(common | {"round_to": 16})
     return rows
 
 
