@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
 from methods.hdap.stage import Stage
 
@@ -74,14 +75,16 @@ class Judge:
 
         Where not all can be, first those go that are slower than every reference, then others, evenly over latency.
         """
-        most = int((self.problem.budget.remaining("accuracy_evals") - spare) / self.problem.loss_evaluations)
+        most = (self.problem.budget.remaining("accuracy_evals") - spare) / self.problem.loss_evaluations
         references = [candidate for candidate in candidates if candidate.is_reference]
         if most >= len(candidates) or most <= len(references):
             return list(candidates)
         slowest = max(candidate.latency for candidate in references)
         found = [candidate for candidate in candidates if not candidate.is_reference and candidate.latency < slowest]
         found.sort(key=lambda candidate: candidate.latency)
-        places = np.unique(np.linspace(0, len(found) - 1, min(most - len(references), len(found))).round().astype(int))
+        places = np.unique(
+            np.linspace(0, len(found) - 1, min(int(most) - len(references), len(found))).round().astype(int)
+        )
         self.problem.progress(
             f"the budget allows to compare {len(references) + len(places)} of {len(candidates)} plans"
         )
@@ -132,7 +135,7 @@ class Judge:
         Raises
         ------
         BudgetExceededError
-            When the evaluations cannot be paid.
+            When the references' evaluations cannot be paid.
         """
         likely, _ = self.by_loss(candidates, losses)
         order = sorted(zip(losses, range(len(candidates)), strict=True))
@@ -150,7 +153,11 @@ class Judge:
             position = first if first is not None and not tried else (low + high) // 2
             candidate = faster[position]
             if candidate.name not in known:
-                known[candidate.name] = self._accuracy(candidate)
+                try:
+                    known[candidate.name] = self._accuracy(candidate)
+                except BudgetExceededError as error:
+                    self.problem.progress(f"no more plans are fine-tuned: {error}")
+                    break
             if known[candidate.name] >= least:
                 high, chosen = position, candidate
             else:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hdapbench.budget import Budget
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
+from hdapbench.errors import BudgetExceededError
 from hdapbench.latency.report_card import ReportCard
 from hdapbench.method import Plan, Problem
 from hdapbench.models import build_model
@@ -323,6 +324,19 @@ class TestHalving:
 
     def test_few_tries_give_an_accurate_plan_if_not_the_fastest(self) -> None:
         assert self.by_accuracy([0.5, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], most=1) == ("candidate 3", 1)
+
+    def test_a_budget_that_ends_in_between_leaves_the_best_plan_so_far(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        original, calls = Judge._accuracy, []
+
+        def accuracy(judge: Judge, candidate: Candidate) -> float:
+            calls.append(candidate.name)
+            if len(calls) > 2:
+                raise BudgetExceededError("nothing is left")
+            return original(judge, candidate)
+
+        monkeypatch.setattr(Judge, "_accuracy", accuracy)
+
+        assert self.by_accuracy([0.9, 0.9, 0.9], most=3)[0] == "candidate 1"
 
     def test_a_difference_below_a_standard_error_is_none(self) -> None:
         assert self.by_accuracy([0.898, 0.9], most=2)[0] == "candidate 0"
