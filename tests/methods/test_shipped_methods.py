@@ -171,8 +171,8 @@ def test_hdap_is_charged_for_the_fingerprint_and_every_plan() -> None:
     MethodRegistry().resolve("hdap", parameters).compress(problem)
 
     # Twelve devices and three probes; then, on three clusters, ten plans (fewer where they coincide), the optimum, and
-    # what each of the two levels gives, by search and by measurement, again beside the two references.
-    assert 36 < problem.budget.spent.device_queries <= 36 + (11 + 2 * 2 + 2) * 3
+    # for each of two criteria what each of two levels gives, by search and by measurement, beside the two references.
+    assert 36 < problem.budget.spent.device_queries <= 36 + (11 + 2 * (2 * 2 + 2)) * 3
     assert problem.budget.spent.accuracy_evals == 0
 
 
