@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from hdapbench.budget import Budget
 from hdapbench.plan import Plan
 from hdapbench.spec import TargetKind
+from hdapbench.workbench import RECALIBRATION_IMAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,6 @@ __all__ = ["Budget", "Method", "Plan", "Problem"]
 
 GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor", "fisher"})
 GRADIENT_IMAGES = 512
-RECALIBRATION_IMAGES = 1024
 
 
 class Method(BaseModel, ABC):

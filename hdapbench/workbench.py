@@ -360,7 +360,8 @@ class Workbench:
         from hdapbench.tasks.training import on_device
 
         with on_device(model, self.device):
-            recalibrate(model, (images.to(self.device) for images, _ in batches))
+            # One image has no variance.
+            recalibrate(model, (images.to(self.device) for images, _ in batches if len(images) > 1))
 
     def search_accuracy(self, model: nn.Module) -> float:
         """The task's metric in [0, 1] on the search split."""

@@ -23,26 +23,26 @@ RIDGE = 1e-2
 
 @dataclass
 class LayerStatistics:
-    """Second moments of what a layer takes and gives, around their means.
+    """Sums over what a layer takes: its input patches, of kernel height times width values per channel.
 
     Attributes
     ----------
-    inputs
-        Of its input patches, shape (n_inputs, n_inputs), where a patch has kernel height times width values a channel.
-    means
-        Of its inputs, shape (n_inputs,).
+    products
+        Of each input with each, shape (n_inputs, n_inputs).
+    sums
+        Of the inputs, shape (n_inputs,).
     n_rows
         Patches seen.
     """
 
-    inputs: Tensor
-    means: Tensor
+    products: Tensor
+    sums: Tensor
     n_rows: int = 0
 
     def covariance(self) -> Tensor:
         """Of the inputs, shape (n_inputs, n_inputs)."""
-        mean = self.means / self.n_rows
-        return self.inputs / self.n_rows - torch.outer(mean, mean)
+        mean = self.sums / self.n_rows
+        return self.products / self.n_rows - torch.outer(mean, mean)
 
 
 @dataclass
@@ -85,8 +85,8 @@ def input_statistics(
         if known is None:
             known = LayerStatistics(rows.new_zeros(n_inputs, n_inputs), rows.new_zeros(n_inputs))
             found.layers[name] = known
-        known.inputs.addmm_(rows.T, rows)
-        known.means += rows.sum(0)
+        known.products.addmm_(rows.T, rows)
+        known.sums += rows.sum(0)
         known.n_rows += len(rows)
 
     with _watched(model, groups, add), torch.no_grad():
@@ -94,7 +94,7 @@ def input_statistics(
             model(batch)
     model.train(training)
     for layer in found.layers.values():
-        layer.inputs, layer.means = layer.inputs.cpu(), layer.means.cpu()
+        layer.products, layer.sums = layer.products.cpu(), layer.sums.cpu()
     if not found.layers:
         raise ModelError("weights can be reconstructed from images only, and there are none")
     return found
@@ -124,14 +124,14 @@ def reconstructed(
         if seen is None or not gone or not isinstance(module, nn.Conv2d | nn.Linear):
             continue
         taps = module.weight[0, 0].numel()
-        is_gone = torch.zeros(len(seen.means) // taps, dtype=torch.bool)
+        is_gone = torch.zeros(len(seen.sums) // taps, dtype=torch.bool)
         is_gone[list(gone)] = True
         is_gone = is_gone.repeat_interleave(taps)
         with torch.no_grad():
             change = _change(module.weight.flatten(1), seen.covariance(), is_gone, ridge)
             if module.bias is not None:
-                lost = module.weight.flatten(1)[:, is_gone] @ seen.means[is_gone]
-                module.bias += (lost - change @ seen.means[~is_gone]) / seen.n_rows
+                lost = module.weight.flatten(1)[:, is_gone] @ seen.sums[is_gone]
+                module.bias += (lost - change @ seen.sums[~is_gone]) / seen.n_rows
             weight = module.weight.flatten(1).clone()
             weight[:, ~is_gone] += change
             module.weight.copy_(weight.view_as(module.weight))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from fleet_commands import answer, refusal
 
 from hdapbench.cli.main import main
 
@@ -25,18 +25,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fingerprint = ["fleet", "fingerprint", str(folder / "fleet.yaml"), *MODEL, "-o", str(folder / "fp.parquet")]
     assert main(fingerprint) == 0
     return folder
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict:
-    capsys.readouterr()
-    assert main(["fleet", *arguments, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    assert main(["fleet", *arguments]) == 2
-    return capsys.readouterr().err
 
 
 def test_without_an_action_it_says_how_to_start(capsys: pytest.CaptureFixture[str]) -> None:

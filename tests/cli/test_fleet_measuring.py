@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
+from fleet_commands import answer, refusal
 
 from hdapbench.cli.main import main
 from hdapbench.fleet.base import DeviceLostError
@@ -24,18 +24,6 @@ def simulated(tmp_path: Path) -> Path:
     path = tmp_path / "nano.yaml"
     assert main(["fleet", "make", "--sku", "nano", "--devices", "6", "-o", str(path)]) == 0
     return path
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict:
-    capsys.readouterr()
-    assert main(["fleet", *arguments, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    assert main(["fleet", *arguments]) == 2
-    return capsys.readouterr().err
 
 
 def test_a_local_fleet_is_fitted_to_the_host_and_can_be_shown(

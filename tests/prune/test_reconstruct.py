@@ -122,7 +122,7 @@ def test_a_bias_takes_up_what_a_constant_channel_gave() -> None:
 
     changed = reconstructed(model, group_set, plan, statistics, ridge=1e12)  # so that only the bias moves
 
-    mean = seen.means[last] / seen.n_rows
+    mean = seen.sums[last] / seen.n_rows
     assert torch.allclose(changed.classifier.bias, model.classifier.bias + model.classifier.weight[:, last] * mean)
 
 
@@ -153,8 +153,8 @@ def test_the_same_seed_looks_at_the_same_places() -> None:
 
     first, again, other = (input_statistics(model, group_set, images(), seed=seed, positions=2) for seed in (0, 0, 1))
 
-    assert torch.equal(first.layers["second"].inputs, again.layers["second"].inputs)
-    assert not torch.equal(first.layers["second"].inputs, other.layers["second"].inputs)
+    assert torch.equal(first.layers["second"].products, again.layers["second"].products)
+    assert not torch.equal(first.layers["second"].products, other.layers["second"].products)
 
 
 def test_without_images_nothing_can_be_reconstructed() -> None:
@@ -171,3 +171,14 @@ def test_padding_that_is_not_of_zeros_is_refused_by_name() -> None:
 
     with pytest.raises(ModelError, match="reflect"):
         input_statistics(model, group_set, images())
+
+
+def test_a_last_batch_of_one_image_does_not_stop_recalibration() -> None:
+    from hdapbench.testing import tiny_workbench
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
+    batch, one = torch.randn(8, 4), torch.randn(1, 4)
+
+    tiny_workbench("plain").recalibrate(model, [(batch, torch.zeros(8)), (one, torch.zeros(1))])
+
+    assert torch.allclose(model[2].running_mean, model[1](batch).mean(0))
