@@ -18,14 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from benchmarks.subjects import open_bench
 from benchmarks.tables import write
 from hdapbench.budget import Budget
 from hdapbench.method import Plan, Problem
-from hdapbench.registry import MethodRegistry
-from hdapbench.runner import Run, Workspace
 from hdapbench.spec import BudgetSpec
-from hdapbench.spec.loader import load
-from hdapbench.trial import Result, Trial
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -36,23 +33,6 @@ TARGET = 0.5
 STAGE_SPREAD, GROUP_SPREAD = 0.35, 0.25
 """Standard deviations of the logarithms of kept shares: between stages, and between groups of one."""
 CRITERIA = ("fisher", "taylor", "sqrt_taylor", "bn_scale", "l1", "l2")
-
-
-class Quiet:
-    """A run's listener that says which phase it is in."""
-
-    def phase(self, text: str) -> None:
-        """A step before the plans."""
-        print(text, file=sys.stderr)
-
-    def progress(self, text: str) -> None:
-        """A line that nobody needs."""
-
-    def started(self, trial: Trial) -> None:
-        """No trials run."""
-
-    def finished(self, result: Result) -> None:
-        """No trials run."""
 
 
 def random_widths(problem: Problem, rng: np.random.Generator) -> Integers:
@@ -92,9 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    loaded = load(ROOT / "specs" / "resnet56-cifar10.yaml")
-    run = Run(loaded, MethodRegistry(), workspace=Workspace(arguments.workspace), listener=Quiet())
-    bench = run._bench(loaded.spec.fleets[0].name)
+    bench = open_bench(ROOT / "specs" / "resnet56-cifar10.yaml", workspace=arguments.workspace)
     target = int(TARGET * bench.network.cost.dense.flops)
     problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
     scores = {criterion: problem.importance(criterion) for criterion in CRITERIA}

@@ -146,7 +146,7 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
     found = list(results)
     finished = {result.trial.id for result in found}
     spec = Spec.model_validate_json(json.dumps(benchmark.spec))
-    labels = _labels([result.trial for result in found])
+    labels = labels_of([result.trial for result in found])
     dense: dict[str, Result] = {}
     sections = []
     for fleet in spec.fleets:
@@ -292,7 +292,7 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
     )
 
 
-def _labels(trials: Sequence[Trial]) -> dict[str, str]:
+def labels_of(trials: Sequence[Trial]) -> dict[str, str]:
     """Trial id -> method, with as many parameters as tell its variants apart; earlier ones say more than later ones."""
     variants: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:

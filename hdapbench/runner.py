@@ -114,7 +114,7 @@ class Run:
         try:
             with threadpool_limits(limits=1, user_api="blas"):
                 for trial in trials:
-                    bench = self._bench(trial.fleet)
+                    bench = self.bench(trial.fleet)
                     self.listener.started(trial)
                     yield self._attempt(trial, bench)
         finally:
@@ -240,7 +240,8 @@ class Run:
             "estimator": clustered.estimator,
         }
 
-    def _bench(self, fleet_name: str) -> Workbench:
+    def bench(self, fleet_name: str) -> Workbench:
+        """What trials on one fleet of the spec work with; the first call reads data and prepares the base model."""
         if fleet_name not in self._benches:
             from hdapbench.fleet.open import open_fleet
             from hdapbench.workbench import Workbench

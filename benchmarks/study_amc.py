@@ -1,0 +1,96 @@
+"""Whether a reinforcement learning agent finds better strategies than chance, at the same number of evaluations.
+
+    HDAPBENCH_DATA=... python -m benchmarks.study_amc [--models resnet56 mobilenetv1] [--evaluations 100] [--seeds 3]
+
+Base models, data and the target (half of the FLOPs) are those of the specs. The reward of both is accuracy on 1,000 images of the
+search split, right after pruning, with batch norms estimated anew on 256 training images. Random strategies draw their
+shares as the method `random` does; channels stay by L1, as for the agent. Writes the table in docs/baselines.md: about
+half an hour per model on one core, after its base model is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.subjects import open_bench
+from benchmarks.tables import write
+from hdapbench.budget import Budget
+from hdapbench.method import Problem
+from hdapbench.spec import BudgetSpec
+from hdapbench.workbench import Workbench
+from methods.amc.method import Amc, Search
+from methods.random import Random
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs" / "baselines.md"
+SPECS = {"resnet56": "resnet56-cifar10", "mobilenetv1": "mobilenetv1"}
+SEARCH_SHARES = {"resnet56": 0.02, "mobilenetv1": 0.05}
+"""1,000 search images each."""
+TARGET = 0.5
+
+
+def problem_of(bench: Workbench, seed: int, evaluations: int) -> Problem:
+    """Problem at the target with a budget of so many evaluations."""
+    target = int(TARGET * bench.network.cost.dense.flops)
+    return Problem(bench, target_flops=target, seed=seed, budget=Budget(BudgetSpec(accuracy_evals=evaluations)))
+
+
+def agent_rewards(bench: Workbench, seed: int, evaluations: int) -> list[float]:
+    """Reward of every distinct strategy of one search by the agent, in order."""
+    search = Search(Amc(episodes=2 * evaluations), problem_of(bench, seed, evaluations))
+    search.best()
+    return search.trace
+
+
+def random_rewards(bench: Workbench, seed: int, evaluations: int) -> list[float]:
+    """Reward of so many random strategies."""
+    problem = problem_of(bench, seed, evaluations)
+    scores = problem.importance(Amc().criterion)
+    rewards = []
+    for _ in range(evaluations):
+        widths = np.array(Random().compress(problem).widths(list(problem.groups)))
+        rewards.append(problem.accuracy(problem.plan_by_widths(widths, scores), recalibrate=Amc().recalibrate))
+    return rewards
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the study; 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=sorted(SPECS), choices=sorted(SPECS), help="default all")
+    parser.add_argument("--evaluations", type=int, default=100, help="default %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
+    arguments = parser.parse_args(argv)
+    import torch
+
+    torch.set_num_threads(1)
+    for model in arguments.models:
+        bench = open_bench(
+            ROOT / "specs" / f"{SPECS[model]}.yaml",
+            workspace=arguments.workspace,
+            overrides=[f"data.search_share={SEARCH_SHARES[model]}"],
+        )
+        lines = [
+            "| seed | agent: best | its first quarter, mean | its last quarter, mean | random: best | mean |",
+            "|--:|--:|--:|--:|--:|--:|",
+        ]
+        for seed in range(arguments.seeds):
+            agent = agent_rewards(bench, seed, arguments.evaluations)
+            chance = random_rewards(bench, seed, arguments.evaluations)
+            quarter = max(len(agent) // 4, 1)
+            shown = (max(agent), np.mean(agent[:quarter]), np.mean(agent[-quarter:]), max(chance), np.mean(chance))
+            lines.append(f"| {seed} | " + " | ".join(f"{value:.1%}" for value in shown) + " |")
+            print(f"{model}: {lines[-1]} {len(agent)} and {len(chance)} evaluations", file=sys.stderr)
+        print("\n".join(lines))
+        write(DOCS, "study_amc", f"amc {model}", "\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HDAPBENCH_DATA", str(ROOT.parent / "shared" / "data"))
+    raise SystemExit(main())
