@@ -64,8 +64,10 @@ def table(rows: dict[str, list[Result]], dense: Result, times: dict[str, Any], *
         told.append(
             (
                 ratio,
-                f"| {label} | {latency:.3f} | {ratio:.3f} ({low:.3f} - {high:.3f}) | {1 / ratio:.2f}x | {simulated:.2f}x | "
-                f"{accuracy:.2%} | {100 * (base - accuracy):+.2f} | {len(results)} |",
+                (
+                    f"| {label} | {latency:.3f} | {ratio:.3f} ({low:.3f} - {high:.3f}) | {1 / ratio:.2f}x | {simulated:.2f}x | "
+                    f"{accuracy:.2%} | {100 * (base - accuracy):+.2f} | {len(results)} |"
+                ),
             )
         )
     host, session = times["host"], times["session"]
@@ -74,9 +76,11 @@ def table(rows: dict[str, list[Result]], dense: Result, times: dict[str, Any], *
         *lines,
         *(line for _, line in sorted(told)),
         "",
-        f"{times['runtime']['runtime']}, {times['runtime']['threads']} thread, batch {times['runtime']['batch']}, "
-        f"{host['processor']}; {sum(turn['counts'] for turn in session['rounds'])} rounds, foreign load of "
-        f"{min(foreign):.2f} to {max(foreign):.2f} cores. {'; '.join(session['flags']).capitalize() or 'No flags'}.",
+        (
+            f"{times['runtime']['runtime']}, {times['runtime']['threads']} thread, batch {times['runtime']['batch']}, "
+            f"{host['processor']}; {sum(turn['counts'] for turn in session['rounds'])} rounds, foreign load of "
+            f"{min(foreign):.2f} to {max(foreign):.2f} cores. {'; '.join(session['flags']).capitalize() or 'No flags'}."
+        ),
     ]
 
 
