@@ -167,6 +167,19 @@ def test_a_calibrated_profile_is_a_board_that_says_how_far_to_trust_it(
     assert "exists; overwrite it with --force" in refusal(capsys, "calibrate", str(table), "-o", str(board))
 
 
+def test_plans_in_multiples_belong_to_the_model_that_they_are_plans_of(
+    simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, board = tmp_path / "latencies.csv", tmp_path / "mine.yaml"
+    answer(capsys, "measure", str(simulated), *MODEL, *SHARES, "-o", str(table))
+    answer(capsys, "measure", str(simulated), *MODEL, "--share", "0.7", "0.3", "--round-to", "8", "-o", str(table))
+
+    report = answer(capsys, "calibrate", str(table), "--sku", "xavier_nx", "-o", str(board))
+
+    assert report["models"] == ["resnet20@1x16x16"]
+    assert report["n_plans"] == 8
+
+
 def test_what_cannot_be_measured_or_calibrated_is_refused(
     simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

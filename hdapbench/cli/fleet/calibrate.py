@@ -92,6 +92,12 @@ def _measured(arguments: argparse.Namespace, path: Path) -> Path:
     return path
 
 
+def _model(plan: str) -> str:
+    """Model and input shape of ``MODEL@SHAPE/SHARE`` or ``MODEL@SHAPE/SHARE/MULTIPLE``, as `fleet measure` names plans."""
+    model, at, rest = plan.rpartition("@")
+    return f"{model}{at}{rest.partition('/')[0]}"
+
+
 def _models(fleet: RecordedFleet, device: str | None) -> tuple[list[MeasuredModel], int]:
     """Plans that are known, model by model, with their latency on one device or averaged; and how many devices."""
     from hdapbench.errors import FleetError
@@ -108,7 +114,7 @@ def _models(fleet: RecordedFleet, device: str | None) -> tuple[list[MeasuredMode
         kernels, widths = known[plan]
         latency = fleet.medians_ms(plan)
         value = float(np.exp(np.log(latency).mean())) if device is None else float(latency[names.index(device)])
-        found.setdefault(plan.rpartition("/")[0], []).append((kernels, widths, value))
+        found.setdefault(_model(plan), []).append((kernels, widths, value))
     models = [
         MeasuredModel(name, rows[0][0], np.stack([row[1] for row in rows]), np.array([row[2] for row in rows]))
         for name, rows in found.items()
