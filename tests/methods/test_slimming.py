@@ -1,0 +1,31 @@
+"""The method `slimming`: what keeps whole layers from going."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hdapbench.budget import Budget
+from hdapbench.method import Problem
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import tiny_workbench
+from methods.slimming import Slimming
+
+
+@pytest.mark.parametrize(("least_share", "survive"), [(0.0, False), (0.25, True)])
+def test_a_group_of_small_scales_goes_but_for_its_least_share(least_share: float, survive: bool) -> None:
+    bench = tiny_workbench("plain")
+    last = [module for module in bench.network.model.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+    with torch.no_grad():
+        last.weight.mul_(1e-3)
+    target = int(0.4 * bench.network.cost.dense.flops)
+    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+
+    plan = Slimming(epochs=0.0, least_share=least_share).compress(problem)
+
+    shares = [len(plan.kept[name]) / group.n_channels for name, group in problem.groups.items()]
+    assert (min(shares) >= least_share > 0) is survive
+    assert all(len(plan.kept[name]) >= math.ceil(least_share * g.n_channels) for name, g in problem.groups.items())
