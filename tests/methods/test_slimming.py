@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,17 +12,20 @@ from torch import nn
 
 from hdapbench.budget import Budget
 from hdapbench.method import Problem
+from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec
-from hdapbench.testing import tiny_workbench
+from hdapbench.testing import SIDE, tiny_workbench
 from methods.slimming import Slimming
 
 
 @pytest.mark.parametrize(("least_share", "survive"), [(0.0, False), (0.25, True)])
 def test_a_group_of_small_scales_goes_but_for_its_least_share(least_share: float, survive: bool) -> None:
-    bench = tiny_workbench("plain")
-    last = [module for module in bench.network.model.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+    shared = tiny_workbench("plain")
+    model = deepcopy(shared.network.model)
+    last = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)][-1]
     with torch.no_grad():
         last.weight.mul_(1e-3)
+    bench = replace(shared, network=trace(model, (3, SIDE, SIDE)))
     target = int(0.4 * bench.network.cost.dense.flops)
     problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
 
