@@ -10,6 +10,7 @@ import numpy as np
 
 from hdapbench.errors import SurgeryError
 from hdapbench.trial import DeviceLatency, Metrics
+from hdapbench.workbench import scoring_session
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     from hdapbench.quant.integer import IntegerModel
     from hdapbench.tasks.training import EpochReport
     from hdapbench.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class PlanLatency:
+    """What the fleet takes for one plan: average and its 95 % interval, tail, slowest cluster (all ms), raw repeats."""
+
+    mean_ms: float
+    low_ms: float
+    high_ms: float
+    p95_ms: float
+    worst_cluster_ms: float
+    devices: tuple[DeviceLatency, ...]
 
 
 @dataclass(frozen=True)
@@ -35,12 +48,37 @@ class Evaluation:
     onnx: bytes | None = None
 
 
+def measure_plan(bench: Workbench, plan: Plan, *, seed: int) -> PlanLatency:
+    """What the fleet takes for a plan, in the session in which plans of this seed are judged."""
+    widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
+    clustered = bench.clustered_fleet()
+    measured = bench.measure_clusters(widths, session=scoring_session(seed))
+    estimate = clustered.average(measured.device_latency_ms, measured.devices)
+    return PlanLatency(
+        mean_ms=float(estimate.mean_ms[0]),
+        low_ms=float(estimate.low_ms[0]),
+        high_ms=float(estimate.high_ms[0]),
+        p95_ms=float(clustered.percentile(measured.device_latency_ms, 95, measured.devices)[0]),
+        worst_cluster_ms=float(measured.latency_ms[0].max()),
+        devices=tuple(
+            DeviceLatency(
+                device=bench.fleet.device_ids[device],
+                cluster=int(measured.clusters[place]),
+                weight=float(clustered.design.weights[place]),
+                samples_ms=tuple(float(sample) for sample in measured.samples_ms[place, 0]),
+            )
+            for place, device in enumerate(measured.devices)
+        ),
+    )
+
+
 def evaluate_plan(
     bench: Workbench,
     plan: Plan,
     *,
     target_flops: int | None,
     seed: int,
+    latency: PlanLatency | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
 ) -> Evaluation:
     """Evaluation of a plan: applied, checked, fine-tuned by the common recipe, tested, measured.
@@ -50,6 +88,11 @@ def evaluate_plan(
     that file is tested, and neither fine-tuned nor brought to whole numbers.
 
     The dense reference (``target_flops`` None) is not fine-tuned: it is the base model as it stands.
+
+    Parameters
+    ----------
+    latency
+        From `measure_plan`, where the plan was measured before.
 
     Raises
     ------
@@ -79,10 +122,7 @@ def evaluate_plan(
     if file is not None:
         bits = bench.describe_onnx(file, model, plan)
 
-    widths = np.array([plan.widths(list(bench.network.cost.groups))], dtype=np.int64)
-    clustered = bench.clustered_fleet()
-    measured = bench.measure_clusters(widths, session=("score", seed))
-    estimate = clustered.average(measured.device_latency_ms, measured.devices)
+    latency = latency or measure_plan(bench, plan, seed=seed)
     metrics = Metrics(
         flops=int(costs.flops[0]),
         params=n_params,
@@ -92,24 +132,15 @@ def evaluate_plan(
         accuracy=scores.accuracy,
         map50=scores.map50,
         accuracy_before=before.accuracy,
-        latency_ms=float(estimate.mean_ms[0]),
-        latency_low_ms=float(estimate.low_ms[0]),
-        latency_high_ms=float(estimate.high_ms[0]),
-        p95_ms=float(clustered.percentile(measured.device_latency_ms, 95, measured.devices)[0]),
-        worst_cluster_ms=float(measured.latency_ms[0].max()),
+        latency_ms=latency.mean_ms,
+        latency_low_ms=latency.low_ms,
+        latency_high_ms=latency.high_ms,
+        p95_ms=latency.p95_ms,
+        worst_cluster_ms=latency.worst_cluster_ms,
         latency_source=bench.fleet.source,
         mask_difference=difference,
         fine_tune_epochs=epochs,
         bits=bits,
     )
-    devices = tuple(
-        DeviceLatency(
-            device=bench.fleet.device_ids[device],
-            cluster=int(measured.clusters[place]),
-            weight=float(clustered.design.weights[place]),
-            samples_ms=tuple(float(sample) for sample in measured.samples_ms[place, 0]),
-        )
-        for place, device in enumerate(measured.devices)
-    )
     integer = None if deployed is None else deployed.model
-    return Evaluation(metrics, devices, model, integer, None if file is None else file.content)
+    return Evaluation(metrics, latency.devices, model, integer, None if file is None else file.content)

@@ -93,7 +93,8 @@ class Problem:
     on_progress
         Receives a line of text now and then.
     limit
-        What the target limits, by kind and amount, when it is not FLOPs: bytes of packed weights, or cycles.
+        What the target limits, by kind and amount, when it is not FLOPs: bytes of packed weights, cycles, or a share of
+        the dense model's average clustered latency.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Problem:
         seed: int,
         budget: Budget,
         on_progress: Callable[[str], None] | None = None,
-        limit: tuple[TargetKind, int] | None = None,
+        limit: tuple[TargetKind, float] | None = None,
     ) -> None:
         self._bench = workbench
         self._network = workbench.network
@@ -113,7 +114,7 @@ class Problem:
         self._clusters_charged = False
         self._looked_at: set[str | None] = set()
         self.target_flops = target_flops
-        self.limit: tuple[TargetKind, int] = limit or ("flops", target_flops)
+        self.limit: tuple[TargetKind, float] = limit or ("flops", target_flops)
         self.seed = seed
         self.budget = budget
         self.rng = np.random.default_rng([seed, 0x48444150])
@@ -557,6 +558,24 @@ class Problem:
         self._n_sessions += 1
         session = (self.seed, self._n_sessions)
         return self._bench.measure_clusters(plans, session=session, cluster=cluster).latency_ms
+
+    def latency_share(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Average clustered latency of plans as a share of the dense model's, shape (n_plans,).
+
+        It is what latency targets limit. The runner measures likewise, in a session of its own; its share is another
+        one, by as much as sessions differ.
+
+        Parameters
+        ----------
+        widths
+            Kept channels per group, shape (n_plans, n_groups). One device query is charged per plan and measured
+            device, and as many as one plan's for the dense model.
+        """
+        clusters = self._clusters()
+        plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        self.budget.charge("device_queries", (len(plans) + 1) * clusters.n_measured)
+        self._n_sessions += 1
+        return self._bench.latency_shares(plans, session=(self.seed, self._n_sessions))
 
     def nominal_latency(self, widths: NDArray[np.integer]) -> NDArray[np.float64]:
         """Latency in ms of plans on one nominal board, shape (n_plans,): what a developer without a fleet measures.

@@ -30,6 +30,7 @@ from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 
 if TYPE_CHECKING:
     from hdapbench.data import DataSplits
+    from hdapbench.limit import Use
     from hdapbench.method import Method
     from hdapbench.network import Network
     from hdapbench.tasks.base import BaseModel
@@ -143,6 +144,7 @@ class Run:
 
     def _carry_out(self, trial: Trial, bench: Workbench, budget: Budget) -> dict[str, Any]:
         from hdapbench.evaluate import evaluate_plan
+        from hdapbench.limit import Limit
         from hdapbench.method import Problem
         from hdapbench.prune.artifact import ONNX, save_artifact
         from hdapbench.quant.packed import PACKED, save_packed
@@ -150,7 +152,7 @@ class Run:
         cost = bench.network.cost
         notes: dict[str, Any] = {}
         target_flops: int | None = None
-        target_share: float | None = None
+        use: Use | None = None
         if trial.method == DENSE:
             plan = Plan(kept={name: tuple(range(int(size))) for name, size in bench.network.group_set.sizes.items()})
             spent = Spent()
@@ -160,16 +162,15 @@ class Run:
             method: Method = self.registry.resolve(trial.method, trial.parameters)
             if target.kind not in method.targets:
                 return {"status": Status.SKIPPED, "reason": f"meets targets in {', '.join(sorted(method.targets))}"}
-            is_flops = target.kind == "flops"
-            amount = target.resolve(cost.dense.flops) if is_flops else bench.bit_limit(target)
-            target_flops = amount if is_flops else cost.dense.flops
+            limit = Limit.of(bench, target, seed=trial.seed)
+            target_flops = limit.target_flops
             problem = Problem(
                 bench,
                 target_flops=target_flops,
                 seed=trial.seed,
                 budget=budget,
                 on_progress=self.listener.progress,
-                limit=(target.kind, amount),
+                limit=(limit.kind, limit.amount),
             )
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, whatever a plug-in prints
                 reason = method.skip(problem)
@@ -185,18 +186,16 @@ class Run:
             if flops > target_flops:
                 reason = f"the plan needs {flops:,} FLOPs, {flops / target_flops - 1:.1%} above the target"
                 return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent, "notes": notes}
-            if not is_flops:
-                used = bench.bit_cost(plan, target.kind)
-                if used > amount:
-                    reason = f"the plan needs {used:,.0f} ({target.kind}), above the target of {amount:,}"
-                    return {"status": Status.INFEASIBLE, "reason": reason, "plan": plan, "spent": spent, "notes": notes}
-                target_share = used / amount
+            use = limit.use(bench, plan, seed=trial.seed)
+            if use is not None and use.excess is not None:
+                return {"status": Status.INFEASIBLE, "reason": use.excess, "plan": plan, "spent": spent, "notes": notes}
 
         evaluation = evaluate_plan(
             bench,
             plan,
             target_flops=target_flops,
             seed=trial.seed,
+            latency=None if use is None else use.latency,
             on_epoch=lambda report: self.listener.progress(
                 f"fine-tuning, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
             ),
@@ -216,7 +215,7 @@ class Run:
         return {
             "status": Status.COMPLETE,
             "plan": plan,
-            "metrics": evaluation.metrics.model_copy(update={"target_share": target_share}),
+            "metrics": evaluation.metrics.model_copy(update={"target_share": None if use is None else use.share}),
             "devices": evaluation.devices,
             "spent": spent,
             "artifact": trial.id,

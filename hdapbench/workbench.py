@@ -13,7 +13,7 @@ import numpy as np
 from hdapbench.errors import PlanError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor, nn
 
     from hdapbench.data import DataSplits, Samples
@@ -243,7 +243,7 @@ class Workbench:
         return describe_onnx(network, model, self._fold(model), plan.weight_bits, batches)
 
     def bit_limit(self, target: CostTarget) -> int:
-        """What a target of a kind other than FLOPs allows: bytes of weights, or cycles."""
+        """What a target on size or cycles allows: bytes of weights, or cycles."""
         from hdapbench.cost.hardware import LIMITED_BY, reference_cost
 
         name, factor = LIMITED_BY[target.kind]
@@ -405,6 +405,21 @@ class Workbench:
         workloads, seed = self.network.workloads(widths), session_seed(*session)
         return self.clustered_fleet().measure_clusters(workloads, runs=self.runs, seed=seed, cluster=cluster)
 
+    def average_latency(self, widths: ArrayLike, *, session: tuple[int | str, ...]) -> float:
+        """Average clustered latency in ms of one plan's widths, shape (n_groups,), as boards estimate it."""
+        plans = np.asarray(widths, dtype=np.int64).reshape(1, -1)
+        measured = self.measure_clusters(plans, session=session)
+        estimate = self.clustered_fleet().average(measured.device_latency_ms, measured.devices)
+        return float(estimate.mean_ms[0])
+
+    def latency_shares(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> NDArray[np.float64]:
+        """Average clustered latencies as shares of the dense model's in the same session, shape (n_plans,).
+
+        Every plan is measured by itself, as the runner measures the one that it is handed.
+        """
+        dense_ms = self.average_latency(self.network.cost.sizes, session=session)
+        return np.array([self.average_latency(plan, session=session) / dense_ms for plan in widths])
+
     def measure_nominal(self, widths: NDArray[np.int64], *, session: tuple[int | str, ...]) -> NDArray[np.float64]:
         """Latency in ms of plans of these widths on one nominal board, shape (n_plans,).
 
@@ -457,6 +472,11 @@ class Workbench:
         model = deepcopy(self.network.model)
         load_weights(model, self.directory / f"{weights}.pt")
         return model
+
+
+def scoring_session(seed: int) -> tuple[int | str, ...]:
+    """The measuring session in which the runner judges plans of a seed; no method measures in it."""
+    return ("score", seed)
 
 
 def session_seed(*parts: int | str) -> int:

@@ -33,6 +33,7 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "counts_by_itself": ("plain", r.TARGET, "above the target", {r.BUDGET, r.UNREACHABLE}),
     "promises_a_size": ("plain", r.PLAN, "asks for bit-widths, and the plan has none", set()),
     "exceeds_a_size": ("plain", r.TARGET, "(size), above the target of", set()),
+    "exceeds_a_latency": ("plain", r.TARGET, "ms on average, above the target of", set()),
     "unseeded": ("plain", r.SEED, "draw random numbers from problem.rng only", set()),
     "remembers": ("plain", r.SEED, "two runs of one seed gave two plans", set()),
     "ignores_its_budget": ("plain", r.BUDGET, "above the target", set()),
@@ -56,6 +57,7 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "changes_directory": ("plain", r.SETTINGS, "the working directory changed", set()),
     "asks_the_network": ("plain", r.NETWORK, "192.0.2.1", set()),
     "measures_in_secret": ("plain", r.CARD, "never sees latency, and 39 device_queries were spent", set()),
+    "measures_under_a_size": ("plain", r.CARD, "never sees latency, and 42 device_queries were spent", set()),
     "reads_images_in_secret": ("plain", r.CARD, "never sees training images, and it reads them", set()),
     "promises_what_nobody_can_check": ("plain", r.CARD, "'Never sees: tomorrow' cannot be checked", set()),
 }

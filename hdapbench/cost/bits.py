@@ -50,6 +50,8 @@ class Counts:
         Output channels of each layer at each weight bit-width, without the removed ones.
     taken : Tensor, shape (n_layers,)
         Input channels that each filter reads, without the removed ones; 1 for depthwise layers.
+    kept : Tensor, shape (n_selectors,)
+        Channels of each selector, without the removed ones.
     activation : Tensor, shape (n_layers, n_activation_bits)
         Share of each activation bit-width at the layer's input; rows sum to one.
     weight_bits, activation_bits
@@ -58,6 +60,7 @@ class Counts:
 
     made: Tensor
     taken: Tensor
+    kept: Tensor
     activation: Tensor
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
@@ -195,9 +198,11 @@ class BitLayers:
         if activation is None:
             activation = torch.zeros(len(self.names), len(activation_bits), dtype=torch.float64)
             activation[:, -1] = 1.0
+        left = channels.sum(1)
         return Counts(
             made=self.made @ channels,
-            taken=self.taken_constant + self.taken @ channels.sum(1),
+            taken=self.taken_constant + self.taken @ left,
+            kept=left,
             activation=activation.double(),
             weight_bits=tuple(weight_bits[column] for column in kept),
             activation_bits=tuple(activation_bits),
@@ -224,11 +229,13 @@ class BitLayers:
         chosen = [(activation_bits or {}).get(name, 8) for name in self.names]
         kinds = sorted(set(chosen))
         n_channels = torch.tensor([[float(selector.n_channels)] for selector in self.selectors])
+        whole = self.counts(n_channels, (8,))
         return Counts(
             made=torch.tensor(
                 [[float(list(weight_bits[name]).count(value)) for value in columns] for name in self.names]
             ).double(),
-            taken=self.counts(n_channels, (8,)).taken,
+            taken=whole.taken,
+            kept=whole.kept,
             activation=torch.tensor([[float(value == kind) for kind in kinds] for value in chosen]).double(),
             weight_bits=tuple(columns),
             activation_bits=tuple(kinds),

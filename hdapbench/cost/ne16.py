@@ -77,6 +77,7 @@ def layer_cycles(layers: BitLayers, row: int, *, made: dict[int, int], taken: in
     counts = Counts(
         made=torch.tensor([[float(made[b]) for b in bits]], dtype=torch.float64),
         taken=torch.tensor([float(taken)], dtype=torch.float64),
+        kept=torch.tensor([float(sum(made.values()))], dtype=torch.float64),
         activation=torch.ones(1, 1, dtype=torch.float64),
         weight_bits=bits,
         activation_bits=(8,),

@@ -171,7 +171,7 @@ def section_title(board: Leaderboard, section: Section) -> str:
     """Target and fleet, and how latency came about."""
     kind = parse_target(section.target).kind
     if kind != "flops":
-        what = "weights" if kind == "size" else f"{kind.upper()} cycles"
+        what = {"size": "weights", "latency": "average clustered latency"}.get(kind, f"{kind.upper()} cycles")
         amount = section.target.partition(" ")[0]
         return f"{what} at most {amount}, fleet {section.fleet} ({latency_origin(board, section)})"
     flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""

@@ -166,7 +166,7 @@ class BaseRecipe(Recipe):
 
 
 class TargetSpec(Strict):
-    """What a compressed model must not exceed: exactly one of FLOPs, size and cycles."""
+    """What a compressed model must not exceed: exactly one of FLOPs, size, cycles and latency."""
 
     flops: Annotated[str | None, BeforeValidator(_check_flops)] = Field(
         default=None, description="Multiply-accumulates: relative to the dense model (0.5x) or absolute (1.0G)."
@@ -178,12 +178,17 @@ class TargetSpec(Strict):
         default=None, description="Cycles on `core`: relative to the dense model at 8 bits (0.5x) or absolute (100k)."
     )
     core: Literal["ne16", "mpic"] = Field(default="ne16", description="Processor whose cycles `cycles` limits.")
+    latency: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Average clustered latency: relative to the dense model on that fleet (0.8x) or absolute (4.2ms).",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> TargetSpec:
-        given = [name for name in ("flops", "size", "cycles") if getattr(self, name) is not None]
+        given = [name for name in ("flops", "size", "cycles", "latency") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"a target limits exactly one of flops, size and cycles; got {given or 'none'}")
+            raise ValueError(f"a target limits exactly one of flops, size, cycles and latency; got {given or 'none'}")
         parse_target(self.text)  # says what is wrong with it
         return self
 
@@ -192,8 +197,8 @@ class TargetSpec(Strict):
         """The one text of this target, whatever way it was written: ``0.5x``, ``0.3x size``, ``0.5x ne16``."""
         if self.flops is not None:
             return str(parse_flops(self.flops))
-        amount, kind = (self.size, "size") if self.size is not None else (self.cycles, self.core)
-        return str(parse_target(f"{amount} {kind}"))
+        limits = {"size": self.size, self.core: self.cycles, "latency": self.latency}
+        return next(str(parse_target(f"{amount} {kind}")) for kind, amount in limits.items() if amount is not None)
 
 
 class MethodSpec(Strict):
@@ -241,7 +246,7 @@ class Spec(Strict):
         min_length=1, description="Device fleets."
     )
     targets: Annotated[tuple[TargetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
-        min_length=1, description="Targets, each a limit on FLOPs, size or cycles."
+        min_length=1, description="Targets, each a limit on FLOPs, size, cycles or latency."
     )
     methods: Annotated[
         tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(sequence_to_tuple)

@@ -1,4 +1,4 @@
-"""Targets as people write them: FLOPs such as ``0.5x``, ``1.0G``, ``500M``; sizes such as ``20kB``; cycles."""
+"""Targets as people write them: FLOPs such as ``0.5x``, ``1.0G``, ``500M``; sizes such as ``20kB``; cycles; times."""
 
 from __future__ import annotations
 
@@ -54,10 +54,11 @@ def parse_flops(text: str) -> FlopsTarget:
     raise ValueError(f"write FLOPs (multiply-accumulates) as 0.5x, 1.0G, 500M or a whole number; got '{text}'")
 
 
-TargetKind = Literal["flops", "size", "mpic", "ne16"]
-"""What a target limits: multiply-accumulates, bytes of weights, or cycles on one of two processors."""
+TargetKind = Literal["flops", "size", "mpic", "ne16", "latency"]
+"""What a target limits: multiply-accumulates, bytes of weights, cycles on one of two processors, a fleet's latency."""
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|k|M|G)B")
+_TIME = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*ms")
 
 
 @dataclass(frozen=True)
@@ -71,24 +72,30 @@ class CostTarget:
     relative
         In (0, 1]: relative to the dense model, for ``size``, ``mpic`` and ``ne16`` with 8-bit weights and activations.
     absolute
-        Multiply-accumulates, bytes or cycles.
+        Multiply-accumulates, bytes, cycles or ms.
     """
 
     kind: TargetKind
     text: str
     relative: float | None = None
-    absolute: int | None = None
+    absolute: float | None = None
 
     def resolve(self, dense: float) -> int:
-        """What the target allows where the dense model costs ``dense``."""
-        return self.absolute if self.absolute is not None else int((self.relative or 0.0) * dense)
+        """What the target allows where the dense model costs ``dense``, in whole units."""
+        return int(self.absolute) if self.absolute is not None else int((self.relative or 0.0) * dense)
+
+    def share(self, dense: float) -> float:
+        """The same as a share of ``dense``, above one where the target allows more: how latency is limited."""
+        return self.relative if self.relative is not None else (self.absolute or 0.0) / dense
 
     def __str__(self) -> str:
         return self.text if self.kind == "flops" else f"{self.text} {self.kind}"
 
 
 def parse_target(text: str) -> CostTarget:
-    """Target of a text such as ``0.5x``, ``0.3x size``, ``20kB size`` or ``0.5x ne16``; without a kind it is FLOPs.
+    """Target of a text such as ``0.5x``, ``0.3x size``, ``20kB size``, ``0.5x ne16`` or ``4.2ms latency``.
+
+    Without a kind it is FLOPs.
 
     Raises
     ------
@@ -103,6 +110,12 @@ def parse_target(text: str) -> CostTarget:
         return CostTarget("size", amount, absolute=round(float(match["number"]) * _UNITS[match["unit"]]))
     if kind == "size" and not amount.endswith("x"):
         raise ValueError(f"write sizes as 0.3x (of the dense model at 8 bits), 20kB or 1.5MB; got '{amount}'")
+    if match := (_TIME.fullmatch(amount) if kind == "latency" else None):
+        if not float(match["number"]):
+            raise ValueError(f"a latency target lies above zero; got '{amount}'")
+        return CostTarget("latency", f"{float(match['number']):g}ms", absolute=float(match["number"]))
+    if kind == "latency" and not amount.endswith("x"):
+        raise ValueError(f"write latencies as 0.8x (of the dense model) or 4.2ms; got '{amount}'")
     found = parse_flops(amount)  # cycles are written like FLOPs
     chosen: TargetKind = kind  # type: ignore[assignment] # it is one of them
     return CostTarget(chosen, found.text, relative=found.relative, absolute=found.absolute)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hdapbench.budget import Budget
+from hdapbench.limit import Limit
 from hdapbench.method import Method
 from hdapbench.spec import BudgetSpec, TargetKind, parse_target
 from hdapbench.testing.place import OwnCode, Place, line_that_changes
@@ -26,13 +27,13 @@ class Task:
     target_flops
         The target, or what the dense model needs where ``limit`` is another.
     limit
-        A target of another kind, and its amount in bytes or cycles.
+        A target of another kind.
     """
 
     kind: ModelKind
     target_flops: int
     budget: BudgetSpec = field(default_factory=BudgetSpec)
-    limit: tuple[TargetKind, int] | None = None
+    limit: Limit | None = None
 
     @classmethod
     def relative(cls, kind: ModelKind, share: float, budget: BudgetSpec | None = None) -> Task:
@@ -42,23 +43,24 @@ class Task:
 
     @classmethod
     def limited(cls, kind: ModelKind, target: TargetKind, share: float) -> Task:
-        """Task with a target of another kind than FLOPs, relative to the dense model at 8 bits."""
+        """Task with a target of another kind than FLOPs, relative to the dense model, for bits at 8 bits."""
         bench = tiny_workbench(kind)
-        amount = bench.bit_limit(parse_target(f"{share}x {target}"))
-        return cls(kind, bench.network.cost.dense.flops, limit=(target, amount))
+        limit = Limit.of(bench, parse_target(f"{share}x {target}"), seed=SEED)
+        return cls(kind, limit.target_flops, limit=limit)
 
     @property
     def name(self) -> str:
         """The target in a few letters: ``0.7x``, or ``size``."""
         if self.limit is not None:
-            return self.limit[0]
+            return self.limit.kind
         return f"{self.target_flops / tiny_workbench(self.kind).network.cost.dense.flops:.1f}x"
 
     def problem(self) -> WatchedProblem:
         """Fresh problem, always of the same seed."""
         bench = tiny_workbench(self.kind)
         budget = Budget(self.budget)
-        return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=budget, limit=self.limit)
+        limit = None if self.limit is None else (self.limit.kind, self.limit.amount)
+        return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=budget, limit=limit)
 
 
 @dataclass(frozen=True)

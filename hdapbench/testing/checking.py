@@ -12,7 +12,7 @@ from hdapbench.errors import BudgetExceededError, PlanError, TargetUnreachableEr
 from hdapbench.method import Method, Plan
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import rules
-from hdapbench.testing.attempt import Attempt, Attempts, Task
+from hdapbench.testing.attempt import SEED, Attempt, Attempts, Task
 from hdapbench.testing.divergence import line_that_differs
 from hdapbench.testing.place import OwnCode, Place, line_that_returns
 from hdapbench.testing.problems import KINDS, ModelKind, tiny_problem, tiny_workbench
@@ -20,6 +20,9 @@ from hdapbench.testing.rules import Violation
 from hdapbench.testing.watch import NetworkRefusedError
 
 TARGETS = (0.7, 0.4)
+LATENCY_TARGET = 0.97
+"""Tiny models with one channel per group still take 0.89 to 0.94 of the dense one's latency."""
+
 BUDGETS = (
     BudgetSpec(device_queries=5, accuracy_evals=0, train_epochs=0.0),
     BudgetSpec(device_queries=45, accuracy_evals=2, train_epochs=1.5),
@@ -142,24 +145,23 @@ class _Checker:
         """A target of another kind than FLOPs is met."""
         if task.limit is None:
             return
-        target, amount = task.limit
         try:
-            used = tiny_workbench(task.kind).bit_cost(plan, target)
+            use = task.limit.use(tiny_workbench(task.kind), plan, seed=SEED)
         except PlanError as wrong:
             yield Violation(rules.PLAN, f"at {task.name} {wrong}", task.kind, self._returned(task))
             return
-        if used > amount:
-            message = f"the plan needs {used:,.0f} ({target}), above the target of {amount:,}"
-            yield Violation(rules.TARGET, message, task.kind, self._returned(task))
+        if use is not None and use.excess is not None:
+            yield Violation(rules.TARGET, use.excess, task.kind, self._returned(task))
 
     def _of_other_targets(self, kind: ModelKind) -> Iterator[Violation]:
         """Plans and conduct under the other kinds of targets that the method claims to meet, where in reach."""
         for target in sorted(self._method.targets - {"flops"}):
-            task = Task.limited(kind, target, TARGETS[0])
+            task = Task.limited(kind, target, LATENCY_TARGET if target == "latency" else TARGETS[0])
             if self._method.skip(task.problem()) is not None:
                 continue
             attempt = self._attempts.once(task)
             yield from self._of_conduct(attempt, task)
+            yield from self._of_card(attempt, task)
             if not isinstance(attempt.error, TargetUnreachableError):
                 yield from self._of_plan(attempt, task)
 
@@ -201,6 +203,8 @@ class _Checker:
     def _of_card(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
         """Nothing is asked for that the card says is never seen."""
         for hidden in card_of(type(self._method)).never_sees:
+            if hidden == "latency" and task.limit is not None and task.limit.kind == "latency":
+                continue  # a method that is given a limit on it may look at it
             if hidden not in ACCOUNTS:
                 if hidden != OPEN:
                     known = ", ".join((*HIDEABLE, OPEN))

@@ -26,13 +26,17 @@ class JointMpq(Method):
     bit-width per layer (EdMIPS-like), ``fixed`` the greatest single bit-width that fits and no search, ``sequence``
     prunes first, fine-tunes, and then searches channel-wise.
 
+    A fleet's latency models know no bit-widths: where latency is the target, ``n_plans`` measured plans price channels,
+    those that stay take the greatest bit-width, and the choice is measured until the limit holds.
+
     Source: arXiv 2407.01054, in our form.
-    Needs: a model whose every node has an integer counterpart; is charged for the training of its search.
+    Needs: a model whose every node has an integer counterpart; is charged for the training of its search, and, where
+    latency is the target and thus seen, for device queries.
     Never sees: latency, accuracy.
     """
 
     name = "joint-mpq"
-    targets: ClassVar[frozenset[TargetKind]] = frozenset({"flops", "size", "mpic", "ne16"})
+    targets: ClassVar[frozenset[TargetKind]] = frozenset({"flops", "size", "mpic", "ne16", "latency"})
 
     choose: Choose = Field(default="joint", description="joint, or a rival: channel, layer, fixed, sequence.")
     epochs: float | None = Field(
@@ -58,6 +62,10 @@ class JointMpq(Method):
     learning_rate: float = Field(default=0.01, gt=0.0, description="Of the logits in descent, by SGD with momentum.")
     last_temperature: float = Field(default=0.01, gt=0.0, le=1.0, description="Of the softmax when the search ends.")
     least_channels: int = Field(default=1, ge=1, description="Channels of a group that cannot be removed.")
+    # It came later: ids of older trials stay what they were.
+    n_plans: int = Field(
+        default=100, ge=8, exclude_if=lambda value: value == 100, description="Plans measured under a latency target."
+    )
 
     def skip(self, problem: Problem) -> str | None:
         """Say which node of the model has no integer counterpart, or why the cost does not apply."""
@@ -65,6 +73,8 @@ class JointMpq(Method):
 
         try:
             layers = problem.folded().layers
+            if problem.limit[0] == "latency":
+                return None if self.choose == "joint" else "latency knows no bit-widths: choose: joint alone meets it"
             hardware_cost(LIMITED_BY[problem.limit[0]][0])(layers, layers.uniform_counts(8))
         except ModelError as error:
             return str(error)
@@ -86,7 +96,7 @@ class JointMpq(Method):
         )
         epochs = problem.fine_tune_epochs if self.epochs is None else self.epochs
         steps = LogitSteps(self.logits, self.settle_at, self.learning_rate, self.last_temperature)
-        searches = Searches(problem, options, epochs, steps)
+        searches = Searches(problem, options, epochs, steps, self.n_plans)
         if self.choose == "fixed":
             return searches.fixed()
         if self.choose == "sequence":

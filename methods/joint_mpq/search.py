@@ -21,6 +21,7 @@ from hdapbench.quant.folded import FoldedModel
 from hdapbench.quant.searchable import SearchNetwork, SearchOptions
 from hdapbench.quant.unfold import unfold
 from methods.joint_mpq.control import Controller
+from methods.joint_mpq.latency import FleetLatency
 from methods.joint_mpq.prices import PriceControl
 
 
@@ -58,17 +59,20 @@ class Searches:
         Training epochs of each search.
     steps
         How logits come about.
+    n_plans
+        Plans measured where latency is the target.
     """
 
     problem: Problem
     options: SearchOptions
     epochs: float
     steps: LogitSteps
+    n_plans: int
 
     def at_once(self, bits: tuple[int, ...]) -> Plan:
         """Plan of one search among these weight bits, 0 for pruned, with the weights of the search."""
         folded = self.problem.folded()
-        network, chosen = self._search(folded, _Goal.of(self.problem), bits)
+        network, chosen = self._search(folded, self._goal(), bits)
         names = [quantizer.name for quantizer in folded.graph.quantizers]
         return Plan(
             kept=kept_channels(folded, chosen),
@@ -79,7 +83,7 @@ class Searches:
 
     def fixed(self) -> Plan:
         """The greatest single bit-width that meets the target, with no search."""
-        folded, goal = self.problem.folded(), _Goal.of(self.problem)
+        folded, goal = self.problem.folded(), self._goal()
         for bits in sorted(self.options.weight_bits, reverse=True):
             counts = folded.layers.uniform_counts(bits)
             if float(goal.cost(counts)) <= goal.limit:
@@ -95,7 +99,7 @@ class Searches:
         everywhere cannot reach is pruned.
         """
         problem, bits = self.problem, tuple(self.options.weight_bits)
-        folded, goal = problem.folded(), _Goal.of(problem)
+        folded, goal = problem.folded(), self._goal()
         least = float(goal.cost(folded.layers.uniform_counts(min(bits)))) / goal.reference
         share = min(goal.target**0.5, goal.target / least)
         pruning, chosen = self._search(folded, goal.at(share), (0, 8))
@@ -115,14 +119,19 @@ class Searches:
             weights=problem.keep_weights(dense),
         )
 
+    def _goal(self) -> _Goal:
+        return _Goal.of(self.problem, n_plans=self.n_plans, least_channels=self.options.least_channels)
+
     def _search(self, folded: FoldedModel, goal: _Goal, bits: tuple[int, ...]) -> tuple[SearchNetwork, Bits]:
         """Search under a limit; the network and the bits of each selector."""
         problem, options = self.problem, replace(self.options, weight_bits=bits)
         network = SearchNetwork(folded, problem.calibrate(folded, options.activation_bits), options)
 
+        def find(limit: float) -> Bits:
+            return discretize(network.selection, lambda channels: goal.exact(network, channels), limit)
+
         def settle() -> None:
-            found = discretize(network.selection, lambda channels: goal.exact(network, channels), goal.limit)
-            network.selection.settle(found)
+            network.selection.settle(find(goal.limit) if goal.latency is None else goal.latency.held(find))
 
         steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.n_steps(self.epochs)))
         control: Controller | PriceControl
@@ -146,19 +155,24 @@ class Searches:
 class _Goal:
     """A target as a limit on a hardware cost.
 
-    ``limit`` and ``reference``, the dense model's at 8 bits, are in units of the cost of that ``name``.
+    ``limit`` and ``reference``, the dense model's at 8 bits, are in units of the cost of that ``name``; latency is in
+    units of the dense model's.
     """
 
     name: str
     layers: BitLayers
     limit: float
     reference: float
+    latency: FleetLatency | None = None
 
     @classmethod
-    def of(cls, problem: Problem) -> _Goal:
+    def of(cls, problem: Problem, *, n_plans: int, least_channels: int) -> _Goal:
         kind, amount = problem.limit
-        name, factor = LIMITED_BY[kind]
         layers = problem.folded().layers
+        if kind == "latency":
+            latency = FleetLatency.fitted(problem, n_plans=n_plans, least_channels=least_channels)
+            return cls(kind, layers, amount, 1.0, latency)
+        name, factor = LIMITED_BY[kind]
         return cls(name, layers, amount * factor, reference_cost(name, layers))
 
     def at(self, target: float) -> _Goal:
@@ -170,7 +184,7 @@ class _Goal:
         return replace(self, layers=folded.layers)
 
     def cost(self, counts: Counts) -> Tensor:
-        return hardware_cost(self.name)(self.layers, counts)
+        return (self.latency or hardware_cost(self.name))(self.layers, counts)
 
     @property
     def target(self) -> float:

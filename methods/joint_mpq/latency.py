@@ -1,0 +1,201 @@
+"""A fleet's average latency as a cost of kept channels: predicted, differentiable, and held by measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.errors import TargetUnreachableError
+from hdapbench.latency.fitted import fitted_latency, spread_plans
+from hdapbench.method import Problem
+from hdapbench.quant.assign import Bits
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+WINDOW = 0.5
+"""Share of a group's channels between the two widths that a slope is taken from. Latency climbs in stairs, tiles of 16
+to 128 channels: from one channel to the next it changes by nothing or a whole tile, over half of a group by a part."""
+
+ROUNDS = 5
+"""Choices of channels that are measured at most."""
+
+SESSIONS = 4
+"""Sessions in which each of them is measured, as sessions differ and the runner has one of its own."""
+
+DEVIATIONS = 2.0
+"""Standard deviations between sessions by which the mean stays below the limit."""
+
+CLOSE = 0.985
+"""A choice that holds the limit and uses this share of it is not improved any more."""
+
+
+@dataclass(frozen=True)
+class WidthCost:
+    """Predicted cost of widths that may be soft, with slopes.
+
+    Attributes
+    ----------
+    predict
+        Widths of shape (n_plans, n_groups) -> cost, shape (n_plans,).
+    sizes
+        Channels of each group in the dense model, shape (n_groups,).
+    """
+
+    predict: Callable[[Integers], Floats]
+    sizes: Integers
+    _known: dict[bytes, float] = field(default_factory=dict, repr=False)
+
+    def __call__(self, widths: Tensor) -> Tensor:
+        """Cost at soft widths, shape (n_groups,): a float64 scalar that gradients flow through."""
+        cost: Tensor = _Predicted.apply(widths, self)
+        return cost
+
+    def at(self, widths: Floats) -> float:
+        """Cost at the nearest whole widths with a channel in every group."""
+        whole = np.clip(np.rint(widths), 1, self.sizes).astype(np.int64)
+        key = whole.tobytes()  # choices of bits are many, of widths few
+        if key not in self._known:
+            self._known[key] = float(self.predict(whole[None])[0])
+        return self._known[key]
+
+    def slopes(self, widths: Floats) -> Floats:
+        """Change of the cost per channel of each group, shape (n_groups,).
+
+        From the predictions at both ends of a window around the width, with all other groups as they are. The window
+        spans half of the group, and is moved where it would reach below one channel or beyond all.
+        """
+        whole = np.clip(np.rint(widths), 1, self.sizes).astype(np.int64)
+        span = np.minimum(np.maximum(np.rint(WINDOW * self.sizes), 1), self.sizes - 1).astype(np.int64)
+        low = np.clip(whole - span // 2, 1, self.sizes - span)
+        groups = np.arange(len(whole))
+        plans = np.tile(whole, (2 * len(whole), 1))
+        plans[groups, groups] = low
+        plans[len(whole) + groups, groups] = low + span
+        below, above = self.predict(plans).reshape(2, -1)
+        return np.asarray((above - below) / np.maximum(span, 1))
+
+
+class _Predicted(torch.autograd.Function):
+    """Prediction at the nearest whole widths; the gradient is `WidthCost.slopes`."""
+
+    @staticmethod
+    def forward(ctx: Any, widths: Tensor, cost: WidthCost) -> Tensor:
+        ctx.cost = cost
+        ctx.save_for_backward(widths)
+        return widths.new_tensor(cost.at(widths.detach().numpy()))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (widths,) = ctx.saved_tensors
+        return gradient * torch.as_tensor(ctx.cost.slopes(widths.detach().numpy())), None
+
+
+@dataclass(frozen=True)
+class FleetLatency:
+    """Average clustered latency as a share of the dense model's: a cost of kept channels, whatever their bits.
+
+    Attributes
+    ----------
+    problem
+        Where plans are measured.
+    cost
+        Share predicted for widths in the order of the problem's groups.
+    positions
+        Of the groups among the selectors of a model's layers.
+    """
+
+    problem: Problem
+    cost: WidthCost
+    positions: tuple[int, ...]
+
+    @classmethod
+    def fitted(cls, problem: Problem, *, n_plans: int, least_channels: int) -> FleetLatency:
+        """Latency predicted from measured plans; charged.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When the narrowest plan is measured above the limit.
+        """
+        narrowest = np.minimum(least_channels, problem.sizes)
+        least = float(problem.latency_share(narrowest)[0])
+        if least > problem.limit[1]:
+            raise TargetUnreachableError(
+                f"with the fewest channels the fleet still takes {least:.1%} of the dense model's average latency, "
+                f"above the limit of {problem.limit[1]:.1%}"
+            )
+        plans = spread_plans(problem.cost, problem.target_flops, n_plans, problem.rng)
+        problem.progress(f"measuring {len(plans)} plans on {problem.n_measured} devices")
+        measured, weights = problem.latency(plans), problem.cluster_weights
+        predict = fitted_latency(problem.kernels, plans, measured, weights=weights, tiling=problem.tiling)
+        # Both ends are what was measured, however far a noisy fit is off there: no limit between them is out of reach.
+        dense, end = predict(np.stack([problem.sizes, narrowest]))
+        per_ms = (1.0 - least) / max(dense - end, 1e-9 * dense)
+        names = [selector.name for selector in problem.folded().layers.selectors]
+        return cls(
+            problem=problem,
+            cost=WidthCost(lambda widths: 1.0 + (predict(widths) - dense) * per_ms, problem.sizes),
+            positions=tuple(names.index(name) for name in problem.groups),
+        )
+
+    def __call__(self, _: BitLayers, counts: Counts) -> Tensor:
+        """Share predicted for counts, hard or soft."""
+        return self.cost(counts.kept[list(self.positions)])
+
+    def held(self, find: Callable[[float], Bits]) -> Bits:
+        """Bits found for a limit on the prediction with which the limit holds when it is measured; charged.
+
+        Predictions err, and by about as much for similar plans: a choice that is measured above the limit is found anew
+        under a lower one, and one that leaves much of it under a higher one. The widest that holds is returned.
+
+        Parameters
+        ----------
+        find
+            Limit on the predicted share -> bits of each selector's channels.
+
+        Raises
+        ------
+        TargetUnreachableError
+            When none of them holds.
+        """
+        problem, limit = self.problem, self.problem.limit[1]
+        aim, held = limit, dict[float, Bits]()
+        known = dict[tuple[int, ...], float]()
+        for _ in range(ROUNDS):
+            if held and problem.budget.remaining("device_queries") < 2 * SESSIONS * problem.n_measured:
+                break
+            try:
+                bits = find(aim)
+            except TargetUnreachableError:  # said below, with what was measured
+                break
+            widths = tuple(sum(b > 0 for b in bits[name]) for name in problem.groups)
+            repeated = widths in known
+            if not repeated:
+                known[widths] = self._measured(widths)
+            share = known[widths]
+            if share <= limit:
+                held[share] = bits
+                if repeated or share >= CLOSE * limit:
+                    break
+            aim *= limit / share
+        problem.remember("measured_latency_shares", list(known.values()))
+        if not held:
+            measured = ", ".join(f"{share:.2%}" for share in known.values()) or "none"
+            raise TargetUnreachableError(
+                f"no choice of channels holds the limit of {limit:.2%} of the dense model's average latency; measured, "
+                f"with what sessions differ: {measured}"
+            )
+        return held[max(held)]
+
+    def _measured(self, widths: tuple[int, ...]) -> float:
+        """Share that another session exceeds rarely."""
+        shares = [float(self.problem.latency_share(np.array(widths))[0]) for _ in range(SESSIONS)]
+        return float(np.mean(shares) + DEVIATIONS * np.std(shares, ddof=1))
