@@ -24,7 +24,7 @@ WINDOW = 0.5
 """Share of a group's channels between the two widths that a slope is taken from. Latency climbs in stairs, tiles of 16
 to 128 channels: from one channel to the next it changes by nothing or a whole tile, over half of a group by a part."""
 
-ROUNDS = 5
+ROUNDS = 6
 """Choices of channels that are measured at most."""
 
 SESSIONS = 4
@@ -33,8 +33,9 @@ SESSIONS = 4
 DEVIATIONS = 2.0
 """Standard deviations between sessions by which the mean stays below the limit."""
 
-CLOSE = 0.985
-"""A choice that holds the limit and uses this share of it is not improved any more."""
+CLOSE = 0.03
+"""A choice below the limit by no more than this part of what channels can save at all is not improved any more. Of a
+small network that is little, as most of its latency is no channel's."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,14 @@ class FleetLatency:
         Share predicted for widths in the order of the problem's groups.
     positions
         Of the groups among the selectors of a model's layers.
+    least
+        Share measured with the fewest channels.
     """
 
     problem: Problem
     cost: WidthCost
     positions: tuple[int, ...]
+    least: float
 
     @classmethod
     def fitted(cls, problem: Problem, *, n_plans: int, least_channels: int) -> FleetLatency:
@@ -144,6 +148,7 @@ class FleetLatency:
             problem=problem,
             cost=WidthCost(lambda widths: 1.0 + (predict(widths) - dense) * per_ms, problem.sizes),
             positions=tuple(names.index(name) for name in problem.groups),
+            least=least,
         )
 
     def __call__(self, _: BitLayers, counts: Counts) -> Tensor:
@@ -153,8 +158,10 @@ class FleetLatency:
     def held(self, find: Callable[[float], Bits]) -> Bits:
         """Bits found for a limit on the prediction with which the limit holds when it is measured; charged.
 
-        Predictions err, and by about as much for similar plans: a choice that is measured above the limit is found anew
-        under a lower one, and one that leaves much of it under a higher one. The widest that holds is returned.
+        Predictions err between the narrowest and the dense model, where they are what was measured. A choice that is
+        measured above the limit, or leaves much of it, bounds the limit on the prediction from above or below; the next
+        lies between these bounds, interpolated, and every third time in the middle, as stairs can hold that up. The
+        widest that holds is returned.
 
         Parameters
         ----------
@@ -167,9 +174,14 @@ class FleetLatency:
             When none of them holds.
         """
         problem, limit = self.problem, self.problem.limit[1]
-        aim, held = limit, dict[float, Bits]()
-        known = dict[tuple[int, ...], float]()
-        for _ in range(ROUNDS):
+        slack = CLOSE * (1.0 - self.least)
+        aim, low, high = (
+            limit,
+            (self.least, self.least),
+            (1.0, 1.0),
+        )  # each a limit on the prediction, what was measured
+        held, known = dict[float, Bits](), dict[tuple[int, ...], float]()
+        for number in range(ROUNDS):
             if held and problem.budget.remaining("device_queries") < 2 * SESSIONS * problem.n_measured:
                 break
             try:
@@ -177,15 +189,17 @@ class FleetLatency:
             except TargetUnreachableError:  # said below, with what was measured
                 break
             widths = tuple(sum(b > 0 for b in bits[name]) for name in problem.groups)
-            repeated = widths in known
-            if not repeated:
+            if widths not in known:
                 known[widths] = self._measured(widths)
             share = known[widths]
-            if share <= limit:
-                held[share] = bits
-                if repeated or share >= CLOSE * limit:
+            if share > limit:
+                high = (aim, share)
+            else:
+                held[share], low = bits, (aim, share)
+                if share >= limit - slack or widths == tuple(problem.sizes):
                     break
-            aim *= limit / share
+            part = 0.5 if number % 3 == 2 else np.clip((limit - slack / 2 - low[1]) / (high[1] - low[1]), 0.1, 0.9)
+            aim = low[0] + float(part) * (high[0] - low[0])
         problem.remember("measured_latency_shares", list(known.values()))
         if not held:
             measured = ", ".join(f"{share:.2%}" for share in known.values()) or "none"

@@ -142,7 +142,7 @@ def test_rivals_that_choose_bits_are_skipped_under_a_latency(choose):
 def held(asked: Problem, find) -> dict[str, tuple[int, ...]]:
     names = [selector.name for selector in asked.folded().layers.selectors]
     cost = WidthCost(lambda widths: widths.sum(1) / asked.sizes.sum(), asked.sizes)
-    return FleetLatency(asked, cost, tuple(names.index(name) for name in asked.groups)).held(find)
+    return FleetLatency(asked, cost, tuple(names.index(name) for name in asked.groups), 0.9).held(find)
 
 
 def test_predictions_that_err_are_made_up_for_by_what_is_measured():
