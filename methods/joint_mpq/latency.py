@@ -175,11 +175,8 @@ class FleetLatency:
         """
         problem, limit = self.problem, self.problem.limit[1]
         slack = CLOSE * (1.0 - self.least)
-        aim, low, high = (
-            limit,
-            (self.least, self.least),
-            (1.0, 1.0),
-        )  # each a limit on the prediction, what was measured
+        # Bounds: a limit on the prediction, and what was measured of the channels found under it.
+        aim, low, high = limit, (self.least, self.least), (1.0, 1.0)
         held, known = dict[float, Bits](), dict[tuple[int, ...], float]()
         for number in range(ROUNDS):
             if held and problem.budget.remaining("device_queries") < 2 * SESSIONS * problem.n_measured:
