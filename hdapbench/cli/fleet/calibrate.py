@@ -93,7 +93,7 @@ def _measured(arguments: argparse.Namespace, path: Path) -> Path:
 
 
 def _model(plan: str) -> str:
-    """Model and input shape of ``MODEL@SHAPE/SHARE`` or ``MODEL@SHAPE/SHARE/MULTIPLE``, as `fleet measure` names plans."""
+    """Model and input shape of ``MODEL@SHAPE/SHARE[/MULTIPLE]``, as `fleet measure` names plans."""
     model, at, rest = plan.rpartition("@")
     return f"{model}{at}{rest.partition('/')[0]}"
 
