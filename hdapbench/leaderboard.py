@@ -106,6 +106,11 @@ class Section:
     rows: tuple[Row, ...]
     gaps: tuple[Gap, ...]
 
+    @property
+    def by_accuracy(self) -> bool:
+        """Whether accuracy is what rows are ranked by."""
+        return _by_accuracy(self.rows)
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -205,14 +210,18 @@ def _rows(
         else:
             gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
     rows = [_row(label, group, dense, n_planned=n_planned) for label, group in groups.items()]
-    # A limit on bits leaves latency to the widths alone: there, accuracy is what methods compete in.
-    by_accuracy = any(row.target_share is not None for row in rows)
+    by_accuracy = _by_accuracy(rows)
     rows.sort(
         key=lambda row: (-row.accuracy.mean if by_accuracy else row.latency_ms.mean, -row.accuracy.mean, row.label)
     )
     standing = _with_accuracy_standing if by_accuracy else _with_standing
     ranked = tuple(standing(row, rank, rows) for rank, row in enumerate(rows, start=1))
     return ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
+
+
+def _by_accuracy(rows: Sequence[Row]) -> bool:
+    """Whether the target limits bits or latency: what is left to compete in is accuracy."""
+    return any(row.target_share is not None for row in rows)
 
 
 def _target_flops(results: list[Result]) -> int | None:
@@ -238,10 +247,10 @@ def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
 
 
 def _with_accuracy_standing(row: Row, rank: int, rows: list[Row]) -> Row:
-    """Standing under a limit on bits: accuracy against weights, and level where accuracy intervals overlap."""
+    """Standing under a limit on bits or latency: accuracy against what is limited, level where accuracies overlap."""
 
     def place(other: Row) -> tuple[float, float]:
-        return (other.bits.weight_bytes if other.bits is not None else inf, -other.accuracy.mean)
+        return (inf if other.target_share is None else other.target_share, -other.accuracy.mean)
 
     dominated = any(
         place(other)[0] <= place(row)[0] and place(other)[1] <= place(row)[1] and place(other) != place(row)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hdapbench.cost.bits import BitLayers, Counts, bit_operations, multiply_accumulates, size_bits
 from hdapbench.cost.mpic import mpic_cycles
-from hdapbench.cost.ne16 import ne16_cycles
+from hdapbench.cost.ne16 import ne16_cycles, smooth_ne16_cycles
 from hdapbench.errors import PlanError
 from hdapbench.spec import TargetKind
 
@@ -37,6 +37,17 @@ def hardware_cost(name: str) -> HardwareCost:
     return HARDWARE_COSTS[name]
 
 
+def soft_cost(name: str) -> HardwareCost:
+    """Cost of a name for soft choices: shares of a hundredth of a channel open no tile.
+
+    Raises
+    ------
+    PlanError
+        When the name is unknown.
+    """
+    return smooth_ne16_cycles if name == "ne16" else hardware_cost(name)
+
+
 LIMITED_BY: Mapping[TargetKind, tuple[str, int]] = {
     "flops": ("macs", 1),
     "size": ("size", 8),
@@ -46,6 +57,6 @@ LIMITED_BY: Mapping[TargetKind, tuple[str, int]] = {
 """Kind of target -> the cost that it limits, and how many of the cost's units (bits) make one of its own (bytes)."""
 
 
-def reference_cost(name: str, layers: BitLayers) -> float:
-    """Cost of the dense model with 8-bit weights and activations: what costs are divided by."""
-    return float(hardware_cost(name)(layers, layers.uniform_counts(8)))
+def reference_cost(name: str, layers: BitLayers, *, soft: bool = False) -> float:
+    """Cost of the dense model with 8-bit weights and activations: what costs, or soft costs, are divided by."""
+    return float((soft_cost if soft else hardware_cost)(name)(layers, layers.uniform_counts(8)))

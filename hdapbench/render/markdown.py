@@ -9,11 +9,11 @@ from hdapbench.render.table import (
     BITS,
     COSTS,
     FRONT,
-    NOTES,
     answer,
     bit_cells,
     cost_cells,
     front_cells,
+    mark_meanings,
     one_line,
     ranking_cells,
     ranking_header,
@@ -103,7 +103,7 @@ def _legend(board: Leaderboard) -> list[str]:
             "its plan; fine-tuning afterwards is the same for all and not counted."
         ),
         *_bit_legend(board),
-        *[f"- `{mark}` {meaning}." for mark, meaning in NOTES.items()],
+        *[f"- `{mark}` {meaning}." for mark, meaning in mark_meanings(board).items()],
     ]
 
 

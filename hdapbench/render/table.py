@@ -57,7 +57,24 @@ NOTES = {
     "!": "uses less than 0.97 of the FLOPs target: it gave budget away",
     "~": "not every seed has numbers",
 }
-"""Marks beside a method's name, and what they mean."""
+"""Marks beside a method's name, and what they mean where rows are ranked by latency."""
+
+NOTES_BY_ACCURACY = {
+    **NOTES,
+    "=": "accuracy interval overlaps that of the first row: not shown to be less accurate",
+    "*": "on the Pareto front of accuracy and what the target limits",
+    "!": "uses less than 0.97 of the target: it gave budget away",
+}
+"""The same where rows are ranked by accuracy."""
+
+
+def mark_meanings(board: Leaderboard) -> dict[str, str]:
+    """Marks and what they mean on a board."""
+    standings = {section.by_accuracy for section in board.sections}
+    if standings == {True, False}:
+        other = NOTES_BY_ACCURACY
+        return {m: n if n == other[m] else f"{n}; under other targets: {other[m]}" for m, n in NOTES.items()}
+    return NOTES_BY_ACCURACY if True in standings else NOTES
 
 
 def ranking_header(board: Leaderboard) -> tuple[str, ...]:
@@ -193,7 +210,7 @@ def answer(section: Section, metric: str = "accuracy") -> str:
     """One sentence: which method is fastest here, and what it costs."""
     if not section.rows:
         return "No method has a complete row yet."
-    if section.rows[0].target_share is not None:
+    if section.by_accuracy:
         return _answer_by_accuracy(section, metric)
     first = section.rows[0]
     level = [row.label for row in section.rows[1:] if row.level_with_first]
@@ -208,7 +225,7 @@ def answer(section: Section, metric: str = "accuracy") -> str:
 
 
 def _answer_by_accuracy(section: Section, metric: str) -> str:
-    """One sentence: which method is most accurate under a limit on bits."""
+    """One sentence: which method is most accurate under a limit on bits or latency."""
     first = section.rows[0]
     level = [row.label for row in section.rows[1:] if row.level_with_first]
     beside = f" Not shown to be less accurate: {', '.join(level)}." if level else ""

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hdapbench.leaderboard import Leaderboard, Section
-from hdapbench.render.table import NOTES, answer, one_line, ranking_cells, ranking_header, section_title
+from hdapbench.render.table import answer, mark_meanings, one_line, ranking_cells, ranking_header, section_title
 
 
 def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
@@ -25,7 +25,7 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
             )
     if not board.sections:
         out.print(f"{board.name}: no trial has ended yet")
-    used = [f"{mark} {meaning}" for mark, meaning in NOTES.items()]
+    used = [f"{mark} {meaning}" for mark, meaning in mark_meanings(board).items()]
     out.print("[dim]" + escape("; ".join(used)) + "[/dim]", highlight=False)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hdapbench.cost.bits import BitLayers, Counts
-from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
+from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost, soft_cost
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Plan, Problem
 from hdapbench.prune.expand import expand_weights
@@ -156,13 +156,14 @@ class _Goal:
     """A target as a limit on a hardware cost.
 
     ``limit`` and ``reference``, the dense model's at 8 bits, are in units of the cost of that ``name``; latency is in
-    units of the dense model's.
+    units of the dense model's. ``soft_reference`` is the dense model's soft cost.
     """
 
     name: str
     layers: BitLayers
     limit: float
     reference: float
+    soft_reference: float
     latency: FleetLatency | None = None
 
     @classmethod
@@ -171,9 +172,9 @@ class _Goal:
         layers = problem.folded().layers
         if kind == "latency":
             latency = FleetLatency.fitted(problem, n_plans=n_plans, least_channels=least_channels)
-            return cls(kind, layers, amount, 1.0, latency)
+            return cls(kind, layers, amount, 1.0, 1.0, latency)
         name, factor = LIMITED_BY[kind]
-        return cls(name, layers, amount * factor, reference_cost(name, layers))
+        return cls(name, layers, amount * factor, reference_cost(name, layers), reference_cost(name, layers, soft=True))
 
     def at(self, target: float) -> _Goal:
         """The same cost limited to another share of the reference."""
@@ -191,7 +192,8 @@ class _Goal:
         return self.limit / self.reference
 
     def share(self, counts: Counts) -> Tensor:
-        return self.cost(counts) / self.reference
+        """Cost of soft choices, as a share of the dense model's."""
+        return (self.latency or soft_cost(self.name))(self.layers, counts) / self.soft_reference
 
     @torch.no_grad()
     def exact(self, network: SearchNetwork, channels: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hdapbench.cost.bits import BitLayers, bit_operations, size_bits
-from hdapbench.cost.hardware import HARDWARE_COSTS, hardware_cost, reference_cost
+from hdapbench.cost.hardware import HARDWARE_COSTS, hardware_cost, reference_cost, soft_cost
 from hdapbench.cost.mpic import JOULES_PER_CYCLE, mpic_cycles
 from hdapbench.cost.ne16 import layer_cycles, ne16_cycles, smooth_ceil, smooth_ne16_cycles
 from hdapbench.errors import PlanError, UnknownLayerError
@@ -160,10 +160,42 @@ def test_the_ne16_gradient_is_that_of_the_smooth_cost():
 
 
 def test_a_smooth_tile_count_is_the_mean_over_remainders():
-    channels = torch.arange(33, 65, dtype=torch.float64)
+    channels = torch.arange(97, 129, dtype=torch.float64)
 
     assert float(smooth_ceil(channels, 32).mean()) == pytest.approx(float(torch.ceil(channels / 32).mean()), abs=0.05)
     assert float(smooth_ceil(torch.zeros(1), 32)) == 0.0
+
+
+@pytest.mark.parametrize("name", ["resnet8", "dscnn"])
+def test_two_bits_cost_less_ne16_cycles_per_channel_even_where_all_channels_have_eight(name):
+    layers = zoo_layers(name)
+    counts = torch.tensor([[0.0, 0.0, 0.0, float(s.n_channels)] for s in layers.selectors], dtype=torch.float64)
+    dense = float(ne16_cycles(layers, layers.counts(counts, (0, 2, 4, 8))))
+
+    soft = counts.clone().requires_grad_(True)
+    (price,) = torch.autograd.grad(smooth_ne16_cycles(layers, layers.counts(soft, (0, 2, 4, 8))), soft)
+
+    compared = 0
+    for row, selector in enumerate(layers.selectors):
+        fewer = counts.clone()
+        fewer[row] = torch.tensor([0.0, selector.n_channels, 0.0, 0.0])
+        if selector.prunable and float(ne16_cycles(layers, layers.counts(fewer, (0, 2, 4, 8)))) < dense:
+            assert price[row, 0] < price[row, 1] < price[row, 3]
+            compared += 1
+    assert compared >= 4
+
+
+def test_traces_of_a_bit_width_open_no_tile_of_the_soft_cost():
+    layers = zoo_layers("resnet8")
+    sizes = torch.tensor([[float(s.n_channels)] for s in layers.selectors], dtype=torch.float64)
+    traces = sizes * torch.tensor([[0.0, 1e-3, 1e-3, 0.998]], dtype=torch.float64)
+
+    share = float(soft_cost("ne16")(layers, layers.counts(traces, (0, 2, 4, 8)))) / reference_cost(
+        "ne16", layers, soft=True
+    )
+
+    assert share == pytest.approx(1.0, abs=0.01)
+    assert float(ne16_cycles(layers, layers.counts(traces, (0, 2, 4, 8)))) > 1.4 * reference_cost("ne16", layers)
 
 
 @pytest.mark.parametrize("name", HARDWARE_COSTS)
