@@ -61,7 +61,7 @@ def _best_clip(values: Tensor, bits: int) -> Tensor:
     best, error = (least, greatest), float("inf")
     for share in SHARES.tolist():
         grid = ActivationGrid.between((share * least, share * greatest), bits)
-        rounded = torch.fake_quantize_per_tensor_affine(values, grid.scale, 0, grid.low, grid.high)
+        rounded = grid.rounded(values, grid.low)
         candidate = float((rounded - values).square().sum())
         if candidate < error:
             best, error = (share * least, share * greatest), candidate

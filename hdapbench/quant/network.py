@@ -62,9 +62,13 @@ class QuantNetwork(nn.Module):
         self._inputs = [graph.input_quantizers[name] for name in graph.layers]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Output of the network, not quantised itself."""
+        """Output of the network, not quantised itself.
+
+        Under autocast, layers compute in its type; grids are found, and values put on them, in that of ``x``.
+        """
         grids = self.grids()
-        weights, biases = self.layer_tensors(grids)
+        with torch.autocast(x.device.type, enabled=False):
+            weights, biases = self.layer_tensors(grids)
         tensors = dict(zip(self.graph.layers, zip(weights, biases, strict=True), strict=True))
 
         def layer(name: str, value: Tensor) -> Tensor:
@@ -73,7 +77,7 @@ class QuantNetwork(nn.Module):
 
         def quantize(operation: Operation, value: Tensor) -> Tensor:
             assert operation.quantizer is not None  # noqa: S101 - the walk asks for quantised operations alone
-            return self.quantize(operation, value, grids[operation.quantizer])
+            return self.quantize(operation, value.to(x.dtype), grids[operation.quantizer])
 
         return run_graph(self.graph, x, layer=layer, quantize=quantize, training=self.training)
 

@@ -201,6 +201,18 @@ def test_activations_round_to_the_nearest_value_within_the_clips(bits, relu, end
     assert float(result[500]) == 0.0
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("ends", [(0.0, 0.7), (-1.5, 2.0), (0.0, 1e-3)])
+def test_a_grid_rounds_bit_for_bit_as_torch_does(bits, ends):
+    grid = ActivationGrid.between(ends, bits)
+    halves = (torch.arange(-600, 600) + 0.5) * grid.scale
+    values = torch.cat([halves, torch.randn(100_000, generator=torch.Generator().manual_seed(0))])
+
+    expected = torch.fake_quantize_per_tensor_affine(values, grid.scale, 0, grid.low, grid.high)
+
+    assert torch.equal(grid.rounded(values, grid.low), expected)
+
+
 def test_saturated_values_send_their_gradient_to_the_clips():
     clip = torch.tensor([-1.0, 2.0], requires_grad=True)
     values = torch.tensor([-3.0, -2.0, -0.5, 0.0, 1.0, 2.5], requires_grad=True)

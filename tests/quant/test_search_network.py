@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from quant_networks import SHAPE, images, network, searchable
+from quant_networks import SHAPE, fixed, images, network, searchable
 from torch import nn
 from torch.nn import functional
 
@@ -268,6 +268,24 @@ def test_training_lowers_the_loss_of_a_fixed_batch():
         losses.append(float(loss.detach()))
 
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("kind", ["residual", "depthwise", "concat", "mixed"])
+@pytest.mark.parametrize("what", ["search", "fixed"])
+def test_gradients_under_bf16_autocast_are_near_those_of_fp32(kind, what):
+    model = (searchable(kind) if what == "search" else fixed(kind)[0]).train()
+    x, labels = images(32), torch.arange(32) % 5
+
+    def gradients(enabled: bool) -> torch.Tensor:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = functional.cross_entropy(model(x), labels)
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    exact, rough = gradients(False), gradients(True)
+
+    assert float(functional.cosine_similarity(exact, rough, dim=0)) > 0.95
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_1", "efficientnet_b0"])
