@@ -61,6 +61,9 @@ class JointMpq(Method):
     )
     learning_rate: float = Field(default=0.01, gt=0.0, description="Of the logits in descent, by SGD with momentum.")
     last_temperature: float = Field(default=0.01, gt=0.0, le=1.0, description="Of the softmax when the search ends.")
+    removal_factor: float = Field(
+        default=8.0, gt=0.0, description="Times its estimate that removing a channel is taken to lose; of prices."
+    )
     least_channels: int = Field(default=1, ge=1, description="Channels of a group that cannot be removed.")
     # It came later: ids of older trials stay what they were.
     n_plans: int = Field(
@@ -95,7 +98,7 @@ class JointMpq(Method):
             least_channels=self.least_channels,
         )
         epochs = problem.fine_tune_epochs if self.epochs is None else self.epochs
-        steps = LogitSteps(self.logits, self.settle_at, self.learning_rate, self.last_temperature)
+        steps = LogitSteps(self.logits, self.settle_at, self.learning_rate, self.last_temperature, self.removal_factor)
         searches = Searches(problem, options, epochs, steps, self.n_plans)
         if self.choose == "fixed":
             return searches.fixed()

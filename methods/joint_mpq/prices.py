@@ -55,6 +55,9 @@ class PriceControl:
         Steps until then.
     last_temperature
         Temperature of the shares in the end; it falls geometrically.
+    removal_factor
+        What the estimated loss of taking 0 bits is multiplied by. Rounding errors are small, and training makes up for
+        much of them; a removed channel is a large change, which squared gradients at the present weights underrate.
     trace
         Soft cost and price of the cost, from look to look.
     """
@@ -65,6 +68,7 @@ class PriceControl:
     settle: Callable[[], None]
     n_steps: int
     last_temperature: float
+    removal_factor: float = 1.0
     trace: list[tuple[float, float]] = field(default_factory=list)
     _step: int = 0
     _start: float | None = None
@@ -141,7 +145,10 @@ class PriceControl:
         for selection, of_choice, loss in zip(self._selections, prices, self._losses, strict=True):
             assert loss is not None  # noqa: S101 - the caller made sure
             unit = of_choice[:, -1:].clamp_min(1e-12)
-            lost = (loss / (price * unit)).clamp_max(MOST_LOSS)
+            lost = loss / (price * unit)
+            if selection.bits[0] == 0:
+                lost[:, 0] *= self.removal_factor
+            lost.clamp_max_(MOST_LOSS)
             selection.logits.copy_(-(lost + of_choice / unit))
 
     @torch.no_grad()

@@ -37,12 +37,15 @@ class LogitSteps:
         Share of the search after which bit-widths are fixed.
     learning_rate, last_temperature
         Of the logits in descent, and of their softmax in the end.
+    removal_factor
+        Of prices, what the estimated loss of removing a channel is multiplied by.
     """
 
     kind: Literal["prices", "descent"]
     settle_at: float
     learning_rate: float
     last_temperature: float
+    removal_factor: float
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,9 @@ class Searches:
         steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.n_steps(self.epochs)))
         control: Controller | PriceControl
         if steps.kind == "prices":
-            control = PriceControl(network, goal.share, goal.target, settle, n_steps, steps.last_temperature)
+            control = PriceControl(
+                network, goal.share, goal.target, settle, n_steps, steps.last_temperature, steps.removal_factor
+            )
         else:
             control = Controller(
                 network, goal.share, goal.target, settle, n_steps, steps.learning_rate, steps.last_temperature

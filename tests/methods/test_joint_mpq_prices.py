@@ -31,6 +31,20 @@ def test_the_soft_cost_falls_along_the_path_and_does_not_overshoot(choose):
     assert slack * 0.4 <= costs[-1] <= 1.02 * 0.4
 
 
+def test_where_removing_is_taken_to_lose_more_fewer_channels_go_and_bits_give_way():
+    def kept(factor: float) -> tuple[int, float]:
+        asked = problem(0.35)
+        plan = JointMpq(epochs=4.0, removal_factor=factor).compress(asked)
+        bits = [b for of_layer in plan.weight_bits.values() for b in of_layer]
+        return sum(len(channels) for channels in plan.kept.values()), sum(bits) / len(bits)
+
+    (few, many_bits), (many, few_bits) = kept(0.01), kept(1e6)
+
+    n_channels = sum(group.n_channels for group in problem(0.35).groups.values())
+    assert few < many == n_channels
+    assert many_bits > few_bits
+
+
 def test_what_is_settled_is_what_the_plan_says_and_what_was_trained(monkeypatch):
     seen: list[SearchNetwork] = []
     forward = SearchNetwork.forward
