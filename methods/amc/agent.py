@@ -1,9 +1,11 @@
 """DDPG from stable-baselines3, explored and trained as AMC does. Needs the extra amc.
 
-What differs from the published agent, because in a few hundred episodes it found less than chance did: rewards are
-divided by their deviation, the actor begins at uniform pruning instead of at random weights, by default the final
-reward that every transition gets is not added up over an episode once more (``discount`` 0; published: 1), and after
-every episode the actor is drawn a little towards the best one so far (``imitation``; Oh et al. 2018).
+What differs from the published agent, because in a hundred or a few hundred episodes it found less than chance did:
+rewards are divided by their deviation, the actor begins at uniform pruning instead of at random weights, by default the
+final reward that every transition gets is not added up over an episode once more (``discount`` 0; published: 1), after
+every episode the actor is drawn a little towards the best one so far (``imitation``; Oh et al. 2018), warm-up draws
+around uniform pruning (``warmup_deviation``; published: anything), and later only some decisions of an episode are
+explored (``explored``; published: all): among dozens of groups, changes of all at once hide what each of them did.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from stable_baselines3 import DDPG
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -28,10 +31,9 @@ HIDDEN = (300, 300)
 ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3
 TAU = 0.01
 BASELINE_RATE = 0.5
-FIRST_DEVIATION = 0.5
 IMITATION_RATE = 1e-3
 FIRST_IMITATION = 300  # steps, when the warm-up ends
-SLOWEST_FALL = 0.1, 0.6  # by default exploration falls to a tenth within this share of the learning episodes
+LAST_SHARE = 0.5  # of the first deviation: by default exploration falls to it by the last episode
 SMALL_WEIGHT = 3e-3  # of the actor's last layer at first (Lillicrap et al. 2016)
 
 Transition = tuple[Any, Any, Any, bool]
@@ -67,7 +69,13 @@ class Schedule:
     Attributes
     ----------
     episodes, warmup
-        Episodes to play, and how many of them, at first, with uniformly random actions.
+        Episodes to play, and how many of them, at first, without asking the agent.
+    warmup_deviation
+        Deviation of these around ``first_share``; None draws them uniformly.
+    first_deviation
+        Of the exploration when the warm-up ends.
+    explored
+        Share of an episode's decisions that are explored, of one at least; the others are the agent's own.
     decay
         Factor on the deviation of the exploration per episode after the warm-up; None fits it to their number.
     discount
@@ -80,6 +88,9 @@ class Schedule:
 
     episodes: int
     warmup: int
+    warmup_deviation: float | None
+    first_deviation: float
+    explored: float
     decay: float | None
     discount: float
     imitation: int
@@ -89,9 +100,20 @@ class Schedule:
         """Deviation of the exploration, or None during the warm-up."""
         if episode < self.warmup:
             return None
-        least, share = SLOWEST_FALL
-        decay = self.decay or least ** (1.0 / max(share * (self.episodes - self.warmup), 1.0))
-        return float(FIRST_DEVIATION * decay ** (episode - self.warmup))
+        decay = self.decay or LAST_SHARE ** (1.0 / max(self.episodes - self.warmup, 1))
+        return float(self.first_deviation * decay ** (episode - self.warmup))
+
+    def warmup_action(self, rng: np.random.Generator) -> float:
+        """Share to keep that the warm-up asks for."""
+        if self.warmup_deviation is None:
+            return float(rng.random())
+        return truncated_normal(self.first_share, self.warmup_deviation, rng)
+
+    def explores(self, n_groups: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Which decisions of an episode are explored, shape (n_groups,)."""
+        chosen = rng.random(n_groups) < self.explored
+        chosen[rng.integers(n_groups)] |= not chosen.any()
+        return chosen
 
 
 def search(env: PruningEnv, schedule: Schedule, *, seed: int, on_episode: Callable[[int, float], None]) -> None:
@@ -127,7 +149,7 @@ def search(env: PruningEnv, schedule: Schedule, *, seed: int, on_episode: Callab
             learns = deviation is not None
             if schedule.imitation and learns:
                 best.imitate(FIRST_IMITATION if episode == schedule.warmup else schedule.imitation)
-            transitions, reward = _play(env, agent, deviation, rng)
+            transitions, reward = _play(env, agent, schedule, deviation, rng)
             best.see(transitions, reward)
             for before, after, action, done in transitions:
                 agent.replay_buffer.add(before, after, action, np.array([reward]), np.array([done]), [{}])
@@ -164,7 +186,7 @@ class _Best:
 
 
 def _play(
-    env: PruningEnv, agent: Agent, deviation: float | None, rng: np.random.Generator
+    env: PruningEnv, agent: Agent, schedule: Schedule, deviation: float | None, rng: np.random.Generator
 ) -> tuple[list[Transition], float]:
     """Transitions of an episode (states, the agent's action scaled to [-1, 1], end) and its final reward.
 
@@ -174,12 +196,14 @@ def _play(
     state, _ = env.reset()
     transitions: list[Transition] = []
     done, reward = False, 0.0
+    explores = schedule.explores(env.n_groups, rng)
     while not done:
         if deviation is None:
-            share = float(rng.random())
+            share = schedule.warmup_action(rng)
         else:
-            mean = float(agent.predict(state, deterministic=True)[0][0])
-            share = truncated_normal(mean, deviation, rng)
+            share = float(agent.predict(state, deterministic=True)[0][0])
+            if explores[len(transitions)]:
+                share = truncated_normal(share, deviation, rng)
         following, reward, done, _, _ = env.step(np.array([share]))
         action = np.array([[2.0 * share - 1.0]], dtype=np.float32)
         transitions.append((state[None], following[None], action, done))

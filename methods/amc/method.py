@@ -28,9 +28,10 @@ class Amc(Method):
 
     Groups are decided in order of execution, from eleven features each; actions are clipped so that the target stays in
     reach with all later groups at ``least_share``, and widths rounded to ``round_to``, never above the target. After
-    ``warmup_share`` of the episodes with random actions, actions are drawn from a truncated normal distribution around
-    the agent's, ever narrower. The best strategy of all episodes wins. The published agent (``discount: 1``,
-    ``decay: 0.95``, ``imitation: 0``) needs more episodes than ours; ``methods.amc.agent`` says what differs.
+    ``warmup_share`` of the episodes with random actions, the agent acts, and of its actions those that are ``explored``
+    are drawn from a truncated normal distribution around it, ever narrower. The best strategy of all episodes wins. The
+    published agent (``discount: 1, imitation: 0, warmup_deviation: null, deviation: 0.5, explored: 1, decay: 0.95``)
+    needs more episodes than ours; ``methods.amc.agent`` says what differs.
 
     ``reward: constrained`` is the accuracy, and what rounding leaves of the target is filled up. ``guaranteed`` is
     ``-error * log(FLOPs)``: it goes below the target where accuracy allows. Before a strategy is evaluated, its batch
@@ -49,8 +50,15 @@ class Amc(Method):
     )
     episodes: int = Field(default=400, ge=1, description="Strategies tried at most; fewer when the budget ends.")
     warmup_share: float = Field(default=0.25, ge=0.0, le=1.0, description="Share of episodes with random actions.")
+    warmup_deviation: float | None = Field(
+        default=0.2,
+        gt=0.0,
+        description="Of random actions, around uniform pruning; null draws them from all of [0, 1].",
+    )
+    deviation: float = Field(default=0.2, gt=0.0, description="Of explored actions when the warm-up ends.")
+    explored: float = Field(default=0.25, gt=0.0, le=1.0, description="Share of an episode's actions that explore.")
     decay: float | None = Field(
-        default=None, gt=0.0, le=1.0, description="Factor on the exploration per episode; null fits it to their number."
+        default=None, gt=0.0, le=1.0, description="Factor on the exploration per episode; null halves it by the last."
     )
     discount: float = Field(default=0.0, ge=0.0, le=1.0, description="Weight of later rewards within an episode.")
     imitation: int = Field(default=5, ge=0, description="Steps towards the best strategy so far, per episode.")
@@ -111,6 +119,9 @@ class Search:
         schedule = Schedule(
             episodes=episodes,
             warmup=int(method.warmup_share * episodes),
+            warmup_deviation=method.warmup_deviation,
+            first_deviation=method.deviation,
+            explored=method.explored,
             decay=method.decay,
             discount=method.discount,
             imitation=method.imitation,

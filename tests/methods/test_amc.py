@@ -203,6 +203,43 @@ class TestExploration:
         assert narrow.mean() == pytest.approx(0.3, abs=0.003)
         assert narrow.std() == pytest.approx(0.01, rel=0.2)
 
+    def test_some_decisions_are_explored_at_least_one_and_where_asked_all(self) -> None:
+        from methods.amc.agent import Schedule
+
+        def explored(share: float, n_groups: int) -> np.ndarray:
+            schedule = Schedule(
+                episodes=40, warmup=10, warmup_deviation=None, first_deviation=0.2, explored=share, decay=None,
+                discount=0.0, imitation=0, first_share=0.6,
+            )  # fmt: skip
+            rng = np.random.default_rng(0)
+            return np.stack([schedule.explores(n_groups, rng) for _ in range(400)])
+
+        assert explored(0.25, 30).mean() == pytest.approx(0.25, abs=0.01)
+        assert explored(0.01, 3).any(axis=1).all()
+        assert explored(1.0, 30).all()
+
+    def test_the_warm_up_draws_around_uniform_pruning_or_uniformly_and_exploration_falls_to_a_half(self) -> None:
+        from methods.amc.agent import Schedule
+
+        def schedule(deviation: float | None, decay: float | None = None) -> Schedule:
+            return Schedule(
+                episodes=40, warmup=10, warmup_deviation=deviation, first_deviation=0.2, explored=1.0, decay=decay,
+                discount=0.0, imitation=0, first_share=0.6,
+            )  # fmt: skip
+
+        rng = np.random.default_rng(0)
+        near = np.array([schedule(0.1).warmup_action(rng) for _ in range(2000)])
+        anywhere = np.array([schedule(None).warmup_action(rng) for _ in range(2000)])
+
+        assert near.mean() == pytest.approx(0.6, abs=0.02)
+        assert near.std() == pytest.approx(0.1, abs=0.01)
+        assert anywhere.mean() == pytest.approx(0.5, abs=0.03)
+        assert anywhere.std() == pytest.approx(12**-0.5, abs=0.02)
+        assert schedule(None).deviation(9) is None
+        assert schedule(None).deviation(10) == 0.2
+        assert schedule(None).deviation(40) == pytest.approx(0.1)
+        assert schedule(None, decay=0.95).deviation(12) == pytest.approx(0.2 * 0.95**2)
+
     def test_the_untrained_actor_asks_for_the_same_share_everywhere(self) -> None:
         from stable_baselines3 import DDPG
 
@@ -308,8 +345,9 @@ class TestSearching:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         problem = make_problem(budget=BudgetSpec(accuracy_evals=7))
+        anywhere = Amc(episodes=20, recalibrate=0, warmup_deviation=None, deviation=0.5, explored=1.0)
 
-        search, _ = self.search(problem, monkeypatch)
+        search, _ = self.search(problem, monkeypatch, anywhere)
 
         assert len(search.trace) == problem.budget.spent.accuracy_evals <= 7
         assert len(search.trace) >= 5
