@@ -61,13 +61,16 @@ class JointMpq(Method):
     )
     learning_rate: float = Field(default=0.01, gt=0.0, description="Of the logits in descent, by SGD with momentum.")
     last_temperature: float = Field(default=0.01, gt=0.0, le=1.0, description="Of the softmax when the search ends.")
-    removal_factor: float = Field(
-        default=8.0, gt=0.0, description="Times its estimate that removing a channel is taken to lose; of prices."
-    )
     least_channels: int = Field(default=1, ge=1, description="Channels of a group that cannot be removed.")
-    # It came later: ids of older trials stay what they were.
+    # These came later: ids of older trials stay what they were.
     n_plans: int = Field(
         default=100, ge=8, exclude_if=lambda value: value == 100, description="Plans measured under a latency target."
+    )
+    removal_factor: float = Field(
+        default=1.0,
+        gt=0.0,
+        exclude_if=lambda value: value == 1.0,
+        description="Times its estimate that removing a channel is taken to lose, of prices; more for short trainings.",
     )
 
     def skip(self, problem: Problem) -> str | None:
