@@ -59,10 +59,11 @@ class Point:
 
 
 def points_of(results: Iterable[Result]) -> list[Point]:
-    """Points of all quantised rows, smallest first; equal plans at several targets are one point."""
+    """Points of all rows under a limit on size, smallest first; equal plans at several targets are one point."""
     found: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        if result.metrics is not None and result.metrics.bits is not None:
+        limited = str(result.trial.target).endswith("size")
+        if limited and result.metrics is not None and result.metrics.bits is not None:
             found.setdefault((_family(result), str(result.trial.target)), []).append(result)
     points = []
     for (family, _), rows in found.items():

@@ -33,7 +33,7 @@ TAU = 0.01
 BASELINE_RATE = 0.5
 IMITATION_RATE = 1e-3
 FIRST_IMITATION = 300  # steps, when the warm-up ends
-LAST_SHARE = 0.5  # of the first deviation: by default exploration falls to it by the last episode
+SLOWEST_FALL = 0.1, 0.6  # by default exploration falls to a tenth within this share of the learning episodes
 SMALL_WEIGHT = 3e-3  # of the actor's last layer at first (Lillicrap et al. 2016)
 
 Transition = tuple[Any, Any, Any, bool]
@@ -72,8 +72,8 @@ class Schedule:
         Episodes to play, and how many of them, at first, without asking the agent.
     warmup_deviation
         Deviation of these around ``first_share``; None draws them uniformly.
-    first_deviation
-        Of the exploration when the warm-up ends.
+    first_deviation, least_deviation
+        Of the exploration: when the warm-up ends, and below which it does not fall.
     explored
         Share of an episode's decisions that are explored, of one at least; the others are the agent's own.
     decay
@@ -90,6 +90,7 @@ class Schedule:
     warmup: int
     warmup_deviation: float | None
     first_deviation: float
+    least_deviation: float
     explored: float
     decay: float | None
     discount: float
@@ -100,8 +101,9 @@ class Schedule:
         """Deviation of the exploration, or None during the warm-up."""
         if episode < self.warmup:
             return None
-        decay = self.decay or LAST_SHARE ** (1.0 / max(self.episodes - self.warmup, 1))
-        return float(self.first_deviation * decay ** (episode - self.warmup))
+        least, share = SLOWEST_FALL
+        decay = self.decay or least ** (1.0 / max(share * (self.episodes - self.warmup), 1.0))
+        return float(max(self.first_deviation * decay ** (episode - self.warmup), self.least_deviation))
 
     def warmup_action(self, rng: np.random.Generator) -> float:
         """Share to keep that the warm-up asks for."""

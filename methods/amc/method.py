@@ -30,8 +30,8 @@ class Amc(Method):
     reach with all later groups at ``least_share``, and widths rounded to ``round_to``, never above the target. After
     ``warmup_share`` of the episodes with random actions, the agent acts, and of its actions those that are ``explored``
     are drawn from a truncated normal distribution around it, ever narrower. The best strategy of all episodes wins. The
-    published agent (``discount: 1, imitation: 0, warmup_deviation: null, deviation: 0.5, explored: 1, decay: 0.95``)
-    needs more episodes than ours; ``methods.amc.agent`` says what differs.
+    published agent (``discount: 1, imitation: 0, decay: 0.95, warmup_deviation: null, deviation: 0.5, explored: 1,
+    least_deviation: 0``) needs more episodes than ours; ``methods.amc.agent`` says what differs.
 
     ``reward: constrained`` is the accuracy, and what rounding leaves of the target is filled up. ``guaranteed`` is
     ``-error * log(FLOPs)``: it goes below the target where accuracy allows. Before a strategy is evaluated, its batch
@@ -50,23 +50,40 @@ class Amc(Method):
     )
     episodes: int = Field(default=400, ge=1, description="Strategies tried at most; fewer when the budget ends.")
     warmup_share: float = Field(default=0.25, ge=0.0, le=1.0, description="Share of episodes with random actions.")
-    warmup_deviation: float | None = Field(
-        default=0.2,
-        gt=0.0,
-        description="Of random actions, around uniform pruning; null draws them from all of [0, 1].",
-    )
-    deviation: float = Field(default=0.2, gt=0.0, description="Of explored actions when the warm-up ends.")
-    explored: float = Field(default=0.25, gt=0.0, le=1.0, description="Share of an episode's actions that explore.")
     decay: float | None = Field(
-        default=None, gt=0.0, le=1.0, description="Factor on the exploration per episode; null halves it by the last."
+        default=None, gt=0.0, le=1.0, description="Factor on the exploration per episode; null fits it to their number."
     )
     discount: float = Field(default=0.0, ge=0.0, le=1.0, description="Weight of later rewards within an episode.")
-    imitation: int = Field(default=5, ge=0, description="Steps towards the best strategy so far, per episode.")
+    imitation: int = Field(default=50, ge=0, description="Steps towards the best strategy so far, per episode.")
     least_share: float = Field(default=0.2, ge=0.0, le=1.0, description="Least share of channels that a group keeps.")
     round_to: int = Field(default=1, ge=1, description="Widths are multiples of this; 8 as published.")
     recalibrate: int = Field(default=256, ge=0, description="Images to estimate batch norms anew on, per evaluation.")
     tune_epochs: float = Field(default=0.0, ge=0.0, description="Fine-tuning before each evaluation.")
     criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
+
+    # These came later; without them (None, 0.5, 0, 1) ids of older trials stay what they were.
+    warmup_deviation: float | None = Field(
+        default=0.35,
+        gt=0.0,
+        exclude_if=lambda value: value is None,
+        description="Of random actions, around uniform pruning; null draws them from all of [0, 1].",
+    )
+    deviation: float = Field(
+        default=0.4,
+        gt=0.0,
+        exclude_if=lambda value: value == 0.5,
+        description="Of explored actions when the warm-up ends.",
+    )
+    least_deviation: float = Field(
+        default=0.2, ge=0.0, exclude_if=lambda value: value == 0.0, description="Below which exploration does not fall."
+    )
+    explored: float = Field(
+        default=0.25,
+        gt=0.0,
+        le=1.0,
+        exclude_if=lambda value: value == 1.0,
+        description="Share of an episode's actions that explore; the others are the agent's own.",
+    )
 
     def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the reason does not depend on it
         """Reason when a package of the extra is not installed."""
@@ -121,6 +138,7 @@ class Search:
             warmup=int(method.warmup_share * episodes),
             warmup_deviation=method.warmup_deviation,
             first_deviation=method.deviation,
+            least_deviation=method.least_deviation,
             explored=method.explored,
             decay=method.decay,
             discount=method.discount,

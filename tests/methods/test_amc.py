@@ -208,7 +208,7 @@ class TestExploration:
 
         def explored(share: float, n_groups: int) -> np.ndarray:
             schedule = Schedule(
-                episodes=40, warmup=10, warmup_deviation=None, first_deviation=0.2, explored=share, decay=None,
+                episodes=40, warmup=10, warmup_deviation=None, first_deviation=0.2, least_deviation=0.1, explored=share, decay=None,
                 discount=0.0, imitation=0, first_share=0.6,
             )  # fmt: skip
             rng = np.random.default_rng(0)
@@ -218,12 +218,12 @@ class TestExploration:
         assert explored(0.01, 3).any(axis=1).all()
         assert explored(1.0, 30).all()
 
-    def test_the_warm_up_draws_around_uniform_pruning_or_uniformly_and_exploration_falls_to_a_half(self) -> None:
+    def test_the_warm_up_draws_around_uniform_pruning_or_uniformly_and_exploration_falls_to_its_least(self) -> None:
         from methods.amc.agent import Schedule
 
         def schedule(deviation: float | None, decay: float | None = None) -> Schedule:
             return Schedule(
-                episodes=40, warmup=10, warmup_deviation=deviation, first_deviation=0.2, explored=1.0, decay=decay,
+                episodes=40, warmup=10, warmup_deviation=deviation, first_deviation=0.2, least_deviation=0.05, explored=1.0, decay=decay,
                 discount=0.0, imitation=0, first_share=0.6,
             )  # fmt: skip
 
@@ -237,7 +237,8 @@ class TestExploration:
         assert anywhere.std() == pytest.approx(12**-0.5, abs=0.02)
         assert schedule(None).deviation(9) is None
         assert schedule(None).deviation(10) == 0.2
-        assert schedule(None).deviation(40) == pytest.approx(0.1)
+        assert schedule(None).deviation(19) == pytest.approx(0.2 * 0.1**0.5)
+        assert schedule(None).deviation(30) == 0.05
         assert schedule(None, decay=0.95).deviation(12) == pytest.approx(0.2 * 0.95**2)
 
     def test_the_untrained_actor_asks_for_the_same_share_everywhere(self) -> None:
@@ -345,7 +346,7 @@ class TestSearching:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         problem = make_problem(budget=BudgetSpec(accuracy_evals=7))
-        anywhere = Amc(episodes=20, recalibrate=0, warmup_deviation=None, deviation=0.5, explored=1.0)
+        anywhere = Amc(episodes=20, recalibrate=0, warmup_deviation=None, explored=1.0)
 
         search, _ = self.search(problem, monkeypatch, anywhere)
 
