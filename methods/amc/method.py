@@ -61,27 +61,21 @@ class Amc(Method):
     tune_epochs: float = Field(default=0.0, ge=0.0, description="Fine-tuning before each evaluation.")
     criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
 
-    # These came later; without them (None, 0.5, 0, 1) ids of older trials stay what they were.
     warmup_deviation: float | None = Field(
         default=0.35,
         gt=0.0,
-        exclude_if=lambda value: value is None,
         description="Of random actions, around uniform pruning; null draws them from all of [0, 1].",
     )
     deviation: float = Field(
         default=0.4,
         gt=0.0,
-        exclude_if=lambda value: value == 0.5,
         description="Of explored actions when the warm-up ends.",
     )
-    least_deviation: float = Field(
-        default=0.2, ge=0.0, exclude_if=lambda value: value == 0.0, description="Below which exploration does not fall."
-    )
+    least_deviation: float = Field(default=0.2, ge=0.0, description="Below which exploration does not fall.")
     explored: float = Field(
         default=0.25,
         gt=0.0,
         le=1.0,
-        exclude_if=lambda value: value == 1.0,
         description="Share of an episode's actions that explore; the others are the agent's own.",
     )
 

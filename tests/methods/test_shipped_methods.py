@@ -203,3 +203,15 @@ def test_a_missing_nni_is_a_reason_with_the_command_that_installs_it(monkeypatch
     reason = MethodRegistry().resolve("nni", {}).skip(tiny_problem("plain"))
 
     assert reason == "nni is not installed; install it with: pip install 'hdapbench[nni]'"
+
+
+@pytest.mark.parametrize("name", MethodRegistry().names())
+def test_only_defaults_are_left_out_of_what_a_trial_remembers(name: str) -> None:
+    """A trial's method is built from what it remembers: any other value left out would come back as the default."""
+    found = MethodRegistry().get(name)
+    for field, info in found.model_fields.items():
+        if info.exclude_if is not None:
+            others = (None, 0, 0.0, 0.5, 1, 1.0, 5, 100, True, False, "fp32")
+            dropped = [value for value in others if value != info.default and info.exclude_if(value)]
+            assert info.exclude_if(info.default), field
+            assert not dropped, field
