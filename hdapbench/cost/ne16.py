@@ -28,9 +28,6 @@ TILE_OUT = 32
 TILE_DEPTHWISE = 16
 LOAD_3X3, LOAD_1X1, FINISH = 45.0, 33.0, 22.0
 DEPTHWISE_TILE = 67.0
-SOFT_WIDTH = 1.0
-"""Tiles over which a first tile opens in `smooth_ceil`. Much less, and the first channels at 2 bits would cost more
-than they do among many at 8 bits: no search would ever come to fewer bits."""
 
 Rounding = Callable[[Tensor, int], Tensor]
 
@@ -59,8 +56,12 @@ def smooth_ne16_cycles(layers: BitLayers, counts: Counts) -> Tensor:
 
 
 def smooth_ceil(values: Tensor, tile: int) -> Tensor:
-    """Tiles that ``values`` channels fill on average over all remainders: none for none, half a tile more for many."""
-    return values / tile + 0.5 * (1.0 - torch.exp(-values / (SOFT_WIDTH * tile)))
+    """Tiles that ``values`` channels fill on average over all remainders: none for none, half a tile more for many.
+
+    The first tile opens over the width of a tile. Were it much less, the first channels at 2 bits would cost more than
+    they do among many at 8 bits, and no search would ever come to fewer bits.
+    """
+    return values / tile + 0.5 * (1.0 - torch.exp(-values / tile))
 
 
 def layer_cycles(layers: BitLayers, row: int, *, made: dict[int, int], taken: int) -> int:

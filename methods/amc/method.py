@@ -60,17 +60,12 @@ class Amc(Method):
     recalibrate: int = Field(default=256, ge=0, description="Images to estimate batch norms anew on, per evaluation.")
     tune_epochs: float = Field(default=0.0, ge=0.0, description="Fine-tuning before each evaluation.")
     criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
-
     warmup_deviation: float | None = Field(
         default=0.35,
         gt=0.0,
         description="Of random actions, around uniform pruning; null draws them from all of [0, 1].",
     )
-    deviation: float = Field(
-        default=0.4,
-        gt=0.0,
-        description="Of explored actions when the warm-up ends.",
-    )
+    deviation: float = Field(default=0.4, gt=0.0, description="Of explored actions when the warm-up ends.")
     least_deviation: float = Field(default=0.2, ge=0.0, description="Below which exploration does not fall.")
     explored: float = Field(
         default=0.25,
