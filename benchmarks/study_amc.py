@@ -1,11 +1,11 @@
 """Whether a reinforcement learning agent finds better strategies than chance, at the same number of evaluations.
 
-    HDAPBENCH_DATA=... python -m benchmarks.study_amc [--specs resnet56-cifar10 mobilenetv1-cifar10] [--seeds 3]
+    HDAPBENCH_DATA=... python -m benchmarks.study_amc [--specs resnet56-cifar10 mobilenetv1-cifar10] [--jobs 3]
 
 Base models, data and the target (half of the FLOPs) are those of the specs. The reward of both is accuracy on the
 search split, right after pruning, with batch norms estimated anew on 256 training images. Random strategies draw their
 shares as the method `random` does; channels stay by L1, as for the agent. Writes the tables in docs/baselines.md: about
-half an hour per spec on one core, after its base model is trained.
+half an hour per spec on one core, after its base model is trained; ``--jobs`` seeds run side by side.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,22 @@ def random_rewards(bench: Workbench, seed: int, evaluations: int) -> list[float]
     return rewards
 
 
+def row(spec: str, seed: int, evaluations: int, workspace: Path) -> str:
+    """The table's line for a seed."""
+    import torch
+
+    torch.set_num_threads(1)
+    overrides = [f"data.search_share={SEARCH_SHARES[spec]}"]
+    bench = open_bench(ROOT / "specs" / f"{spec}.yaml", workspace=workspace, overrides=overrides)
+    agent = agent_rewards(bench, seed, evaluations)
+    chance = random_rewards(bench, seed, evaluations)
+    quarter = max(len(agent) // 4, 1)
+    shown = (max(agent), np.mean(agent[:quarter]), np.mean(agent[-quarter:]), max(chance), np.mean(chance))
+    line = f"| {seed} | " + " | ".join(f"{value:.1%}" for value in shown) + " |"
+    print(f"{spec}: {line} {len(agent)} and {len(chance)} evaluations", file=sys.stderr)
+    return line
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the study; 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,30 +83,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--specs", nargs="+", default=specs, choices=specs, help="default all")
     parser.add_argument("--evaluations", type=int, default=100, help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; default %(default)s")
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
     arguments = parser.parse_args(argv)
-    import torch
-
-    torch.set_num_threads(1)
-    for spec in arguments.specs:
-        bench = open_bench(
-            ROOT / "specs" / f"{spec}.yaml",
-            workspace=arguments.workspace,
-            overrides=[f"data.search_share={SEARCH_SHARES[spec]}"],
-        )
-        lines = [
-            "| seed | agent: best | its first quarter, mean | its last quarter, mean | random: best | mean |",
-            "|--:|--:|--:|--:|--:|--:|",
-        ]
-        for seed in range(arguments.seeds):
-            agent = agent_rewards(bench, seed, arguments.evaluations)
-            chance = random_rewards(bench, seed, arguments.evaluations)
-            quarter = max(len(agent) // 4, 1)
-            shown = (max(agent), np.mean(agent[:quarter]), np.mean(agent[-quarter:]), max(chance), np.mean(chance))
-            lines.append(f"| {seed} | " + " | ".join(f"{value:.1%}" for value in shown) + " |")
-            print(f"{spec}: {lines[-1]} {len(agent)} and {len(chance)} evaluations", file=sys.stderr)
-        print("\n".join(lines))
-        write(DOCS, "study_amc", f"amc {spec}", "\n".join(lines))
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        for spec in arguments.specs:
+            one = partial(row, spec, evaluations=arguments.evaluations, workspace=arguments.workspace)
+            lines = [
+                "| seed | agent: best | its first quarter, mean | its last quarter, mean | random: best | mean |",
+                "|--:|--:|--:|--:|--:|--:|",
+                *pool.map(one, range(arguments.seeds)),
+            ]
+            print("\n".join(lines))
+            write(DOCS, "study_amc", f"amc {spec}", "\n".join(lines))
     return 0
 
 

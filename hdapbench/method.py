@@ -145,8 +145,9 @@ class Problem:
 
     @property
     def n_train_images(self) -> int:
-        """Images in the training split: what one epoch is."""
-        return len(self._bench.data.train)
+        """Training images of one epoch: those of the spec's recipe (``max_train_images``), or the whole split."""
+        n_images = len(self._bench.data.train)
+        return min(n_images, self._bench.recipe.max_train_images or n_images)
 
     @property
     def n_search_images(self) -> int:
@@ -220,7 +221,7 @@ class Problem:
         steps
             Bisection steps.
         round_to
-            Widths are rounded down to multiples of this.
+            Widths are rounded to multiples of this, except in groups smaller than it.
 
         Raises
         ------
@@ -418,9 +419,7 @@ class Problem:
 
     def n_steps(self, epochs: float) -> int:
         """Steps of the optimizer that ``train`` makes in so many epochs."""
-        recipe = self._bench.recipe
-        n_images = min(self.n_train_images, recipe.max_train_images or self.n_train_images)
-        return max(1, round(epochs * n_images / recipe.batch_size))
+        return max(1, round(epochs * self.n_train_images / self._bench.recipe.batch_size))
 
     def accuracy(
         self, plan: Plan, fine_tune_epochs: float = 0.0, *, recalibrate: int = 0, reconstruct: bool = False
@@ -433,12 +432,13 @@ class Problem:
             Short fine-tune before the evaluation.
         recalibrate
             Training images over which batch norm statistics are estimated anew before the evaluation: without training,
-            a pruned model's accuracy tells little as long as they describe the dense one. Charged as training on them.
+            a pruned model's accuracy tells little as long as they describe the dense one. Charged as a third of
+            training on them, for there is no backward pass.
         reconstruct
             Begin with the weights of `reconstructed`.
         """
         n_images = min(recalibrate, self.n_train_images)
-        epochs = fine_tune_epochs + n_images / self.n_train_images
+        epochs = fine_tune_epochs + n_images / self.n_train_images / 3  # forward, of forward and backward
         if epochs > self.budget.remaining("train_epochs"):  # before anything is charged
             self.budget.charge("train_epochs", epochs)
         self.budget.charge("accuracy_evals", 1)
@@ -470,7 +470,7 @@ class Problem:
             Begin with the weights of `reconstructed`.
         """
         self._charge_reconstruction(plan, reconstruct)
-        n_train = min(RECALIBRATION_IMAGES, self.n_train_images)
+        n_train = min(RECALIBRATION_IMAGES, len(self._bench.data.train))
         self.budget.charge("accuracy_evals", self.loss_evaluations)
         self.budget.charge("train_epochs", n_train / self.n_train_images / 3)  # forward, of forward and backward
         images = RECALIBRATION_IMAGES
@@ -491,10 +491,15 @@ class Problem:
         self._charge_reconstruction(plan, True)
         return plan.model_copy(update={"weights": self._bench.reconstructed(plan)})
 
+    @property
+    def reconstruction_epochs(self) -> float:
+        """Training epochs that the first `reconstructed` for a set of weights is charged as."""
+        n_images = min(RECALIBRATION_IMAGES, len(self._bench.data.train))
+        return n_images / self.n_train_images / 3  # forward, of forward and backward
+
     def _charge_reconstruction(self, plan: Plan, reconstruct: bool) -> None:
         if reconstruct and plan.weights not in self._looked_at:
-            share = min(RECALIBRATION_IMAGES, self.n_train_images) / self.n_train_images
-            self.budget.charge("train_epochs", share / 3)  # forward, of forward and backward
+            self.budget.charge("train_epochs", self.reconstruction_epochs)
             self._looked_at.add(plan.weights)
 
     def fine_tuned(self, plan: Plan, epochs: float) -> Plan:

@@ -35,9 +35,9 @@ class Halp(Method):
     groups is solved exactly. In ``steps``, on an exponential path to the target, importance and table are renewed at
     the widths reached.
 
-    With ``fleet: false``, as published, one device is asked: the representative of the largest cluster. With ``fleet:
-    true`` the table is the average over all clusters. ``table: surrogate`` predicts it from ``n_plans`` measured plans;
-    ``measured`` asks the devices for every entry, at every step. Unlike the original it does not train between steps.
+    With ``fleet: false``, as published, one nominal device is asked. With ``fleet: true`` the table is the average over
+    all clusters. ``table: surrogate`` predicts it from ``n_plans`` measured plans; ``measured`` asks the devices for
+    every entry, at every step. Unlike the original it does not train between steps.
 
     Source: Shen et al., Structural pruning via latency-saliency knapsack, NeurIPS 2022; written from the paper alone.
     Needs: batch norm in every group; is charged for device queries and for gradients.
@@ -95,14 +95,17 @@ class Halp(Method):
         return int(self.protect_first and int(problem.cost.flops(least)[0]) <= problem.target_flops)
 
     def _latency(self, problem: Problem) -> LatencyOf:
-        """Widths -> latency in ms, shape (n_plans,), on the one device or averaged over the clusters."""
-        cluster = None if self.fleet else problem.nominal_cluster
+        """Widths -> latency in ms, shape (n_plans,), on the nominal device or averaged over the clusters."""
         weights = problem.cluster_weights if self.fleet else np.ones(1)
+
+        def measure(widths: Integers) -> Floats:
+            return problem.latency(widths) if self.fleet else problem.nominal_latency(widths)[:, None]
+
         if self.table == "measured":
-            return lambda widths: np.asarray(problem.latency(widths, cluster=cluster) @ weights)
+            return lambda widths: np.asarray(measure(widths) @ weights)
         plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
         problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
-        measured = problem.latency(plans, cluster=cluster)
+        measured = measure(plans)
         return fitted_latency(
             problem.kernels, plans, measured, weights=weights, kind=self.surrogate, tiling=problem.tiling
         )

@@ -28,5 +28,5 @@ class Magnitude(Method):
         """Plan that removes the least filters; across groups norms are divided by the group's mean."""
         scores = problem.importance(self.norm)
         if self.scope == "global":
-            scores = {name: score / score.mean() for name, score in scores.items()}
+            scores = {name: score / max(float(score.mean()), 1e-30) for name, score in scores.items()}
         return problem.plan_by_scores(scores, scope=self.scope, round_to=self.round_to)

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 class Netadapt(Method):
     """Narrow one group per iteration so far that the latency limit is met, and keep the proposal of best accuracy.
 
-    The limit falls by ``initial_reduction`` of the dense latency, then by
+    The limit lies below the present latency by ``initial_reduction`` (0.025 as published) of the dense one, then by
     ``decay`` times as much each time. Every group alone proposes its largest width that meets the limit, by a table
     of latencies; filters of largest norm stay; each proposal is fine-tuned for ``short_epochs`` and evaluated on the
     search split; the best one is the next model, with its weights. It ends when FLOPs meet the target.
 
-    With ``fleet: false``, as published, the table is one device's (the representative of the largest cluster);
-    otherwise the average over all clusters. Unlike the original, only the ``proposals`` that lose the least norm are
-    evaluated (null: all), and when the budget ends the one that loses the least is taken unseen.
+    With ``fleet: false``, as published, the table is one nominal device's; otherwise the average over all clusters.
+    Unlike the original, only the ``proposals`` that lose the least norm are evaluated (null: all), and when the budget
+    ends the one that loses the least is taken unseen.
 
     Source: Yang et al., NetAdapt, ECCV 2018.
     Needs: a budget of device queries; uses evaluations and training as far as the budget goes.
@@ -60,29 +60,29 @@ class Netadapt(Method):
             raise TargetUnreachableError(f"the smallest widths need {least:,} FLOPs, target {problem.target_flops:,}")
         latency_of = self._latency(problem)
         state = _State(problem.sizes.copy(), None, problem.importance(self.criterion))
-        dense_ms = limit = float(latency_of(problem.sizes[None])[0])
-        fall = self.initial_reduction * dense_ms
+        fall = self.initial_reduction * float(latency_of(problem.sizes[None])[0])
         while int(problem.cost.flops(state.widths)[0]) > problem.target_flops:
             choices = [multiples_below(int(width), int(s)) for width, s in zip(state.widths, step, strict=True)]
             table = GroupTable.around(state.widths, choices, latency_of)
-            while limit >= table.current_ms and fall > 1e-6 * dense_ms:  # the last proposal may have saved more
-                limit, fall = limit - fall, fall * self.decay
-            proposals, limit = _proposals(problem, state, table, limit)
-            widths = self._best(problem, state, proposals)
+            limit, fall = table.current_ms - fall, fall * self.decay
+            widths = self._best(problem, state, _proposals(problem, state, table, limit))
             state = self._move(problem, state, widths)
-            problem.progress(f"{problem.cost.flops(widths)[0]:,} FLOPs at {float(latency_of(widths[None])[0]):.4g} ms")
+            problem.progress(f"{problem.cost.flops(widths)[0]:,} FLOPs, limit {limit:.4g} ms")
         widths = fill(problem.cost, state.widths, problem.target_flops, round_to=step)
         return state.plan(problem, widths)
 
     def _latency(self, problem: Problem) -> Callable[[Integers], Floats]:
-        """Widths -> latency in ms, shape (n_plans,), on the one device or averaged over the clusters."""
-        cluster = None if self.fleet else problem.nominal_cluster
+        """Widths -> latency in ms, shape (n_plans,), on the nominal device or averaged over the clusters."""
         weights = problem.cluster_weights if self.fleet else np.ones(1)
+
+        def measure(widths: Integers) -> Floats:
+            return problem.latency(widths) if self.fleet else problem.nominal_latency(widths)[:, None]
+
         if self.table == "measured":
-            return lambda widths: np.asarray(problem.latency(widths, cluster=cluster) @ weights)
+            return lambda widths: np.asarray(measure(widths) @ weights)
         plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
         problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
-        measured = problem.latency(plans, cluster=cluster)
+        measured = measure(plans)
         return fitted_latency(
             problem.kernels, plans, measured, weights=weights, kind=self.surrogate, tiling=problem.tiling
         )
@@ -92,7 +92,7 @@ class Netadapt(Method):
         affordable = problem.budget.remaining("accuracy_evals")
         if self.short_epochs:  # one more fine-tuning makes the chosen one's weights
             affordable = min(affordable, problem.budget.remaining("train_epochs") / self.short_epochs - 1)
-        evaluated = proposals[: int(min(affordable, self.proposals or len(proposals), len(proposals)))]
+        evaluated = proposals[: max(int(min(affordable, self.proposals or len(proposals), len(proposals))), 0)]
         if len(evaluated) < 2:
             return proposals[0]
         accuracy = [problem.accuracy(state.plan(problem, widths), self.short_epochs) for widths in evaluated]
@@ -107,8 +107,9 @@ class Netadapt(Method):
             model = _fine_tuned(problem, state.model, plan, self.short_epochs)
             scores = problem.importance(self.criterion, model=model)
             following = _State(widths, problem.keep_weights(model), scores, model)
-        # What is gone stays gone, whatever its weights.
-        alive = {name: np.where(kept[name], following.scores[name], -1.0) for name in problem.groups}
+        # What is gone stays gone, whatever its weights; of it, what scored best when it went comes back first.
+        gone = {name: np.where(old < 0, old, -1 / (1 + abs(old))) for name, old in state.scores.items()}
+        alive = {name: np.where(kept[name], following.scores[name], gone[name]) for name in problem.groups}
         return replace(following, scores=alive)
 
 
@@ -126,8 +127,8 @@ class _State:
         return problem.plan_by_widths(widths, self.scores).model_copy(update={"weights": self.weights})
 
 
-def _proposals(problem: Problem, state: _State, table: GroupTable, limit: float) -> tuple[list[Integers], float]:
-    """Widths that each group alone proposes, least loss of norm first, and the limit that they meet.
+def _proposals(problem: Problem, state: _State, table: GroupTable, limit: float) -> list[Integers]:
+    """Widths that each group alone proposes, least loss of norm first.
 
     A limit that fewer than two groups can meet alone is moved halfway to the current latency, a few times; then any
     narrower width will do, for the target is FLOPs in the end.
@@ -135,9 +136,9 @@ def _proposals(problem: Problem, state: _State, table: GroupTable, limit: float)
     for _ in range(8):
         found = _meeting(problem, state, table, limit)
         if len(found) > 1:
-            return found, limit
+            return found
         limit = (limit + table.current_ms) / 2
-    return _meeting(problem, state, table, np.inf), limit
+    return _meeting(problem, state, table, np.inf)
 
 
 def _meeting(problem: Problem, state: _State, table: GroupTable, limit: float) -> list[Integers]:

@@ -26,8 +26,9 @@ class Random(Method):
         scores = problem.importance("random")
 
         def plan_at(knob: float) -> Plan:
+            scale = (1 - knob) / self.least_share  # dense at 0: a draw below the target is widened, not filled up
             widths = {
-                name: max(1, round(share * (1 - knob) * problem.groups[name].n_channels))
+                name: max(1, round(min(share * scale, 1.0) * problem.groups[name].n_channels))
                 for name, share in shares.items()
             }
             return problem.plan_by_widths(widths, scores)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from hdapbench.errors import BudgetExceededError, PlanError, TargetUnreachableError
 from hdapbench.evaluate import evaluate_plan
-from hdapbench.method import Plan, top_channels
-from hdapbench.spec import BudgetSpec
+from hdapbench.method import Budget, Plan, Problem, top_channels
+from hdapbench.spec import BudgetSpec, Recipe
 from hdapbench.testing import tiny_problem, tiny_workbench
 
 
@@ -138,3 +140,25 @@ def test_an_evaluation_holds_raw_latencies_of_every_representative() -> None:
     assert metrics.latency_low_ms <= metrics.latency_ms <= metrics.latency_high_ms
     assert metrics.worst_cluster_ms == max(medians)
     assert sum(parameter.numel() for parameter in evaluation.model.parameters()) == metrics.params
+
+
+def test_gradients_and_training_over_the_same_images_are_charged_alike() -> None:
+    bench = replace(tiny_workbench("residual"), recipe=Recipe(epochs=1.0, batch_size=8, max_train_images=16))
+    problem = Problem(bench, target_flops=bench.network.cost.dense.flops, seed=0, budget=Budget(BudgetSpec()))
+
+    problem.train(problem.model(), 1.0)
+    trained = problem.budget.spent.train_epochs
+    problem.importance("taylor", n_images=16)
+
+    assert problem.n_train_images == 16
+    assert trained == problem.budget.spent.train_epochs - trained == 1.0
+
+
+def test_recalibration_is_charged_alike_before_a_loss_and_before_an_accuracy() -> None:
+    by_loss, by_accuracy = tiny_problem("plain"), tiny_problem("plain")
+    plan = by_loss.plan_by_widths(by_loss.sizes, "l1")
+
+    by_loss.recalibrated_loss(plan)
+    by_accuracy.accuracy(plan, recalibrate=64)
+
+    assert by_loss.budget.spent.train_epochs == by_accuracy.budget.spent.train_epochs == pytest.approx(1 / 3, abs=1e-6)

@@ -43,12 +43,13 @@ Transition = tuple[Any, Any, Any, bool]
 class BaselineBuffer(ReplayBuffer):  # type: ignore[misc]
     """Replay buffer that gives rewards minus a moving mean of the batches it has given, in units of their deviation."""
 
-    mean = 0.0
+    mean: float | None = None
 
     def sample(self, batch_size: int, env: Any = None) -> Any:
-        """Random transitions; half of the distance to a batch's mean reward moves the baseline first."""
+        """Random transitions; the baseline is the first batch's mean, then moves half of the way to each one's."""
         batch = super().sample(batch_size, env)
-        self.mean += BASELINE_RATE * (float(batch.rewards.mean()) - self.mean)
+        latest = float(batch.rewards.mean())
+        self.mean = latest if self.mean is None else self.mean + BASELINE_RATE * (latest - self.mean)
         held = self.rewards if self.full else self.rewards[: self.pos]
         return batch._replace(rewards=(batch.rewards - self.mean) / (float(held.std()) + 1e-8))
 

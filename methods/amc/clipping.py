@@ -60,7 +60,7 @@ class ActionClipper:
         return np.array([widths[0] for widths in self.allowed], dtype=np.int64)
 
     def width(self, group: int, decided: Integers, share: float) -> int:
-        """Width for a wanted share: the next allowed one above it, or the widest that leaves the target in reach.
+        """Width for a share: the next allowed one from its channels up, or the widest that keeps the target in reach.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class ActionClipper:
         widths = self.allowed[group]
         # The floor is always in reach: the group before was closed with this one at its floor.
         widest = max(bisect_right(widths, self.target_flops, key=flops) - 1, 0)
-        wanted = int(np.searchsorted(widths, share * self.cost.sizes[group] - 1e-9))
+        wanted = int(np.searchsorted(widths, np.rint(share * self.cost.sizes[group])))
         return int(widths[min(wanted, widest)])
 
 

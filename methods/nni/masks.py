@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def masks_of(problem: Problem, settings: Settings, sparsity: float) -> tuple[Mas
     if settings.pruner not in {"l1", "l2", "fpgm"}:
         problem.budget.charge("train_epochs", steps_of(settings) * BATCH_SIZE / problem.n_train_images)
     model = problem.model().train()
-    with quiet():
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(problem.seed)  # for dropout
         pruner, arguments = _pruner(problem, model, settings, _config(problem, settings, sparsity))
         _, masks = pruner.compress(**arguments)
         pruner.unwrap_model()
@@ -104,7 +106,6 @@ def _pruner(
 def _evaluator(problem: Problem, model: nn.Module, learning_rate: float, limit: int) -> Any:
     """NNI's evaluator around a plain training loop that always reaches the steps it is asked for."""
     import nni
-    import torch
     from nni.compression.utils import TorchEvaluator
 
     def train(model: Any, optimizer: Any, step: Any, _scheduler: Any, max_steps: int | None, _epochs: Any) -> None:

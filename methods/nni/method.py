@@ -70,7 +70,7 @@ class Nni(Method):
         def plan_at(sparsity: float) -> Plan:
             problem.progress(f"nni {self.pruner} at sparsity {sparsity:.2f}")
             votes, model = self._votes(problem, min(sparsity, 0.98))
-            scores = {name: votes[name] + 1e-3 * norms[name] / norms[name].max() for name in problem.groups}
+            scores = {name: votes[name] + 1e-3 * norms[name] / max(norms[name].max(), 1e-30) for name in problem.groups}
             wanted = np.array([self._width(votes[name]) for name in problem.groups])
             widths = rounded_widths(wanted, problem.sizes, self.round_to)
             plan = problem.plan_by_widths(widths, scores)

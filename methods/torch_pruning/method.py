@@ -110,7 +110,9 @@ class TorchPruning(Method):
         scopes = self._scopes(problem)
         if self.pruning_ratio is not None:
             ratio = self.pruning_ratio * progress
-            return state.plan.model_copy(update={"kept": kept_at_ratio(scores, scopes, ratio, round_to=self.round_to)})
+            left = {name: len(channels) for name, channels in state.plan.kept.items()}
+            at_ratio = kept_at_ratio(scores, scopes, ratio, round_to=self.round_to, left=left)
+            return state.plan.model_copy(update={"kept": at_ratio})
         if progress == 1.0 and self.scope == "local":
             kept = problem.plan_by_scores(scores, scope="local", round_to=self.round_to).kept
         else:

@@ -10,15 +10,15 @@ import torch
 
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.latency.table import GroupTable
 from hdapbench.method import Budget, Plan, Problem
 from hdapbench.models import build_model
 from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
 from hdapbench.workbench import Workbench
-from methods.netadapt import Netadapt
+from methods.netadapt import Netadapt, _proposals, _State
 
-FINGERPRINT_QUERIES = 36
 QUICK = Netadapt(n_plans=30, short_epochs=0.0, proposals=1)
 
 
@@ -95,7 +95,7 @@ def test_a_proposal_starts_from_the_weights_of_the_last_winner() -> None:
 
 
 def test_an_ended_budget_is_kept_and_still_gives_a_plan_under_the_target() -> None:
-    problem = make_problem(BudgetSpec(device_queries=FINGERPRINT_QUERIES + 30, accuracy_evals=5, train_epochs=0.0))
+    problem = make_problem(BudgetSpec(device_queries=30, accuracy_evals=5, train_epochs=0.0))
 
     plan = Netadapt(n_plans=30, short_epochs=0.0, proposals=3).compress(problem)
 
@@ -111,4 +111,54 @@ def test_training_is_charged_for_every_proposal_and_every_winner() -> None:
     spent = problem.budget.spent
     assert spent.accuracy_evals > 0
     assert spent.train_epochs > 0.5 * spent.accuracy_evals
-    assert spent.device_queries == FINGERPRINT_QUERIES + 12
+    assert spent.device_queries == 12  # a nominal device needs no fingerprint of the fleet
+
+
+@pytest.mark.parametrize("epochs", [0.0, 0.5, 1.0, 1.7])
+def test_a_budget_of_training_that_is_spent_to_the_last_ends_no_search(epochs: float) -> None:
+    problem = make_problem(BudgetSpec(train_epochs=epochs))
+
+    plan = Netadapt(n_plans=30, short_epochs=0.5).compress(problem)
+
+    assert problem.budget.spent.train_epochs <= epochs
+    assert problem.costs([plan]).flops[0] <= problem.target_flops
+
+
+def test_of_the_channels_that_went_the_best_come_back() -> None:
+    problem = tiny_problem("residual", target=0.4)
+    state = _State(problem.sizes.copy(), None, problem.importance("l2"))
+    norms, method = state.scores, Netadapt(short_epochs=0.0)
+
+    state = method._move(problem, state, np.array([8, 6]))
+    state = method._move(problem, state, np.array([4, 6]))
+    plan = state.plan(problem, np.array([7, 8]))
+
+    for name, kept in plan.kept.items():
+        assert set(kept) == set(np.argsort(-norms[name])[: len(kept)].tolist())
+
+
+def test_no_device_is_asked_for_a_message() -> None:
+    problem, asked = make_problem(), []
+    latency = problem.nominal_latency
+    problem.nominal_latency = lambda widths: (asked.append(len(widths)), latency(widths))[1]  # type: ignore[method-assign]
+
+    Netadapt(table="measured", short_epochs=0.0, proposals=1, initial_reduction=0.2).compress(problem)
+
+    assert min(asked[1:]) > 1  # the dense model, then one table per iteration
+
+
+def test_each_limit_lies_below_the_latency_that_the_last_proposal_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, limits, reached = make_problem(), [], []
+
+    def proposals(problem: Problem, state: _State, table: GroupTable, limit: float) -> list[np.ndarray]:
+        limits.append(limit)
+        reached.append(table.current_ms)
+        return _proposals(problem, state, table, limit)
+
+    monkeypatch.setattr("methods.netadapt._proposals", proposals)
+
+    Netadapt(n_plans=30, short_epochs=0.0, proposals=1, initial_reduction=0.04, decay=0.9).compress(problem)
+
+    falls = np.array(reached) - np.array(limits)
+    assert len(falls) > 2
+    assert falls == pytest.approx(0.04 * reached[0] * 0.9 ** np.arange(len(falls)))

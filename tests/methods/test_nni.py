@@ -4,12 +4,19 @@ import importlib.util
 import logging
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from hdapbench.testing import tiny_problem
+from hdapbench.method import Budget, Problem
+from hdapbench.network import trace
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="nni is not installed"),
@@ -69,6 +76,27 @@ class TestMasks:
 
         # Eleven batches of 64, of 64 images in all; a fourth try where none of three met the target.
         assert problem.budget.spent.train_epochs in {33.0, 44.0}
+
+    @pytest.mark.parametrize("pruner", ["taylor", "agp"])
+    def test_dropout_follows_the_seed_and_leaves_the_global_random_state_alone(self, pruner: str) -> None:
+        from methods.nni.method import Nni
+
+        bench = tiny_workbench("residual")
+        model = deepcopy(bench.network.model)
+        model.classifier = nn.Sequential(nn.Dropout(0.5), model.classifier).eval()
+        bench = replace(bench, network=trace(model, (3, SIDE, SIDE)))
+        method, target = (
+            Nni(pruner=pruner, training_steps=5, steps=2, learning_rate=0.05),
+            bench.network.cost.dense.flops // 2,
+        )
+        before = torch.get_rng_state()
+
+        plans = [
+            method.compress(Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))) for _ in range(2)
+        ]
+
+        assert plans[0] == plans[1]
+        assert torch.equal(torch.get_rng_state(), before)
 
 
 class TestSpeedup:

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 from contextlib import redirect_stdout
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,40 @@ def test_methods_that_know_a_ratio_use_what_single_channels_allow(name: str, kin
         wider = widths + (np.arange(len(widths)) == group)
         if wider[group] <= problem.sizes[group]:
             assert problem.cost.flops(wider)[0] > problem.target_flops
+
+
+@pytest.mark.parametrize("target", [0.8, 0.5, 0.2])
+def test_random_shares_keep_their_proportions_whether_they_are_scaled_up_or_down(target: float) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelSpec(name="vgg16", input_shape=(3, 32, 32)), n_classes=4, base_dir=Path()).eval()
+    network = trace(model, (3, 32, 32))
+    bench = replace(tiny_workbench("plain"), network=network)
+    flops = int(target * network.cost.dense.flops)
+    problem = Problem(bench, target_flops=flops, seed=0, budget=Budget(BudgetSpec()))
+    drawn = np.random.default_rng([0, 0x48444150]).uniform(0.2, 1.0, len(problem.groups))
+
+    plan = MethodRegistry().resolve("random", {}).compress(problem)
+
+    shares = np.array(plan.widths(list(problem.groups))) / problem.sizes
+    scales = (shares / drawn)[shares < 1]
+    assert np.ptp(scales) < 0.15 * scales.mean()
+    assert 0.97 * flops <= problem.costs([plan]).flops[0] <= flops
+
+
+def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> None:
+    shared = tiny_workbench("residual")
+    model = deepcopy(shared.network.model)
+    with torch.no_grad():
+        model.body.inner[0].weight.zero_()
+    bench = replace(shared, network=trace(model, (3, 12, 12)))
+    target = int(0.5 * bench.network.cost.dense.flops)
+    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+
+    plan = MethodRegistry().resolve("magnitude", {}).compress(problem)
+
+    stem, inner = plan.widths(list(problem.groups))
+    assert stem == 12
+    assert inner < 5
 
 
 @pytest.mark.parametrize(("least_flops_share", "most"), [(0.97, 0.98), (0.0, 0.95)])

@@ -34,3 +34,25 @@ def test_a_group_of_small_scales_goes_but_for_its_least_share(least_share: float
     shares = [len(plan.kept[name]) / group.n_channels for name, group in problem.groups.items()]
     assert (min(shares) >= least_share > 0) is survive
     assert all(len(plan.kept[name]) >= math.ceil(least_share * g.n_channels) for name, g in problem.groups.items())
+
+
+def test_groups_of_many_batch_norms_are_not_kept_for_their_number() -> None:
+    shared = tiny_workbench("residual")
+    model = deepcopy(shared.network.model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):  # the two tied ones are half as large as the third
+                tied = len(module.weight) == 12
+                module.weight.copy_(
+                    (0.5 if tied else 1.0) * (0.8 + 0.4 * torch.rand(len(module.weight), generator=generator))
+                )
+    bench = replace(shared, network=trace(model, (3, SIDE, SIDE)))
+    target = int(0.6 * bench.network.cost.dense.flops)
+    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+
+    plan = Slimming(epochs=0.0).compress(problem)
+
+    tied, single = plan.widths(list(problem.groups))
+    assert single == 10
+    assert tied < 12

@@ -71,15 +71,46 @@ class TestRatios:
 
         assert kept == {"a": tuple(range(3, 10)), "b": tuple(range(3, 7))}  # int(7 * 0.7) = 4 stay
 
-    def test_a_shared_scope_takes_the_least_wherever_they_are_and_leaves_each_group_its_best(self) -> None:
-        kept = kept_at_ratio({"a": np.array([1.0, 2, 3]), "b": np.array([4.0, 5, 6])}, [["a", "b"]], 0.5)
+    def test_a_shared_scope_takes_the_least_wherever_they_are_but_no_group_that_would_go_whole(self) -> None:
+        some = kept_at_ratio({"a": np.array([1.0, 2, 5]), "b": np.array([3.0, 4, 6])}, [["a", "b"]], 0.5)
+        whole = kept_at_ratio({"a": np.array([1.0, 2, 3]), "b": np.array([4.0, 5, 6])}, [["a", "b"]], 0.5)
 
-        assert kept == {"a": (2,), "b": (0, 1, 2)}
+        assert some == {"a": (2,), "b": (1, 2)}
+        assert whole == {"a": (0, 1, 2), "b": (0, 1, 2)}
 
-    def test_rounding_goes_down_to_a_multiple_as_in_torch_pruning_and_not_below_one(self) -> None:
-        kept = kept_at_ratio({"a": np.arange(16.0), "b": np.arange(6.0)}, [["a"], ["b"]], 0.4, round_to=4)
+    def test_equal_scores_of_one_group_do_not_all_go(self) -> None:
+        assert len(kept_at_ratio({"a": np.zeros(10)}, [["a"]], 0.3)["a"]) == 7
 
-        assert [len(kept["a"]), len(kept["b"])] == [8, 4]
+    def test_rounding_goes_down_to_a_multiple_as_in_torch_pruning_and_leaves_what_has_none_as_it_is(self) -> None:
+        scores = {"a": np.arange(16.0), "b": np.arange(6.0)}
+
+        kept = kept_at_ratio(scores, [["a"], ["b"]], 0.4, round_to=4)
+        later = kept_at_ratio(scores, [["a"], ["b"]], 0.9, round_to=4, left={"a": 8, "b": 4})
+
+        assert [len(kept["a"]), len(kept["b"])] == [8, 6]
+        assert [len(later["a"]), len(later["b"])] == [8, 4]
+
+    @pytest.mark.parametrize(
+        ("scope", "ratio", "round_to"), [("local", 0.7, 8), ("global", 0.9, 1), ("global", 0.9, 8)]
+    )
+    def test_widths_are_torch_prunings_own_where_groups_would_vanish(
+        self, scope: str, ratio: float, round_to: int
+    ) -> None:
+        import torch_pruning
+
+        problem = tiny_problem("residual")
+        model = problem.model()
+        pruner = torch_pruning.pruner.BasePruner(
+            model, problem.example_input(), importance=torch_pruning.importance.GroupMagnitudeImportance(),
+            pruning_ratio=ratio, global_pruning=scope == "global", round_to=round_to, ignored_layers=[model.classifier],
+            in_channel_groups={}, out_channel_groups={}, num_heads={}, channel_groups={},
+        )  # fmt: skip
+        pruner.step()
+
+        plan = TorchPruning(pruning_ratio=ratio, scope=scope, round_to=round_to).compress(problem)
+
+        theirs = [model.get_submodule(name).weight.shape[0] for name in problem.groups]
+        assert list(plan.widths(list(problem.groups))) == theirs
 
     def test_a_plan_at_a_ratio_says_what_torch_prunings_own_ratio_says(self) -> None:
         plan = TorchPruning(pruning_ratio=0.25).compress(tiny_problem("concat"))
