@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from hdapbench.errors import BudgetExceededError
 from hdapbench.spec import BudgetSpec
@@ -58,6 +62,26 @@ class Budget:
         limit = self.limits.wall_seconds
         if limit is not None and time.monotonic() - self._started > limit:
             raise BudgetExceededError(f"the time limit of {limit:g} s is up; raise budget.wall_seconds in the spec")
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Stop code that asks for nothing, a while after its time is up; in the main thread only."""
+        limit = self.limits.wall_seconds
+        if limit is None or not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
+            yield
+            return
+
+        def ring(_number: int, _frame: Any) -> None:
+            self.check_time()
+
+        grace = 1.0 + limit / 10  # who asks for something meanwhile is stopped there
+        handler = signal.signal(signal.SIGALRM, ring)
+        timer = signal.setitimer(signal.ITIMER_REAL, limit + grace, limit + grace)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+            signal.signal(signal.SIGALRM, handler)
 
     @property
     def spent(self) -> Spent:

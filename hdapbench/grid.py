@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import PydanticSerializationError
+
 from hdapbench.errors import BrokenMethodError, MethodError, SpecError, SpecProblem
 from hdapbench.paths import expand_path
 from hdapbench.registry import MethodRegistry
@@ -57,6 +59,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
                 parameters=_resolved(registry, method.name, parameters),
                 target=target.text,
                 seed=seed,
+                code=registry.code(method.name),
             )
             for seed in spec.seeds
             for target in spec.targets
@@ -107,10 +110,10 @@ def _weights_path(loaded: LoadedSpec) -> Path | None:
 
 
 def _resolved(registry: MethodRegistry, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters with defaults filled in; of a broken method as they stand in the spec."""
+    """Parameters with defaults filled in; as they stand in the spec where those cannot be: its trials fail."""
     try:
         return registry.resolve(name, parameters).model_dump(mode="json")
-    except BrokenMethodError:
+    except (BrokenMethodError, PydanticSerializationError):
         return parameters
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from hdapbench.errors import BrokenMethodError, MethodError
 from hdapbench.method import Method
+from hdapbench.settings import kept_settings
 from hdapbench.spec import TargetKind, did_you_mean
 from hdapbench.trial import DENSE
 
@@ -26,6 +28,11 @@ GROUP = "hdapbench.methods"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that read the same in YAML, in tables and on the command line."""
+
+FILE_PREFIX = "hdapbench_plugin_"
+"""How modules of method files are called."""
+
+INIT = "__init__.py"
 
 
 class MethodRegistry:
@@ -42,6 +49,7 @@ class MethodRegistry:
         for entry_point in entry_points(group=GROUP):
             self._entry_points.setdefault(entry_point.name, []).append(entry_point)
         self._classes: dict[str, tuple[type[Method], str]] = {}
+        self._files: dict[str, Path] = {}
         self.broken_files: dict[str, str] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -58,6 +66,17 @@ class MethodRegistry:
         """Distribution whose extras a method's ``extra`` means: the one that offers it; of files, hdapbench."""
         points = self._entry_points.get(name, [])
         return next((point.dist.name for point in points if point.dist is not None), "hdapbench")
+
+    def code(self, name: str) -> str | None:
+        """Sixteen hexadecimal digits of a method's file or folder, other ones once it is edited; None for packages.
+
+        Of a name that no usable method has: of the files that cannot be used, one of which may hold it.
+        """
+        if name in self._entry_points:
+            return None
+        paths = [self._files[name]] if name in self._files else sorted(map(Path, self.broken_files))
+        files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16] if files else None
 
     def get(self, name: str) -> type[Method]:
         """Class of a method.
@@ -81,10 +100,13 @@ class MethodRegistry:
             raise MethodError(f"two packages offer a method '{name}': {self.origin(name)}; uninstall one")
         value = found[0].value
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, whatever a module prints
+            with kept_settings(), contextlib.redirect_stdout(sys.stderr):  # stdout is for results
                 loaded = found[0].load()
-        except (Exception, SystemExit) as error:
-            raise BrokenMethodError(f"method '{name}' ({value}) cannot be imported: {_where(error)}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            package = value.partition(":")[0].partition(".")[0]
+            raise BrokenMethodError(f"method '{name}' ({value}) cannot be imported: {where(error, package)}") from error
         method = _checked(loaded, value)
         if method.name != name:
             raise BrokenMethodError(f"{value} is offered as '{name}' and calls itself '{method.name}'; use one name")
@@ -92,7 +114,7 @@ class MethodRegistry:
         return method
 
     def add_file(self, path: Path) -> tuple[str, ...]:
-        """Names of the methods in a Python file, which is executed and whose methods are added.
+        """Names of the methods in a Python file or a folder with ``__init__.py``, which is executed; they are added.
 
         Raises
         ------
@@ -101,14 +123,18 @@ class MethodRegistry:
         BrokenMethodError
             When the file cannot be executed, or holds no usable method.
         """
-        if not path.is_file():
+        if path.is_dir() and not (path / INIT).is_file():
+            raise MethodError(f"the folder '{path}' has no {INIT}, which would define or import its methods")
+        if not path.exists():
             raise MethodError(f"there is no method file '{path}'")
         source = str(path.resolve())
         module = _executed(path)
         classes = [
             value
             for value in vars(module).values()
-            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+            if isinstance(value, type)
+            and issubclass(value, Method)
+            and f"{value.__module__}.".startswith(f"{module.__name__}.")
         ]
         methods: dict[str, type[Method]] = {}
         for found in dict.fromkeys(classes):
@@ -126,6 +152,7 @@ class MethodRegistry:
             hint = "; they miss name and compress" if classes else ""
             raise BrokenMethodError(f"'{path}' defines no subclass of hdapbench.method.Method that can be used{hint}")
         self._classes.update({name: (method, source) for name, method in methods.items()})
+        self._files.update(dict.fromkeys(methods, path))
         return tuple(methods)
 
     def try_file(self, path: Path) -> tuple[str, ...]:
@@ -140,7 +167,7 @@ class MethodRegistry:
             return self.add_file(path)
         except BrokenMethodError as error:
             self.broken_files[str(path)] = str(error)
-            return (path.name if path.stem in self.names() else path.stem,)
+            return (path.name if path.stem in {*self.names(), DENSE} else path.stem,)
 
     def why_broken(self, name: str) -> str | None:
         """Why a method cannot be used although its name is known, or None."""
@@ -176,7 +203,7 @@ class MethodRegistry:
                 for details in error.errors()
             ]
         except Exception as error:  # noqa: BLE001 - a validator of a plug-in raises what it likes
-            return [("", f"the parameters cannot be checked: {_where(error)}")]
+            return [("", f"the parameters cannot be checked: {where(error)}")]
         return []
 
 
@@ -186,7 +213,7 @@ def _offer(point: EntryPoint) -> str:
 
 
 def _executed(path: Path) -> ModuleType:
-    """Module of a method file, executed; two files of one name are two modules.
+    """Module of a method file or folder, executed; two files of one name are two modules.
 
     Raises
     ------
@@ -194,19 +221,33 @@ def _executed(path: Path) -> ModuleType:
         When it cannot be executed.
     """
     place = hashlib.sha256(str(path.resolve().parent).encode()).hexdigest()[:8]
-    name = f"hdapbench_plugin_{path.stem}_{place}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
+    name = f"{FILE_PREFIX}{path.stem}_{place}"
+    inside = [str(path.resolve())] if path.is_dir() else None
+    module_spec = importlib.util.spec_from_file_location(
+        name, path / INIT if inside else path, submodule_search_locations=inside
+    )
     if module_spec is None or module_spec.loader is None:
         raise BrokenMethodError(f"'{path}' is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with kept_settings(), contextlib.redirect_stdout(sys.stderr):
             module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise BrokenMethodError(f"'{path}' cannot be executed: {_where(error)}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        for known in [known for known in sys.modules if f"{known}.".startswith(f"{name}.")]:
+            del sys.modules[known]
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and (path.parent / f"{error.name}.py").is_file() and not inside:
+            hint = f"; a method file cannot import '{error.name}.py' beside it: make both a folder with an {INIT}"
+        raise BrokenMethodError(f"'{path}' cannot be executed: {where(error, name)}{hint}") from error
     return module
+
+
+def is_path(text: str) -> bool:
+    """Whether what stands for a method is a file or a folder, and not a name."""
+    return text.endswith(".py") or "/" in text or os.sep in text
 
 
 def _checked(found: object, origin: str) -> type[Method]:
@@ -240,13 +281,37 @@ def _message(details: Any, method: type[Method]) -> str:
     if details["type"] == "extra_forbidden":
         name = str(details["loc"][0])
         return f"unknown parameter '{name}'{did_you_mean(name, method.model_fields)}"
+    if details["type"] == "missing":
+        return "has no default; a spec gives it under 'parameters' of its entry in 'methods'"
     return f"{details['msg']} (here: {details['input']!r})"
 
 
-def _where(error: BaseException) -> str:
-    """Exception with the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+def where(error: BaseException, package: str | None = None) -> str:
+    """Exception in one line, with the last file and line of a package that it passed through, or that raised it."""
+    text = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} ({Path(error.filename or '').name}:{error.lineno})"
-    return f"{type(error).__name__}: {error}{place}"
+        text, file, line = str(error.msg), Path(error.filename or "").name, error.lineno or 0
+    else:
+        file, line = line_of(error, package)
+    return f"{type(error).__name__}: {text}" + (f" ({file}:{line})" if file else "")
+
+
+def line_of(error: BaseException, package: str | None = None) -> tuple[str, int]:
+    """Name of a file and line: the last of a package that an exception passed through, else the one that raised it."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
+    own = [
+        found
+        for found, module in zip(frames, modules, strict=True)
+        if package is not None and (module == package or module.startswith(f"{package}."))
+    ]
+    if not frames:
+        return "", 0
+    frame, line = (own or frames)[-1]
+    return Path(frame.f_code.co_filename).name, line
+
+
+def package_of(method: type[Method]) -> str:
+    """Module of a method's file, or the package that it belongs to: where its own code is."""
+    module = method.__module__
+    return module if module.startswith(FILE_PREFIX) else module.partition(".")[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +22,16 @@ from hdapbench.errors import (
 )
 from hdapbench.grid import base_directory
 from hdapbench.plan import Plan
-from hdapbench.registry import MethodRegistry
+from hdapbench.registry import MethodRegistry, line_of, package_of
 from hdapbench.saved_model import describe_model
+from hdapbench.settings import kept_settings
 from hdapbench.spec import LoadedSpec, parse_target
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 
 if TYPE_CHECKING:
     from hdapbench.data import DataSplits
     from hdapbench.limit import Use
-    from hdapbench.method import Method
+    from hdapbench.method import Method, Problem
     from hdapbench.network import Network
     from hdapbench.tasks.base import BaseModel
     from hdapbench.workbench import Workbench
@@ -132,8 +132,10 @@ class Run:
             outcome = {"status": Status.INFEASIBLE, "reason": str(error)}
         except BudgetExceededError as error:
             outcome = {"status": Status.TIMEOUT, "reason": str(error)}
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
-            outcome = {"status": Status.FAILED, "reason": failure_reason(error)}
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
+            outcome = {"status": Status.FAILED, "reason": failure_reason(error, self._package(trial))}
         outcome.setdefault("spent", budget.spent)
         return Result(
             trial=trial,
@@ -160,6 +162,7 @@ class Run:
         else:
             target = parse_target(str(trial.target))
             method: Method = self.registry.resolve(trial.method, trial.parameters)
+            method.model_dump(mode="json")  # what cannot be stored names no trial
             if target.kind not in method.targets:
                 return {"status": Status.SKIPPED, "reason": f"meets targets in {', '.join(sorted(method.targets))}"}
             limit = Limit.of(bench, target, seed=trial.seed)
@@ -172,13 +175,12 @@ class Run:
                 on_progress=self.listener.progress,
                 limit=(limit.kind, limit.amount),
             )
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, whatever a plug-in prints
-                reason = method.skip(problem)
-                if reason is not None:
-                    return {"status": Status.SKIPPED, "reason": str(reason).strip() or "the method gives no reason"}
-                plan = method.compress(problem)
-            if not isinstance(plan, Plan):
-                raise MethodError(f"compress returned a {type(plan).__name__}, not a Plan")
+            reason, proposed = self._propose(method, problem)
+            if reason is not None:
+                return {"status": Status.SKIPPED, "reason": str(reason).strip() or "the method gives no reason"}
+            if not isinstance(proposed, Plan):
+                raise MethodError(f"compress returned a {type(proposed).__name__}, not a Plan")
+            plan = proposed
             notes = {"decisions": problem.decisions} if problem.decisions else {}
             spent = budget.spent
             plan.check(bench.network.group_set.sizes)
@@ -221,6 +223,52 @@ class Run:
             "artifact": trial.id,
             "notes": notes,
         }
+
+    def _propose(self, method: Method, problem: Problem) -> tuple[str | None, Plan | None]:
+        """Reason to skip, or plan. What all trials share is afterwards as it was, whatever a plug-in does to it.
+
+        Raises
+        ------
+        MethodError
+            When the method changed the dense model, which is then read again for the next trial.
+        """
+        before = self._dense_state()
+        try:
+            # stdout is for results, whatever a plug-in prints
+            with kept_settings(), problem.budget.enforced(), contextlib.redirect_stdout(sys.stderr):
+                reason = method.skip(problem)
+                plan = method.compress(problem) if reason is None else None
+        finally:
+            changed = self._dense_state() != before
+            if changed:
+                self._forget()
+        if changed:
+            raise MethodError("it changed the dense model, which all methods share; work on problem.model()")
+        return reason, plan
+
+    def _dense_state(self) -> tuple[str, list[bool], list[bool]]:
+        """Weights, training modes and gradients of the dense model, in what compares equal."""
+        from hdapbench.models import state_hash
+
+        model = self._prepare()[2].model
+        return (
+            state_hash(model),
+            [module.training for module in model.modules()],
+            [parameter.requires_grad for parameter in model.parameters()],
+        )
+
+    def _forget(self) -> None:
+        """Prepare data, base model and benches anew for the next trial."""
+        for bench in self._benches.values():
+            bench.fleet.close()
+        self._benches.clear()
+        self._prepared = None
+
+    def _package(self, trial: Trial) -> str | None:
+        """Where a trial's method has its own code; None for the dense model and methods that cannot be loaded."""
+        with contextlib.suppress(MethodError):
+            return package_of(self.registry.get(trial.method))
+        return None
 
     def _dense_notes(self, bench: Workbench) -> dict[str, Any]:
         data, base, network = self._prepare()
@@ -294,13 +342,13 @@ class Run:
         return self._prepared
 
 
-def failure_reason(error: BaseException) -> str:
-    """One line that names an exception and, for unexpected ones, where it was raised."""
+def failure_reason(error: BaseException, package: str | None = None) -> str:
+    """One line that names an exception and, for unexpected ones, the package's own last line, or what raised it."""
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, HdapbenchError):
         return text
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    file, line = line_of(error, package)
+    place = f" at {file}:{line}" if file else ""
     return f"{type(error).__name__}{place}: {text[:300]}"
 
 

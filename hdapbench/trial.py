@@ -47,6 +47,8 @@ class Trial(_Value):
         Name of the fleet and hash of its resolved description.
     seed
         Seed of the method's search and of fine-tuning.
+    code
+        Hash of the file that the method comes from; None for methods of packages.
     """
 
     benchmark: str
@@ -57,6 +59,8 @@ class Trial(_Value):
     fleet: str
     fleet_hash: str
     seed: int
+    # Left out where there is none: the ids of older trials stay what they were.
+    code: str | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def id(self) -> str:

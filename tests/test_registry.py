@@ -5,8 +5,9 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 
-from hdapbench.errors import MethodError
+from hdapbench.errors import BrokenMethodError, MethodError
 from hdapbench.registry import MethodRegistry
 
 GOOD = '''\
@@ -118,6 +119,46 @@ def test_a_broken_file_never_stands_for_the_method_whose_name_it_has(tmp_path: P
     assert MethodRegistry().try_file(path) == ("uniform.py",)
 
 
+def test_a_broken_file_never_stands_for_the_dense_model(tmp_path: Path) -> None:
+    path = tmp_path / "dense.py"
+    path.write_text("def broken(:\n")
+
+    assert MethodRegistry().try_file(path) == ("dense.py",)
+
+
+def test_an_exception_names_the_file_s_own_line_and_not_that_of_a_library(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD.format(name="mine") + "\n    share = 0.5\n")
+    line = len(path.read_text().split("class Mine")[0].splitlines()) + 1
+
+    with pytest.raises(MethodError, match=rf"PydanticUserError: .*`share = 0.5`.*\(mine.py:{line}\)"):
+        MethodRegistry().add_file(path)
+
+
+def test_what_a_file_sets_while_it_is_executed_is_undone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("import os, torch\nos.chdir('/')\ntorch.set_grad_enabled(False)\n" + GOOD.format(name="mine"))
+    here = Path.cwd()
+
+    MethodRegistry().add_file(path)
+
+    assert Path.cwd() == here
+    assert torch.is_grad_enabled()
+
+
+def test_the_code_of_a_file_changes_with_it_and_that_of_a_package_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    codes = []
+    for text in (GOOD.format(name="mine"), GOOD.format(name="mine") + "# edited\n", "def broken(:\n"):
+        path.write_text(text)
+        registry = MethodRegistry()
+        registry.try_file(path)
+        codes.append(registry.code("mine"))
+
+    assert len({*codes, None}) == 4
+    assert registry.code("uniform") is None
+
+
 def test_an_unknown_name_is_no_broken_method_while_all_files_are_sound() -> None:
     assert MethodRegistry().why_broken("hdpa") is None
 
@@ -162,4 +203,66 @@ def test_a_validator_that_crashes_is_a_problem_of_the_parameters(tmp_path: Path)
 
     assert registry.parameter_problems("mine", {}) == [
         ("", "the parameters cannot be checked: RuntimeError: no (mine.py:12)")
+    ]
+
+
+PARTS = {
+    "__init__.py": "from .mine import Mine\n",
+    "mine.py": "from hdapbench.method import Method, Plan, Problem\nfrom .shares import SHARE\n\n\n"
+    "class Mine(Method):\n    name = 'mine'\n    share: float = SHARE\n\n"
+    "    def compress(self, problem: Problem) -> Plan:\n"
+    "        return problem.plan_by_scores(problem.importance('l2'))\n",
+    "shares.py": "SHARE = 0.5\n",
+}
+
+
+def write_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for name, text in PARTS.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_folder_is_a_method_whose_modules_import_each_other_and_whose_every_file_counts(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine")
+    registry = MethodRegistry()
+
+    names = registry.add_file(folder)
+    before = registry.code("mine")
+    (folder / "shares.py").write_text("SHARE = 0.25\n")
+    again = MethodRegistry()
+    again.add_file(folder)
+
+    assert names == ("mine",)
+    assert registry.resolve("mine", {}).model_dump() == {"share": 0.5}
+    assert before != again.code("mine")
+
+
+def test_a_folder_without_init_and_a_broken_module_of_one_are_said(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine")
+    (folder / "shares.py").write_text("SHARE = 1 / 0\n")
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(BrokenMethodError, match=r"ZeroDivisionError: division by zero \(shares\.py:1\)"):
+        MethodRegistry().add_file(folder)
+    with pytest.raises(MethodError, match=r"has no __init__\.py"):
+        MethodRegistry().add_file(tmp_path / "empty")
+
+
+def test_a_file_that_imports_the_one_beside_it_is_told_how(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine")
+    (folder / "alone.py").write_text("import shares\n")
+
+    with pytest.raises(BrokenMethodError, match=r"cannot import 'shares\.py' beside it: make both a folder"):
+        MethodRegistry().add_file(folder / "alone.py")
+
+
+def test_a_parameter_without_a_default_is_said_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PARTS["mine.py"].replace("from .shares import SHARE\n", "").replace(" = SHARE", ""))
+    registry = MethodRegistry()
+    registry.add_file(file)
+
+    assert registry.parameter_problems("mine", {}) == [
+        ("share", "has no default; a spec gives it under 'parameters' of its entry in 'methods'")
     ]

@@ -23,7 +23,11 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "object_parameter": ("plain", r.PARAMETERS, "cannot be written as JSON and read back", set()),
     "empty_reason": ("plain", r.SKIP, "skip returned ''", set()),
     "skip_that_crashes": ("plain", r.SKIP, "skip raised KeyError: 'head'", set()),
+    "leaves_while_skipping": ("plain", r.SKIP, "skip raised SystemExit: 0", set()),
     "crash": ("plain", r.PLAN, "at 0.7x compress raised RuntimeError: out of ideas", set()),
+    "cancels": ("plain", r.PLAN, "at 0.7x compress raised CancelledError: no more", set()),
+    "names_unknown_weights": ("plain", r.PLAN, "the plan cannot be carried out: ModelError: weights", {r.BUDGET}),
+    "hands_in_a_model": ("plain", r.PLAN, "the plan cannot be written and read as JSON", {r.BUDGET, r.SEED}),
     "no_plan": ("plain", r.PLAN, "compress returned a dict, not a Plan", {r.BUDGET, r.UNREACHABLE}),
     "forgets_a_group": ("plain", r.PLAN, "is not planned", {r.BUDGET}),
     "empties_narrow_groups": ("plain", r.PLAN, "keeps no channel; at least one must stay", set()),
@@ -47,6 +51,7 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "looks_at_the_test_split": ("plain", r.PUBLIC, "problem._bench is read", set()),
     "opens_a_new_budget": ("plain", r.PUBLIC, "problem.budget is set", {r.BUDGET}),
     "prints": ("plain", r.SILENT, "it printed 'share", set()),
+    "prints_while_skipping": ("plain", r.SILENT, "it printed 'groups", set()),
     "prints_to_stderr": ("plain", r.SILENT, "'working' to stderr; use problem.progress", set()),
     "writes_a_file": ("plain", r.FILES, "it wrote share.txt", set()),
     "saves_a_model": ("plain", r.FILES, "it wrote model.pt; use problem.keep_weights", set()),
@@ -114,9 +119,24 @@ def test_a_plan_that_depends_on_the_process_is_caught_by_another_process() -> No
     assert violations[0].place.line == marked_line(name)
 
 
+def test_a_method_that_never_ends_is_stopped_at_the_line_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdapbench.testing.attempt.LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr("hdapbench.testing.checking.LONGEST_SECONDS", 0.1)
+
+    (violation,) = check_method(bad("never_ends"))
+
+    assert (violation.rule, violation.message) == (
+        r.PLAN,
+        "at 0.7x compress did not end in 0.1 s, and other models were not tried",
+    )
+    assert violation.place is not None
+    assert Path(violation.place.file).name == "never_ends.py"
+
+
 def test_every_rule_has_a_bad_plug_in_and_every_bad_plug_in_a_row() -> None:
     assert {rule for _, rule, _, _ in BAD.values()} == set(RULES)
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, "well_behaved", "depends_on_the_process"}
+    others = {"well_behaved", "depends_on_the_process", "never_ends"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, *others}
 
 
 @pytest.mark.parametrize("name", ["knows_chains_only", "knows_no_depthwise", "knows_no_concat"])

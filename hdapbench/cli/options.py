@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hdapbench.registry import MethodRegistry
@@ -24,7 +24,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME|PATH",
-        help="run this method too: a name, or a file such as ./mine.py (which is executed); may be repeated",
+        help="run this method too: a name, or a file or folder such as ./mine.py (which is executed); may be repeated",
     )
     parser.add_argument(
         "--workspace",
@@ -38,6 +38,20 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
 def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
     """Add ``--set``."""
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=help_text)
+
+
+def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
+    """Take ``test --set steps=3 mine.py`` as ``test mine.py --set steps=3``: argparse wants a list in one piece."""
+    plain = parser.parse_known_args
+
+    def parse(arguments: Any = None, namespace: Any = None) -> Any:
+        parser.parse_known_args = plain  # type: ignore[method-assign]
+        try:
+            return parser.parse_known_intermixed_args(arguments, namespace)
+        finally:
+            parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
+
+    parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
 
 
 def existing_database(workspace: Path) -> Path:
@@ -68,7 +82,7 @@ def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, Method
     from dataclasses import replace
 
     from hdapbench.grid import register_plugins
-    from hdapbench.registry import MethodRegistry
+    from hdapbench.registry import MethodRegistry, is_path
     from hdapbench.spec import MethodSpec, load
 
     loaded = load(arguments.spec, arguments.overrides)
@@ -76,7 +90,7 @@ def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, Method
     register_plugins(loaded, registry)
     added = []
     for method in arguments.methods:
-        names = registry.try_file(Path(method)) if method.endswith(".py") else (method,)
+        names = registry.try_file(Path(method)) if is_path(method) else (method,)
         added += [MethodSpec(name=name) for name in names]
     if added:
         known = {(method.name, str(method.parameters)) for method in loaded.spec.methods}

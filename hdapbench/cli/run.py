@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
                 )
                 raise
         results = store.results(trial_ids=[trial.id for trial in trials])
+        if failed := sum(status in {Status.FAILED, Status.TIMEOUT} for status in done.values()):
+            print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
         _print(arguments, store, loaded.spec.name, results)
     return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
 

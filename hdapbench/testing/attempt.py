@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from hdapbench.budget import Budget
+from hdapbench.errors import BudgetExceededError
 from hdapbench.limit import Limit
 from hdapbench.method import Method
+from hdapbench.settings import Settings
 from hdapbench.spec import BudgetSpec, TargetKind, parse_target
-from hdapbench.testing.place import OwnCode, Place, line_that_changes
+from hdapbench.testing.place import OwnCode, Place, forgiving, line_that_changes
 from hdapbench.testing.problems import ModelKind, tiny_workbench
-from hdapbench.testing.state import RandomState, Settings, Snapshot, changed_parts, dense_snapshot
+from hdapbench.testing.state import RandomState, Snapshot, changed_parts, dense_snapshot
 from hdapbench.testing.watch import Findings, WatchedProblem, watched
 
 SEED = 5
 
+LONGEST_SECONDS = 120.0
+"""What one call may take; the models are tiny."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a method: a model, a target, and a budget.
+    """What is asked of a method: a model, a target, and a budget; a plan, or a reason to skip it.
 
     Attributes
     ----------
@@ -34,6 +39,12 @@ class Task:
     target_flops: int
     budget: BudgetSpec = field(default_factory=BudgetSpec)
     limit: Limit | None = None
+    asked: Literal["compress", "skip"] = "compress"
+
+    @property
+    def skipping(self) -> Task:
+        """The same, where the method is asked for a reason to skip it."""
+        return replace(self, asked="skip")
 
     @classmethod
     def relative(cls, kind: ModelKind, share: float, budget: BudgetSpec | None = None) -> Task:
@@ -58,7 +69,7 @@ class Task:
     def problem(self) -> WatchedProblem:
         """Fresh problem, always of the same seed."""
         bench = tiny_workbench(self.kind)
-        budget = Budget(self.budget)
+        budget = Budget(self.budget.model_copy(update={"wall_seconds": LONGEST_SECONDS}))
         limit = None if self.limit is None else (self.limit.kind, self.limit.amount)
         return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=budget, limit=limit)
 
@@ -82,6 +93,11 @@ class Attempt:
     problem: WatchedProblem
     findings: Findings
     changed: dict[str, list[str]]
+
+    @property
+    def late(self) -> bool:
+        """Whether it had to be stopped."""
+        return isinstance(self.error, BudgetExceededError) and self.problem.budget.spent.wall_seconds > LONGEST_SECONDS
 
 
 class Attempts:
@@ -107,9 +123,11 @@ class Attempts:
         plan: object = None
         error: BaseException | None = None
         try:
-            with watched(findings, self._own):
-                plan = self._method.compress(problem)
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
+            with watched(findings, self._own), problem.budget.enforced():
+                plan = getattr(self._method, task.asked)(problem)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
             error = raised
         changed = {
             "random": changed_parts(randomness.snapshot(), RandomState.now().snapshot()),
@@ -134,7 +152,7 @@ class Attempts:
         }[what]
         before = snapshot()
         found = line_that_changes(
-            self._own, lambda: self.quietly(problem), lambda: bool(changed_parts(before, snapshot()))
+            self._own, lambda: self.quietly(task, problem), lambda: bool(changed_parts(before, snapshot()))
         )
         randomness.restore()
         settings.restore()
@@ -146,10 +164,11 @@ class Attempts:
         """Line of the method that first charges an account, found by running it again."""
         problem = task.problem()
         return line_that_changes(
-            self._own, lambda: self.quietly(problem), lambda: getattr(problem.budget.spent, account) > 0
+            self._own, lambda: self.quietly(task, problem), lambda: getattr(problem.budget.spent, account) > 0
         )
 
-    def quietly(self, problem: WatchedProblem) -> None:
-        """Call the method, heard by nobody."""
-        with suppress(Exception, SystemExit), watched(Findings(), self._own):
-            self._method.compress(problem)
+    def quietly(self, task: Task, problem: WatchedProblem | None = None) -> None:
+        """Call the method, heard by nobody; with a problem of the task that is at hand, or a fresh one."""
+        problem = problem or task.problem()
+        with forgiving(), watched(Findings(), self._own), problem.budget.enforced():
+            getattr(self._method, task.asked)(problem)

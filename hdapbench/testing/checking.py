@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 
 from hdapbench.card import HIDEABLE, OPEN, card_of
-from hdapbench.errors import BudgetExceededError, PlanError, TargetUnreachableError
+from hdapbench.errors import BudgetExceededError, HdapbenchError, PlanError, TargetUnreachableError
 from hdapbench.method import Method, Plan
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import rules
-from hdapbench.testing.attempt import SEED, Attempt, Attempts, Task
+from hdapbench.testing.attempt import LONGEST_SECONDS, SEED, Attempt, Attempts, Task
 from hdapbench.testing.divergence import line_that_differs
 from hdapbench.testing.place import OwnCode, Place, line_that_returns
-from hdapbench.testing.problems import KINDS, ModelKind, tiny_problem, tiny_workbench
+from hdapbench.testing.problems import KINDS, ModelKind, tiny_workbench
 from hdapbench.testing.rules import Violation
 from hdapbench.testing.watch import NetworkRefusedError
 
@@ -40,18 +40,19 @@ def check_method(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> list[V
     checker = _Checker(method)
     found = list(checker.of_parameters())
     for kind in kinds:
-        found += checker.on(kind)
+        if not checker.late:  # it would be as late on every other model
+            found += checker.on(kind)
     return list(dict.fromkeys(found))
 
 
 def skipped_kinds(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> dict[ModelKind, str]:
     """Kinds of models that a method skips, and its reasons."""
     reasons: dict[ModelKind, str] = {}
-    for kind in kinds:
-        with suppress(Exception):  # what skip raises is reported by check_method
-            reason = method.skip(tiny_problem(kind))
-            if isinstance(reason, str) and reason.strip():
-                reasons[kind] = reason
+    attempts = Attempts(method, OwnCode(type(method)))
+    for kind in kinds:  # what skip does beside is reported by check_method
+        reason = attempts.once(Task.relative(kind, TARGETS[0]).skipping).plan
+        if isinstance(reason, str) and reason.strip():
+            reasons[kind] = reason
     return reasons
 
 
@@ -62,6 +63,7 @@ class _Checker:
         self._method = method
         self._own = OwnCode(type(method))
         self._attempts = Attempts(method, self._own)
+        self.late = False
 
     def of_parameters(self) -> Iterator[Violation]:
         """What is wrong whatever the model."""
@@ -80,11 +82,15 @@ class _Checker:
 
     def on(self, kind: ModelKind) -> Iterator[Violation]:
         """What is wrong on one kind of model."""
-        try:
-            reason = self._method.skip(tiny_problem(kind))
-        except Exception as error:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
-            yield Violation(rules.SKIP, f"skip raised {_said(error)}", kind, self._own.of_error(error))
+        skipping = Task.relative(kind, TARGETS[0]).skipping
+        asked = self._attempts.once(skipping)
+        yield from self._of_conduct(asked, skipping)
+        yield from self._of_state(self._attempts.once(skipping), skipping)
+        yield from self._of_card(asked, skipping)
+        if asked.error is not None:
+            yield Violation(rules.SKIP, f"skip raised {_said(asked.error)}", kind, self._own.of_error(asked.error))
             return
+        reason = asked.plan
         if reason is not None and not (isinstance(reason, str) and reason.strip()):
             place = self._definition("skip")
             yield Violation(rules.SKIP, f"skip returned {reason!r}; None or a reason is meant", kind, place)
@@ -95,7 +101,8 @@ class _Checker:
         if "flops" not in self._method.targets:
             return
         mild, strong = (Task.relative(kind, share) for share in TARGETS)
-        first, second = self._attempts.once(mild), self._attempts.once(mild)
+        first = self._attempts.once(mild)
+        second = first if first.late else self._attempts.once(mild)
         yield from self._of_plan(first, mild)
         yield from self._of_conduct(first, mild)
         # The first run also imports what the method needs, and some packages draw random numbers when imported.
@@ -117,7 +124,12 @@ class _Checker:
             return
         if error is not None:
             message = f"at {task.name} compress raised {_said(error)}"
-            yield Violation(rules.PLAN, message, kind, self._own.of_error(error))
+            self.late = attempt.late
+            if attempt.late:
+                message = (
+                    f"at {task.name} compress did not end in {LONGEST_SECONDS:g} s, and other models were not tried"
+                )
+            yield Violation(rules.PLAN, message, kind, self._own.of_error(error) or self._definition("compress"))
             return
         if not isinstance(plan, Plan):
             message = f"compress returned a {type(plan).__name__}, not a Plan"
@@ -138,8 +150,8 @@ class _Checker:
             )
             yield Violation(rules.TARGET, message, kind, self._returned(task))
         yield from self._of_limit(plan, task)
-        if Plan.model_validate_json(plan.model_dump_json()) != plan:
-            yield Violation(rules.PLAN, "the plan changes when written and read as JSON", kind, self._returned(task))
+        if (reason := _unusable(plan, kind)) is not None:
+            yield Violation(rules.PLAN, reason, kind, self._returned(task))
 
     def _of_limit(self, plan: Plan, task: Task) -> Iterator[Violation]:
         """A target of another kind than FLOPs is met."""
@@ -157,7 +169,8 @@ class _Checker:
         """Plans and conduct under the other kinds of targets that the method claims to meet, where in reach."""
         for target in sorted(self._method.targets - {"flops"}):
             task = Task.limited(kind, target, LATENCY_TARGET if target == "latency" else TARGETS[0])
-            if self._method.skip(task.problem()) is not None:
+            asked = self._attempts.once(task.skipping)
+            if asked.error is not None or asked.plan is not None:
                 continue
             attempt = self._attempts.once(task)
             yield from self._of_conduct(attempt, task)
@@ -195,7 +208,7 @@ class _Checker:
         """The same plan again."""
         if isinstance(first.plan, Plan) and second.plan != first.plan:
             what = "two runs of one seed gave two plans" if second.error is None else f"again: {_said(second.error)}"
-            place = line_that_differs(self._own, lambda: self._attempts.quietly(task.problem()))
+            place = line_that_differs(self._own, lambda: self._attempts.quietly(task))
             hint = "; they part at this line" if place else ""
             message = f"{what}{hint}; draw random numbers from problem.rng only"
             yield Violation(rules.SEED, message, task.kind, place)
@@ -254,12 +267,31 @@ class _Checker:
             yield Violation(rules.UNREACHABLE, f"{wanted}; a plan was returned", kind, self._returned(task))
 
     def _returned(self, task: Task) -> Place | None:
-        return line_that_returns(self._own, lambda: self._attempts.quietly(task.problem()))
+        return line_that_returns(self._own, lambda: self._attempts.quietly(task))
 
     def _definition(self, name: str) -> Place | None:
         function = getattr(type(self._method), name)
         file = inspect.getsourcefile(function)
         return Place(file, function.__code__.co_firstlineno) if file else None
+
+
+def _unusable(plan: Plan, kind: ModelKind) -> str | None:
+    """Why a plan that fits cannot be stored, or cut out of the model, or None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            same = Plan.model_validate_json(plan.model_dump_json()) == plan
+    except Exception as error:  # noqa: BLE001 - pydantic raises several kinds
+        return f"the plan cannot be written and read as JSON: {_said(error)}"
+    if not same:
+        return "the plan changes when written and read as JSON"
+    try:
+        tiny_workbench(kind).apply(plan)
+        if plan.weight_bits:
+            tiny_workbench(kind).bit_cost(plan, "size")
+    except HdapbenchError as error:
+        return f"the plan cannot be carried out: {_said(error)}"
+    return None
 
 
 def _said(error: BaseException) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import random
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from hdapbench.testing.place import LastLine, OwnCode, Place, traced
+from hdapbench.testing.place import LastLine, OwnCode, Place, forgiving, traced
 
 MOST_EVENTS = 20_000
 """Lines that are compared; a difference after more is not looked for."""
@@ -25,10 +24,10 @@ MOST_ITEMS, MOST_DEPTH = 500, 4
 def line_that_differs(own: OwnCode, run: Callable[[], object]) -> Place | None:
     """First line of own code whose results differ between two runs, or None when none was found."""
     first = _Recorder(own)
-    with traced(own, first.on_event), suppress(Exception, SystemExit):
+    with traced(own, first.on_event), forgiving():
         run()
     second = _Recorder(own, reference=first.events)
-    with traced(own, second.on_event), suppress(Exception, SystemExit):
+    with traced(own, second.on_event), forgiving():
         run()
     return second.parted_at
 

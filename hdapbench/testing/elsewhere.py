@@ -20,7 +20,7 @@ from hdapbench.method import Method, Plan
 from hdapbench.registry import MethodRegistry
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import Task
-from hdapbench.testing.place import Place
+from hdapbench.testing.place import Place, forgiving
 from hdapbench.testing.problems import KINDS, ModelKind
 from hdapbench.testing.rules import Violation
 
@@ -93,7 +93,7 @@ def plans_of(method: Method, kinds: Sequence[ModelKind]) -> dict[ModelKind, str]
     found: dict[ModelKind, str] = {}
     for kind in kinds:
         problem = Task.relative(kind, SHARE).problem()
-        with contextlib.suppress(Exception, SystemExit), contextlib.redirect_stdout(sys.stderr):
+        with forgiving(), problem.budget.enforced(), contextlib.redirect_stdout(sys.stderr):
             if method.skip(problem) is None and isinstance(plan := method.compress(problem), Plan):
                 found[kind] = plan.id
     return found
@@ -106,7 +106,7 @@ def unordered_line(method: type[Method]) -> Place | None:
         return None
     lines = [
         node.lineno
-        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8")))
+        for node in ast.walk(ast.parse(Path(file).read_bytes()))
         if isinstance(node, ast.Set | ast.SetComp)
         or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in UNORDERED)
     ]

@@ -7,7 +7,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,7 +79,7 @@ def torch_import(method: type[Method]) -> Place | None:
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     if file is None:
         return None
-    for node in ast.parse(Path(file).read_text(encoding="utf-8")).body:
+    for node in ast.parse(Path(file).read_bytes()).body:
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -88,6 +88,17 @@ def torch_import(method: type[Method]) -> Place | None:
         if any(name.partition(".")[0] == "torch" for name in names):
             return Place(file, node.lineno)
     return None
+
+
+@contextmanager
+def forgiving() -> Iterator[None]:
+    """Let pass whatever a method raises, panics of extension modules too, but for an interrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001, S110 - what it raises is judged elsewhere
+        pass
 
 
 @contextmanager
@@ -136,7 +147,7 @@ def line_that_changes(own: OwnCode, run: Callable[[], object], changed: Callable
             found = last.place
         last.follow(frame, event)
 
-    with traced(own, on_event), suppress(Exception, SystemExit):
+    with traced(own, on_event), forgiving():
         run()
     return found or (last.place if changed() else None)
 
@@ -150,7 +161,7 @@ def line_that_returns(own: OwnCode, run: Callable[[], object]) -> Place | None:
         if event == "return" and frame.f_code.co_name == "compress":
             found = Place(frame.f_code.co_filename, frame.f_lineno)
 
-    with traced(own, on_event), suppress(Exception, SystemExit):
+    with traced(own, on_event), forgiving():
         run()
     return found
 

@@ -6,6 +6,7 @@ and a net with concatenation.
 
 from __future__ import annotations
 
+import getpass
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -74,7 +75,7 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
         clustering=ClusteringSpec(n_clusters=3),
         runs=5,
         recipe=Recipe(epochs=1.0, batch_size=32),
-        directory=Path(tempfile.gettempdir()) / "hdapbench-testing",
+        directory=Path(tempfile.gettempdir()) / f"hdapbench-testing-{getpass.getuser()}",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,50 +53,6 @@ class RandomState:
             "random": self.python,
             "numpy.random": (kind, keys.tobytes(), *rest),
             "torch": self.torch.numpy().tobytes(),
-        }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the whole process that one method could spoil for the others."""
-
-    directory: str
-    dtype: Any
-    gradients: bool
-    threads: int
-    errors: Any
-
-    @classmethod
-    def now(cls) -> Settings:
-        """Settings at this moment."""
-        import torch
-
-        return cls(
-            str(os.getcwd()),  # noqa: PTH109 - as it is, not resolved
-            torch.get_default_dtype(),
-            torch.is_grad_enabled(),
-            torch.get_num_threads(),
-            np.geterr(),
-        )
-
-    def restore(self) -> None:
-        """Bring them back."""
-        import torch
-
-        os.chdir(self.directory)
-        torch.set_default_dtype(self.dtype)
-        torch.set_grad_enabled(self.gradients)
-        torch.set_num_threads(self.threads)
-        np.seterr(**self.errors)
-
-    def snapshot(self) -> Snapshot:
-        """What compares."""
-        return {
-            "the working directory": self.directory,
-            "torch's default dtype": self.dtype,
-            "torch's gradient mode": self.gradients,
-            "torch's number of threads": self.threads,
-            "numpy's error handling": self.errors,
         }
 
 

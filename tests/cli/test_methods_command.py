@@ -199,6 +199,9 @@ def test_a_new_method_is_a_file_that_runs_as_it_is(
         ("two words", "'two words' is no name for a method"),
         ("my.py", "'my.py' is no name for a method"),
         ("taken", "'taken.py' exists; name another file with --output"),
+        ("dense", "'dense' is the model before compression"),
+        ("x -o no/such/x.py", "there is no folder 'no/such'"),
+        ("x -o x.txt", "'x.txt' does not end in .py"),
     ],
 )
 def test_a_new_method_overwrites_nothing_and_takes_no_name_that_is_taken(
@@ -207,7 +210,9 @@ def test_a_new_method_overwrites_nothing_and_takes_no_name_that_is_taken(
     monkeypatch.chdir(tmp_path)
     Path("taken.py").write_text("mine")
 
-    assert main(["methods", "new", name]) == 2
+    words = name.split() if " -o " in name else [name]
+    assert main(["methods", "new", *words]) == 2
+    assert not list(Path().glob("x*"))
     assert reason in capsys.readouterr().err
     assert Path("taken.py").read_text() == "mine"
 
@@ -268,6 +273,23 @@ def test_a_module_that_imports_torch_at_once_is_told_so(capsys: pytest.CaptureFi
     assert main(["methods", "test", str(ROOT / "tests/bad_plugins/draws_from_torch.py"), "--one-process"]) == 1
 
     assert "slow     draws_from_torch.py:3: import torch: this delays" in capsys.readouterr().out
+
+
+def test_options_may_stand_between_words(capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(ROOT / "tests/bad_plugins/well_behaved.py")
+
+    assert main(["methods", "test", "--one-process", "--json", path]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"] is True
+    assert main(["methods", "--json", "uniform"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "uniform"
+
+
+@pytest.mark.parametrize("head", [b"\xef\xbb\xbf", b"# -*- coding: latin-1 -*-\n# \xe9\n"])
+def test_a_file_in_another_encoding_is_tested(head: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "encoded.py"
+    path.write_bytes(head + (ROOT / "tests/bad_plugins/well_behaved.py").read_bytes())
+
+    assert main(["methods", "test", str(path), "--one-process"]) == 0
 
 
 def test_words_that_make_no_sense_say_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import add_set_option
+from hdapbench.cli.options import add_set_option, let_options_stand_between_words
 from hdapbench.errors import MethodError
 
 USAGE = "write: hdapbench methods [NAME|PATH], hdapbench methods new NAME, or hdapbench methods test NAME|PATH"
@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="with new: where to write (default: NAME.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=run)
+    let_options_stand_between_words(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,8 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def named(registry: Any, text: str) -> tuple[str, ...]:
-    """Name of a method; of a file, which is executed, the names of all methods in it."""
-    if text.endswith(".py"):
+    """Name of a method; of a file or folder, which is executed, the names of all methods in it."""
+    from hdapbench.registry import is_path
+
+    if is_path(text):
         names: tuple[str, ...] = registry.add_file(Path(text))
         return names
     return (text,)

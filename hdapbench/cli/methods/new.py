@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hdapbench.errors import MethodError
 from hdapbench.registry import NAME, MethodRegistry
+from hdapbench.trial import DENSE
 
 TEMPLATE = '''\
 """The method {name}."""
@@ -59,6 +60,8 @@ def begin(registry: MethodRegistry, name: str, *, output: Path | None) -> int:
     """
     if not NAME.fullmatch(name) or name.endswith(".py"):
         raise MethodError(f"'{name}' is no name for a method: letters, digits, '.', '_' and '-', such as my-method")
+    if name == DENSE:
+        raise MethodError(f"'{DENSE}' is the model before compression; choose another name")
     if name in registry.names():
         raise MethodError(f"there is a method '{name}' already: {registry.origin(name)}; choose another name")
     words = re.findall(r"[A-Za-z0-9]+", name)
@@ -68,6 +71,10 @@ def begin(registry: MethodRegistry, name: str, *, output: Path | None) -> int:
     path = output or Path(f"{module}.py")
     if path.exists():
         raise MethodError(f"'{path}' exists; name another file with --output")
+    if path.suffix != ".py":
+        raise MethodError(f"'{path}' does not end in .py, by which a file of methods is known")
+    if not path.parent.is_dir():
+        raise MethodError(f"there is no folder '{path.parent}'")
     path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")
     shown = path if path.is_absolute() else f"./{path}"
     print(f"wrote {path}\n")

@@ -15,7 +15,7 @@ from hdapbench.method import Method
 from hdapbench.registry import MethodRegistry
 from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds, torch_import
 from hdapbench.testing.elsewhere import check_elsewhere
-from hdapbench.testing.rules import SEED
+from hdapbench.testing.rules import PLAN, SEED
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def _verdict(method: Method, source: str | None) -> Verdict:
         f"{place}: this delays every 'hdapbench methods'; import torch in the function that needs it" if place else None
     )
     found = check_method(method)
-    if source is not None and len(skipped) < len(KINDS) and not any(violation.rule == SEED for violation in found):
+    broken = {violation.rule for violation in found}
+    if source is not None and len(skipped) < len(KINDS) and not broken & {PLAN, SEED}:
         found += check_elsewhere(method, source)
     return Verdict(method.name, skipped, tuple(found), slow)
 

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import sys
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def skip(self, problem: Problem) -> str | None:
+        sys.exit(0)  # here
+
+    def compress(self, problem: Problem) -> Plan:
+        share = problem.solve_ratio()
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

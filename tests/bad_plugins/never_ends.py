@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def compress(self, problem: Problem) -> Plan:
+        while True:
+            pass  # here

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from hdapbench.method import Method, Plan, Problem
+
+
+class Bad(Method):
+    name = "bad"
+
+    def skip(self, problem: Problem) -> str | None:
+        print("groups", len(problem.groups))  # here
+        return None
+
+    def compress(self, problem: Problem) -> Plan:
+        share = problem.solve_ratio()
+        return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

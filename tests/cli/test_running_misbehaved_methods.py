@@ -1,0 +1,133 @@
+"""One method's misbehaviour is its own row's affair: the others' rows are what they are without it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hdapbench.cli.main import main
+
+MINE = """\
+from hdapbench.method import Method, Plan, Problem
+
+
+class Mine(Method):
+    name = "mine"
+{fields}
+    def compress(self, problem: Problem) -> Plan:
+        {line}
+        return problem.plan_by_scores(problem.importance("l2"))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder_of_the_spec(tiny_spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_spec.parent)
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, Any]]:
+    """Results by method, at one target."""
+    main(["run", "tiny.yaml", "--quiet", "--json", "--set", "targets=[{flops: 0.5x}]", *arguments])
+    return {row["trial"]["method"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def write(line: str, fields: str = "") -> None:
+    Path("mine.py").write_text(MINE.format(line=line, fields=fields))
+
+
+def test_an_edited_file_is_run_again(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+    for line in ("torn(", "return None", 'problem.remember("step", 1)', 'problem.remember("step", 2)'):
+        write(line)
+        seen.append(rows(capsys, "--method", "./mine.py")["mine"])
+
+    assert "SyntaxError" in seen[0]["reason"]
+    assert "not a Plan" in seen[1]["reason"]
+    assert [row["notes"]["decisions"]["step"] for row in seen[2:]] == [1, 2]
+    assert rows(capsys, "--method", "./mine.py")["mine"] == seen[3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch; torch.set_grad_enabled(False)",
+        "import torch; torch.set_default_dtype(torch.float64)",
+        "import os; os.chdir('/')",
+    ],
+)
+def test_settings_that_a_method_changes_do_not_reach_the_others(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write(line)
+    order = ("--set", "methods=[uniform]", "--method", "./mine.py", "--method", "fpgm")
+
+    alone = rows(capsys, "--set", "methods=[fpgm]", "--workspace", "alone")
+    beside = rows(capsys, *order, "--workspace", "beside")
+
+    assert beside["mine"]["status"] == "complete"
+    assert beside["fpgm"]["metrics"] == alone["fpgm"]["metrics"]
+    assert Path("beside/artifacts").is_dir()
+
+
+def test_a_method_that_changes_the_dense_model_fails_and_the_next_has_the_model_as_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write("[parameter.data.zero_() for parameter in problem._network.model.parameters()]")
+
+    alone = rows(capsys, "--set", "methods=[fpgm]", "--workspace", "alone")
+    beside = rows(
+        capsys, "--set", "methods=[uniform]", "--method", "./mine.py", "--method", "fpgm", "--workspace", "beside"
+    )
+
+    assert "it changed the dense model" in beside["mine"]["reason"]
+    assert beside["fpgm"]["metrics"] == alone["fpgm"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "reason"),
+    [
+        ("import asyncio; raise asyncio.CancelledError('no more')", "", "CancelledError at mine.py:8: no more"),
+        ("problem.remember('scores', {1, 2})", "", "TypeError at mine.py:8: Object of type set is not JSON"),
+        ("pass", "    thing: object = object()\n", "Unable to serialize unknown type"),
+    ],
+)
+def test_what_goes_wrong_is_a_row_with_the_methods_own_line(
+    line: str, fields: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(line, fields)
+
+    found = rows(capsys, "--method", "./mine.py")
+
+    assert reason in found["mine"]["reason"]
+    assert found["random"]["status"] == "complete"
+
+
+def test_a_broken_file_called_dense_is_no_dense_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dense.py").write_text("def torn(:\n")
+
+    found = rows(capsys, "--method", "./dense.py")
+
+    assert found["dense.py"]["status"] == "failed"
+    assert found["dense"]["trial"]["target"] is None
+
+
+def test_a_method_that_asks_for_nothing_is_stopped_when_its_time_is_up(capsys: pytest.CaptureFixture[str]) -> None:
+    write("while True: pass")
+    started = time.monotonic()
+
+    found = rows(capsys, "--method", "./mine.py", "--set", "budget.wall_seconds=5")
+
+    assert found["mine"]["status"] == "timeout"
+    assert "the time limit of 5 s is up" in found["mine"]["reason"]
+    assert time.monotonic() - started < 60
+
+
+def test_a_second_run_says_how_to_repeat_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    write("raise RuntimeError")
+    rows(capsys, "--method", "./mine.py")
+
+    main(["run", "tiny.yaml", "--set", "targets=[{flops: 0.5x}]", "--method", "./mine.py"])
+
+    assert "1 of them failed or timed out before; run them again with --retry-failed" in capsys.readouterr().err
