@@ -119,6 +119,21 @@ def test_a_plan_that_depends_on_the_process_is_caught_by_another_process() -> No
     assert violations[0].place.line == marked_line(name)
 
 
+def test_another_process_loads_a_folder_of_methods(tmp_path: Path) -> None:
+    name = "depends_on_the_process"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "parts.py").write_text((FOLDER / f"{name}.py").read_text())
+    (tmp_path / "mine" / "__init__.py").write_text("from .parts import *\n")
+    registry = MethodRegistry()
+    (found,) = registry.add_file(tmp_path / "mine")
+
+    violations = check_elsewhere(registry.resolve(found, {}), str(tmp_path / "mine"), ("plain",))
+
+    assert [violation.rule for violation in violations] == [r.SEED]
+    assert violations[0].place is not None
+    assert Path(violations[0].place.file).name == "parts.py"
+
+
 def test_a_method_that_never_ends_is_stopped_at_the_line_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hdapbench.testing.attempt.LONGEST_SECONDS", 0.1)
     monkeypatch.setattr("hdapbench.testing.checking.LONGEST_SECONDS", 0.1)

@@ -17,7 +17,7 @@ from typing import Any
 
 from hdapbench.errors import MethodError
 from hdapbench.method import Method, Plan
-from hdapbench.registry import MethodRegistry
+from hdapbench.registry import MethodRegistry, is_path
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import Task
 from hdapbench.testing.place import Place, forgiving
@@ -121,7 +121,7 @@ def _other_process(tasks: Sequence[dict[str, Any]]) -> list[dict[ModelKind, str]
     found = []
     for task in tasks:
         registry = MethodRegistry()
-        if task["source"].endswith(".py"):
+        if is_path(task["source"]):
             registry.add_file(Path(task["source"]))
         found.append(plans_of(registry.resolve(task["name"], task["parameters"]), task["kinds"]))
     return found
