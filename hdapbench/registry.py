@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 
 from hdapbench.errors import BrokenMethodError, MethodError
 from hdapbench.method import Method
-from hdapbench.settings import kept_settings
+from hdapbench.settings import kept_settings, stdout_kept_free
 from hdapbench.spec import TargetKind, did_you_mean
 from hdapbench.trial import DENSE
 
@@ -100,7 +99,7 @@ class MethodRegistry:
             raise MethodError(f"two packages offer a method '{name}': {self.origin(name)}; uninstall one")
         value = found[0].value
         try:
-            with kept_settings(), contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            with kept_settings(), stdout_kept_free():
                 loaded = found[0].load()
         except KeyboardInterrupt:
             raise
@@ -231,7 +230,7 @@ def _executed(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
-        with kept_settings(), contextlib.redirect_stdout(sys.stderr):
+        with kept_settings(), stdout_kept_free():
             module_spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from hdapbench.grid import base_directory
 from hdapbench.plan import Plan
 from hdapbench.registry import MethodRegistry, line_of, package_of
 from hdapbench.saved_model import describe_model
-from hdapbench.settings import kept_settings
+from hdapbench.settings import kept_settings, stdout_kept_free
 from hdapbench.spec import LoadedSpec, parse_target
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 
@@ -234,8 +233,7 @@ class Run:
         """
         before = self._dense_state()
         try:
-            # stdout is for results, whatever a plug-in prints
-            with kept_settings(), problem.budget.enforced(), contextlib.redirect_stdout(sys.stderr):
+            with kept_settings(), problem.budget.enforced(), stdout_kept_free():
                 reason = method.skip(problem)
                 plan = method.compress(problem) if reason is None else None
         finally:

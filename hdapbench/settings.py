@@ -1,15 +1,17 @@
-"""Settings of the whole process that one method could spoil for the others. Imports no torch."""
+"""What of the whole process one method could spoil for the others, or for who reads results. Imports no torch."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+STDOUT, STDERR = 1, 2
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,17 @@ def kept_settings() -> Iterator[None]:
         yield
     finally:
         settings.restore()
+
+
+@contextmanager
+def stdout_kept_free() -> Iterator[None]:
+    """Whatever prints goes to stderr, other processes and C code included: stdout is for results."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # where there is no file behind either
+            sys.stdout.flush()
+            kept = os.dup(STDOUT)
+            stack.callback(os.close, kept)
+            os.dup2(STDERR, STDOUT)
+            stack.callback(os.dup2, kept, STDOUT)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield

@@ -131,3 +131,16 @@ def test_a_second_run_says_how_to_repeat_what_failed(capsys: pytest.CaptureFixtu
     main(["run", "tiny.yaml", "--set", "targets=[{flops: 0.5x}]", "--method", "./mine.py"])
 
     assert "1 of them failed or timed out before; run them again with --retry-failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line", ["import os; os.write(1, b'stray')", "import os; os.system('echo stray')", "print('stray')"]
+)
+def test_stdout_has_results_alone_whoever_else_writes_to_it(line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    write(line)
+
+    assert main(["run", "tiny.yaml", "--quiet", "--json", "--set", "methods=[uniform]", "--method", "./mine.py"]) == 0
+
+    written = capfd.readouterr()
+    assert {row["status"] for row in json.loads(written.out)} == {"complete"}
+    assert "stray" in written.err
