@@ -30,8 +30,10 @@ class Amc(Method):
     reach with all later groups at ``least_share``, and widths rounded to ``round_to``, never above the target. After
     ``warmup_share`` of the episodes with random actions, the agent acts, and of its actions those that are ``explored``
     are drawn from a truncated normal distribution around it, ever narrower. The best strategy of all episodes wins. The
-    published agent (``discount: 1, imitation: 0, decay: 0.95, warmup_deviation: null, deviation: 0.5, explored: 1,
-    least_deviation: 0``) needs more episodes than ours; ``methods.amc.agent`` says what differs.
+    published agent (``warmup_share: 0.125, warmup_deviation: null, discount: 1, imitation: 0, deviation: 0.5,
+    decay: 0.95, explored: 1, least_deviation: 0, reconstruct: each, round_to: 8``) needs more episodes than ours;
+    ``methods.amc.agent`` says what else differs. Of a group those channels stay whose own weights have the largest norm
+    (published: the weights that read them).
 
     ``reward: constrained`` is the accuracy, and what rounding leaves of the target is filled up. ``guaranteed`` is
     ``-error * log(FLOPs)``: it goes below the target where accuracy allows. Before a strategy is evaluated, its batch
