@@ -225,7 +225,9 @@ class BudgetSpec(Strict):
 
     device_queries: int | None = Field(default=None, ge=0, description="Plans measured on single devices.")
     accuracy_evals: int | None = Field(default=None, ge=0, description="Accuracy evaluations on the search split.")
-    train_epochs: float | None = Field(default=None, ge=0.0, description="Training epochs before the plan is proposed.")
+    train_epochs: float | None = Field(
+        default=None, ge=0.0, description="Epochs of the fine-tuning recipe before the plan is proposed."
+    )
     wall_seconds: float | None = Field(default=None, gt=0.0, description="Seconds until a method is stopped.")
 
 
