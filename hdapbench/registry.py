@@ -254,6 +254,8 @@ def _checked(found: object, origin: str) -> type[Method]:
     if not isinstance(found, type) or not issubclass(found, Method):
         raise BrokenMethodError(f"{origin} is not a subclass of hdapbench.method.Method")
     name = getattr(found, "name", None)
+    if "name" in found.model_fields:
+        raise BrokenMethodError(f'{origin}: the name of {found.__name__} is a parameter; write: name = "my-method"')
     if not isinstance(name, str) or not name:
         raise BrokenMethodError(f'{origin}: {found.__name__} has no name; write: name = "my-method"')
     if name == DENSE or not NAME.fullmatch(name):

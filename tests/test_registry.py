@@ -59,6 +59,7 @@ def test_methods_of_a_file_are_added_under_their_names(tmp_path: Path) -> None:
         ("import nothing_of_this_name\n", r"ModuleNotFoundError: .*\(mine.py:1\)"),
         ("x = 1\n", "defines no subclass of hdapbench.method.Method"),
         (GOOD.format(name="x").replace('    name = "x"\n', ""), "has no name"),
+        (GOOD.format(name="x").replace("name =", "name: str ="), "the name of Mine is a parameter"),
         (GOOD.format(name="x").replace("def compress", "def squeeze"), "does not define compress"),
         (GOOD.format(name="uniform"), "two methods are called 'uniform'"),
     ],

@@ -97,7 +97,10 @@ def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, Method
         fresh = [method for method in added if (method.name, "{}") not in known]
         spec = loaded.spec.model_copy(update={"methods": (*loaded.spec.methods, *fresh)})
         loaded = replace(loaded, spec=spec)
-    reasons = [registry.why_broken(method.name) for method in loaded.spec.methods]
-    for reason in dict.fromkeys([*registry.broken_files.values(), *filter(None, reasons)]):
+    reasons = list(registry.broken_files.values())
+    for reason in filter(None, [registry.why_broken(method.name) for method in loaded.spec.methods]):
+        if not any(known in reason for known in reasons):
+            reasons.append(reason)
+    for reason in reasons:
         print(f"broken plug-in, its trials fail: {reason}", file=sys.stderr)
     return loaded, registry

@@ -200,6 +200,7 @@ def test_a_new_method_is_a_file_that_runs_as_it_is(
         ("my.py", "'my.py' is no name for a method"),
         ("taken", "'taken.py' exists; name another file with --output"),
         ("dense", "'dense' is the model before compression"),
+        ("test", "'hdapbench methods test' means something else"),
         ("x -o no/such/x.py", "there is no folder 'no/such'"),
         ("x -o x.txt", "'x.txt' does not end in .py"),
     ],

@@ -62,6 +62,8 @@ def begin(registry: MethodRegistry, name: str, *, output: Path | None) -> int:
         raise MethodError(f"'{name}' is no name for a method: letters, digits, '.', '_' and '-', such as my-method")
     if name == DENSE:
         raise MethodError(f"'{DENSE}' is the model before compression; choose another name")
+    if name in {"new", "test"}:
+        raise MethodError(f"'hdapbench methods {name}' means something else; choose another name")
     if name in registry.names():
         raise MethodError(f"there is a method '{name}' already: {registry.origin(name)}; choose another name")
     words = re.findall(r"[A-Za-z0-9]+", name)
