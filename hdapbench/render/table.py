@@ -110,7 +110,7 @@ def cost_cells(row: Row) -> tuple[str, ...]:
         f"{row.params / 1e3:,.1f}",
         f"{row.size_bytes / 1024:,.1f}",
         f"{row.device_queries:,.0f}",
-        f"{row.accuracy_evals:g}",
+        f"{row.accuracy_evals:,.1f}".removesuffix(".0"),
         f"{row.train_epochs:.2f}",
         str(row.n_seeds) if row.n_seeds == row.n_planned else f"{row.n_seeds} of {row.n_planned}",
     )
