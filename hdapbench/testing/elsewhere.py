@@ -6,7 +6,6 @@ Run as a module it is that other process: a task as JSON on stdin, plans as JSON
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 from hdapbench.errors import MethodError
 from hdapbench.method import Method, Plan
 from hdapbench.registry import MethodRegistry, is_path
+from hdapbench.settings import stdout_kept_free
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import Task
 from hdapbench.testing.place import Place, forgiving
@@ -93,7 +93,7 @@ def plans_of(method: Method, kinds: Sequence[ModelKind]) -> dict[ModelKind, str]
     found: dict[ModelKind, str] = {}
     for kind in kinds:
         problem = Task.relative(kind, SHARE).problem()
-        with forgiving(), problem.budget.enforced(), contextlib.redirect_stdout(sys.stderr):
+        with forgiving(), problem.budget.enforced(), stdout_kept_free():
             if method.skip(problem) is None and isinstance(plan := method.compress(problem), Plan):
                 found[kind] = plan.id
     return found

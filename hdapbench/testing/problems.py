@@ -7,6 +7,7 @@ and a net with concatenation.
 from __future__ import annotations
 
 import getpass
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ ModelKind = Literal["plain", "residual", "depthwise", "concat"]
 KINDS: tuple[ModelKind, ...] = ("plain", "residual", "depthwise", "concat")
 SIDE = 12
 N_CLASSES = 4
+
+USER = getattr(os, "getuid", getpass.getuser)()
+"""Whose files these are; containers often have a number without a name."""
 
 
 def tiny_model(kind: ModelKind) -> nn.Module:
@@ -75,7 +79,7 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
         clustering=ClusteringSpec(n_clusters=3),
         runs=5,
         recipe=Recipe(epochs=1.0, batch_size=32),
-        directory=Path(tempfile.gettempdir()) / f"hdapbench-testing-{getpass.getuser()}",
+        directory=Path(tempfile.gettempdir()) / f"hdapbench-testing-{USER}",
     )
 
 
