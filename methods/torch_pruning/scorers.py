@@ -42,10 +42,18 @@ def group_scores(problem: Problem, model: nn.Module, criterion: Criterion, *, n_
         n_images = min(n_images, problem.n_train_images)
         problem.budget.charge("train_epochs", n_images / problem.n_train_images)
     scorer = _SCORERS[criterion](problem, model, n_images)
-    return {
-        name: np.asarray(scorer(_group(graph, model.get_submodule(name))).detach().double().numpy())
-        for name in problem.groups
-    }
+    groups = {name: _group(graph, model.get_submodule(name)) for name in problem.groups}
+    return {name: _without_copies(scorer(group), len(group[0].idxs)) for name, group in groups.items()}
+
+
+def _without_copies(scores: Tensor, n_channels: int) -> NDArray[np.float64]:
+    """Scores of a group's channels, shape (n_channels,).
+
+    Where the first layer of a group that is scored consumes its channels several times (a concatenation with itself),
+    1.6.1 appends a zero for each copy and counts it in the mean that it divides by.
+    """
+    own = np.asarray(scores.detach().double().numpy()[:n_channels])
+    return own if len(scores) == n_channels else own / max(own.mean(), np.finfo(np.float64).tiny)
 
 
 def isomorphic_groups(problem: Problem) -> list[list[str]]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from hdapbench.method import Problem
+from hdapbench.method import Budget, Problem
+from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec
-from hdapbench.testing import tiny_problem
+from hdapbench.testing import tiny_problem, tiny_workbench
 from methods.torch_pruning.method import TorchPruning
 from methods.torch_pruning.ratio import kept_at_ratio
 from methods.torch_pruning.scorers import Criterion, group_scores
@@ -15,6 +18,25 @@ from methods.torch_pruning.scorers import Criterion, group_scores
 
 def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = None) -> dict[str, np.ndarray]:
     return group_scores(problem, model or problem.model(), criterion, n_images=24)
+
+
+def problem_of(model: nn.Module) -> Problem:
+    bench = tiny_workbench("plain")
+    network = trace(model.eval(), bench.network.input_shape)
+    return Problem(
+        replace(bench, network=network), target_flops=network.cost.dense.flops // 2, seed=0, budget=Budget(BudgetSpec())
+    )
+
+
+class _Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3), nn.Conv2d(12, 5, 3)
+        self.classifier = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x).relu()
+        return self.classifier(self.second(torch.cat([x, x], 1)).mean((2, 3)))
 
 
 class TestScores:
@@ -37,6 +59,18 @@ class TestScores:
         assert {name: score.tolist() for name, score in scores_of(problem, "activation").items()} == {
             name: pytest.approx(score.tolist(), rel=1e-4) for name, score in whole.items()
         }
+
+    def test_channels_that_a_layer_consumes_twice_are_scored_once(self) -> None:
+        problem = problem_of(_Twice())
+        seen: list[torch.Tensor] = []
+        model = problem.model()
+        model.second.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+        scores = scores_of(problem, "activation")["first"]
+        model(torch.cat([images for images, _ in problem.batches(24)]))
+
+        once = seen[0][:, :6].abs().mean((0, 2, 3)).detach().numpy()
+        assert scores == pytest.approx(once / once.mean(), rel=1e-4)
 
     def test_obd_c_is_the_squared_gradient_of_single_images_under_labels_of_the_models_own(self) -> None:
         problem = tiny_problem("plain")

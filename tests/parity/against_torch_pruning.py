@@ -25,14 +25,26 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"importance": "lamp", "scope": "global", "pruning_ratio": 0.4},
     {"importance": "fpgm", "scope": "local", "pruning_ratio": 0.5},
     {"importance": "taylor", "scope": "global", "pruning_ratio": 0.4, "n_images": 16},
+    {"importance": "activation", "scope": "global", "pruning_ratio": 0.4, "n_images": 16},
+    {"importance": "hessian", "scope": "global", "pruning_ratio": 0.4, "n_images": 1},
+    {"importance": "obd-c", "scope": "global", "pruning_ratio": 0.4, "n_images": 8},
     {"importance": "magnitude", "scope": "local", "pruning_ratio": 0.5, "iterative_steps": 4},
 )
+LEFT_OUT = {
+    "activation": {"YOLOv8n"},  # 1.6.1 scores four copies of the channels that SPPF joins with themselves
+    "taylor": {"YOLOv8n"},  # its loss needs boxes
+    "hessian": {"YOLOv8n"},
+    "obd-c": {"YOLOv8n", "MobileNetV1"},  # 1.6.1 stops at depthwise layers
+}
 IMPORTANCES: dict[str, Callable[[], Any]] = {
     "magnitude": tp.importance.GroupMagnitudeImportance,
     "bn-scale": tp.importance.BNScaleImportance,
     "lamp": tp.importance.LAMPImportance,
     "fpgm": tp.importance.FPGMImportance,
     "taylor": tp.importance.GroupTaylorImportance,
+    "activation": tp.importance.ActivationImportance,
+    "hessian": tp.importance.GroupHessianImportance,
+    "obd-c": tp.importance.OBDCImportance,
 }
 
 
@@ -92,12 +104,11 @@ def prune_directly(
     """What a user of torch-pruning writes: pruned model, and the channels that every root layer keeps."""
     model = deepcopy(dense).eval()
     names = {module: key for key, module in model.named_modules()}
-    if setting["importance"] == "taylor":
-        torch.autograd.backward(nn.functional.cross_entropy(model(images[0]), images[1]))
+    scorer = IMPORTANCES[setting["importance"]]()
     pruner = tp.pruner.BasePruner(
         model,
         images[0][:2],
-        importance=IMPORTANCES[setting["importance"]](),
+        importance=scorer,
         pruning_ratio=setting["pruning_ratio"],
         global_pruning=setting["scope"] != "local",
         isomorphic=setting["scope"] == "isomorphic",
@@ -109,6 +120,7 @@ def prune_directly(
         num_heads={},
         channel_groups={},
     )
+    read_data(setting["importance"], scorer, pruner, model, images)
     alive = {key: list(range(module.weight.shape[0])) for key, module in model.named_modules() if key in roots}
     for _ in range(setting.get("iterative_steps", 1)):
         for group in pruner.step(interactive=True):
@@ -123,6 +135,29 @@ def prune_directly(
     return model, {key: set(channels) for key, channels in alive.items()}
 
 
+def read_data(criterion: str, scorer: Any, pruner: Any, model: nn.Module, images: tuple[Tensor, Tensor]) -> None:
+    """Bring a scorer what it wants to see of one batch, as torch-pruning's examples do."""
+    if criterion == "activation":
+        with scorer.compute_importance(model):
+            model(images[0])
+    if criterion in {"taylor", "hessian"}:
+        torch.autograd.backward(nn.functional.cross_entropy(model(images[0]), images[1]))
+    if criterion == "hessian":
+        scorer.accumulate_grad(model)
+    if criterion == "obd-c":
+        pruner._downstream_node_as_root_if_attention = lambda group: (
+            group
+        )  # 1.6.1 gives None where there is no attention
+        scorer._prepare_model(model, pruner)
+        outputs = model(images[0])
+        scorer.num_classes = outputs.shape[1]
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.multinomial(outputs.detach().softmax(1), 1, generator=generator)[:, 0]
+        torch.autograd.backward(nn.functional.cross_entropy(outputs, drawn))
+        scorer.step()
+        scorer._rm_hooks(model)
+
+
 def outputs_of(model: nn.Module) -> list[nn.Module]:
     """Layers that a user of torch-pruning tells it to leave alone: the classifier, or the ends of a YOLO head."""
     head = getattr(model, "model", None)
@@ -133,8 +168,8 @@ def outputs_of(model: nn.Module) -> list[nn.Module]:
 
 
 def batch(ours: Any, setting: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The images that the method reads too."""
-    images: tuple[Tensor, Tensor] = next(iter(ours.batches(max(setting.get("n_images", 2), 2))))
+    """The images that the method reads too, in one batch."""
+    images: tuple[Tensor, Tensor] = next(iter(ours.batches(setting.get("n_images", 2))))
     return images
 
 

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from against_amc import PUBLISHED, clip_random_policies, count
-from against_torch_pruning import SETTINGS, compare, describe
+from against_sparse_training import PRUNERS as PENALTIES
+from against_sparse_training import compare_penalty
+from against_torch_pruning import LEFT_OUT, SETTINGS, compare, describe
 from subjects import SUBJECTS
+
+from methods.torch_pruning.sparse import Pruner
 
 PAGE = Path(__file__).parents[2] / "docs" / "parity.md"
 
@@ -40,11 +44,41 @@ class TestTorchPruning:
         assert found.differing == 0
         assert found.weights_equal
 
+    @pytest.mark.parametrize("criterion", ["activation", "hessian", "obd-c"])
+    @pytest.mark.filterwarnings("ignore:Using a non-full backward hook")
+    def test_what_reads_one_batch_keeps_the_same_channels(self, criterion: str) -> None:
+        found = compare(
+            "ResNet56",
+            {
+                "importance": criterion,
+                "scope": "global",
+                "pruning_ratio": 0.4,
+                "n_images": 1 if criterion == "hessian" else 8,
+            },
+            16,
+        )
+
+        assert found.differing == 0
+        assert found.weights_equal
+
+    @pytest.mark.parametrize("pruner", PENALTIES)
+    def test_sparse_training_penalises_as_its_own_pruners_do(self, pruner: Pruner) -> None:
+        found = compare_penalty("ResNet56", pruner, 16)
+
+        assert found.n_penalised == found.n_penalised_directly > 30
+        assert found.largest_difference == 0.0 < found.largest
+
+    def test_the_page_shows_the_same_penalties_for_all_of_the_five_models(self) -> None:
+        table = rows("model       | pruner         | parameters, ours")
+
+        assert {(row[0], row[1]) for row in table} == {(name, pruner) for name in SUBJECTS for pruner in PENALTIES}
+        assert all(row[2] == row[3] and float(row[4]) > 0.0 == float(row[5]) for row in table)
+
     def test_the_page_shows_no_difference_for_any_of_the_five_models(self) -> None:
         table = rows("model       | setting")
 
         assert {row[0] for row in table} == set(SUBJECTS)
-        assert len(table) == len(SUBJECTS) * len(SETTINGS) - 1
+        assert len(table) == len(SUBJECTS) * len(SETTINGS) - sum(map(len, LEFT_OUT.values()))
         assert all(row[3] == row[4] and row[5] == "0" and row[6] == "yes" for row in table)
 
     def test_the_page_shows_what_is_found_now(self) -> None:
@@ -70,7 +104,7 @@ class TestNni:
         assert found.masked > 100
 
     def test_the_page_shows_no_difference(self) -> None:
-        masks, compact = rows("model       | pruner"), rows("model       | parameters")
+        masks, compact = rows("model       | pruner   | layers"), rows("model       | parameters")
 
         assert {row[1] for row in masks} == {"l1", "l2", "fpgm", "slim", "taylor", "linear", "agp", "movement"}
         assert all(row[3] == row[4] and row[5] == "0" for row in masks)
