@@ -381,6 +381,12 @@ class Problem:
 
         return first_without_norm(self._network.model, self.groups.values())
 
+    def shared_norm(self) -> str | None:
+        """Name of the first batch norm that holds channels of several groups, as after a concatenation, or None."""
+        from hdapbench.prune.norms import first_shared_norm
+
+        return first_shared_norm(self._network.model, self.groups.values())
+
     def importance(
         self, criterion: str, *, model: nn.Module | None = None, n_images: int = GRADIENT_IMAGES
     ) -> dict[str, NDArray[np.float64]]:

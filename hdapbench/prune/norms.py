@@ -23,6 +23,13 @@ def first_without_norm(model: nn.Module, groups: Iterable[ChannelGroup]) -> str 
     return next((group.name for group in groups if not norm_members(model, group)), None)
 
 
+def first_shared_norm(model: nn.Module, groups: Iterable[ChannelGroup]) -> str | None:
+    """Name of the first batch norm that holds channels of several groups (a concatenation's), or None."""
+    members = (member for group in groups for member, _ in norm_members(model, group))
+    widths = {name: len(module.weight) for name, module in model.named_modules() if isinstance(module, Norm)}
+    return next((member.layer for member in members if len(member.indices) < widths[member.layer]), None)
+
+
 def shrink_scales(model: nn.Module, penalty: float) -> None:
     """Add to the gradients of all batch norm scales that of ``penalty`` times the sum of their absolute values."""
     for module in model.modules():

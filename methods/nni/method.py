@@ -53,11 +53,13 @@ class Nni(Method):
     speedup: bool = Field(default=False, description="Compare the compact model with ModelSpeedup's.")
 
     def skip(self, problem: Problem) -> str | None:
-        """Reason when nni is not installed, or slim meets a group without batch norm."""
+        """Reason when nni is not installed, or slim meets a group without batch norm, or one that it cannot rank."""
         if importlib.util.find_spec("nni") is None:
             return "nni is not installed; install it with: pip install 'hdapbench[nni]'"
         if self.pruner == "slim" and (bare := problem.group_without_norm()):
             return f"pruner slim needs batch norm; the group '{bare}' has none"
+        if self.pruner == "slim" and self.dependency_aware and (shared := problem.shared_norm()):
+            return f"dependency-aware slim needs batch norms of one group each; '{shared}' holds channels of others too"
         return None
 
     def compress(self, problem: Problem) -> Plan:

@@ -60,10 +60,12 @@ class TorchPruning(Method):
     growth_steps: int = Field(default=10, ge=1, description="Training steps between two additions.")
 
     def skip(self, problem: Problem) -> str | None:
-        """Reason when batch norm scales are asked for and a group has none."""
+        """Reason when batch norm scales are asked for and a group has none, or shares them and may not."""
         asked = "importance" if self.importance == "bn-scale" else "pruner" if self.pruner in NORM_PRUNERS else None
         if asked and (bare := problem.group_without_norm()):
             return f"{asked} {getattr(self, asked)} needs batch norm; the group '{bare}' has none"
+        if self.pruner == "group-bn-scale" and (shared := problem.shared_norm()):
+            return f"pruner group-bn-scale needs batch norms of one group each; '{shared}' holds channels of others too"
         return None
 
     def compress(self, problem: Problem) -> Plan:

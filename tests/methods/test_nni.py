@@ -36,6 +36,16 @@ print([t.name for t in threading.enumerate()], logging.getLogger("nni").handlers
 
 
 class TestMasks:
+    def test_scales_of_several_groups_cannot_be_ranked_by_group(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from methods.nni import Nni
+
+        problem = tiny_problem("plain")
+        monkeypatch.setattr(problem, "shared_norm", lambda: "joined")
+
+        assert "'joined'" in (Nni(pruner="slim", dependency_aware=True).skip(problem) or "")
+        assert Nni(pruner="slim").skip(problem) is None
+        assert Nni(pruner="l1", dependency_aware=True).skip(problem) is None
+
     def test_dependency_aware_layers_of_a_group_are_masked_alike(self) -> None:
         from methods.nni.masks import Settings, masks_of
 

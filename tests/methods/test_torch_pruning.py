@@ -39,6 +39,25 @@ class _Twice(nn.Module):
         return self.classifier(self.second(torch.cat([x, x], 1)).mean((2, 3)))
 
 
+class _NormedTogether(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = (nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)) for _ in range(2))
+        self.norm, self.last = nn.BatchNorm2d(12), nn.Sequential(nn.Conv2d(12, 5, 3), nn.BatchNorm2d(5))
+        self.classifier = nn.Linear(5, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.last(self.norm(torch.cat([self.left(x), self.right(x)], 1))).mean((2, 3)))
+
+
+def test_batch_norms_of_several_groups_are_a_reason_to_skip_where_scales_of_a_group_are_one() -> None:
+    problem = problem_of(_NormedTogether())
+
+    assert "'norm'" in (TorchPruning(pruner="group-bn-scale").skip(problem) or "")
+    assert TorchPruning(pruner="bn-scale").skip(problem) is None
+    assert TorchPruning(pruner="group-bn-scale").skip(tiny_problem("concat")) is None
+
+
 class TestScores:
     def test_hessian_counts_every_image_not_only_the_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = tiny_problem("plain")
