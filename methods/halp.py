@@ -5,17 +5,16 @@ Written from the published description, not from its code. Here devices run whol
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from hdapbench.cost.target import fill, repair
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.fitted import fitted_latency, spread_plans
 from hdapbench.latency.kinds import Kind
 from hdapbench.latency.table import GroupTable, multiples_below
+from hdapbench.learned_latency import TableSource, learned_latency
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.search.knapsack import best_choices
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
-    LatencyOf = Callable[[Integers], Floats]
 
 
 class Halp(Method):
@@ -46,7 +44,7 @@ class Halp(Method):
 
     name = "halp"
     fleet: bool = Field(default=False, description="Average the table over all clusters, not one device.")
-    table: Literal["surrogate", "measured"] = Field(default="surrogate", description="Where table entries come from.")
+    table: TableSource = Field(default="surrogate", description="Where table entries come from.")
     n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
     surrogate: Kind = Field(default="nnls", description="What predicts the table.")
     bundles: int = Field(default=8, ge=2, description="Bundles per group, where channels suffice.")
@@ -66,7 +64,9 @@ class Halp(Method):
         bundle = np.full_like(sizes, self.bundle) if self.bundle else np.maximum(sizes // self.bundles, 1)
         bundle = np.minimum(bundle, sizes)
         fixed = self._fixed(problem, bundle)
-        latency_of = self._latency(problem)
+        latency_of = learned_latency(
+            problem, fleet=self.fleet, source=self.table, n_plans=self.n_plans, surrogate=self.surrogate
+        )
         current, plan = sizes.copy(), None
         for step in range(1, self.steps + 1):
             scores = bn_taylor(problem, plan, self.n_images)
@@ -93,22 +93,6 @@ class Halp(Method):
             )
         least[0] = problem.sizes[0]
         return int(self.protect_first and int(problem.cost.flops(least)[0]) <= problem.target_flops)
-
-    def _latency(self, problem: Problem) -> LatencyOf:
-        """Widths -> latency in ms, shape (n_plans,), on the nominal device or averaged over the clusters."""
-        weights = problem.cluster_weights if self.fleet else np.ones(1)
-
-        def measure(widths: Integers) -> Floats:
-            return problem.latency(widths) if self.fleet else problem.nominal_latency(widths)[:, None]
-
-        if self.table == "measured":
-            return lambda widths: np.asarray(measure(widths) @ weights)
-        plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
-        problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
-        measured = measure(plans)
-        return fitted_latency(
-            problem.kernels, plans, measured, weights=weights, kind=self.surrogate, tiling=problem.tiling
-        )
 
 
 def _knapsack(problem: Problem, scores: dict[str, Floats], table: GroupTable, flops: int) -> Integers:

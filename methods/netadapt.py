@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,9 +10,9 @@ from pydantic import Field
 
 from hdapbench.cost.target import fill
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.fitted import fitted_latency, spread_plans
 from hdapbench.latency.kinds import Kind
 from hdapbench.latency.table import GroupTable, multiples_below
+from hdapbench.learned_latency import TableSource, learned_latency
 from hdapbench.method import Method, Plan, Problem
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Netadapt(Method):
 
     name = "netadapt"
     fleet: bool = Field(default=False, description="Average latency over all clusters, not one device.")
-    table: Literal["surrogate", "measured"] = Field(default="surrogate", description="Where table entries come from.")
+    table: TableSource = Field(default="surrogate", description="Where table entries come from.")
     n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
     surrogate: Kind = Field(default="nnls", description="What predicts the table.")
     initial_reduction: float = Field(default=0.05, gt=0.0, lt=1.0, description="First fall, of the dense latency.")
@@ -58,7 +57,9 @@ class Netadapt(Method):
         step = np.maximum(np.minimum(self.round_to, problem.sizes // 4), 1)
         if (least := int(problem.cost.flops(step)[0])) > problem.target_flops:
             raise TargetUnreachableError(f"the smallest widths need {least:,} FLOPs, target {problem.target_flops:,}")
-        latency_of = self._latency(problem)
+        latency_of = learned_latency(
+            problem, fleet=self.fleet, source=self.table, n_plans=self.n_plans, surrogate=self.surrogate
+        )
         state = _State(problem.sizes.copy(), None, problem.importance(self.criterion))
         fall = self.initial_reduction * float(latency_of(problem.sizes[None])[0])
         while int(problem.cost.flops(state.widths)[0]) > problem.target_flops:
@@ -70,22 +71,6 @@ class Netadapt(Method):
             problem.progress(f"{problem.cost.flops(widths)[0]:,} FLOPs, limit {limit:.4g} ms")
         widths = fill(problem.cost, state.widths, problem.target_flops, round_to=step)
         return state.plan(problem, widths)
-
-    def _latency(self, problem: Problem) -> Callable[[Integers], Floats]:
-        """Widths -> latency in ms, shape (n_plans,), on the nominal device or averaged over the clusters."""
-        weights = problem.cluster_weights if self.fleet else np.ones(1)
-
-        def measure(widths: Integers) -> Floats:
-            return problem.latency(widths) if self.fleet else problem.nominal_latency(widths)[:, None]
-
-        if self.table == "measured":
-            return lambda widths: np.asarray(measure(widths) @ weights)
-        plans = spread_plans(problem.cost, problem.target_flops, self.n_plans, problem.rng)
-        problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
-        measured = measure(plans)
-        return fitted_latency(
-            problem.kernels, plans, measured, weights=weights, kind=self.surrogate, tiling=problem.tiling
-        )
 
     def _best(self, problem: Problem, state: _State, proposals: list[Integers]) -> Integers:
         """The most accurate of the proposals that the budget allows to evaluate; the first one when it allows none."""
