@@ -119,6 +119,35 @@ def test_a_plan_that_depends_on_the_process_is_caught_by_another_process() -> No
     assert violations[0].place.line == marked_line(name)
 
 
+def test_what_is_done_while_imported_is_caught_by_another_process_at_its_lines() -> None:
+    before = random.getstate()
+    name = "busy_when_imported"
+    method = bad(name)
+    random.setstate(before)
+
+    violations = check_elsewhere(method, str(FOLDER / f"{name}.py"), ("plain",))
+
+    assert check_method(method, ("plain",)) == []
+    assert {(violation.rule, str(violation.place).split(": ", 1)[1]) for violation in violations} == {
+        (r.SILENT, 'print("registering")'),
+        (r.RANDOM, "random.seed(3)"),
+        (r.SETTINGS, 'np.seterr(all="raise")'),
+        (r.FILES, 'Path("cache.txt").write_text("nothing yet")'),
+    }
+    assert "being imported, it prints 'registering'; a module only defines" in str(violations[0])
+
+
+def test_a_connection_while_imported_is_refused_and_named() -> None:
+    name = "connects_when_imported"
+
+    (violation,) = check_elsewhere(bad(name), str(FOLDER / f"{name}.py"), ("plain",))
+
+    assert violation.rule == r.NETWORK
+    assert "192.0.2.1" in violation.message
+    assert violation.place is not None
+    assert violation.place.line == marked_line(name)
+
+
 def test_another_process_loads_a_folder_of_methods(tmp_path: Path) -> None:
     name = "depends_on_the_process"
     (tmp_path / "mine").mkdir()
@@ -150,8 +179,8 @@ def test_a_method_that_never_ends_is_stopped_at_the_line_where_it_is(monkeypatch
 
 def test_every_rule_has_a_bad_plug_in_and_every_bad_plug_in_a_row() -> None:
     assert {rule for _, rule, _, _ in BAD.values()} == set(RULES)
-    others = {"well_behaved", "depends_on_the_process", "never_ends"}
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, *others}
+    elsewhere = {"depends_on_the_process", "busy_when_imported", "connects_when_imported"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, *elsewhere, "well_behaved", "never_ends"}
 
 
 @pytest.mark.parametrize("name", ["knows_chains_only", "knows_no_depthwise", "knows_no_concat"])

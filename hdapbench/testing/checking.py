@@ -48,7 +48,7 @@ def check_method(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> list[V
 def skipped_kinds(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> dict[ModelKind, str]:
     """Kinds of models that a method skips, and its reasons."""
     reasons: dict[ModelKind, str] = {}
-    attempts = Attempts(method, OwnCode(type(method)))
+    attempts = Attempts(method, OwnCode.of(type(method)))
     for kind in kinds:  # what skip does beside is reported by check_method
         reason = attempts.once(Task.relative(kind, TARGETS[0]).skipping).plan
         if isinstance(reason, str) and reason.strip():
@@ -61,7 +61,7 @@ class _Checker:
 
     def __init__(self, method: Method) -> None:
         self._method = method
-        self._own = OwnCode(type(method))
+        self._own = OwnCode.of(type(method))
         self._attempts = Attempts(method, self._own)
         self.late = False
 

@@ -1,6 +1,6 @@
-"""The same seed in another process: texts hash to other numbers there, so sets come in another order.
+"""A method in another process: imported anew, and texts hash to other numbers, so sets come in another order.
 
-Run as a module it is that other process: a task as JSON on stdin, plans as JSON on stdout.
+Run as a module it is that other process: tasks as JSON on stdin, answers as JSON on stdout.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from hdapbench.errors import MethodError
 from hdapbench.method import Method, Plan
@@ -20,7 +23,8 @@ from hdapbench.registry import MethodRegistry, is_path
 from hdapbench.settings import stdout_kept_free
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import Task
-from hdapbench.testing.place import Place, forgiving
+from hdapbench.testing.importing import watch_import
+from hdapbench.testing.place import OwnCode, Place, forgiving
 from hdapbench.testing.problems import KINDS, ModelKind
 from hdapbench.testing.rules import Violation
 
@@ -29,31 +33,50 @@ UNORDERED = frozenset({"set", "frozenset", "hash", "id"})
 
 
 class ElsewhereError(MethodError):
-    """The other process ended before it gave its plans."""
+    """The other process ended before it gave its answers."""
 
 
 def check_elsewhere(method: Method, source: str, kinds: Sequence[ModelKind] = KINDS) -> list[Violation]:
-    """`SEED` violations on models where another process gives another plan; models are left out that fail here.
+    """Rules that a method breaks while it is imported, and `SEED` on models where another process gives another plan.
 
     Parameters
     ----------
     source
         The method's name, or the file that it is in: how the other process finds it.
+    kinds
+        Models to compare plans on; those are left out that the method fails on here.
     """
     here = plans_of(method, kinds)
     try:
-        (elsewhere,) = plans_elsewhere([(method, source)], list(here))
+        (answer,) = answers_elsewhere([(method, source)], list(here))
     except ElsewhereError as error:
         return [Violation(rules.SEED, str(error))]
+    if answer.plans is None:
+        return answer.imported
     message = "another process gave another plan; sets, and hash() of texts, have another order there: sort them"
     place = unordered_line(type(method))
-    return [Violation(rules.SEED, message, kind, place) for kind in here if elsewhere.get(kind) != here[kind]]
+    differing = [kind for kind in here if answer.plans.get(kind) != here[kind]]
+    return [*answer.imported, *(Violation(rules.SEED, message, kind, place) for kind in differing)]
 
 
-def plans_elsewhere(
-    methods: Sequence[tuple[Method, str]], kinds: Sequence[ModelKind] = KINDS
-) -> list[dict[ModelKind, str]]:
-    """What `plans_of` gives for each of the methods in one other process, in which texts hash to other numbers.
+@dataclass(frozen=True)
+class Answer:
+    """What another process found.
+
+    Attributes
+    ----------
+    plans
+        What `plans_of` gives there; None when the method could not be loaded.
+    imported
+        Rules that the method broke while it was imported.
+    """
+
+    plans: dict[ModelKind, str] | None
+    imported: list[Violation]
+
+
+def answers_elsewhere(methods: Sequence[tuple[Method, str]], kinds: Sequence[ModelKind] = KINDS) -> list[Answer]:
+    """Answer for each of the methods, from one other process.
 
     Parameters
     ----------
@@ -65,10 +88,19 @@ def plans_elsewhere(
     ElsewhereError
         When the process cannot load a method.
     """
-    tasks = [
-        {"source": source, "name": method.name, "parameters": method.model_dump(mode="json"), "kinds": list(kinds)}
-        for method, source in methods
-    ]
+    tasks = []
+    for method, source in methods:
+        own = OwnCode.of(type(method))
+        tasks.append(
+            {
+                "source": source,
+                "name": method.name,
+                "parameters": method.model_dump(mode="json"),
+                "kinds": list(kinds),
+                "files": sorted(own.files),
+                "folders": own.folders,
+            }
+        )
     done = subprocess.run(  # noqa: S603 - our own module, by our own interpreter
         [sys.executable, "-m", __name__],
         input=json.dumps(tasks),
@@ -84,8 +116,7 @@ def plans_elsewhere(
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ElsewhereError(f"another process cannot run it: {said}")
-    plans: list[dict[ModelKind, str]] = json.loads(done.stdout)
-    return plans
+    return [TypeAdapter(Answer).validate_python(answer) for answer in json.loads(done.stdout)]
 
 
 def plans_of(method: Method, kinds: Sequence[ModelKind]) -> dict[ModelKind, str]:
@@ -113,19 +144,27 @@ def unordered_line(method: type[Method]) -> Place | None:
     return Place(file, min(lines)) if lines else None
 
 
-def _other_process(tasks: Sequence[dict[str, Any]]) -> list[dict[ModelKind, str]]:
-    """Plans of the tasks that `plans_elsewhere` sends."""
+def _other_process(tasks: Sequence[dict[str, Any]]) -> list[Answer]:
+    """Answers to the tasks that `answers_elsewhere` sends."""
     import torch
 
     torch.set_num_threads(1)
-    found = []
-    for task in tasks:
-        registry = MethodRegistry()
-        if is_path(task["source"]):
-            registry.add_file(Path(task["source"]))
-        found.append(plans_of(registry.resolve(task["name"], task["parameters"]), task["kinds"]))
-    return found
+    return [_answer(task) for task in tasks]
+
+
+def _answer(task: dict[str, Any]) -> Answer:
+    registry, source, name = MethodRegistry(), task["source"], task["name"]
+
+    def load() -> None:
+        if is_path(source):
+            registry.add_file(Path(source))
+        registry.get(name)
+
+    imported = watch_import(load, OwnCode(task["files"], task["folders"]))
+    if any(violation.rule == rules.NETWORK for violation in imported):
+        return Answer(None, imported)
+    return Answer(plans_of(registry.resolve(name, task["parameters"]), task["kinds"]), imported)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_other_process(json.load(sys.stdin))))
+    sys.stdout.write(json.dumps([asdict(answer) for answer in _other_process(json.load(sys.stdin))]))

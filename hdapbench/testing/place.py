@@ -6,7 +6,7 @@ import ast
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,25 +35,31 @@ class Place:
 class OwnCode:
     """The files that a method is written in: its module's, those of its bases, and the rest of their packages."""
 
-    def __init__(self, method: type[Method]) -> None:
-        self._files: set[str] = set()
-        self._folders: tuple[str, ...] = ()
+    def __init__(self, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+        self.files, self.folders = frozenset(files), tuple(folders)
+
+    @classmethod
+    def of(cls, method: type[Method]) -> OwnCode:
+        """The code of a method that is imported."""
+        files: set[str] = set()
+        folders: list[str] = []
         for base in method.__mro__:
             if base is Method or not issubclass(base, Method):
                 continue
             file = getattr(sys.modules.get(base.__module__), "__file__", None)
             if file is None:
                 continue
-            self._files.add(_real(file))
+            files.add(_real(file))
             top = base.__module__.partition(".")[0]
             package = getattr(sys.modules.get(top), "__file__", None)
             if top not in {base.__module__, "hdapbench"} and package is not None:
-                self._folders = (*self._folders, str(Path(_real(package)).parent) + os.sep)
+                folders.append(str(Path(_real(package)).parent) + os.sep)
+        return cls(files, folders)
 
     def has(self, file: str) -> bool:
         """Whether a file belongs to the method."""
         path = _real(file)
-        return path in self._files or path.startswith(self._folders)
+        return path in self.files or path.startswith(self.folders)
 
     def innermost(self, frame: FrameType | None) -> Place | None:
         """Line of the method that is being carried out in a call stack, or None."""

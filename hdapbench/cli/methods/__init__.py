@@ -24,9 +24,7 @@ def add_parser(subparsers: Any) -> None:
         help="a method, or a file of methods (which is executed), to describe; or: new NAME, test NAME|PATH",
     )
     add_set_option(parser, help_text="with test: a parameter, such as steps=3; may be repeated")
-    parser.add_argument(
-        "--one-process", action="store_true", help="with test: do not compare with the plans of another process"
-    )
+    parser.add_argument("--one-process", action="store_true", help="with test: ask no other process")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="with new: where to write (default: NAME.py)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=run)

@@ -96,8 +96,8 @@ def _verdict(method: Method, source: str | None) -> Verdict:
     )
     found = check_method(method)
     broken = {violation.rule for violation in found}
-    if source is not None and len(skipped) < len(KINDS) and not broken & {PLAN, SEED}:
-        found += check_elsewhere(method, source)
+    if source is not None:
+        found += check_elsewhere(method, source, () if broken & {PLAN, SEED} else KINDS)
     return Verdict(method.name, skipped, tuple(found), slow)
 
 
@@ -135,9 +135,14 @@ def _print(verdict: Verdict) -> None:
         for violation in verdict.violations:
             if violation.rule == rule:
                 line = f"\n               at {violation.place}" if violation.place else ""
-                told.setdefault(f"{violation.message}{line}", []).append(violation.kind or "any")
+                models = told.setdefault(f"{violation.message}{line}", [])
+                models += [violation.kind] if violation.kind else []
         for text, kinds in told.items():
-            print(f"           {', '.join(kinds)} model{'s' * (len(kinds) > 1)}: {text}")
+            print(
+                f"           {', '.join(kinds)} model{'s' * (len(kinds) > 1)}: {text}"
+                if kinds
+                else f"           {text}"
+            )
     if verdict.slow:
         print(f"  slow     {verdict.slow}")
     if not verdict.tested:
