@@ -17,7 +17,7 @@ from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
 from hdapbench.workbench import Workbench
-from methods.netadapt import Netadapt, _proposals, _State
+from methods.netadapt import Netadapt, _meeting, _State
 
 QUICK = Netadapt(n_plans=30, short_epochs=0.0, proposals=1)
 
@@ -148,17 +148,36 @@ def test_no_device_is_asked_for_a_message() -> None:
 
 
 def test_each_limit_lies_below_the_latency_that_the_last_proposal_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, limits, reached = make_problem(), [], []
+    problem = make_problem()
+    falls_at: dict[tuple[int, ...], float] = {}
 
-    def proposals(problem: Problem, state: _State, table: GroupTable, limit: float) -> list[np.ndarray]:
-        limits.append(limit)
-        reached.append(table.current_ms)
-        return _proposals(problem, state, table, limit)
+    def meeting(problem: Problem, state: _State, table: GroupTable, limit: float) -> list[np.ndarray]:
+        falls_at.setdefault(tuple(state.widths.tolist()), table.current_ms - limit)
+        dense.append(table.current_ms)
+        return _meeting(problem, state, table, limit)
 
-    monkeypatch.setattr("methods.netadapt._proposals", proposals)
+    dense: list[float] = []
+    monkeypatch.setattr("methods.netadapt._meeting", meeting)
 
     Netadapt(n_plans=30, short_epochs=0.0, proposals=1, initial_reduction=0.04, decay=0.9).compress(problem)
 
-    falls = np.array(reached) - np.array(limits)
+    falls = np.array(list(falls_at.values()))
     assert len(falls) > 2
-    assert falls == pytest.approx(0.04 * reached[0] * 0.9 ** np.arange(len(falls)))
+    assert falls == pytest.approx(0.04 * dense[0] * 0.9 ** np.arange(len(falls)))
+
+
+@pytest.mark.parametrize("evaluations", [12, 30])
+def test_falls_are_as_small_as_the_evaluations_last_for(evaluations: int) -> None:
+    problem = make_problem(BudgetSpec(accuracy_evals=evaluations))
+
+    Netadapt(n_plans=30, short_epochs=0.0, proposals=3).compress(problem)
+
+    assert 0.5 * evaluations < problem.budget.spent.accuracy_evals <= evaluations
+
+
+def test_the_published_fall_is_taken_where_no_budget_says_otherwise() -> None:
+    by_itself, published = make_problem(), make_problem()
+
+    plan = Netadapt(n_plans=30, short_epochs=0.0, proposals=2).compress(by_itself)
+
+    assert plan == Netadapt(n_plans=30, short_epochs=0.0, proposals=2, initial_reduction=0.025).compress(published)
