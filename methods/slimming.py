@@ -13,9 +13,9 @@ from hdapbench.method import Method, Plan, Problem
 class Slimming(Method):
     """Train with an L1 penalty on batch norm scales, then remove the channels of least scale, across all groups.
 
-    Scales of tied layers are averaged. The runner goes on from the trained weights. A short training needs a stronger
-    penalty than the published one of 1e-4 over 160 epochs, and leaves scales of layers at different levels: without
-    ``least_share`` whole layers go.
+    Scales of tied layers add up, so that the channels of long shortcuts go last; the original leaves them all. The
+    runner goes on from the trained weights. A short training needs a stronger penalty than the published one of 1e-4
+    over 160 epochs, and leaves scales of layers at different levels: without ``least_share`` whole layers go.
 
     Source: Liu et al., Learning efficient convolutional networks through network slimming, ICCV 2017.
     Needs: batch norm in every group; is charged for its training.
@@ -37,12 +37,11 @@ class Slimming(Method):
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of the largest scales, with the trained weights."""
-        from hdapbench.prune.norms import norm_members, shrink_scales
+        from hdapbench.prune.norms import shrink_scales
 
         model = problem.model()
         problem.train(model, self.epochs, regularize=lambda trained: shrink_scales(trained, self.penalty))
-        total = problem.importance("bn_scale", model=model)  # added over tied layers: ten small scales are no large one
-        scores = {name: score / len(norm_members(model, problem.groups[name])) for name, score in total.items()}
+        scores = problem.importance("bn_scale", model=model)
         highest = max(score.max() for score in scores.values())
         for name, score in scores.items():
             last = np.argsort(-score, kind="stable")[: math.ceil(self.least_share * len(score))]
