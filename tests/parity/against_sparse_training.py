@@ -13,7 +13,6 @@ from against_torch_pruning import outputs_of
 from subjects import network, problem
 from torch import nn
 
-from hdapbench.method import Problem
 from methods.torch_pruning.sparse import Pruner, train_sparse
 
 REG, DELTA_REG, STEPS, GROWTH_STEPS = 1e-3, 1e-4, 4, 2
@@ -48,7 +47,7 @@ class PenaltyComparison:
 def compare_penalty(name: str, pruner: Pruner, side: int | None = None) -> PenaltyComparison:
     """Gradients that four steps of a penalty alone add up to, through the method and directly."""
     ours = problem(name, side)
-    penalise = _Penalise(ours)
+    penalise = _Penalise()
     ours.train = penalise  # type: ignore[method-assign]
     train_sparse(ours, pruner, epochs=1.0, reg=REG, delta_reg=DELTA_REG, growth_steps=GROWTH_STEPS)
     direct = _penalised_directly(network(name, side).model, ours.example_input(), pruner)
@@ -66,8 +65,7 @@ def compare_penalty(name: str, pruner: Pruner, side: int | None = None) -> Penal
 class _Penalise:
     """Stands where the training loop does, and takes no step: weights stay, gradients of the penalty add up."""
 
-    def __init__(self, asked: Problem) -> None:
-        self.asked = asked
+    def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}
 
     def __call__(

@@ -145,9 +145,8 @@ def read_data(criterion: str, scorer: Any, pruner: Any, model: nn.Module, images
     if criterion == "hessian":
         scorer.accumulate_grad(model)
     if criterion == "obd-c":
-        pruner._downstream_node_as_root_if_attention = lambda group: (
-            group
-        )  # 1.6.1 gives None where there is no attention
+        # 1.6.1 gives None where there is no attention.
+        pruner._downstream_node_as_root_if_attention = lambda group: group
         scorer._prepare_model(model, pruner)
         outputs = model(images[0])
         scorer.num_classes = outputs.shape[1]
