@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
+    _let_threads_sleep()
     from hdapbench.grid import plan_trials
     from hdapbench.inspection import inspect_model
     from hdapbench.runner import Run, Workspace, forward
@@ -66,6 +68,16 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
         _print(arguments, store, loaded.spec.name, results)
     return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
+
+
+def _let_threads_sleep() -> None:
+    """Make torch's threads sleep while they wait for each other, unless the user says otherwise.
+
+    By default they spin. Where other processes are busy, the one that all wait for then waits for a processor
+    (benchmarks/test_busy_machine.py). OpenMP reads this when torch is imported.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def register(store: Any, loaded: Any, trials: tuple[Trial, ...]) -> None:

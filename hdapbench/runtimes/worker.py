@@ -29,6 +29,9 @@ START_SECONDS = 120.0
 TORCH_ISA = {"avx2": ("AVX2", "avx2"), "sse41": ("SSE41", "default")}
 """Name of an instruction set -> ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY."""
 
+NOT_INHERITED = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OMP_WAIT_POLICY")
+"""What a spec says for its devices, and how threads wait where models are trained."""
+
 LAST_LINES = 8
 
 
@@ -179,9 +182,7 @@ class Worker:
 
 def _environment(runtime: RuntimeSpec) -> dict[str, str]:
     """Environment of a worker: its threads, no telemetry, and this very package."""
-    own = {
-        name: value for name, value in os.environ.items() if name not in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
-    }
+    own = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     package = str(Path(hdapbench.__file__).parents[1])
     own["PYTHONPATH"] = os.pathsep.join(filter(None, [package, own.get("PYTHONPATH", "")]))
     own |= {name: str(runtime.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}

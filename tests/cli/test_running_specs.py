@@ -217,6 +217,20 @@ def test_the_second_check_of_a_model_imports_no_torch(tiny_spec: Path) -> None:
     assert [run.returncode for run in runs] == [1, 0]
 
 
+@pytest.mark.parametrize(("asked", "found"), [(None, "passive"), ("active", "active")])
+def test_threads_of_a_run_sleep_while_they_wait_unless_the_user_says_otherwise(
+    asked: str | None, found: str, tmp_path: Path
+) -> None:
+    code = "import os\nfrom hdapbench.cli.main import main\nmain(['run', 'absent.yaml'])\nprint(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if asked:
+        environment["OMP_WAIT_POLICY"] = asked
+
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert run.stdout.split() == [found]
+
+
 def test_the_doctor_names_every_package_and_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
 

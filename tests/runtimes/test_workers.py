@@ -75,7 +75,8 @@ def test_a_worker_on_onnxruntime_imports_no_torch(onnx_path):
     assert "libtorch" not in mapped
 
 
-def test_a_worker_runs_on_the_processors_and_threads_that_it_was_given(onnx_path):
+def test_a_worker_runs_on_the_processors_and_threads_that_it_was_given(onnx_path, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # as trainings have it
     some = min(os.sched_getaffinity(0))
 
     with Worker(RuntimeSpec(threads=1), cpus=(some,)) as worker:
@@ -84,6 +85,7 @@ def test_a_worker_runs_on_the_processors_and_threads_that_it_was_given(onnx_path
 
     assert b"OMP_NUM_THREADS=1" in environment
     assert b"ORT_DISABLE_TELEMETRY=1" in environment
+    assert not any(variable.startswith(b"OMP_WAIT_POLICY=") for variable in environment)
 
 
 def test_processors_that_are_not_there_are_refused_in_words():
