@@ -70,6 +70,8 @@ def explanation(result: Result) -> dict[str, Any]:
 
 
 def _text(content: dict[str, Any]) -> str:
+    from hdapbench.render.account import split_decisions
+
     spent = content["spent"]
     why = f" ({content['reason']})" if content["reason"] else ""
     queries = f"{spent['device_queries']:,} device queries, {spent['accuracy_evals']} accuracy evaluations"
@@ -77,8 +79,8 @@ def _text(content: dict[str, Any]) -> str:
         f"{content['trial']}: {content['status']}{why}",
         f"spent: {queries}, {spent['train_epochs']:g} training epochs, {spent['wall_seconds']:.1f} s",
     ]
-    decisions = dict(content["decisions"])
-    if not decisions:
+    told, facts = split_decisions(content["decisions"])
+    if not content["decisions"]:
         lines.append("the method left no account of its decisions")
     sections: dict[str, Callable[[Any], list[str]]] = {
         "search": _search,
@@ -87,27 +89,24 @@ def _text(content: dict[str, Any]) -> str:
         "accuracies": _accuracies,
     }
     for name, section in sections.items():
-        if name in decisions:
-            lines += section(decisions.pop(name))
-    lines += _clusters(content, decisions.pop("predicted_ms", None))
-    lines += _widths(content["kept"], decisions.pop("uniform_widths", {}), decisions.pop("dense_widths", {}))
-    lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in decisions.items()]
+        if name in told:
+            lines += section(told[name])
+    lines += _clusters(content, told.get("predicted_ms"))
+    lines += _widths(content["kept"], told.get("uniform_widths", {}), told.get("dense_widths", {}))
+    if "why" in told:
+        lines.append(f"why: {told['why']}")
+    lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in facts.items()]
     return "\n".join(lines)
 
 
 def _search(search: dict[str, Any]) -> list[str]:
-    lines = [
-        f"search: {search['algorithm']}, {search['n_evaluations']:,} evaluations, predicted {search['value_ms']:.4g} ms"
-    ]
-    if search.get("bound_ms") is not None:
-        lines.append(
-            f"  no plan of this surrogate is below {search['bound_ms']:.4g} ms: within {search['gap']:.2%} of optimal"
-        )
-    if search.get("reason"):
-        lines.append(f"  {search['reason']}")
+    from hdapbench.render.account import amount, search_sentences
+
+    first, *others = search_sentences(search)
+    lines = [f"search: {first}", *(f"  {sentence}" for sentence in others)]
     trace = search.get("trace", [])
     shown = trace if len(trace) <= 8 else [*trace[:: max(1, len(trace) // 7)], trace[-1]]
-    lines += [f"  after {n:>8,} evaluations {value:.4g} ms" for n, value in shown]
+    lines += [f"  after {n:>8,} evaluations {amount(value, search['unit'])}" for n, value in shown]
     return lines
 
 

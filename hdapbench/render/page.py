@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from hdapbench.render.account import amount, search_sentences, split_decisions
+
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --kept: #2a7de1; --reference: #d1495b; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -19,6 +21,15 @@ svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .trace { stroke: var(--kept); stroke-width: 2; fill: none; }
 p.note { color: gray; }
 """
+PLAN_COLUMNS = {
+    "plan": ("plan", "{}"),
+    "latency_ms": ("latency (ms)", "{:.4g}"),
+    "flops": ("FLOPs", "{:,.0f}"),
+    "recalibrated_loss": ("loss, recalibrated", "{:.3g}"),
+    "accuracy_at_once": ("accuracy at once", "{:.2%}"),
+    "accuracy": ("accuracy after fine-tuning", "{:.2%}"),
+}
+"""What may have been looked at when plans were compared -> title and form of its column."""
 BAR, ROW, LABEL = 360, 18, 200
 """Pixels: length of a bar for all channels of a group, height of its row, and room for its name."""
 
@@ -31,32 +42,28 @@ def explanation_page(content: Mapping[str, Any]) -> str:
     content
         As `hdapbench.cli.explain.explanation` gives it.
     """
-    decisions = dict(content["decisions"])
-    dense, uniform = decisions.pop("dense_widths", {}), decisions.pop("uniform_widths", {})
-    predicted = decisions.pop("predicted_ms", None)
+    told, facts = split_decisions(content["decisions"])
     parts = [f"<h1>{escape(content['trial'])}</h1>", _outcome(content)]
-    if "why" in decisions:
-        parts.append(f"<p>{escape(str(decisions.pop('why')))}</p>")
-    parts += _clusters(content, predicted)
+    if "why" in told:
+        parts.append(f"<p>{escape(told['why'])}</p>")
+    parts += _clusters(content, told.get("predicted_ms"))
     if content["kept"]:
-        parts += ["<h2>Channels kept per group</h2>", _widths(content["kept"], uniform, dense)]
-    if "search" in decisions:
-        parts += _search(decisions.pop("search"))
-    if "rounds" in decisions:
+        bars = _widths(content["kept"], told.get("uniform_widths", {}), told.get("dense_widths", {}))
+        parts += ["<h2>Channels kept per group</h2>", bars]
+    if "search" in told:
+        parts += _search(told["search"])
+    if "rounds" in told:
         rows = [
             [str(number), f"{entry['predicted_ms']:.4g}", f"{entry['measured_ms']:.4g}", _error(entry)]
-            for number, entry in enumerate(decisions.pop("rounds"), start=1)
+            for number, entry in enumerate(told["rounds"], start=1)
         ]
         head = ["round", "predicted (ms)", "measured (ms)", "error"]
         parts += ["<h2>Rounds of measuring the optimum</h2>", _table(head, rows)]
-    if "surrogate" in decisions:
-        parts += ["<h2>Surrogate</h2>", _facts(decisions.pop("surrogate"))]
-    if "accuracies" in decisions:
-        entries = decisions.pop("accuracies")
-        names = list(dict.fromkeys(name for entry in entries for name in entry))
-        rows = [[_value(entry.get(name, "")) for name in names] for entry in entries]
-        parts += ["<h2>Plans compared</h2>", _table([name.replace("_", " ") for name in names], rows)]
-    parts += [f"<h2>{escape(name.replace('_', ' '))}</h2><p>{_value(value)}</p>" for name, value in decisions.items()]
+    if "surrogate" in told:
+        parts += _surrogate(told["surrogate"])
+    if "accuracies" in told:
+        parts += ["<h2>Plans compared</h2>", _plans(told["accuracies"])]
+    parts += [f"<h2>{escape(name.replace('_', ' '))}</h2><p>{_value(value)}</p>" for name, value in facts.items()]
     parts += ["<h2>Parameters</h2>", _facts(content["parameters"])]
     title = escape(content["trial"])
     body = "\n".join(parts)
@@ -126,19 +133,48 @@ def _widths(kept: Mapping[str, int], uniform: Mapping[str, int], dense: Mapping[
 
 
 def _search(search: Mapping[str, Any]) -> list[str]:
-    said = f"{search['algorithm']}, {search['n_evaluations']:,} evaluations, predicted {search['value_ms']:.4g} ms."
-    if search.get("bound_ms") is not None:
-        said += (
-            f" No plan of this surrogate is below {search['bound_ms']:.4g} ms: within {search['gap']:.2%} of optimal"
-        )
-        said += f" over {search['levels']}." if search.get("levels") else "."
-    if search.get("reason"):
-        said += f" {search['reason']}."
-    return ["<h2>Search</h2>", f"<p>{escape(said)}</p>", _trace(search.get("trace", []), search.get("bound_ms"))]
+    said = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in search_sentences(search))
+    return ["<h2>Search</h2>", f"<p>{escape(said)}</p>", _trace(search)]
 
 
-def _trace(trace: Sequence[Sequence[float]], bound: float | None) -> str:
+def _surrogate(card: Mapping[str, Any]) -> list[str]:
+    """What the surrogate learnt from, and how far it is off on plans and devices that it had not seen."""
+    said = f"{card['kind']}, fitted to {card['n_plans']} plans on {card['n_clusters']} clusters."
+    if card["optimum_error"] is not None:
+        said += f" Bias at the last optimum, before it was measured: {card['optimum_error']:+.1%}."
+    if card["learning_curve"]:
+        curve = ", ".join(f"{error:.1%} of {n}" for n, error in card["learning_curve"])
+        said += f" MAPE by training plans: {curve}."
+    rows = [
+        [
+            name,
+            *(f"{held_out[key]:.1%}" for key in ("mape", "within_5")),
+            f"{held_out['bias']:+.1%}",
+            *(f"{held_out[key]:.3f}" for key in ("spearman", "kendall")),
+            f"{held_out['top_k_regret']:.1%}",
+            f"{held_out['n']:,}",
+        ]
+        for name in ("plans", "devices")
+        if (held_out := card[name]) is not None
+    ]
+    head = ["left out", "MAPE", "within 5 %", "bias", "Spearman", "Kendall", "top-5 regret", "predictions"]
+    return ["<h2>Surrogate</h2>", f"<p>{escape(said)}</p>", _table(head, rows) if rows else ""]
+
+
+def _plans(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The plans that were compared, with what was looked at."""
+    seen = {name for entry in entries for name in entry}
+    columns = {name: column for name, column in PLAN_COLUMNS.items() if name in seen}
+    rows = [
+        [escape(form.format(entry[name])) if name in entry else "" for name, (_, form) in columns.items()]
+        for entry in entries
+    ]
+    return _table([title for title, _ in columns.values()], rows)
+
+
+def _trace(search: Mapping[str, Any]) -> str:
     """The best value so far over evaluations, with the bound as a line below it."""
+    trace, bound, unit = search.get("trace", []), search.get("bound"), search["unit"]
     if len(trace) < 2:
         return ""
     last, values = trace[-1][0], [value for _, value in trace] + ([] if bound is None else [bound])
@@ -155,9 +191,10 @@ def _trace(trace: Sequence[Sequence[float]], bound: float | None) -> str:
         else f'<line class="reference" x1="0" x2="{BAR}" y1="{_y(place(0, bound))}" y2="{_y(place(0, bound))}"/>'
     )
     return (
-        f'<svg width="{BAR + 120}" height="125" role="img" aria-label="best value over evaluations">'
+        f'<svg width="{BAR + 140}" height="125" role="img" aria-label="best value over evaluations">'
         f'<polyline class="trace" points="{line}"/>{floor}'
-        f'<text x="{BAR + 8}" y="16">{high:.4g} ms</text><text x="{BAR + 8}" y="114">{low:.4g} ms</text></svg>'
+        f'<text x="{BAR + 8}" y="16">{amount(high, unit)}</text>'
+        f'<text x="{BAR + 8}" y="114">{amount(low, unit)}</text></svg>'
     )
 
 

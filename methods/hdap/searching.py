@@ -176,8 +176,9 @@ class Searcher:
         account = {
             "algorithm": algorithm,
             "n_evaluations": found.n_evaluations,
-            "value_ms": found.value,
-            "bound_ms": found.bound,
+            "unit": "FLOPs" if method.goal == "flops" else "ms",
+            "value": found.value,
+            "bound": found.bound,
             "gap": found.gap,
             "levels": found.levels,
             "trace": [[n, value] for n, value in found.trace],

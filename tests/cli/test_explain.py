@@ -124,8 +124,9 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_names(
         "search": {
             "algorithm": "exact",
             "n_evaluations": 1234,
-            "value_ms": 4.9,
-            "bound_ms": 4.8,
+            "unit": "ms",
+            "value": 4.9,
+            "bound": 4.8,
             "gap": 0.02,
             "levels": "every width",
             "trace": [[1, 6.0], [1234, 4.9]],
@@ -139,7 +140,16 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_names(
 
     assert capsys.readouterr().out == f"wrote {page}\n"
     text = page.read_text()
-    for said in ("within 2.00% of optimal", "+25.0%", "0.8452", "uniform pruning keeps 45", "of 64"):
+    for said in (
+        "within 2.00% of optimal",
+        "+25.0%",
+        "84.52%",
+        "latency (ms)",
+        "0.971",
+        "3.1% of 25, 1.1% of 102",
+        "uniform pruning keeps 45",
+        "of 64",
+    ):
         assert said in text
     assert "&lt;b&gt;fast&lt;/b&gt;" in text
     assert "<b>fast" not in text
@@ -155,3 +165,56 @@ def test_the_page_of_a_trial_without_an_account_says_what_was_measured(tmp_path:
     assert explained(tmp_path, {}, "--html", str(page)) == 0
 
     assert "Average over the fleet" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "said"),
+    [
+        (
+            "ms",
+            1.25,
+            "search: exact, 12 evaluations, predicted 1.25 ms\n  no plan of this surrogate is below 1.25 ms: within",
+        ),
+        ("FLOPs", 2e6, "search: exact, 12 evaluations, 2,000,000 FLOPs\n  no plan is below 2,000,000 FLOPs: within"),
+    ],
+)
+def test_a_search_says_what_it_searched_in_its_unit(
+    unit: str, value: float, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"algorithm": "exact", "n_evaluations": 12, "unit": unit, "value": value, "bound": value, "gap": 0.0}
+
+    explained(tmp_path, {"search": search | {"levels": "every width", "trace": [[1, value], [12, value]]}})
+
+    assert f"{said} 0.00% of optimal over every width\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [None, "--html"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("search", "greedy, 12 steps"),
+        ("search", {"algorithm": "mine", "n_evaluations": 3, "unit": "ms", "value": 1.0, "bound": 0.5}),
+        ("surrogate", {"kind": "mine"}),
+        ("rounds", [3, 2, 1]),
+        ("rounds", [{"predicted_ms": 1.0, "measured_ms": 0.0}]),
+        ("accuracies", [0.9, 0.8]),
+        ("accuracies", [{"plan": "first", "accuracy": "0.9"}]),
+        ("predicted_ms", {"conv1": 1.0}),
+        ("dense_widths", {"conv1": 0}),
+        ("uniform_widths", [16, 32]),
+        ("why", ["no", "reason"]),
+    ],
+)
+def test_a_plug_ins_own_facts_are_shown_as_they_are_under_names_that_mean_something_else(
+    name: str, value: object, option: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "trial.html"
+
+    assert explained(tmp_path, {name: value}, *([option, str(page)] if option else [])) == 0
+
+    if option:
+        assert f"<h2>{name.replace('_', ' ')}</h2>" in page.read_text()
+    else:
+        assert (
+            f"{name}: {value if isinstance(value, str) else json.dumps(value)}" in capsys.readouterr().out.splitlines()
+        )
