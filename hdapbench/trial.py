@@ -69,8 +69,12 @@ class Trial(_Value):
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def named(self, label: str) -> str:
+        """The trial in a line, with a label that tells its method's variants apart."""
+        return f"{label} @ {self.target or 'dense'} on {self.fleet}, seed {self.seed} [{self.id}]"
+
     def __str__(self) -> str:
-        return f"{self.method} @ {self.target or 'dense'} on {self.fleet}, seed {self.seed} [{self.id}]"
+        return self.named(self.method)
 
 
 class Spent(_Value):

@@ -41,7 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
             "name": loaded.spec.name,
             "model": inspection.to_dict(),
             "trials": [
-                {"id": trial.id, "trial": str(trial), "status": done.get(trial.id, "to do")} for trial in trials
+                {
+                    "id": trial.id,
+                    "trial": str(trial),
+                    "parameters": trial.parameters,
+                    "status": done.get(trial.id, "to do"),
+                }
+                for trial in trials
             ],
         }
         print(json.dumps(content, indent=2))
@@ -61,6 +67,8 @@ def _finished(database: Path, trials: tuple[Trial, ...]) -> dict[str, str]:
 
 
 def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, str]) -> None:
+    from hdapbench.leaderboard import labels_of
+
     print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")
     origin = "" if inspection.classes_are_counted else ", assumed: the data was not found"
     print(f"classes: {inspection.n_classes}{origin}")
@@ -72,14 +80,11 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, st
         print(f"target {target.text}: at most {target.flops:,} FLOPs, {verdict}")
     n_done = sum(trial.id in done for trial in trials)
     print(f"trials: {len(trials)}, of which {n_done} done")
+    labels = labels_of(trials)
     for trial in trials:
         print(
-            f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.method} @ {trial.target or 'dense'}, "
-            f"{trial.fleet}, seed {trial.seed}{_parameters(trial)}"
+            f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {labels[trial.id]} @ {trial.target or 'dense'}, "
+            f"{trial.fleet}, seed {trial.seed}"
         )
     if any(not target.reachable for target in inspection.targets):
         print("a target is out of reach: raise it or choose a smaller model", file=sys.stderr)
-
-
-def _parameters(trial: Trial) -> str:
-    return f" {json.dumps(trial.parameters, sort_keys=True)}" if trial.parameters else ""

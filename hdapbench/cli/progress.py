@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from hdapbench.leaderboard import labels_of
 from hdapbench.trial import Result, Status, Trial
 
 _MARKS = {Status.COMPLETE: "done", Status.SKIPPED: "skipped", Status.INFEASIBLE: "infeasible"}
@@ -34,8 +36,9 @@ class Silence:
 class PlainProgress:
     """One line per event on stderr, for logs and pipes; steps inside a trial at most every ten seconds."""
 
-    def __init__(self, *, n_trials: int, n_done: int) -> None:
-        self._n_trials, self._n_done = n_trials, n_done
+    def __init__(self, trials: tuple[Trial, ...], *, n_done: int) -> None:
+        self._labels = labels_of(trials)
+        self._n_trials, self._n_done = len(trials), n_done
         self._started = self._last_step = time.monotonic()
         self._n_run = 0
 
@@ -45,7 +48,7 @@ class PlainProgress:
 
     def started(self, trial: Trial) -> None:
         """Print a start."""
-        self._line(f"[{self._n_done + 1}/{self._n_trials}] {trial}")
+        self._line(f"[{self._n_done + 1}/{self._n_trials}] {trial.named(self._labels[trial.id])}")
 
     def progress(self, text: str) -> None:
         """Print a step now and then."""
@@ -69,6 +72,7 @@ class LiveProgress:
     """The grid of trials as a bar, the current trial and step under it, results scrolling above."""
 
     def __init__(self, trials: tuple[Trial, ...], *, n_done: int) -> None:
+        self._labels = labels_of(trials)
         self._console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -94,23 +98,24 @@ class LiveProgress:
 
     def phase(self, text: str) -> None:
         """Show a phase."""
-        self._bar.console.print(f"[dim]{text}", highlight=False)
+        self._bar.console.print(text, style="dim", highlight=False, markup=False)
 
     def started(self, trial: Trial) -> None:
         """Show the trial that runs now."""
-        label = f"{trial.method} @ {trial.target or 'dense'}, seed {trial.seed}"
-        self._bar.update(self._task, description=label, step="")
+        label = f"{self._labels[trial.id]} @ {trial.target or 'dense'}, seed {trial.seed}"
+        self._bar.update(self._task, description=escape(label), step="")
 
     def progress(self, text: str) -> None:
         """Show the current step."""
-        self._bar.update(self._task, step=text)
+        self._bar.update(self._task, step=escape(text))
 
     def finished(self, result: Result) -> None:
         """Print the result above the bar, and move it on."""
         self._n_run += 1
         self._n_left -= 1
         left = (time.monotonic() - self._started) / self._n_run * self._n_left
-        self._bar.console.print(f"{result.trial}: {outcome(result)}", highlight=False, markup=False)
+        name = result.trial.named(self._labels[result.trial.id])
+        self._bar.console.print(f"{name}: {outcome(result)}", highlight=False, markup=False)
         self._bar.update(self._task, advance=1, step="", left=f"about {duration(left)} left")
 
 

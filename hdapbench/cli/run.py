@@ -128,4 +128,4 @@ def progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> Iterator
         with LiveProgress(trials, n_done=n_done) as live:
             yield live
     else:
-        yield PlainProgress(n_trials=len(trials), n_done=n_done)
+        yield PlainProgress(trials, n_done=n_done)

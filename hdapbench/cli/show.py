@@ -48,10 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print_list(results: list[Result]) -> None:
     from hdapbench.cli.progress import outcome
+    from hdapbench.leaderboard import labels_of
 
+    labels = labels_of([result.trial for result in results])
     for result in results:
         trial = result.trial
-        print(f"{trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {trial}: {outcome(result)}")
+        name = f"{labels[trial.id]} @ {trial.target or 'dense'}, {trial.fleet}, seed {trial.seed}"
+        print(f"{trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {name}: {outcome(result)}")
 
 
 def _print_trial(result: Result) -> None:
