@@ -32,7 +32,7 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
 def _table(board: Leaderboard, section: Section) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ranking_header(board):
-        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+        table.add_column(name.replace(" (", "\n("), justify="left" if name == "method" else "right", overflow="fold")
     if section.fleet in board.dense:
         table.add_row(*map(escape, ranking_cells(board.dense[section.fleet])), style="dim")
     for row in section.rows:
