@@ -70,11 +70,11 @@ class Trial(_Value):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def named(self, label: str) -> str:
-        """The trial in a line, with a label that tells its method's variants apart."""
-        return f"{label} @ {self.target or 'dense'} on {self.fleet}, seed {self.seed} [{self.id}]"
+        """The trial in a line without its id, with a label that tells its method's variants apart."""
+        return f"{label} @ {self.target or 'dense'} on {self.fleet}, seed {self.seed}"
 
     def __str__(self) -> str:
-        return self.named(self.method)
+        return f"{self.named(self.method)} [{self.id}]"
 
 
 class Spent(_Value):

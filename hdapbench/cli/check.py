@@ -82,9 +82,6 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, st
     print(f"trials: {len(trials)}, of which {n_done} done")
     labels = labels_of(trials)
     for trial in trials:
-        print(
-            f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {labels[trial.id]} @ {trial.target or 'dense'}, "
-            f"{trial.fleet}, seed {trial.seed}"
-        )
+        print(f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.named(labels[trial.id])}")
     if any(not target.reachable for target in inspection.targets):
         print("a target is out of reach: raise it or choose a smaller model", file=sys.stderr)

@@ -48,7 +48,7 @@ class PlainProgress:
 
     def started(self, trial: Trial) -> None:
         """Print a start."""
-        self._line(f"[{self._n_done + 1}/{self._n_trials}] {trial.named(self._labels[trial.id])}")
+        self._line(f"[{self._n_done + 1}/{self._n_trials}] {trial.named(self._labels[trial.id])} [{trial.id}]")
 
     def progress(self, text: str) -> None:
         """Print a step now and then."""
@@ -114,7 +114,8 @@ class LiveProgress:
         self._n_run += 1
         self._n_left -= 1
         left = (time.monotonic() - self._started) / self._n_run * self._n_left
-        name = result.trial.named(self._labels[result.trial.id])
+        trial = result.trial
+        name = f"{trial.named(self._labels[trial.id])} [{trial.id}]"
         self._bar.console.print(f"{name}: {outcome(result)}", highlight=False, markup=False)
         self._bar.update(self._task, advance=1, step="", left=f"about {duration(left)} left")
 

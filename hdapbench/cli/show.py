@@ -53,7 +53,7 @@ def _print_list(results: list[Result]) -> None:
     labels = labels_of([result.trial for result in results])
     for result in results:
         trial = result.trial
-        name = f"{labels[trial.id]} @ {trial.target or 'dense'}, {trial.fleet}, seed {trial.seed}"
+        name = trial.named(labels[trial.id])
         print(f"{trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {name}: {outcome(result)}")
 
 

@@ -76,7 +76,7 @@ def test_a_log_names_variants_and_says_how_long_is_left(
         log.finished(result)
 
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"[1/2] {trials[0].named(f'{trials[0].method} (l1)')}"
+    assert lines[0] == f"[1/2] {trials[0].named(f'{trials[0].method} (l1)')} [{trials[0].id}]"
     assert "about 0 s left" in lines[-1]
 
 
@@ -96,5 +96,5 @@ def test_check_and_show_tell_variants_apart(
     listed = capsys.readouterr().out
 
     for text in (checked, listed):
-        assert all(f"uniform ({criterion}) @ 0.5x, six, seed 0" in text for criterion in ("l1", "l2"))
+        assert all(f"uniform ({criterion}) @ 0.5x on six, seed 0" in text for criterion in ("l1", "l2"))
     assert {trial["parameters"].get("criterion") for trial in as_json["trials"]} == {None, "l1", "l2"}
