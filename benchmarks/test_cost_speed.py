@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from hdapbench.bench.network import Network, trace
 from hdapbench.models import build_model
-from hdapbench.network import Network, trace
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.spec import ModelSpec

@@ -1,4 +1,4 @@
-"""The vectorised engine against the plain scalar reference of tests/latency, in one run on the same plans."""
+"""The vectorised engine against the plain scalar reference of tests/fleet, in one run on the same plans."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from types import ModuleType
 
 import numpy as np
 
+from hdapbench.cost.kernels import Kernel, KernelModel
 from hdapbench.cost.records import ChannelCount
-from hdapbench.latency.engine import device_latency_ms, kernel_times
-from hdapbench.latency.kernels import Kernel, KernelModel
-from hdapbench.latency.profile import load_profile
+from hdapbench.fleet.simulated.engine import device_latency_ms, kernel_times
+from hdapbench.fleet.simulated.profile import load_profile
 
 N_STAGES, N_BLOCKS = 4, 12
 N_PLANS, N_SCALAR_PLANS, N_DEVICES = 2000, 40, 20
@@ -21,7 +21,7 @@ MINIMUM_RATIO = 10.0
 
 
 def load_reference() -> ModuleType:
-    path = Path(__file__).parents[1] / "tests" / "latency" / "reference.py"
+    path = Path(__file__).parents[1] / "tests" / "fleet" / "reference.py"
     spec = importlib.util.spec_from_file_location("scalar_reference", path)
     assert spec is not None
     assert spec.loader is not None

@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from hdapbench.bench.network import trace
+from hdapbench.cost.kernel_file import kernels_to_dict
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.clustering import cluster_devices
-from hdapbench.fleet.estimate import cluster_fleet
-from hdapbench.fleet.exact import SortedDevices
+from hdapbench.fleet.estimate.clustered import cluster_fleet
+from hdapbench.fleet.estimate.clustering import cluster_devices
+from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fingerprint
-from hdapbench.fleet.probes import take_fingerprint
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.engine import KernelTimes, kernel_times
-from hdapbench.latency.kernel_file import kernels_to_dict
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.simulated.engine import KernelTimes, kernel_times
+from hdapbench.fleet.simulated.exact import SortedDevices
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.models import build_model
-from hdapbench.network import trace
 from hdapbench.spec import ClusteringSpec, ModelSpec, SimulatedFleetSpec
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
@@ -175,11 +175,11 @@ def test_reading_a_million_fingerprints_takes_no_longer_than_clustering_them(ben
 
 MEASURED = """
 import json, sys
-from hdapbench.fleet.probes import take_fingerprint
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.fleet.estimate import cluster_fleet
-from hdapbench.fleet.clustering import cluster_devices
-from hdapbench.latency.kernel_file import kernels_from_dict
+from hdapbench.fleet.estimate.probes import take_fingerprint
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from hdapbench.fleet.estimate.clustered import cluster_fleet
+from hdapbench.fleet.estimate.clustering import cluster_devices
+from hdapbench.cost.kernel_file import kernels_from_dict
 from hdapbench.spec import ClusteringSpec, SimulatedFleetSpec
 from hdapbench.fleet.base import Workloads
 import numpy as np, scipy.special, sklearn.cluster

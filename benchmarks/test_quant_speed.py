@@ -9,6 +9,8 @@ from statistics import median
 
 import pytest
 import torch
+from hdapbench_methods.joint_mpq.control import Controller
+from hdapbench_methods.joint_mpq.prices import PriceControl
 from torch import nn
 from torch.nn import functional
 
@@ -16,13 +18,11 @@ from hdapbench.cost.bits import Counts
 from hdapbench.cost.hardware import hardware_cost, reference_cost
 from hdapbench.errors import UnknownLayerError
 from hdapbench.models import build_model
-from hdapbench.quant.calibrate import calibrate_clips
-from hdapbench.quant.fixed import FixedNetwork
-from hdapbench.quant.folded import FoldedModel
-from hdapbench.quant.searchable import SearchNetwork, SearchOptions
+from hdapbench.quant.graph.folded import FoldedModel
+from hdapbench.quant.training.calibrate import calibrate_clips
+from hdapbench.quant.training.fixed import FixedNetwork
+from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions
 from hdapbench.spec import ModelSpec
-from methods.joint_mpq.control import Controller
-from methods.joint_mpq.prices import PriceControl
 
 BATCH = 32
 ROUNDS, STEPS = 7, {"resnet6": 12, "resnet8": 2, "dscnn": 2}

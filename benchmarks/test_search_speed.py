@@ -9,7 +9,7 @@ import importlib.util
 
 import pytest
 
-from benchmarks.study_search_speed import HEURISTICS, physical_seconds, prediction_seconds, seconds, world
+from studies.search_speed import HEURISTICS, physical_seconds, prediction_seconds, seconds, world
 
 LEAST_TIMES_FASTER = 1000.0
 MOST_TIMES_PREDICTION = 400.0

@@ -23,7 +23,7 @@ class Plan(BaseModel):
     weight_bits
         Layer -> bits of each output channel that is kept, 2 to 8. Empty for float models.
     activation_bits
-        Quantised operation (named as in `hdapbench.quant.graph`) -> bits of its output; 8 where absent.
+        Quantised operation (named as in `hdapbench.quant.graph.graph`) -> bits of its output; 8 where absent.
     weights
         Handle of trained weights in the dense model's shapes, from ``Problem.keep_weights``;
         None means the base model's own weights.

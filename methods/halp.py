@@ -12,11 +12,11 @@ from pydantic import Field
 
 from hdapbench.cost.target import fill, repair
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.kinds import Kind
-from hdapbench.latency.table import GroupTable, multiples_below
-from hdapbench.learned_latency import TableSource, learned_latency
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.learned_latency import TableSource, learned_latency
 from hdapbench.search.knapsack import best_choices
+from hdapbench.surrogate.kinds import Kind
+from hdapbench.surrogate.table import GroupTable, multiples_below
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def bn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str, F
     """
     import torch
 
-    from hdapbench.prune.groups import GroupSet
+    from hdapbench.groups import GroupSet
     from hdapbench.prune.importance import by_channel
     from hdapbench.prune.norms import norm_members
     from hdapbench.prune.surgery import mask_model

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from hdapbench.cost.target import fill
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.kinds import Kind
-from hdapbench.latency.table import GroupTable, multiples_below
-from hdapbench.learned_latency import TableSource, learned_latency
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.learned_latency import TableSource, learned_latency
+from hdapbench.surrogate.kinds import Kind
+from hdapbench.surrogate.table import GroupTable, multiples_below
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -194,8 +194,8 @@ def _meeting(problem: Problem, state: _State, table: GroupTable, limit: float) -
 
 def _fine_tuned(problem: Problem, model: nn.Module | None, plan: Plan, epochs: float) -> nn.Module:
     """Model in dense shapes after a short fine-tuning of the plan's compact model; charged."""
+    from hdapbench.groups import GroupSet
     from hdapbench.prune.expand import expand_weights
-    from hdapbench.prune.groups import GroupSet
     from hdapbench.prune.surgery import apply_plan
 
     dense = problem.model() if model is None else model

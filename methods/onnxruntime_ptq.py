@@ -55,7 +55,7 @@ class OnnxruntimePtq(Method):
             When 8 bits everywhere exceed the target.
         """
         from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
-        from hdapbench.quant.post_training import PostTraining
+        from hdapbench.quant.deploy.post_training import PostTraining
 
         kind, amount = problem.limit
         name, factor = LIMITED_BY[kind]

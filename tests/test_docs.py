@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import COMMANDS, main
-from hdapbench.registry import MethodRegistry
+from hdapbench.method.registry import MethodRegistry
 from hdapbench.spec import schema_json
 from hdapbench.testing import RULES
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.study_joint_fronts import Point, beaten, beating, size_at
+from studies.joint_fronts import Point, beaten, beating, size_at
 
 
 def point(family: str, size: float, accuracy: float) -> Point:

@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
-    from hdapbench.leaderboard import build_leaderboard
+    from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
     from hdapbench.store.sqlite import open_store
 

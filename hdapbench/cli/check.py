@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hdapbench.cli.options import add_spec_options, load_with_methods
 
 if TYPE_CHECKING:
-    from hdapbench.inspection import Inspection
+    from hdapbench.run.inspection import Inspection
     from hdapbench.trial import Trial
 
 
@@ -27,9 +27,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print groups that cannot be pruned, targets and trials; 1 when a target is out of reach."""
-    from hdapbench.grid import plan_trials
-    from hdapbench.inspection import inspect_model
-    from hdapbench.runner import Workspace
+    from hdapbench.run.grid import plan_trials
+    from hdapbench.run.inspection import inspect_model
+    from hdapbench.run.runner import Workspace
 
     loaded, registry = load_with_methods(arguments)
     trials = plan_trials(loaded, registry)
@@ -67,7 +67,7 @@ def _finished(database: Path, trials: tuple[Trial, ...]) -> dict[str, str]:
 
 
 def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, str]) -> None:
-    from hdapbench.leaderboard import labels_of
+    from hdapbench.leaderboard.build import labels_of
 
     print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")
     origin = "" if inspection.classes_are_counted else ", assumed: the data was not found"

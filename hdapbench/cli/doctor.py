@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def findings() -> list[Finding]:
     """Version of each package that hdapbench can use, or the command that installs it."""
-    from hdapbench.environment import package_version
+    from hdapbench.run.environment import package_version
 
     result = []
     for package, extra, purpose in PACKAGES:

@@ -30,9 +30,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say how large it is and how far it agrees."""
-    from hdapbench.prune.artifact import ONNX
-    from hdapbench.quant.packed import PACKED
-    from hdapbench.runner import Workspace
+    from hdapbench.quant.deploy.packed import PACKED
+    from hdapbench.run.artifact import ONNX
+    from hdapbench.run.runner import Workspace
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(arguments.workspace)) as store:
@@ -62,13 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export_bits(source: Path, target: Path, kind: str) -> None:
-    from hdapbench.quant.packed import load_packed, save_packed
+    from hdapbench.quant.deploy.packed import load_packed, save_packed
 
     model = load_packed(source)
     if kind == "packed":
         save_packed(model, target)
     else:
-        from hdapbench.quant.onnx_export import export_onnx
+        from hdapbench.quant.deploy.onnx_export import export_onnx
 
         export_onnx(model, target)
     weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if kind == "packed" else ""
@@ -78,8 +78,8 @@ def _export_bits(source: Path, target: Path, kind: str) -> None:
 def _export_float(directory: Path, target: Path, *, batch: int) -> None:
     from tempfile import TemporaryDirectory
 
+    from hdapbench.run.saved_model import open_saved
     from hdapbench.runtimes.onnx_file import write_onnx
-    from hdapbench.saved_model import open_saved
 
     saved = open_saved(directory)
     written = write_onnx(saved.compact, saved.input_shape, target, batch=batch)

@@ -131,7 +131,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
             raise ModelError(f"'{name}': {why}")
         return _Subject(name, path, {"path": name, "n_bytes": path.stat().st_size})
 
-    from hdapbench.quant.packed import PACKED
+    from hdapbench.quant.deploy.packed import PACKED
     from hdapbench.runtimes.program_file import SUFFIXES, write_model
 
     path = stem.with_suffix(SUFFIXES[runtime.runtime])
@@ -139,7 +139,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
         directory = _artifact(name, arguments.workspace)
         if (directory / PACKED).is_file():
             return _bits(name, directory / PACKED, runtime, path)
-        from hdapbench.saved_model import open_saved
+        from hdapbench.run.saved_model import open_saved
 
         saved = open_saved(directory)
         model, shape = saved.compact, saved.input_shape
@@ -150,7 +150,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
 
 
 def _artifact(trial: str, workspace: Path) -> Path:
-    from hdapbench.runner import Workspace
+    from hdapbench.run.runner import Workspace
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(workspace)) as store:
@@ -159,8 +159,8 @@ def _artifact(trial: str, workspace: Path) -> Path:
 
 def _bits(name: str, packed: Path, runtime: RuntimeSpec, path: Path) -> _Subject:
     """Quantised form of a trial with bit-widths."""
-    from hdapbench.quant.onnx_export import export_onnx
-    from hdapbench.quant.packed import load_packed
+    from hdapbench.quant.deploy.onnx_export import export_onnx
+    from hdapbench.quant.deploy.packed import load_packed
 
     if runtime.runtime != "onnxruntime":
         raise ModelError(f"trial {name} has bit-widths, which only --runtime onnxruntime runs")
@@ -172,10 +172,10 @@ def _built(name: str, arguments: argparse.Namespace) -> tuple[Any, tuple[int, in
     """Dense model with random weights, which take the same time as trained ones, and its input shape."""
     import torch
 
-    from hdapbench.grid import base_directory
-    from hdapbench.inspection import count_classes
     from hdapbench.models import build_model
-    from hdapbench.runner import Workspace
+    from hdapbench.run.grid import base_directory
+    from hdapbench.run.inspection import count_classes
+    from hdapbench.run.runner import Workspace
     from hdapbench.spec import ModelSpec, load
 
     torch.set_num_threads(1)

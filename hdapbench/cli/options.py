@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hdapbench.registry import MethodRegistry
+    from hdapbench.method.registry import MethodRegistry
     from hdapbench.spec import LoadedSpec
 
 DEFAULT_WORKSPACE = Path(".hdapbench")
@@ -63,7 +63,7 @@ def existing_database(workspace: Path) -> Path:
         When there is none.
     """
     from hdapbench.errors import StoreError
-    from hdapbench.runner import Workspace
+    from hdapbench.run.runner import Workspace
 
     database = Workspace(workspace).database
     if not database.exists():
@@ -81,8 +81,8 @@ def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, Method
     """
     from dataclasses import replace
 
-    from hdapbench.grid import register_plugins
-    from hdapbench.registry import MethodRegistry, is_path
+    from hdapbench.method.registry import MethodRegistry, is_path
+    from hdapbench.run.grid import register_plugins
     from hdapbench.spec import MethodSpec, load
 
     loaded = load(arguments.spec, arguments.overrides)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from hdapbench.leaderboard import labels_of
+from hdapbench.leaderboard.build import labels_of
 from hdapbench.trial import Result, Status, Trial
 
 _MARKS = {Status.COMPLETE: "done", Status.SKIPPED: "skipped", Status.INFEASIBLE: "infeasible"}

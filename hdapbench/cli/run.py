@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hdapbench.cli.options import add_spec_options, load_with_methods
 
 if TYPE_CHECKING:
-    from hdapbench.runner import Listener
+    from hdapbench.run.runner import Listener
     from hdapbench.trial import Result, Trial
 
 
@@ -34,9 +34,9 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
     _let_threads_sleep()
-    from hdapbench.grid import plan_trials
-    from hdapbench.inspection import inspect_model
-    from hdapbench.runner import Run, Workspace, forward
+    from hdapbench.run.grid import plan_trials
+    from hdapbench.run.inspection import inspect_model
+    from hdapbench.run.runner import Run, Workspace, forward
     from hdapbench.store.sqlite import open_store
     from hdapbench.trial import Status
 
@@ -102,7 +102,7 @@ def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None
 
 
 def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[Result]) -> None:
-    from hdapbench.leaderboard import build_leaderboard
+    from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
     from hdapbench.render.terminal import print_leaderboard
 

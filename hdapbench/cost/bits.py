@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.trace import record_layers
+from hdapbench.cost.recorder import record_layers
 from hdapbench.errors import PlanError
-from hdapbench.prune.groups import GroupSet
+from hdapbench.groups import GroupSet
 
 
 @dataclass(frozen=True)

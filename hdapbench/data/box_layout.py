@@ -12,7 +12,7 @@ import yaml
 
 from hdapbench.data.source import file_names, is_image, read_texts
 from hdapbench.errors import DataError
-from hdapbench.paths import expand_path
+from hdapbench.files import expand_path
 
 ADVICE = (
     "set data.path to an ultralytics data yaml (path, train, val or test, names), or to a folder or tar archive with a "

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from hdapbench.data.cache import Layout, Part, cache_key, write_part
+from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import decode_image
 from hdapbench.data.live import FileImages, Listing, read_listing, write_listing
-from hdapbench.data.reading import SHOWN_NAMES, Reading, cached_part, decode_each
+from hdapbench.data.reading import SHOWN_NAMES, Reading, decode_each
 from hdapbench.data.source import file_names, fingerprint, is_image
 from hdapbench.data.split import stratified_order
 from hdapbench.errors import DataError

@@ -23,7 +23,7 @@ from hdapbench.data.source import Progress
 from hdapbench.data.split import share_count, stratified_order
 from hdapbench.data.yolo import BOXES, STARTS, load_yolo
 from hdapbench.errors import DataError
-from hdapbench.paths import expand_path
+from hdapbench.files import expand_path
 
 if TYPE_CHECKING:
     from hdapbench.data.cache import Part

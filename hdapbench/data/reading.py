@@ -8,14 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.data.cache import Part, read_part
 from hdapbench.data.source import Progress, open_each
 from hdapbench.errors import DataError
 
@@ -118,65 +116,3 @@ def decode_each(
 def n_workers() -> int:
     """Threads that decode: one for each processor that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cached_part(
-    folder: Path,
-    reading: Reading,
-    names: Callable[[], list[str]],
-    write: Callable[[list[str], dict[str, str]], None],
-    *,
-    read: Callable[[], Part | None] | None = None,
-) -> Part:
-    """Part under ``folder``, written first when it is not there.
-
-    Parameters
-    ----------
-    folder
-        Where the part is or will be.
-    names
-        Lists the files of the part; called only when it has to be written.
-    write
-        Decodes the given files into ``folder``; its second argument are the files left out, with reasons.
-    read
-        Reads the part, or gives None when it is not there; by default as decoded images.
-
-    Raises
-    ------
-    DataError
-        When files cannot be read and the reading does not allow that, or none can.
-    """
-    read = read or partial(read_part, folder)
-    part = read()
-    if part is None:
-        _write_readable(reading, names(), write)
-        part = read()
-    if part is None:
-        raise DataError(f"'{folder}' vanished as soon as it was written; is something deleting files in the cache?")
-    if part.layout.skipped and reading.corrupt == "fail":
-        raise _refusal(reading.source, part.layout.skipped)
-    return part
-
-
-def _write_readable(reading: Reading, names: list[str], write: Callable[[list[str], dict[str, str]], None]) -> None:
-    """Write a part; when files turn out to be unreadable, once more without them if that is allowed."""
-    skipped: dict[str, str] = {}
-    while names:
-        try:
-            write(names, skipped)
-        except UnreadableError as error:
-            if reading.corrupt == "fail":
-                raise _refusal(reading.source, error.files) from None
-            skipped |= error.files
-            names = [name for name in names if name not in skipped]
-        else:
-            if skipped and reading.on_progress is not None:
-                reading.on_progress(f"{reading.source.name}: {len(skipped)} unreadable files left out")
-            return
-    raise _refusal(reading.source, skipped)
-
-
-def _refusal(source: Path, files: Mapping[str, str]) -> DataError:
-    shown = ", ".join(f"{name} ({reason})" for name, reason in list(files.items())[:SHOWN_NAMES])
-    more = f" and {len(files) - SHOWN_NAMES} more" if len(files) > SHOWN_NAMES else ""
-    return DataError(f"'{source}': cannot decode {shown}{more}; repair or remove them, or write data.corrupt: skip")

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from hdapbench.data.box_labels import BOX_VALUES, label_path, parse_labels
 from hdapbench.data.box_layout import BoxLayout, read_layout
 from hdapbench.data.cache import Part, cache_key, write_part
+from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import Letterbox, decode_letterboxed
-from hdapbench.data.reading import Reading, cached_part, decode_each
+from hdapbench.data.reading import Reading, decode_each
 from hdapbench.data.source import fingerprint
 from hdapbench.data.split import stratified_order
 from hdapbench.errors import DataError

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.cost.kernels import KernelModel
+from hdapbench.cost.tiling import GPU_TILES, Tiling
 from hdapbench.errors import FleetError
-from hdapbench.latency.kernels import KernelModel
-from hdapbench.latency.tiling import GPU_TILES, Tiling
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.clustering import checked_fingerprint
 from hdapbench.fleet.ids import NumberedIds
 
 Floats = NDArray[np.float64]
@@ -125,3 +124,24 @@ def load_fingerprint(path: Path) -> Fingerprint:
         conditions=about["conditions"],
         weights=frame["weight"].to_numpy() if "weight" in frame.columns else None,
     )
+
+
+def checked_fingerprint(fingerprint_ms: Floats) -> Floats:
+    """Fingerprint as an array of shape (n_devices, n_probes).
+
+    Raises
+    ------
+    FleetError
+        When it is empty, or a value is not finite and positive; names the first such device.
+    """
+    fingerprint = np.atleast_2d(np.asarray(fingerprint_ms, dtype=float))
+    if fingerprint.size == 0:
+        raise FleetError("an empty fleet cannot be clustered")
+    usable = (np.isfinite(fingerprint) & (fingerprint > 0)).all(axis=1)
+    if not usable.all():
+        device = int(np.argmin(usable))
+        more = f" ({int((~usable).sum())} devices in all)" if (~usable).sum() > 1 else ""
+        raise FleetError(
+            f"device {device} has a fingerprint that is not finite and positive: {fingerprint[device]}{more}"
+        )
+    return fingerprint

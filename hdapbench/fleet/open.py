@@ -27,13 +27,13 @@ def open_fleet(
         When it cannot be made or read.
     """
     if isinstance(spec, SimulatedFleetSpec):
-        from hdapbench.fleet.simulated import SimulatedFleet
+        from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
         return SimulatedFleet(spec)
     if isinstance(spec, LocalFleetSpec):
-        from hdapbench.fleet.local import LocalFleet
+        from hdapbench.fleet.local.fleet import LocalFleet
 
         return LocalFleet(spec, cache_dir=cache_dir, on_progress=on_progress)
-    from hdapbench.fleet.recorded import RecordedFleet
+    from hdapbench.fleet.recorded.fleet import RecordedFleet
 
     return RecordedFleet(spec)

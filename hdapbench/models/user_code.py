@@ -15,8 +15,8 @@ from typing import Any
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.files import expand_path
 from hdapbench.models.yolo import own_yaml
-from hdapbench.paths import expand_path
 from hdapbench.spec import did_you_mean
 
 ULTRALYTICS = "ultralytics"

@@ -7,8 +7,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.groups import GroupSet
 from hdapbench.prune.surgery import apply_plan
 
 

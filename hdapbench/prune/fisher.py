@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
-from hdapbench.prune.groups import GroupSet
+from hdapbench.groups import GroupSet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Floats = NDArray[np.float64]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.errors import ModelError
+from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.fisher import fisher_importance
-from hdapbench.prune.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.norms import norm_members
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from hdapbench.prune.groups import ChannelGroup, GroupMember
+from hdapbench.groups import ChannelGroup, GroupMember
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
+from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.groups import GroupSet
 
 POSITIONS = 16
 """Places per image at which a convolution is looked at, drawn per batch; a layer of fewer is looked at everywhere."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import SurgeryError
+from hdapbench.groups import GroupSet, Side
 from hdapbench.plan import Plan
-from hdapbench.prune.groups import GroupSet, Side
 
 RELATIVE_TOLERANCE = 2e-4
 """Largest difference between masked and compact model, relative to the largest output: float32 rounding, with room."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import SurgeryError
+from hdapbench.groups import ChannelGroup, FrozenGroup, GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.groups import ChannelGroup, FrozenGroup, GroupSet
 from hdapbench.prune.surgery import apply_plan, largest_difference, mask_model
 
 TOLERANCE = 1e-9

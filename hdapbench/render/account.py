@@ -33,7 +33,7 @@ class _Search(BaseModel):
 
 
 class _Agreement(BaseModel):
-    """`hdapbench.latency.report_card.Agreement`, without what that module needs."""
+    """`hdapbench.surrogate.report_card.Agreement`, without what that module needs."""
 
     mape: float
     within_5: float
@@ -45,7 +45,7 @@ class _Agreement(BaseModel):
 
 
 class _ReportCard(BaseModel):
-    """`hdapbench.latency.report_card.ReportCard`."""
+    """`hdapbench.surrogate.report_card.ReportCard`."""
 
     kind: str
     n_plans: int

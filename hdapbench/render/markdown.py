@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hdapbench.leaderboard import Leaderboard, Row, Section
+from hdapbench.leaderboard.build import Leaderboard, Row, Section
 from hdapbench.render.table import (
     BITS,
     COSTS,

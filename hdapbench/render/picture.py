@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hdapbench.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from hdapbench.fleet.clustering import Clustering
+    from hdapbench.fleet.estimate.clustering import Clustering
 
 Floats = NDArray[np.float64]
 

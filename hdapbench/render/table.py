@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import floor, log10
 
-from hdapbench.leaderboard import Estimate, Leaderboard, Row, Section
+from hdapbench.leaderboard.build import Estimate, Leaderboard, Row, Section
 from hdapbench.spec import parse_target
 
 _RANKING = (

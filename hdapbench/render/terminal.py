@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hdapbench.leaderboard import Leaderboard, Section
+from hdapbench.leaderboard.build import Leaderboard, Section
 from hdapbench.render.table import answer, mark_meanings, one_line, ranking_cells, ranking_header, section_title
 
 

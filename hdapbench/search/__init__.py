@@ -2,18 +2,16 @@
 
 from hdapbench.search.exact import solve_exact, why_not_exact
 from hdapbench.search.minimise import FALLBACK, Algorithm, minimise
-from hdapbench.search.objective import AdditiveImportance, NominalBoard, TableObjective, WeightedSum
+from hdapbench.search.objective import AdditiveImportance, TableObjective
 from hdapbench.search.space import SearchResult, SearchSpace
 
 __all__ = [
     "FALLBACK",
     "AdditiveImportance",
     "Algorithm",
-    "NominalBoard",
     "SearchResult",
     "SearchSpace",
     "TableObjective",
-    "WeightedSum",
     "minimise",
     "solve_exact",
     "why_not_exact",

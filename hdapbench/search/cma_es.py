@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hdapbench.errors import MissingExtraError
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Floats, Integers
 
 SIGMA = 0.3
@@ -45,7 +46,7 @@ def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
         strategy = cma.CMAEvolutionStrategy(np.clip(origin, np.log(LOWEST_SHARE), 0.0), sigma, options)
         while not archive.exhausted and not strategy.stop():
             asked = strategy.ask()
-            plans = space.repaired(np.exp(np.stack(asked)) * sizes)
+            plans = repaired(space, np.exp(np.stack(asked)) * sizes)
             values, violation = archive.evaluate(plans)
             strategy.tell(asked, np.minimum(values + PENALTY * scale * violation, 1e300).tolist())
         origin = np.log(archive.best / sizes) if archive.found else np.asarray(strategy.result.xfavorite)

@@ -21,6 +21,7 @@ from hdapbench.search.graph import LayerGraph, Scopes
 from hdapbench.search.levels import LevelSet
 from hdapbench.search.objective import AdditiveImportance, TableObjective
 from hdapbench.search.refine import Refiner
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, SearchResult, SearchSpace
 
 Floats = NDArray[np.float64]
@@ -100,7 +101,7 @@ def solve_exact(
         raise TypeError(f"the exact search cannot take this problem: {steps}; use another algorithm")
     archive = Archive(space, limit=np.iinfo(np.int64).max)
     if start is not None:
-        archive.evaluate(space.repaired(start))
+        archive.evaluate(repaired(space, start))
     levels = LevelSet.multiples(space.cost.sizes, steps, round_to=space.round_to, least=space.least_widths)
     solver = _Solver(space, archive, scopes, tolerance)
     thinned = max(steps) > space.round_to

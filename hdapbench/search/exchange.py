@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Integers, SearchSpace
 
 BATCH = 32
@@ -28,7 +29,7 @@ def refine_until_spent(archive: Archive, plan: Integers, rng: np.random.Generato
         best = archive.best if archive.found else plan
         disturbed = rng.random(len(best)) < KICKED_GROUPS / len(best)
         factor = np.where(disturbed, np.exp(0.4 * rng.standard_normal(len(best))), 1.0)
-        refine(archive, space.repaired((best * factor)[None])[0], rng)
+        refine(archive, repaired(space, (best * factor)[None])[0], rng)
 
 
 def refine(archive: Archive, plan: Integers, rng: np.random.Generator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hdapbench.search.exchange import refine_until_spent
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Floats, Integers
 
 POPULATION = 24
@@ -24,11 +25,11 @@ def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
     population = start
     if len(population) < POPULATION:
         shares = rng.uniform(0.1, 1.0, size=(POPULATION - len(population), len(sizes)))
-        population = np.concatenate([population, space.repaired(shares * sizes)])
+        population = np.concatenate([population, repaired(space, shares * sizes)])
     value, violation = archive.evaluate(population)
     spared = int(archive.limit * REFINEMENT_SHARE)
     while archive.left > spared:
-        children = space.repaired(_offspring(population, sizes, rng))[: archive.left - spared]
+        children = repaired(space, _offspring(population, sizes, rng))[: archive.left - spared]
         child_value, child_violation = archive.evaluate(children)
         population = np.concatenate([population, children])
         value, violation = np.concatenate([value, child_value]), np.concatenate([violation, child_violation])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.search.exchange import refine_until_spent
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Floats, Integers, SearchSpace
 
 REMOVAL_SHARE = 0.5
@@ -22,9 +23,9 @@ def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
     space = archive.space
     archive.evaluate(start)
     plan = _removed(archive)
-    repaired = space.repaired(plan[None])
-    archive.evaluate(repaired)
-    refine_until_spent(archive, archive.best if archive.found else repaired[0], rng)
+    feasible = repaired(space, plan[None])
+    archive.evaluate(feasible)
+    refine_until_spent(archive, archive.best if archive.found else feasible[0], rng)
 
 
 def _removed(archive: Archive) -> Integers:

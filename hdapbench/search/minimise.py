@@ -10,6 +10,7 @@ import numpy as np
 from hdapbench.errors import SearchError
 from hdapbench.search import cma_es, genetic, greedy, ncs, random
 from hdapbench.search.exact import solve_exact, why_not_exact
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Integers, SearchResult, SearchSpace
 
 Algorithm = Literal["exact", "genetic", "cma-es", "ncs", "ncs-refined", "greedy", "random"]
@@ -75,5 +76,5 @@ def minimise(
         reason = f"{obstacle}; searched by '{FALLBACK}' instead"
         algorithm = FALLBACK
     archive = Archive(space, limit=n_evaluations)
-    _HEURISTICS[algorithm](archive, space.repaired(start), rng)
+    _HEURISTICS[algorithm](archive, repaired(space, start), rng)
     return replace(archive.result(), reason=reason)

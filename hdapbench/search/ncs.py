@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hdapbench.search.exchange import refine_until_spent
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Floats, Integers, SearchSpace
 
 N_CLIMBERS = 10
@@ -73,7 +74,7 @@ def _climb(archive: Archive, start: Integers, rng: np.random.Generator, form: Fo
         progress = archive.n_evaluations / archive.limit
         threshold = rng.normal(1.0, 0.1 - 0.1 * progress)
         moved = _reflected(at + sigma[:, None] * _step(at.shape, form, rng))
-        plans = space.repaired(moved * sizes)[: archive.left - spared]
+        plans = repaired(space, moved * sizes)[: archive.left - spared]
         if form.stands_on_repaired:
             moved[: len(plans)] = plans / sizes
         moved_fitness = np.full(n_climbers, np.inf)
@@ -100,7 +101,7 @@ def _starts(space: SearchSpace, start: Integers, n_climbers: int, rng: np.random
     if n_missing <= 0:
         return start
     shares = rng.uniform(LOWEST_SHARE, 1.0, size=(n_missing, len(space.cost.sizes)))
-    return np.concatenate([start, space.repaired(shares * space.cost.sizes)])
+    return np.concatenate([start, repaired(space, shares * space.cost.sizes)])
 
 
 def _penalised(archive: Archive, plans: Integers, scale: float | None) -> tuple[Floats, float]:

@@ -15,10 +15,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.records import ChannelCount
-from hdapbench.latency.engine import kernel_times
-from hdapbench.latency.kernels import KernelModel
-from hdapbench.latency.profile import SkuProfile
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -77,60 +75,6 @@ class TableObjective(ABC):
         for number in range(len(self.kernels)):
             numbers.setdefault(self.table_key(number), []).append(number)
         return tuple(numbers.values())
-
-
-class NominalBoard(TableObjective):
-    """Latency in ms on one board as its profile describes it.
-
-    Parameters
-    ----------
-    kernels
-        Fused kernels of the model.
-    profile
-        The board.
-    precision
-        ``fp32``, ``fp16`` or ``tc16``.
-    """
-
-    def __init__(self, kernels: KernelModel, profile: SkuProfile, precision: str) -> None:
-        self.kernels, self._profile, self._precision = kernels, profile, precision
-        self.constant = len(kernels) * profile.launch_us / 1000
-
-    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
-        """Roofline time in ms of one kernel."""
-        alone = kernel_alone(self.kernels, number)
-        times = kernel_times(alone, np.stack([taken, made], axis=1), self._profile, self._precision)
-        return np.maximum(times.compute_ms, times.memory_ms)[:, 0]
-
-    def table_key(self, number: int) -> Hashable:
-        """Shape of the kernel."""
-        return kernel_shape(self.kernels, number)
-
-
-class WeightedSum(TableObjective):
-    """Weighted sum of objectives over the same kernels: clusters by their shares of the fleet.
-
-    Parameters
-    ----------
-    objectives
-        At least one.
-    weights
-        One for each, shape (n_objectives,).
-    """
-
-    def __init__(self, objectives: Sequence[TableObjective], weights: ArrayLike) -> None:
-        self.kernels = objectives[0].kernels
-        self._terms = tuple(zip(objectives, np.asarray(weights, dtype=float).tolist(), strict=True))
-        self.constant = sum(weight * objective.constant for objective, weight in self._terms)
-
-    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
-        """Weighted sum of the objectives' costs."""
-        costs = [weight * objective.kernel_cost(number, taken, made) for objective, weight in self._terms]
-        return np.asarray(sum(costs))
-
-    def table_key(self, number: int) -> Hashable:
-        """Keys of all terms."""
-        return tuple(objective.table_key(number) for objective, _ in self._terms)
 
 
 @dataclass(frozen=True)

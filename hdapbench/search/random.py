@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, Integers
 
 
@@ -13,4 +14,4 @@ def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:
     sizes = archive.space.cost.sizes
     while not archive.exhausted:
         shares = rng.uniform(0.05, 1.0, size=(min(256, archive.left), len(sizes)))
-        archive.evaluate(archive.space.repaired(shares * sizes))
+        archive.evaluate(repaired(archive.space, shares * sizes))

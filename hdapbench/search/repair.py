@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import check_reachable, widths_at_share
-
-if TYPE_CHECKING:
-    from hdapbench.search.space import SearchSpace
+from hdapbench.search.space import SearchSpace
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import widths_at_share
 from hdapbench.errors import SearchError, TargetUnreachableError
-from hdapbench.search.repair import repaired
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,13 +88,6 @@ class SearchSpace:
         """Widths nearest to kept shares, on the grid and not below the least widths, shape (n_plans, n_groups)."""
         widths = widths_at_share(self.cost, shares, round_to=self.round_to)
         return widths if self.least_widths is None else np.maximum(widths, self._least_on_grid)
-
-    def repaired(self, widths: Floats | Integers) -> Integers:
-        """Widths on the grid that meet the FLOPs target, and as far as possible all limits; shape (n_plans, n_groups).
-
-        See `hdapbench.search.repair`.
-        """
-        return repaired(self, widths)
 
     @cached_property
     def _least_on_grid(self) -> Integers:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from hdapbench.files import expand_path
 from hdapbench.models import (
     build_model,
     calibrate_identity_shortcuts,
@@ -23,7 +24,6 @@ from hdapbench.models import (
     source_file,
     state_hash,
 )
-from hdapbench.paths import expand_path
 from hdapbench.tasks.classification import Classification
 from hdapbench.tasks.training import EpochReport, Setting, fit, on_device
 

@@ -69,17 +69,3 @@ class Task(ABC):
         DataError
             When there is nothing to judge by.
         """
-
-
-def open_task(name: str) -> Task:
-    """Task of a spec.
-
-    Raises
-    ------
-    KeyError
-        When the name is unknown; specs hold no such name.
-    """
-    from hdapbench.tasks.classification import Classification
-    from hdapbench.tasks.detection import Detection
-
-    return {task.name: task for task in (Classification(), Detection())}[name]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hdapbench.budget import Budget
 from hdapbench.errors import BudgetExceededError
-from hdapbench.limit import Limit
 from hdapbench.method import Method
-from hdapbench.settings import Settings
+from hdapbench.method.budget import Budget
+from hdapbench.method.isolation import Settings
+from hdapbench.run.limit import Limit
 from hdapbench.spec import BudgetSpec, TargetKind, parse_target
 from hdapbench.testing.place import OwnCode, Place, forgiving, line_that_changes
 from hdapbench.testing.problems import ModelKind, tiny_workbench

@@ -7,9 +7,9 @@ import json
 import warnings
 from collections.abc import Iterator
 
-from hdapbench.card import HIDEABLE, OPEN, card_of
 from hdapbench.errors import BudgetExceededError, HdapbenchError, PlanError, TargetUnreachableError
 from hdapbench.method import Method, Plan
+from hdapbench.method.card import HIDEABLE, OPEN, card_of
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import LONGEST_SECONDS, SEED, Attempt, Attempts, Task

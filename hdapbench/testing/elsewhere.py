@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 
 from hdapbench.errors import MethodError
 from hdapbench.method import Method, Plan
-from hdapbench.registry import MethodRegistry, is_path
-from hdapbench.settings import stdout_kept_free
+from hdapbench.method.isolation import stdout_kept_free
+from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import Task
 from hdapbench.testing.importing import watch_import

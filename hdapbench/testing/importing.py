@@ -6,7 +6,7 @@ import linecache
 from collections.abc import Callable
 from typing import Any
 
-from hdapbench.settings import Settings
+from hdapbench.method.isolation import Settings
 from hdapbench.testing import rules
 from hdapbench.testing.place import LastLine, OwnCode, Place, traced
 from hdapbench.testing.rules import Violation

@@ -13,14 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hdapbench.budget import Budget
 from hdapbench.method import Problem
+from hdapbench.method.budget import Budget
 from hdapbench.spec import BudgetSpec, ClusteringSpec, Recipe, ScenarioSpec, SimulatedFleetSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from hdapbench.workbench import Workbench
+    from hdapbench.bench.workbench import Workbench
 
 ModelKind = Literal["plain", "residual", "depthwise", "concat"]
 KINDS: tuple[ModelKind, ...] = ("plain", "residual", "depthwise", "concat")
@@ -35,7 +35,7 @@ def tiny_model(kind: ModelKind) -> nn.Module:
     """Untrained model with the named structure, for inputs of shape (n, 3, 12, 12); the same weights at every call."""
     import torch
 
-    from hdapbench.testing_models import build
+    from hdapbench.testing.models import build
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
@@ -47,10 +47,10 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
     """Workbench of a tiny model, 64 random images and a simulated fleet of twelve devices."""
     import torch
 
+    from hdapbench.bench.network import trace
+    from hdapbench.bench.workbench import Workbench
     from hdapbench.data import DataSplits, ImageSet
     from hdapbench.fleet.open import open_fleet
-    from hdapbench.network import trace
-    from hdapbench.workbench import Workbench
 
     generator = torch.Generator().manual_seed(3)
 

@@ -12,7 +12,7 @@ import numpy as np
 from hdapbench.method import Problem
 
 if TYPE_CHECKING:
-    from hdapbench.workbench import Workbench
+    from hdapbench.bench.workbench import Workbench
 
 Snapshot = dict[str, object]
 """Name of a thing -> something that compares equal as long as the thing is the same."""

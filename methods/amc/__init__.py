@@ -1,5 +1,5 @@
 """AMC (He et al. 2018): an agent decides group by group what share of channels stays, and learns from the accuracy."""
 
-from methods.amc.method import Amc
+from .method import Amc
 
 __all__ = ["Amc"]

@@ -24,7 +24,7 @@ from stable_baselines3 import DDPG
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
-from methods.amc.environment import PruningEnv
+from .environment import PruningEnv
 
 BATCH_SIZE = 64
 HIDDEN = (300, 300)

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.amc.clipping import ActionClipper
-from methods.amc.states import N_FEATURES, StateTable
+from .clipping import ActionClipper
+from .states import N_FEATURES, StateTable
 
 Integers = NDArray[np.int64]
 

@@ -11,8 +11,9 @@ from pydantic import Field
 from hdapbench.cost.target import fill, largest_share
 from hdapbench.errors import BudgetExceededError, ModelError
 from hdapbench.method import Method, Plan, Problem
-from methods.amc.clipping import ActionClipper
-from methods.amc.states import StateTable
+
+from .clipping import ActionClipper
+from .states import StateTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,8 +127,8 @@ class Search:
             kept_back = 0.0 if method.reconstruct == "none" else problem.reconstruction_epochs
             affordable = min(affordable, (problem.budget.remaining("train_epochs") - kept_back + 1e-9) / epochs)
         episodes = max(int(min(method.episodes, affordable)), 1)
-        from methods.amc.agent import Schedule, search
-        from methods.amc.environment import PruningEnv
+        from .agent import Schedule, search
+        from .environment import PruningEnv
 
         schedule = Schedule(
             episodes=episodes,

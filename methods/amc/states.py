@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.cost.kernels import Kernel, KernelModel
 from hdapbench.cost.model import CostModel
-from hdapbench.latency.kernels import Kernel, KernelModel
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

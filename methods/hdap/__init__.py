@@ -1,5 +1,5 @@
 """HDAP: homogeneous-device aware pruning (arXiv 2501.15240), in our form."""
 
-from methods.hdap.method import Hdap
+from .method import Hdap
 
 __all__ = ["Hdap"]

@@ -22,7 +22,7 @@ def importance_table(groups: Sequence[str], scores: Mapping[str, Floats], criter
 
     Fisher scores estimate what removing a channel adds to the loss, so they are added as they are. The others have no
     common unit: there, what a group loses counts with its square, for half of one group costs more than a quarter of
-    two. ``python -m benchmarks.study_importance`` compares them with accuracies after fine-tuning.
+    two. ``python -m studies.importance`` compares them with accuracies after fine-tuning.
     """
     if criterion == "fisher":
         return AdditiveImportance.of_scores([scores[name] for name in groups])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
-from methods.hdap.stage import Stage
+
+from .stage import Stage
 
 Integers = NDArray[np.int64]
 N_REFERENCES = 2

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import BudgetExceededError
-from hdapbench.latency.kinds import Kind, fit_surrogate
-from hdapbench.latency.measured import MeasuredPlans
-from hdapbench.latency.report_card import ReportCard, report_card
-from hdapbench.latency.surrogate import AdditiveSurrogate, Surrogate
 from hdapbench.method import Problem
 from hdapbench.search import SearchSpace, TableObjective
+from hdapbench.surrogate.base import AdditiveSurrogate, Surrogate
+from hdapbench.surrogate.kinds import Kind, fit_surrogate
+from hdapbench.surrogate.measured import MeasuredPlans
+from hdapbench.surrogate.report_card import ReportCard, report_card
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

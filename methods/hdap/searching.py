@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.active import ActiveRounds, Round
-from hdapbench.latency.design import neighbours
-from hdapbench.latency.surrogate import Surrogate
 from hdapbench.search import FALLBACK, SearchResult, SearchSpace, minimise, solve_exact, why_not_exact
-from methods.hdap.measuring import Measurer, objective_of
-from methods.hdap.stage import Stage
+from hdapbench.surrogate.active import ActiveRounds, Round
+from hdapbench.surrogate.base import Surrogate
+from hdapbench.surrogate.design import neighbours
 
-if TYPE_CHECKING:
-    from methods.hdap.method import Hdap
+from .measuring import Measurer, objective_of
+from .parameters import Guard, Parameters
+from .stage import Stage
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Guard = Literal["ranking", "uniform", "none"]
 ROUGH_TOLERANCE = 5e-3
 """Relative gap at which exact searches for optima of refits may stop."""
 
@@ -33,8 +31,8 @@ class Searcher:
 
     Attributes
     ----------
-    method
-        Whose parameters hold.
+    parameters
+        Of the method.
     stage
         What is searched.
     measured
@@ -43,7 +41,7 @@ class Searcher:
         Widths found -> what is told of the search that found them.
     """
 
-    method: Hdap
+    parameters: Parameters
     stage: Stage
     measured: Measurer
     accounts: dict[tuple[int, ...], dict[str, Any]] = field(default_factory=dict)
@@ -58,25 +56,25 @@ class Searcher:
         guard
             The method's by default.
         """
-        method, stage = self.method, self.stage
-        guard = guard or method.guard
+        parameters, stage = self.parameters, self.stage
+        guard = guard or parameters.guard
         guarded = lost is not None and guard != "none"
         least = 0.0
         if guarded and lost is not None:
             reference = stage.ranking if guard == "ranking" else stage.uniform
             whole = float(stage.importance(stage.widest[None])[0])
             least = whole - lost * (whole - float(stage.importance(reference[None])[0]))
-        flops = method.goal == "flops"
-        floor = np.maximum(np.floor(method.least_width_share * stage.uniform), 1).astype(np.int64)
+        flops = parameters.goal == "flops"
+        floor = np.maximum(np.floor(parameters.least_width_share * stage.uniform), 1).astype(np.int64)
         return SearchSpace(
             cost=stage.cost,
             target_flops=stage.target_flops,
             objective=self._flops if flops else objective_of(self.measured.surrogate),
-            least_flops=0 if flops else int(method.least_flops_share * stage.target_flops),
+            least_flops=0 if flops else int(parameters.least_flops_share * stage.target_flops),
             retained=stage.importance if guarded else None,
             least_retained=least,
-            least_widths=floor if method.least_width_share else None,
-            round_to=method.round_to,
+            least_widths=floor if parameters.least_width_share else None,
+            round_to=parameters.round_to,
         )
 
     def candidates(self) -> list[Integers]:
@@ -90,7 +88,7 @@ class Searcher:
                 self.stage.problem.progress(f"no plan loses {level:g} of the reference's importance: {error}")
                 continue
             known = self.measured.fastest(space, 1) if self.measured.measured_any else []
-            others = list(result.runners_up) if self.method.guard == "none" else []
+            others = list(result.runners_up) if self.parameters.guard == "none" else []
             for widths in [result.widths, *known, *others]:
                 found[tuple(widths.tolist())] = None
         return [np.array(widths, dtype=np.int64) for widths in found]
@@ -98,7 +96,7 @@ class Searcher:
     def between(self, candidates: list[Integers]) -> list[Integers]:
         """Plans on the way from uniform pruning to candidates, and to the fastest that loses no more than it does."""
         found = [self.stage.between(widths, 0.5) for widths in candidates]
-        if self.method.guard == "ranking":
+        if self.parameters.guard == "ranking":
             try:
                 fastest = self.search(self.space(1.0, "uniform")).widths
             except TargetUnreachableError:
@@ -109,7 +107,7 @@ class Searcher:
     @property
     def levels(self) -> tuple[float, ...]:
         """Importance that may be lost, relative to the reference's, the most first."""
-        return (1.0,) if self.method.guard == "none" else tuple(sorted(self.method.guard_levels, reverse=True))
+        return (1.0,) if self.parameters.guard == "none" else tuple(sorted(self.parameters.guard_levels, reverse=True))
 
     def measure_actively(self) -> None:
         """Measure the optimum and plans around it, refit, and search again, until prediction and measurement agree."""
@@ -124,7 +122,7 @@ class Searcher:
         def search_roughly(surrogate: Surrogate) -> Integers:
             """Optima of refits: the least of a surrogate that is unsure need not be found to the last digit."""
             rough = replace(space, objective=objective_of(surrogate))
-            if self.method.searcher == "exact" and why_not_exact(rough) is None:
+            if self.parameters.searcher == "exact" and why_not_exact(rough) is None:
                 return solve_exact(rough, start=self._start, tolerance=ROUGH_TOLERANCE).widths[None]
             return self._minimise(rough).widths[None]
 
@@ -138,17 +136,17 @@ class Searcher:
             problem.remember("rounds", rounds)
             problem.progress(f"active round {len(rounds)}: {latest.error:+.1%} off at the optimum")
 
-        if not self.method.active_plans:
+        if not self.parameters.active_plans:
             surrogate, n_measured = self.measured.surrogate, len(self.measured.plans)
             optimum = search(surrogate)[:1]
             predicted, latency = surrogate.predict_average(optimum), self.measured.keep(optimum) @ surrogate.weights
             note(Round(optimum[0], n_measured, float(predicted[0]), float(latency[0])))
             return
         active = ActiveRounds(
-            kind=self.method.surrogate,
-            most_plans=self.method.active_plans,
-            plans_per_round=self.method.plans_per_round,
-            tolerance=self.method.tolerance,
+            kind=self.parameters.surrogate,
+            most_plans=self.parameters.active_plans,
+            plans_per_round=self.parameters.plans_per_round,
+            tolerance=self.parameters.tolerance,
             seed=problem.seed,
         )
         active.run(
@@ -168,15 +166,15 @@ class Searcher:
         TargetUnreachableError
             When no plan satisfied the constraints.
         """
-        method, problem = self.method, self.stage.problem
+        parameters, problem = self.parameters, self.stage.problem
         found = self._minimise(space)
-        algorithm = FALLBACK if found.reason else method.searcher
+        algorithm = FALLBACK if found.reason else parameters.searcher
         gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
         problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
         account = {
             "algorithm": algorithm,
             "n_evaluations": found.n_evaluations,
-            "unit": "FLOPs" if method.goal == "flops" else "ms",
+            "unit": "FLOPs" if parameters.goal == "flops" else "ms",
             "value": found.value,
             "bound": found.bound,
             "gap": found.gap,
@@ -189,8 +187,10 @@ class Searcher:
         return found
 
     def _minimise(self, space: SearchSpace) -> SearchResult:
-        method, rng = self.method, self.stage.problem.rng
-        return minimise(space, start=self._start, n_evaluations=method.evaluations, rng=rng, algorithm=method.searcher)
+        parameters, rng = self.parameters, self.stage.problem.rng
+        return minimise(
+            space, start=self._start, n_evaluations=parameters.evaluations, rng=rng, algorithm=parameters.searcher
+        )
 
     @property
     def _start(self) -> Integers:

@@ -14,7 +14,8 @@ from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.method import Plan, Problem
 from hdapbench.search import AdditiveImportance
-from methods.hdap.importance import Criterion, importance_table
+
+from .importance import Criterion, importance_table
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -1,5 +1,5 @@
 """Joint pruning and channel-wise mixed precision."""
 
-from methods.joint_mpq.method import JointMpq
+from .method import JointMpq
 
 __all__ = ["JointMpq"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.cost.bits import Counts
-from hdapbench.quant.searchable import SearchNetwork
+from hdapbench.quant.training.searchable import SearchNetwork
 
 REACHED_AT = 0.6
 """Share of the time until bit-widths are settled after which the soft cost is to be at its target."""

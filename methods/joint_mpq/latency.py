@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hdapbench.cost.bits import BitLayers, Counts
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.fitted import fitted_latency, spread_plans
 from hdapbench.method import Problem
-from hdapbench.quant.assign import Bits
+from hdapbench.quant.training.assign import Bits
+from hdapbench.surrogate.fitted import fitted_latency, spread_plans
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hdapbench.errors import ModelError
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.quant.kinds import RangeRule, Sampling
+from hdapbench.quant.training.kinds import RangeRule, Sampling
 from hdapbench.spec import TargetKind
 
 Choose = Literal["joint", "channel", "layer", "fixed", "sequence"]
@@ -88,8 +88,9 @@ class JointMpq(Method):
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of channels and bit-widths that meets the target, with the weights of the search."""
-        from hdapbench.quant.searchable import SearchOptions
-        from methods.joint_mpq.search import LogitSteps, Searches
+        from hdapbench.quant.training.searchable import SearchOptions
+
+        from .search import LogitSteps, Searches
 
         bits = _bits(self.weight_bits)
         options = SearchOptions(

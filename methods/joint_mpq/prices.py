@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.cost.bits import Counts
-from hdapbench.quant.searchable import SearchNetwork
-from hdapbench.quant.selection import SelectionLogits
+from hdapbench.quant.training.searchable import SearchNetwork
+from hdapbench.quant.training.selection import SelectionLogits
 
 REACHED_AT = 0.8
 """Share of the time until bit-widths are settled after which the soft cost is to be at its target."""

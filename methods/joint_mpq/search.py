@@ -11,18 +11,19 @@ from torch import Tensor
 from hdapbench.cost.bits import BitLayers, Counts
 from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost, soft_cost
 from hdapbench.errors import TargetUnreachableError
+from hdapbench.groups import GroupSet
 from hdapbench.method import Plan, Problem
 from hdapbench.prune.expand import expand_weights
-from hdapbench.prune.groups import GroupSet
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.quant.assign import Bits, kept_channels, layer_bits
-from hdapbench.quant.discretize import discretize
-from hdapbench.quant.folded import FoldedModel
-from hdapbench.quant.searchable import SearchNetwork, SearchOptions
-from hdapbench.quant.unfold import unfold
-from methods.joint_mpq.control import Controller
-from methods.joint_mpq.latency import FleetLatency
-from methods.joint_mpq.prices import PriceControl
+from hdapbench.quant.graph.folded import FoldedModel
+from hdapbench.quant.graph.unfold import unfold
+from hdapbench.quant.training.assign import Bits, kept_channels, layer_bits
+from hdapbench.quant.training.discretize import discretize
+from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions
+
+from .control import Controller
+from .latency import FleetLatency
+from .prices import PriceControl
 
 
 @dataclass(frozen=True)

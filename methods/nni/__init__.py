@@ -1,5 +1,5 @@
 """NNI 3.0's structural pruners through the common contract."""
 
-from methods.nni.method import Nni
+from .method import Nni
 
 __all__ = ["Nni"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from methods.nni.masks import Masks, Settings
+    from .masks import Masks, Settings
 
     Votes = dict[str, NDArray[np.float64]]
 
@@ -64,7 +64,7 @@ class Nni(Method):
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of the least sparsity whose masks meet the target, filled up to it."""
-        from methods.nni.masks import TRAINS_WEIGHTS
+        from .masks import TRAINS_WEIGHTS
 
         norms = problem.importance("l2")
         tried: dict[str, _Tried] = {}
@@ -85,7 +85,7 @@ class Nni(Method):
         if self.pruner in TRAINS_WEIGHTS:
             plan = plan.model_copy(update={"weights": problem.keep_weights(best.model)})
         if self.speedup:
-            from methods.nni.speedup import compared
+            from .speedup import compared
 
             problem.remember("speedup", compared(problem, best.model, plan))
         return plan
@@ -97,7 +97,7 @@ class Nni(Method):
 
     def _votes(self, problem: Problem, sparsity: float) -> tuple[Votes, nn.Module]:
         """Share of a group's layers that keep each channel, arrays of shape (n_channels,), and the model as trained."""
-        from methods.nni.masks import Settings, masks_of
+        from .masks import Settings, masks_of
 
         settings = Settings(self.pruner, self.dependency_aware, self.training_steps, self.learning_rate)
         masks, model = masks_of(problem, settings, sparsity)
@@ -114,7 +114,7 @@ class _Tried:
 
 def _counted(problem: Problem, settings: Settings, masks: Masks) -> Votes:
     """Masks -> share of each group's layers that keep each channel."""
-    from methods.nni.masks import targets
+    from .masks import targets
 
     norm = settings.pruner == "slim"
     votes = {}

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from hdapbench.prune.groups import GroupSet
+from hdapbench.groups import GroupSet
 from hdapbench.prune.surgery import apply_plan, largest_difference
-from methods.nni.masks import Masks, quiet
+
+from .masks import Masks, quiet
 
 if TYPE_CHECKING:
     from hdapbench.method import Plan, Problem

@@ -1,5 +1,5 @@
 """torch-pruning 1.6 (Fang et al. 2023, DepGraph) through the common contract."""
 
-from methods.torch_pruning.method import TorchPruning
+from .method import TorchPruning
 
 __all__ = ["TorchPruning"]

@@ -10,12 +10,13 @@ from pydantic import Field
 
 from hdapbench.cost.ranking import keep_best, ranks_within
 from hdapbench.method import Method, Plan, Problem
-from methods.torch_pruning.ratio import kept_at_ratio
+
+from .ratio import kept_at_ratio
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from methods.torch_pruning.scorers import Scores
+    from .scorers import Scores
 
 NORM_PRUNERS = frozenset({"bn-scale", "group-bn-scale"})
 
@@ -84,7 +85,7 @@ class TorchPruning(Method):
         """State after the pruner's sparse training."""
         if self.pruner == "plain":
             return state
-        from methods.torch_pruning.sparse import train_sparse
+        from .sparse import train_sparse
 
         model = train_sparse(
             problem,
@@ -98,7 +99,7 @@ class TorchPruning(Method):
 
     def _scores(self, problem: Problem, state: _State) -> Scores:
         """Scores of all channels of the dense model; what is gone scores below everything that is left."""
-        from methods.torch_pruning.scorers import group_scores
+        from .scorers import group_scores
 
         found = group_scores(problem, state.compact(problem), self.importance, n_images=self.n_images)
         least = min(float(score.min()) for score in found.values()) - 1.0
@@ -127,15 +128,15 @@ class TorchPruning(Method):
     def _scopes(self, problem: Problem) -> list[list[str]]:
         """Groups whose channels are compared with each other, in lists."""
         if self.scope == "isomorphic":
-            from methods.torch_pruning.scorers import isomorphic_groups
+            from .scorers import isomorphic_groups
 
             return isomorphic_groups(problem)
         return [list(problem.groups)] if self.scope == "global" else [[name] for name in problem.groups]
 
     def _tuned(self, problem: Problem, state: _State) -> _State:
         """State after fine-tuning the pruned model; charged."""
+        from hdapbench.groups import GroupSet
         from hdapbench.prune.expand import expand_weights
-        from hdapbench.prune.groups import GroupSet
 
         compact = state.compact(problem)
         problem.train(compact, self.step_epochs)
@@ -152,7 +153,7 @@ class _State:
 
     def compact(self, problem: Problem) -> nn.Module:
         """Copy of the model without the channels that are gone."""
-        from hdapbench.prune.groups import GroupSet
+        from hdapbench.groups import GroupSet
         from hdapbench.prune.surgery import apply_plan
 
         return apply_plan(self.model, GroupSet(tuple(problem.groups.values())), self.plan)

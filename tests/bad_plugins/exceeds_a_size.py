@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.quant.assign import layer_bits
+from hdapbench.quant.training.assign import layer_bits
 from hdapbench.spec import TargetKind
 
 

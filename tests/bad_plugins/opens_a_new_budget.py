@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from hdapbench.budget import Budget
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.budget import Budget
 from hdapbench.spec import BudgetSpec
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import main
-from hdapbench.grid import fleet_hash
+from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import Spec, canonical_json, spec_hash
-from hdapbench.store.contract import example_gap, example_metrics, example_result, example_trial
 from hdapbench.store.sqlite import open_store
+from hdapbench.testing.store_contract import example_gap, example_metrics, example_result, example_trial
 from hdapbench.trial import DENSE, Result, Status, Trial
 
 SPEC = Spec.model_validate_json(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import main
-from hdapbench.latency.report_card import Agreement, ReportCard
-from hdapbench.store.contract import example_result
 from hdapbench.store.sqlite import open_store
+from hdapbench.surrogate.report_card import Agreement, ReportCard
+from hdapbench.testing.store_contract import example_result
 
 PLANS = Agreement(mape=0.0113, within_5=0.98, bias=0.002, spearman=0.971, kendall=0.862, top_k_regret=0.004, n=128)
 DEVICES = Agreement(mape=0.0216, within_5=0.91, bias=-0.013, spearman=0.955, kendall=0.83, top_k_regret=0.0, n=2000)

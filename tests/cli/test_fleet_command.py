@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from fleet_commands import answer, refusal
 
 from hdapbench.cli.main import main
+from tests.cli.fleet_commands import answer, refusal
 
 MODEL = ["--model", "resnet20", "--input-shape", "1,16,16", "--classes", "10"]
 

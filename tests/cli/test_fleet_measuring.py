@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from fleet_commands import answer, refusal
 
 from hdapbench.cli.main import main
 from hdapbench.fleet.base import DeviceLostError
-from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import LocalFleetSpec, load_fleets
+from tests.cli.fleet_commands import answer, refusal
 
 MODEL = ["--model", "resnet20", "--input-shape", "1,16,16", "--classes", "10"]
 SHARES = ["--share", "1", "0.8", "0.6", "0.5", "0.4", "0.3"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hdapbench.cli.main import main
-from hdapbench.registry import MethodRegistry
+from hdapbench.method.registry import MethodRegistry
 from hdapbench.spec import load_spec
 
 ROOT = Path(__file__).parents[2]

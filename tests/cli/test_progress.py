@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hdapbench.cli import progress
 from hdapbench.cli.main import main
-from hdapbench.store.contract import example_result
+from hdapbench.testing.store_contract import example_result
 from hdapbench.trial import Result, Trial
 
 ODD = "share [/dim] of [3/4]"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hdapbench.cli.main import main
-from hdapbench.quant.packed import load_packed
+from hdapbench.quant.deploy.packed import load_packed
 
 SPEC = """\
 schema_version: 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hdapbench.cli.main import main
-from hdapbench.inspection import inspect_model
+from hdapbench.run.inspection import inspect_model
 from hdapbench.spec import load
 
 SPEC = """\

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hdapbench.network import Network
+from hdapbench.bench.network import Network
 from hdapbench.plan import Plan
 
 

@@ -14,13 +14,13 @@ from hdapbench.cost.hardware import HARDWARE_COSTS, hardware_cost, reference_cos
 from hdapbench.cost.mpic import JOULES_PER_CYCLE, mpic_cycles
 from hdapbench.cost.ne16 import layer_cycles, ne16_cycles, smooth_ceil, smooth_ne16_cycles
 from hdapbench.errors import PlanError, UnknownLayerError
+from hdapbench.groups import GroupSet
 from hdapbench.models import build_model
 from hdapbench.plan import Plan
-from hdapbench.prune.groups import GroupSet
+from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.prune.trace import find_groups
 from hdapbench.spec import ModelSpec
-from hdapbench.testing_models import build
+from hdapbench.testing.models import build
 
 SHAPES = {"resnet8": ((3, 32, 32), 10), "dscnn": ((1, 49, 10), 12), "resnet18-64px": ((3, 64, 64), 200)}
 

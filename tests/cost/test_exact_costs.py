@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from live_counts import counted, random_plans
 
+from hdapbench.bench.network import Network, trace
 from hdapbench.models import build_model
-from hdapbench.network import Network, trace
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.spec import ModelSpec
+from tests.cost.live_counts import counted, random_plans
 
 N_PLANS = 20
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from live_counts import counted, random_plans
 
+from hdapbench.bench.network import trace
 from hdapbench.errors import ModelError, UnknownLayerError
 from hdapbench.models import build_model, yolo
-from hdapbench.network import trace
+from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import checked_apply
-from hdapbench.prune.trace import find_groups
 from hdapbench.spec import ModelSpec
+from tests.cost.live_counts import counted, random_plans
 
 SIDE = 64
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hdapbench.cost.kernels import Kernel, KernelModel
 from hdapbench.cost.records import ChannelCount
-from hdapbench.latency.kernels import Kernel, KernelModel
 
 # The scalar reference of the engine is what fleets are checked against too.
 sys.path.append(str(Path(__file__).parents[1] / "latency"))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.base import Fleet, LatencySource, Workloads
-from hdapbench.fleet.probes import choose_probes
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.estimate.probes import choose_probes
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import SimulatedFleetSpec
 
 RUNS = 7
@@ -35,8 +35,8 @@ def pruned(kernels: KernelModel, n_plans: int, seed: int) -> Workloads:
 @cache
 def traced(name: str) -> KernelModel:
     """Fused kernels of a model for ImageNet at 224 x 224."""
+    from hdapbench.bench.network import trace
     from hdapbench.models import build_model
-    from hdapbench.network import trace
     from hdapbench.spec import ModelSpec
 
     spec = ModelSpec(name=name, input_shape=(3, 224, 224))

@@ -7,13 +7,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from making import RUNS, Replication, pruned, replications, simulated, traced
 
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.estimate import ClusteredFleet, cluster_fleet, fingerprint_fleet
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.engine import device_latency_ms, kernel_times
+from hdapbench.fleet.estimate.clustered import ClusteredFleet, cluster_fleet, fingerprint_fleet
+from hdapbench.fleet.simulated.engine import device_latency_ms, kernel_times
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import ClusteringSpec
+from tests.fleet.making import RUNS, Replication, pruned, replications, simulated, traced
 
 N_FLEETS, N_MODELS = 250, 4  # 1,000 replications; models of one fleet are measured in sessions of their own
 SCENARIOS = ("same_config", "mixed", "harsh")

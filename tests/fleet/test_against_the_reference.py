@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from making import simulated
-from networks import random_network, random_widths, shapes_of
-from reference import CURRENT, OLD, network_ms
-from state_reference import LAWS, draw_devices
 
 from hdapbench.fleet.base import Workloads
+from tests.fleet.making import simulated
+from tests.fleet.networks import random_network, random_widths, shapes_of
+from tests.fleet.reference import CURRENT, OLD, network_ms
+from tests.fleet.state_reference import LAWS, draw_devices
 
 SKUS = ("xavier_nx", "nano")
 
@@ -39,7 +39,7 @@ def test_states_equal_those_of_the_scalar_reference(sku: str, scenario: str, upt
 def test_states_across_the_borders_of_the_parts_they_are_drawn_in_equal_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hdapbench.fleet.scenario._DEVICES_AT_A_TIME", 64)
+    monkeypatch.setattr("hdapbench.fleet.simulated.scenario._DEVICES_AT_A_TIME", 64)
     expected = draw_devices("xavier_nx", "harsh", 200, seed=1)
 
     states = simulated("harsh", 200, seed=1).states

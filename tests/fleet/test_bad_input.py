@@ -12,22 +12,22 @@ from typing import get_args
 import numpy as np
 import polars as pl
 import pytest
-from making import RUNS, ToyFleet, pruned, simulated
 from pydantic import ValidationError
 
 from hdapbench.cli.main import main
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.clustering import cluster_devices, separated_clusters, stability
-from hdapbench.fleet.drift import measure_again
-from hdapbench.fleet.estimate import ClusteredFleet, cluster_fleet, fingerprint_fleet
-from hdapbench.fleet.estimators import ESTIMATORS, Estimator, Reference, draw_design, estimate
+from hdapbench.fleet.estimate.clustered import ClusteredFleet, cluster_fleet, fingerprint_fleet
+from hdapbench.fleet.estimate.clustering import cluster_devices, separated_clusters, stability
+from hdapbench.fleet.estimate.drift import measure_again
+from hdapbench.fleet.estimate.estimators import ESTIMATORS, Estimator, Reference, draw_design, estimate
+from hdapbench.fleet.estimate.planner import plan_measurements
+from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fingerprint
-from hdapbench.fleet.planner import plan_measurements
-from hdapbench.fleet.probes import take_fingerprint
-from hdapbench.latency.kernels import KernelModel
 from hdapbench.spec import ClusteringSpec
 from hdapbench.spec.clustering import ClusteringMethod
+from tests.fleet.making import RUNS, ToyFleet, pruned, simulated
 
 METHODS: tuple[ClusteringMethod, ...] = get_args(ClusteringMethod)
 PLANS = {"dense": 30.0, "thin": 9.0, "half": 17.0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.clustering import Clustering, automatic_clusters, cluster_devices, stability
+from hdapbench.fleet.estimate.clustering import Clustering, automatic_clusters, cluster_devices, stability
 from hdapbench.spec.clustering import ClusteringMethod
 
 
@@ -239,7 +239,7 @@ def test_many_devices_are_assigned_in_parts_as_at_once(monkeypatch: pytest.Monke
     fresh = three_kinds(seed=2)[0]
     whole = found.assign(fresh)
 
-    monkeypatch.setattr("hdapbench.fleet.clustering._DEVICES_AT_A_TIME", 7)
+    monkeypatch.setattr("hdapbench.fleet.estimate.clustering._DEVICES_AT_A_TIME", 7)
     parts = found.assign(fresh)
 
     np.testing.assert_array_equal(whole.labels, parts.labels)

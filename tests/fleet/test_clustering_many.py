@@ -7,8 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from hdapbench.fleet.clustering import Clustering, cluster_devices
-from hdapbench.fleet.condense import CONDENSE_ABOVE
+from hdapbench.fleet.estimate.clustering import Clustering, cluster_devices
+from hdapbench.fleet.estimate.condense import CONDENSE_ABOVE
 from hdapbench.spec.clustering import ClusteringMethod
 
 METHODS: tuple[ClusteringMethod, ...] = get_args(ClusteringMethod)

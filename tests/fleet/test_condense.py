@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hdapbench.fleet.condense import CONDENSE_ABOVE, condense, systematic_sample
+from hdapbench.fleet.estimate.condense import CONDENSE_ABOVE, condense, systematic_sample
 
 
 def cloud(n_points: int, n_dimensions: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ def test_cells_do_not_depend_on_how_many_points_are_taken_at_a_time(monkeypatch:
     points, weights = cloud(21_000, 3)
     whole = condense(points, weights, n_most=500)
 
-    monkeypatch.setattr("hdapbench.fleet.condense._POINTS_AT_A_TIME", 1000)
+    monkeypatch.setattr("hdapbench.fleet.estimate.condense._POINTS_AT_A_TIME", 1000)
     parts = condense(points, weights, n_most=500)
 
     np.testing.assert_array_equal(whole.cell_of, parts.cell_of)

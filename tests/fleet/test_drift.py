@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from making import simulated
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
-from hdapbench.fleet.clustering import Clustering, cluster_devices
-from hdapbench.fleet.drift import DriftReport, detect_drift, measure_again
-from hdapbench.fleet.estimate import cluster_fleet
+from hdapbench.fleet.estimate.clustered import cluster_fleet
+from hdapbench.fleet.estimate.clustering import Clustering, cluster_devices
+from hdapbench.fleet.estimate.drift import DriftReport, detect_drift, measure_again
+from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint
-from hdapbench.fleet.probes import take_fingerprint
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import ClusteringSpec
+from tests.fleet.making import simulated
 
 
 def known(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.choice import choose_estimator, study
-from hdapbench.fleet.clustering import Clustering, cluster_devices
-from hdapbench.fleet.estimators import (
+from hdapbench.fleet.estimate.choice import choose_estimator, study
+from hdapbench.fleet.estimate.clustering import Clustering, cluster_devices
+from hdapbench.fleet.estimate.estimators import (
     ESTIMATORS,
     Design,
     Estimator,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from making import simulated
-from networks import random_network, random_widths
 
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.exact import SortedDevices, conditional_value_at_risk, weighted_percentile
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.engine import KernelTimes
+from hdapbench.fleet.simulated.engine import KernelTimes
+from hdapbench.fleet.simulated.exact import SortedDevices, conditional_value_at_risk, weighted_percentile
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from tests.fleet.making import simulated
+from tests.fleet.networks import random_network, random_widths
 
 TWO_MORE_STACKS = [{"share": 0.3, "depthwise_slowdown": 3.0}, {"share": 0.2, "narrow_tile_factor": 2.0}]
 

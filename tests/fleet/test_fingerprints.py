@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from making import ToyFleet, simulated, traced
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
+from hdapbench.fleet.estimate.probes import bound_shares, choose_probes, take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fingerprint
 from hdapbench.fleet.ids import NumberedIds
-from hdapbench.fleet.probes import bound_shares, choose_probes, take_fingerprint
-from hdapbench.latency.kernels import KernelModel
-from hdapbench.latency.profile import load_profile
+from hdapbench.fleet.simulated.profile import load_profile
+from tests.fleet.making import ToyFleet, simulated, traced
 
 NX = load_profile("xavier_nx")
 
@@ -69,7 +69,7 @@ def test_bound_shares_are_the_derivatives_of_the_log_latency_in_the_multipliers(
 
 
 def latency_at(kernels: KernelModel, widths: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    from hdapbench.latency.engine import device_latency_ms, kernel_times
+    from hdapbench.fleet.simulated.engine import device_latency_ms, kernel_times
 
     times = kernel_times(kernels, widths, NX, "fp32")
     return device_latency_ms(times, NX.launch_us / 1000, *multipliers[:, None])[0]
@@ -122,7 +122,7 @@ def test_a_fingerprint_taken_in_parts_is_the_same_and_tells_its_progress(
     whole = take_fingerprint(simulated(n_devices=20), kernels, runs=3, seed=5)
     told: list[tuple[int, int]] = []
 
-    monkeypatch.setattr("hdapbench.fleet.probes._DEVICES_AT_A_TIME", 7)
+    monkeypatch.setattr("hdapbench.fleet.estimate.probes._DEVICES_AT_A_TIME", 7)
     parts = take_fingerprint(
         simulated(n_devices=20), kernels, runs=3, seed=5, on_progress=lambda *progress: told.append(progress)
     )

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, LatencySource, Variants, Workloads
-from hdapbench.fleet.estimate import fingerprint_fleet
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.estimate.clustered import fingerprint_fleet
 from hdapbench.spec import ClusteringSpec
 
 

@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from making import RUNS, pruned, simulated
 from numpy.typing import NDArray
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.clustering import Clustering
-from hdapbench.fleet.estimate import ClusteredFleet, fingerprint_fleet
-from hdapbench.fleet.estimators import Estimator, unexplained_variance
-from hdapbench.fleet.probes import choose_probes
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.engine import kernel_times
-from hdapbench.latency.kernels import KernelModel
-from hdapbench.latency.profile import load_profile
+from hdapbench.fleet.estimate.clustered import ClusteredFleet, fingerprint_fleet
+from hdapbench.fleet.estimate.clustering import Clustering
+from hdapbench.fleet.estimate.estimators import Estimator, unexplained_variance
+from hdapbench.fleet.estimate.probes import choose_probes
+from hdapbench.fleet.simulated.engine import kernel_times
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from hdapbench.fleet.simulated.profile import load_profile
 from hdapbench.spec import ClusteringSpec
+from tests.fleet.making import RUNS, pruned, simulated
 
 
 def clustered(fleet: SimulatedFleet, kernels: KernelModel, n_clusters: int) -> ClusteredFleet:

@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hdapbench import testing_models
+from hdapbench.bench.network import Network, trace
 from hdapbench.errors import FleetError, RuntimeLostError
 from hdapbench.fleet import local
 from hdapbench.fleet.base import DeviceLostError, Workloads
-from hdapbench.fleet.cpu_share import StopAndGo, limit_cpu, means_of_limiting
-from hdapbench.fleet.exports import ExportedModels
-from hdapbench.fleet.hog import Hog
-from hdapbench.fleet.local import LocalFleet
-from hdapbench.fleet.local_device import LocalDevice, devices_of
+from hdapbench.fleet.local.cpu_share import StopAndGo, limit_cpu, means_of_limiting
+from hdapbench.fleet.local.device import LocalDevice, devices_of
+from hdapbench.fleet.local.exports import ExportedModels
+from hdapbench.fleet.local.fleet import LocalFleet
+from hdapbench.fleet.local.hog import Hog
 from hdapbench.fleet.open import open_fleet
-from hdapbench.network import Network, trace
 from hdapbench.spec import LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
+from hdapbench.testing import models as testing_models
 
 Floats = NDArray[np.float64]
 
@@ -373,7 +373,7 @@ def test_hogs_run_while_a_device_is_timed_and_are_gone_after_an_error(stand_in: 
 
 
 def test_hogs_end_with_the_process_that_started_them() -> None:
-    program = "import sys; from hdapbench.fleet.hog import Hog\nhog = Hog('cache'); hog.resume(); print(hog.pid, flush=True)\nimport os; os.kill(os.getpid(), 9)"
+    program = "import sys; from hdapbench.fleet.local.hog import Hog\nhog = Hog('cache'); hog.resume(); print(hog.pid, flush=True)\nimport os; os.kill(os.getpid(), 9)"
     parent = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
 
     assert eventually(lambda: not alive(int(parent.stdout)))
@@ -389,7 +389,7 @@ def test_stop_and_go_gives_about_its_share_and_lets_go(busy: subprocess.Popen[by
 
 
 def test_stop_and_go_ends_a_process_whose_measurer_is_gone(busy: subprocess.Popen[bytes]) -> None:
-    program = f"from hdapbench.fleet.cpu_share import StopAndGo; import os; StopAndGo({busy.pid}, share=0.2); os.kill(os.getpid(), 9)"
+    program = f"from hdapbench.fleet.local.cpu_share import StopAndGo; import os; StopAndGo({busy.pid}, share=0.2); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", program], check=False)
 
     assert busy.wait(timeout=20) == -signal.SIGKILL

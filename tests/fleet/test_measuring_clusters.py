@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from making import ToyFleet
 from pydantic import ValidationError
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import DeviceLostError, Workloads
-from hdapbench.fleet.estimate import ClusteredFleet, cluster_fleet
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.estimate.clustered import ClusteredFleet, cluster_fleet
 from hdapbench.spec import ClusteringSpec
+from tests.fleet.making import ToyFleet
 
 N_DEVICES = 30
 
@@ -169,7 +169,7 @@ def test_weights_of_the_fleet_reach_clusters_average_and_percentiles(kernels: Ke
 
 
 def test_auto_takes_the_estimator_of_the_study(kernels: KernelModel) -> None:
-    from hdapbench.fleet.choice import choose_estimator
+    from hdapbench.fleet.estimate.choice import choose_estimator
 
     found = clustered(estimator="auto", representatives=2)
 

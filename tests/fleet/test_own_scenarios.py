@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import simulated
 from pydantic import ValidationError
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError, SpecError
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.scenario import SCENARIOS, Place, resolve_scenario
-from hdapbench.latency.engine import CURRENT_STACK, SoftwareStack
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.simulated.engine import CURRENT_STACK, SoftwareStack
+from hdapbench.fleet.simulated.scenario import SCENARIOS, Place, resolve_scenario
 from hdapbench.spec import ScenarioSpec
 from hdapbench.spec.loader import load_fleets
+from tests.fleet.making import simulated
 
 STATES = ("mode", "ambient_celsius", "clock_mhz", "alpha", "beta", "gamma")
 
@@ -208,7 +208,7 @@ def test_a_wrong_scenario_is_reported_at_its_place(tmp_path: Path, scenario: str
 
 
 def test_a_board_of_ones_own_is_a_file(tmp_path: Path, kernels: KernelModel) -> None:
-    profile = resources.files("hdapbench").joinpath("latency/skus/nano.yaml").read_text()
+    profile = resources.files("hdapbench").joinpath("fleet/simulated/skus/nano.yaml").read_text()
     path = tmp_path / "slow_nano.yaml"
     path.write_text(profile.replace("name: nano", "name: slow_nano").replace("launch_us: 20", "launch_us: 2000"))
     load = Workloads(kernels, kernels.sizes[None], ("dense",))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from making import RUNS, pruned, simulated
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.estimators import ESTIMATORS, Estimator, Reference, estimate
+from hdapbench.fleet.estimate.estimators import ESTIMATORS, Estimator, Reference, estimate
+from hdapbench.fleet.estimate.planner import plan_measurements, random_devices
+from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint
-from hdapbench.fleet.planner import plan_measurements, random_devices
-from hdapbench.fleet.probes import take_fingerprint
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from tests.fleet.making import RUNS, pruned, simulated
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from making import RUNS, pruned, simulated
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.estimate import cluster_fleet, fingerprint_fleet
+from hdapbench.fleet.estimate.clustered import cluster_fleet, fingerprint_fleet
+from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
 from hdapbench.fleet.open import open_fleet
-from hdapbench.fleet.probes import choose_probes, take_fingerprint
-from hdapbench.fleet.recorded import RecordedFleet
-from hdapbench.latency.kernels import KernelModel
+from hdapbench.fleet.recorded.fleet import RecordedFleet
 from hdapbench.spec import ClusteringSpec, RecordedFleetSpec
+from tests.fleet.making import RUNS, pruned, simulated
 
 Rows = dict[str, list[object]]
 
@@ -400,7 +400,7 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
         "    return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))\n"
         "from hdapbench.fleet.open import open_fleet\n"
         "from hdapbench.spec import RecordedFleetSpec\n"
-        "import polars, hdapbench.fleet.recorded\n"
+        "import polars, hdapbench.fleet.recorded.fleet\n"
         "before = peak_kib()\n"
         f"spec = RecordedFleetSpec(name='f', kind='recorded', path={str(path)!r})\n"
         "fleet = open_fleet(spec)\n"

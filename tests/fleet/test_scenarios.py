@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hdapbench.errors import FleetError
-from hdapbench.fleet.scenario import SCENARIOS, DeviceStates, draw_states
-from hdapbench.latency.profile import SkuProfile, load_profile
+from hdapbench.fleet.simulated.profile import SkuProfile, load_profile
+from hdapbench.fleet.simulated.scenario import SCENARIOS, DeviceStates, draw_states
 
 EVERY = [(sku, scenario) for sku in ("xavier_nx", "nano") for scenario in SCENARIOS]
 

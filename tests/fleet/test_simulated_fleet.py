@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.open import open_fleet
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.engine import CURRENT_STACK, OLD_STACK, kernel_times
-from hdapbench.latency.kernels import KernelModel
-from hdapbench.latency.profile import load_profile
+from hdapbench.fleet.simulated.engine import CURRENT_STACK, OLD_STACK, kernel_times
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from hdapbench.fleet.simulated.profile import load_profile
 from hdapbench.spec import SimulatedFleetSpec
 
 

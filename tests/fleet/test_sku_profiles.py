@@ -5,12 +5,12 @@ from importlib import resources
 import pytest
 
 from hdapbench.errors import FleetError
-from hdapbench.latency.profile import known_skus, load_profile, parse_profile
+from hdapbench.fleet.simulated.profile import known_skus, load_profile, parse_profile
 
 
 def nano_text(old: str = "", new: str = "") -> str:
     """The profile of the Nano, with one piece of text replaced."""
-    text = resources.files("hdapbench").joinpath("latency/skus/nano.yaml").read_text()
+    text = resources.files("hdapbench").joinpath("fleet/simulated/skus/nano.yaml").read_text()
     assert old in text
     return text.replace(old, new)
 

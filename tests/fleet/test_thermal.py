@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from making import simulated
-from state_reference import BOARDS, clock, throttle_after, watts
 
-from hdapbench.fleet.thermal import Board, clocks, drawn_watts, highest_clock
-from hdapbench.latency.profile import SkuProfile, load_profile
+from hdapbench.fleet.simulated.profile import SkuProfile, load_profile
+from hdapbench.fleet.simulated.thermal import Board, clocks, drawn_watts, highest_clock
+from tests.fleet.making import simulated
+from tests.fleet.state_reference import BOARDS, clock, throttle_after, watts
 
 
 def boards(profile: SkuProfile, n_devices: int, seed: int = 0) -> Board:

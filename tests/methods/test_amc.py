@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hdapbench_methods.amc.clipping import ActionClipper
+from hdapbench_methods.amc.method import Amc, Search
+from hdapbench_methods.amc.states import StateTable
 
+from hdapbench.bench.network import Network, trace
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Budget, Plan, Problem
 from hdapbench.models import build_model
-from hdapbench.network import Network, trace
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
-from methods.amc.clipping import ActionClipper
-from methods.amc.method import Amc, Search
-from methods.amc.states import StateTable
 
 needs_extra = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="extra amc is absent")
 
@@ -144,7 +144,7 @@ class TestStates:
 @needs_extra
 class TestEnvironment:
     def environment(self, rewards: list[np.ndarray]) -> object:
-        from methods.amc.environment import PruningEnv
+        from hdapbench_methods.amc.environment import PruningEnv
 
         net = network("mobilenetv1")
 
@@ -192,7 +192,7 @@ class TestEnvironment:
 @needs_extra
 class TestExploration:
     def test_draws_stay_in_the_unit_interval_around_their_mean(self) -> None:
-        from methods.amc.agent import truncated_normal
+        from hdapbench_methods.amc.agent import truncated_normal
 
         rng = np.random.default_rng(0)
         wide = np.array([truncated_normal(0.9, 0.5, rng) for _ in range(4000)])
@@ -205,7 +205,7 @@ class TestExploration:
         assert narrow.std() == pytest.approx(0.01, rel=0.2)
 
     def test_some_decisions_are_explored_at_least_one_and_where_asked_all(self) -> None:
-        from methods.amc.agent import Schedule
+        from hdapbench_methods.amc.agent import Schedule
 
         def explored(share: float, n_groups: int) -> np.ndarray:
             schedule = Schedule(
@@ -220,7 +220,7 @@ class TestExploration:
         assert explored(1.0, 30).all()
 
     def test_the_warm_up_draws_around_uniform_pruning_or_uniformly_and_exploration_falls_to_its_least(self) -> None:
-        from methods.amc.agent import Schedule
+        from hdapbench_methods.amc.agent import Schedule
 
         def schedule(deviation: float | None, decay: float | None = None) -> Schedule:
             return Schedule(
@@ -243,9 +243,8 @@ class TestExploration:
         assert schedule(None, decay=0.95).deviation(12) == pytest.approx(0.2 * 0.95**2)
 
     def test_the_untrained_actor_asks_for_the_same_share_everywhere(self) -> None:
+        from hdapbench_methods.amc.agent import _begin_at
         from stable_baselines3 import DDPG
-
-        from methods.amc.agent import _begin_at
 
         env = TestEnvironment().environment([])
         agent = DDPG("MlpPolicy", env, policy_kwargs={"net_arch": [300, 300]}, seed=0, device="cpu", buffer_size=10)
@@ -256,9 +255,8 @@ class TestExploration:
         assert agent.predict(states, deterministic=True)[0] == pytest.approx(0.7, abs=0.02)
 
     def test_imitation_draws_the_actor_to_the_best_episode_and_no_other(self) -> None:
+        from hdapbench_methods.amc.agent import _Best
         from stable_baselines3 import DDPG
-
-        from methods.amc.agent import _Best
 
         env = TestEnvironment().environment([])
         agent = DDPG("MlpPolicy", env, policy_kwargs={"net_arch": [300, 300]}, seed=0, device="cpu", buffer_size=10)
@@ -280,8 +278,7 @@ class TestExploration:
 
     def test_the_buffer_takes_a_moving_mean_off_the_rewards_from_the_first_batch_on_and_scales_them(self) -> None:
         from gymnasium.spaces import Box
-
-        from methods.amc.agent import BaselineBuffer
+        from hdapbench_methods.amc.agent import BaselineBuffer
 
         buffer = BaselineBuffer(10, Box(0, 1, (2,)), Box(0, 1, (1,)), device="cpu")
         for number in range(10):

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hdapbench_methods.halp import Halp, bn_taylor
 from torch import nn
 
+from hdapbench.bench.network import trace
+from hdapbench.bench.workbench import Workbench
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Budget, Plan, Problem
 from hdapbench.models import build_model
-from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
-from hdapbench.workbench import Workbench
-from methods.halp import Halp, bn_taylor
 
 FINGERPRINT_QUERIES = 36
 

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hdapbench_methods.hdap import Hdap
+from hdapbench_methods.hdap.judging import Candidate, Judge
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdapbench.budget import Budget
+from hdapbench.bench.network import trace
+from hdapbench.bench.workbench import Workbench
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.errors import BudgetExceededError
-from hdapbench.latency.report_card import ReportCard
 from hdapbench.method import Plan, Problem
+from hdapbench.method.budget import Budget
 from hdapbench.models import build_model
-from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec, ModelSpec
+from hdapbench.surrogate.report_card import ReportCard
 from hdapbench.testing import SIDE, tiny_workbench
-from hdapbench.workbench import Workbench
-from methods.hdap import Hdap
-from methods.hdap.judging import Candidate, Judge
 
 QUICK = Hdap(
     n_plans=30, evaluations=800, active_plans=8, plans_per_round=4, criterion="l1", choice="guard", guard_levels=(1.0,)
@@ -76,7 +76,7 @@ def record_measured(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> list[n
 def measured_ms(asked: list[np.ndarray], problem: Problem) -> dict[tuple[int, ...], float]:
     """True average latency of every plan that was measured."""
     from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.simulated import SimulatedFleet
+    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     fleet = bench().fleet
     assert isinstance(fleet, SimulatedFleet)

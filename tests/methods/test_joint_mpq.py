@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hdapbench_methods.joint_mpq import JointMpq
 
-from hdapbench.budget import Budget
 from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
-from hdapbench.evaluate import evaluate_plan
 from hdapbench.method import Plan, Problem
+from hdapbench.method.budget import Budget
+from hdapbench.run.evaluate import evaluate_plan
 from hdapbench.spec import BudgetSpec, TargetKind
 from hdapbench.testing import MethodContract, tiny_workbench
-from methods.joint_mpq import JointMpq
 
 
 class TestJointMpq(MethodContract):

@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from methods.joint_mpq.control import AIMED_BELOW, MOST_STRENGTH, Controller
+from hdapbench_methods.joint_mpq.control import AIMED_BELOW, MOST_STRENGTH, Controller
 
 
 class Plant:

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hdapbench_methods.joint_mpq import JointMpq
+from hdapbench_methods.joint_mpq.latency import ROUNDS, FleetLatency, WidthCost
 
-from hdapbench.budget import Budget
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.limit import Limit
 from hdapbench.method import Plan, Problem
+from hdapbench.method.budget import Budget
+from hdapbench.run.limit import Limit
 from hdapbench.spec import BudgetSpec, parse_target
 from hdapbench.testing import tiny_workbench
-from methods.joint_mpq import JointMpq
-from methods.joint_mpq.latency import ROUNDS, FleetLatency, WidthCost
 
 
 def problem(target: str, model: str = "residual", **budget: float) -> Problem:

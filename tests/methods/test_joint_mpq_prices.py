@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from hdapbench_methods.joint_mpq import JointMpq
 
-from hdapbench.budget import Budget
 from hdapbench.cost.hardware import reference_cost
 from hdapbench.method import Problem
-from hdapbench.quant.searchable import SearchNetwork
+from hdapbench.method.budget import Budget
+from hdapbench.quant.training.searchable import SearchNetwork
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import tiny_workbench
-from methods.joint_mpq import JointMpq
 
 
 def problem(share: float, model: str = "residual") -> Problem:

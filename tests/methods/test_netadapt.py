@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hdapbench_methods.netadapt import Netadapt, _meeting, _State
 
+from hdapbench.bench.network import trace
+from hdapbench.bench.workbench import Workbench
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.simulated import SimulatedFleet
-from hdapbench.latency.table import GroupTable
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Budget, Plan, Problem
 from hdapbench.models import build_model
-from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec, ModelSpec
+from hdapbench.surrogate.table import GroupTable
 from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
-from hdapbench.workbench import Workbench
-from methods.netadapt import Netadapt, _meeting, _State
 
 QUICK = Netadapt(n_plans=30, short_epochs=0.0, proposals=1)
 
@@ -157,7 +157,7 @@ def test_each_limit_lies_below_the_latency_that_the_last_proposal_reached(monkey
         return _meeting(problem, state, table, limit)
 
     dense: list[float] = []
-    monkeypatch.setattr("methods.netadapt._meeting", meeting)
+    monkeypatch.setattr("hdapbench_methods.netadapt._meeting", meeting)
 
     Netadapt(n_plans=30, short_epochs=0.0, proposals=1, initial_reduction=0.04, decay=0.9).compress(problem)
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
+from hdapbench.bench.network import trace
 from hdapbench.method import Budget, Problem
-from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
 
@@ -26,7 +26,7 @@ pytestmark = [
 SCRIPT = """
 import sys, threading, warnings
 warnings.simplefilter("error")
-from methods.nni.masks import quiet
+from hdapbench_methods.nni.masks import quiet
 with quiet():
     pass
 import logging
@@ -37,7 +37,7 @@ print([t.name for t in threading.enumerate()], logging.getLogger("nni").handlers
 
 class TestMasks:
     def test_scales_of_several_groups_cannot_be_ranked_by_group(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from methods.nni import Nni
+        from hdapbench_methods.nni import Nni
 
         problem = tiny_problem("plain")
         monkeypatch.setattr(problem, "shared_norm", lambda: "joined")
@@ -47,7 +47,7 @@ class TestMasks:
         assert Nni(pruner="l1", dependency_aware=True).skip(problem) is None
 
     def test_dependency_aware_layers_of_a_group_are_masked_alike(self) -> None:
-        from methods.nni.masks import Settings, masks_of
+        from hdapbench_methods.nni.masks import Settings, masks_of
 
         problem = tiny_problem("residual")
         layers = next(group.producers for group in problem.groups.values() if len(group.producers) > 1)
@@ -60,7 +60,7 @@ class TestMasks:
         assert alike == [False, True]
 
     def test_unanimous_coupling_removes_only_what_all_layers_mask(self) -> None:
-        from methods.nni.method import Nni
+        from hdapbench_methods.nni.method import Nni
 
         votes = np.array([0.0, 0.5, 0.5, 1.0])
 
@@ -68,7 +68,7 @@ class TestMasks:
         assert Nni(coupling="unanimous")._width(votes) == 3
 
     def test_weights_trained_under_masks_go_on_to_the_runner(self) -> None:
-        from methods.nni.method import Nni
+        from hdapbench_methods.nni.method import Nni
 
         plans = [
             Nni(pruner=p, training_steps=5, steps=4).compress(tiny_problem("plain")) for p in ("movement", "taylor")
@@ -78,7 +78,7 @@ class TestMasks:
         assert plans[1].weights is None
 
     def test_training_is_charged_at_every_sparsity_tried(self) -> None:
-        from methods.nni.method import Nni
+        from hdapbench_methods.nni.method import Nni
 
         problem = tiny_problem("plain")
 
@@ -89,7 +89,7 @@ class TestMasks:
 
     @pytest.mark.parametrize("pruner", ["taylor", "agp"])
     def test_dropout_follows_the_seed_and_leaves_the_global_random_state_alone(self, pruner: str) -> None:
-        from methods.nni.method import Nni
+        from hdapbench_methods.nni.method import Nni
 
         bench = tiny_workbench("residual")
         model = deepcopy(bench.network.model)
@@ -112,7 +112,7 @@ class TestMasks:
 class TestSpeedup:
     @pytest.mark.parametrize("kind", ["residual", "depthwise", "concat"])
     def test_its_model_is_ours(self, kind: str) -> None:
-        from methods.nni.speedup import compared
+        from hdapbench_methods.nni.speedup import compared
 
         problem = tiny_problem(kind)
         plan = problem.plan_by_importance(dict.fromkeys(problem.groups, 0.6), "l1")
@@ -126,8 +126,7 @@ class TestSpeedup:
 
     def test_a_model_that_it_cannot_follow_is_a_reason_and_no_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch
-
-        from methods.nni.method import Nni
+        from hdapbench_methods.nni.method import Nni
 
         def refuse(model: object) -> None:
             raise torch.fx.proxy.TraceError("symbolically traced variables cannot be used as inputs to control flow")

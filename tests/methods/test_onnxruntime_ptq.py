@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hdapbench_methods.onnxruntime_ptq import OnnxruntimePtq
 
-from hdapbench.budget import Budget
 from hdapbench.cost.hardware import LIMITED_BY, reference_cost
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.evaluate import evaluate_plan
 from hdapbench.method import Plan, Problem
+from hdapbench.method.budget import Budget
+from hdapbench.run.evaluate import evaluate_plan
 from hdapbench.spec import BudgetSpec, TargetKind
 from hdapbench.testing import MethodContract, tiny_workbench
-from methods.onnxruntime_ptq import OnnxruntimePtq
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from hdapbench.card import missing_packages
+from hdapbench.bench.network import trace
 from hdapbench.cli.main import main
 from hdapbench.errors import BudgetExceededError
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.simulated import SimulatedFleet
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Budget, Method, Problem
+from hdapbench.method.card import missing_packages
+from hdapbench.method.registry import MethodRegistry
 from hdapbench.models import build_model
-from hdapbench.network import trace
-from hdapbench.registry import MethodRegistry
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import KINDS, MethodContract, ModelKind, tiny_problem, tiny_workbench
 from hdapbench.testing.elsewhere import answers_elsewhere, plans_of

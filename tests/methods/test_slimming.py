@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hdapbench_methods.slimming import Slimming
 from torch import nn
 
-from hdapbench.budget import Budget
+from hdapbench.bench.network import trace
 from hdapbench.method import Problem
-from hdapbench.network import trace
+from hdapbench.method.budget import Budget
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import SIDE, tiny_workbench
-from methods.slimming import Slimming
 
 
 @pytest.mark.parametrize(("least_share", "survive"), [(0.0, False), (0.25, True)])

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hdapbench_methods.torch_pruning.method import TorchPruning
+from hdapbench_methods.torch_pruning.ratio import kept_at_ratio
+from hdapbench_methods.torch_pruning.scorers import Criterion, group_scores
 from torch import nn
 
+from hdapbench.bench.network import trace
 from hdapbench.method import Budget, Problem
-from hdapbench.network import trace
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import tiny_problem, tiny_workbench
-from methods.torch_pruning.method import TorchPruning
-from methods.torch_pruning.ratio import kept_at_ratio
-from methods.torch_pruning.scorers import Criterion, group_scores
 
 
 def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = None) -> dict[str, np.ndarray]:
@@ -177,7 +177,7 @@ class TestRatios:
 class TestTraining:
     @pytest.mark.parametrize("pruner", ["group-norm", "growing-reg", "bn-scale", "group-bn-scale"])
     def test_a_penalty_shrinks_what_it_is_put_on_and_is_charged(self, pruner: str) -> None:
-        from methods.torch_pruning.sparse import train_sparse
+        from hdapbench_methods.torch_pruning.sparse import train_sparse
 
         def total(reg: float) -> float:
             problem = tiny_problem("residual")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.bench.network import trace
 from hdapbench.errors import ModelError
 from hdapbench.models import build_model, calibrate_identity_shortcuts, load_weights, published_state, state_hash
 from hdapbench.models.resnet import projection_shortcuts
-from hdapbench.network import trace
 from hdapbench.spec import ModelSpec
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from subjects import network
+from hdapbench_methods.amc.clipping import ActionClipper
 
-from methods.amc.clipping import ActionClipper
+from tests.parity.subjects import network
 
 
 @dataclass(frozen=True)

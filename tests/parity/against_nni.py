@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from subjects import problem
+from hdapbench_methods.nni.masks import Settings, masks_of, quiet, steps_of
+from hdapbench_methods.nni.speedup import compared
 from torch import Tensor, nn
 
 from hdapbench.method import Problem
-from methods.nni.masks import Settings, masks_of, quiet, steps_of
-from methods.nni.speedup import compared
+from tests.parity.subjects import problem
 
 PRUNERS = ("l1", "l2", "fpgm", "slim", "taylor", "linear", "agp", "movement")
 CLASSES = {

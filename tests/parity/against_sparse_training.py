@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
-from against_torch_pruning import outputs_of
-from subjects import network, problem
+from hdapbench_methods.torch_pruning.sparse import Pruner, train_sparse
 from torch import nn
 
-from methods.torch_pruning.sparse import Pruner, train_sparse
+from tests.parity.against_torch_pruning import outputs_of
+from tests.parity.subjects import network, problem
 
 REG, DELTA_REG, STEPS, GROWTH_STEPS = 1e-3, 1e-4, 4, 2
 PRUNERS: dict[Pruner, tuple[Callable[..., Any], Callable[[], Any], dict[str, Any]]] = {

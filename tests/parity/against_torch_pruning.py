@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 import torch_pruning as tp
-from subjects import network, problem
+from hdapbench_methods.torch_pruning.method import TorchPruning
 from torch import Tensor, nn
 
 from hdapbench.prune.surgery import apply_plan
-from methods.torch_pruning.method import TorchPruning
+from tests.parity.subjects import network, problem
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"importance": "magnitude", "scope": "local", "pruning_ratio": 0.5},

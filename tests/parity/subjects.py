@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from hdapbench.bench.network import Network, trace
 from hdapbench.data import DataSplits, ImageSet
 from hdapbench.method import Budget, Problem
 from hdapbench.models import build_model
-from hdapbench.network import Network, trace
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import tiny_workbench
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from against_amc import PUBLISHED, clip_random_policies, count
-from against_sparse_training import PRUNERS as PENALTIES
-from against_sparse_training import compare_penalty
-from against_torch_pruning import LEFT_OUT, SETTINGS, compare, describe
-from subjects import SUBJECTS
+from hdapbench_methods.torch_pruning.sparse import Pruner
 
-from methods.torch_pruning.sparse import Pruner
+from tests.parity.against_amc import PUBLISHED, clip_random_policies, count
+from tests.parity.against_sparse_training import PRUNERS as PENALTIES
+from tests.parity.against_sparse_training import compare_penalty
+from tests.parity.against_torch_pruning import LEFT_OUT, SETTINGS, compare, describe
+from tests.parity.subjects import SUBJECTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "parity.md"
 
@@ -96,7 +96,7 @@ class TestNni:
         ("name", "pruner"), [("MobileNetV1", "l1"), ("ResNet56", "fpgm"), ("ResNet56", "movement")]
     )
     def test_masks_are_those_of_a_script_that_calls_it_directly(self, name: str, pruner: str) -> None:
-        from against_nni import compare_masks
+        from tests.parity.against_nni import compare_masks
 
         found = compare_masks(name, pruner, 16)
 

@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 import torch
-from against_amc import PUBLISHED, clip_random_policies, count
-from against_nni import PRUNERS, compare_masks, compare_speedup
-from against_sparse_training import GROWTH_STEPS, STEPS, compare_penalty
-from against_sparse_training import PRUNERS as PENALTIES
-from against_torch_pruning import LEFT_OUT, SETTINGS, compare
-from subjects import SUBJECTS
+
+from tests.parity.against_amc import PUBLISHED, clip_random_policies, count
+from tests.parity.against_nni import PRUNERS, compare_masks, compare_speedup
+from tests.parity.against_sparse_training import GROWTH_STEPS, STEPS, compare_penalty
+from tests.parity.against_sparse_training import PRUNERS as PENALTIES
+from tests.parity.against_torch_pruning import LEFT_OUT, SETTINGS, compare
+from tests.parity.subjects import SUBJECTS
 
 DOCS = Path(__file__).parents[2] / "docs" / "parity.md"
 MASKED = (("MobileNetV1", 32), ("ResNet56", 32))

@@ -5,7 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from small_networks import (
+from torch import nn
+
+from hdapbench.errors import ModelError
+from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
+from hdapbench.plan import Plan
+from hdapbench.prune.grouping import find_groups
+from hdapbench.prune.surgery import checked_apply
+from hdapbench.prune.verify import verify_groups
+from tests.prune.small_networks import (
     SHAPE,
     Chunk,
     Concat,
@@ -20,14 +28,6 @@ from small_networks import (
     ZeroPadded,
     seeded,
 )
-from torch import nn
-
-from hdapbench.errors import ModelError
-from hdapbench.plan import Plan
-from hdapbench.prune.groups import ChannelGroup, GroupMember, GroupSet
-from hdapbench.prune.surgery import checked_apply
-from hdapbench.prune.trace import find_groups
-from hdapbench.prune.verify import verify_groups
 
 
 def random_plan(group_set: GroupSet, seed: int) -> Plan:

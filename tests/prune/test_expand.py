@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hdapbench.groups import GroupSet
 from hdapbench.prune.expand import expand_weights
-from hdapbench.prune.groups import GroupSet
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.testing import KINDS, ModelKind, tiny_problem
 

@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from small_networks import SHAPE, Concat, Flatten, Plain, Residual, seeded
 from torch.nn import functional
 
 from hdapbench.errors import ModelError
+from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.importance import CRITERIA, importance
-from hdapbench.prune.trace import find_groups
+from tests.prune.small_networks import SHAPE, Concat, Flatten, Plain, Residual, seeded
 
 
 def batches(n_batches: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -5,15 +5,15 @@ import copy
 import numpy as np
 import pytest
 import torch
-from small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, seeded
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.groups import GroupSet
+from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.reconstruct import input_statistics, reconstructed
 from hdapbench.prune.surgery import mask_model
-from hdapbench.prune.trace import find_groups
+from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, seeded
 
 NETWORKS = (Plain, Residual, Depthwise, Concat, Flatten)
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdapbench.quant.calibrate import calibrate_clips
-from hdapbench.quant.fixed import FixedNetwork
-from hdapbench.quant.folded import FoldedModel
-from hdapbench.quant.searchable import SearchNetwork, SearchOptions, channel_of_row
-from hdapbench.testing_models import build
+from hdapbench.quant.graph.folded import FoldedModel
+from hdapbench.quant.training.calibrate import calibrate_clips
+from hdapbench.quant.training.fixed import FixedNetwork
+from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions, channel_of_row
+from hdapbench.testing.models import build
 
 SHAPE = (3, 8, 8)
 KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]

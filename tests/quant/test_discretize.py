@@ -4,18 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant_networks import SHAPE, images, network
 from torch import nn
 
 from hdapbench.cost.bits import BitLayers, Selector
 from hdapbench.cost.hardware import hardware_cost, reference_cost
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.quant.assign import kept_channels, layer_bits
-from hdapbench.quant.discretize import discretize
-from hdapbench.quant.fold import fold_batch_norm
-from hdapbench.quant.folded import FoldedModel
-from hdapbench.quant.selection import SelectionLogits
-from hdapbench.quant.unfold import unfold
+from hdapbench.quant.graph.fold import fold_batch_norm
+from hdapbench.quant.graph.folded import FoldedModel
+from hdapbench.quant.graph.unfold import unfold
+from hdapbench.quant.training.assign import kept_channels, layer_bits
+from hdapbench.quant.training.discretize import discretize
+from hdapbench.quant.training.selection import SelectionLogits
+from tests.quant.quant_networks import SHAPE, images, network
 
 
 def linear_cost(counts: torch.Tensor) -> float:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quant_networks import KINDS, SHAPE, Awkward, fixed, images
 
-from hdapbench.quant.execute import run_integer
-from hdapbench.quant.integer import Rescale
-from hdapbench.quant.lower import lower
+from hdapbench.quant.deploy.execute import run_integer
+from hdapbench.quant.deploy.integer import Rescale
+from hdapbench.quant.deploy.lower import lower
+from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images
 
 
 @pytest.mark.parametrize("activation_bits", [8, 4])

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quant_networks import KINDS, SHAPE, Awkward, fixed, images
 
 from hdapbench.errors import UnknownLayerError
-from hdapbench.quant.execute import run_integer
-from hdapbench.quant.lower import lower
-from hdapbench.quant.onnx_export import export_onnx
+from hdapbench.quant.deploy.execute import run_integer
+from hdapbench.quant.deploy.lower import lower
+from hdapbench.quant.deploy.onnx_export import export_onnx
+from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

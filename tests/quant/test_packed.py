@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from quant_networks import KINDS, SHAPE, fixed, images
 
 from hdapbench.errors import PlanError
-from hdapbench.quant.execute import run_integer
-from hdapbench.quant.lower import lower
-from hdapbench.quant.packed import load_packed, pack_bits, packed_bytes, save_packed, unpack_bits
+from hdapbench.quant.deploy.execute import run_integer
+from hdapbench.quant.deploy.lower import lower
+from hdapbench.quant.deploy.packed import load_packed, pack_bits, packed_bytes, save_packed, unpack_bits
+from tests.quant.quant_networks import KINDS, SHAPE, fixed, images
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hdapbench.quant.quantizers import ActivationGrid, clip_activations, mix_layers, round_layers
-from hdapbench.quant.ranges import integer_range, weight_steps
+from hdapbench.quant.training.quantizers import ActivationGrid, clip_activations, mix_layers, round_layers
+from hdapbench.quant.training.ranges import integer_range, weight_steps
 
 
 def quantised(weight: torch.Tensor, bits: int, rule) -> torch.Tensor:

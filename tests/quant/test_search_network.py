@@ -3,17 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from quant_networks import SHAPE, fixed, images, network, searchable
 from torch import nn
 from torch.nn import functional
 
 from hdapbench.cost.bits import Selector, size_bits
 from hdapbench.cost.hardware import HARDWARE_COSTS, reference_cost
 from hdapbench.errors import ModelError, UnknownLayerError
-from hdapbench.quant.calibrate import calibrate_clips
-from hdapbench.quant.folded import FoldedModel
-from hdapbench.quant.searchable import SearchNetwork, SearchOptions, channel_of_row
-from hdapbench.quant.selection import SelectionLogits
+from hdapbench.quant.graph.folded import FoldedModel
+from hdapbench.quant.training.calibrate import calibrate_clips
+from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions, channel_of_row
+from hdapbench.quant.training.selection import SelectionLogits
+from tests.quant.quant_networks import SHAPE, fixed, images, network, searchable
 
 KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]
 

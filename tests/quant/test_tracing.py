@@ -5,14 +5,14 @@ import re
 import pytest
 import torch
 import torchvision
-from quant_networks import SHAPE, images, network
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.errors import ModelError, UnknownLayerError
-from hdapbench.quant.fold import fold_batch_norm
-from hdapbench.quant.trace import trace_graph
-from hdapbench.quant.walk import LayerShape, float_rectify, run_graph
+from hdapbench.quant.graph.capture import trace_graph
+from hdapbench.quant.graph.fold import fold_batch_norm
+from hdapbench.quant.graph.walk import LayerShape, float_rectify, run_graph
+from tests.quant.quant_networks import SHAPE, images, network
 
 KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]
 

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hdapbench.grid import fleet_hash
-from hdapbench.leaderboard import Estimate, Leaderboard, build_leaderboard
+from hdapbench.leaderboard.build import Estimate, Leaderboard, build_leaderboard
 from hdapbench.render.markdown import render_markdown, table
 from hdapbench.render.table import interval, significant
 from hdapbench.render.terminal import print_leaderboard
+from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import Spec
-from hdapbench.store.contract import example_gap, example_metrics, example_result, example_trial
 from hdapbench.store.sqlite import Benchmark
+from hdapbench.testing.store_contract import example_gap, example_metrics, example_result, example_trial
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_networks import SHAPE, Concat, Depthwise, Grouped, Plain, Residual, seeded
 from torch import nn
 
+from hdapbench.bench.network import trace
 from hdapbench.errors import MissingExtraError, ModelError
 from hdapbench.models import build_model
-from hdapbench.network import trace
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.runtimes import onnx_file
@@ -20,6 +19,7 @@ from hdapbench.runtimes.on_onnxruntime import session_options
 from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.runtimes.program_file import write_program
 from hdapbench.spec import ModelSpec
+from tests.prune.small_networks import SHAPE, Concat, Depthwise, Grouped, Plain, Residual, seeded
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_networks import Depthwise, seeded
 from torch import nn
 
 from hdapbench.errors import RuntimeLostError, RuntimeRefusedError
@@ -16,6 +15,7 @@ from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.runtimes.program_file import write_model
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import RuntimeSpec
+from tests.prune.small_networks import Depthwise, seeded
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 

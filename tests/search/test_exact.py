@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.records import ChannelCount, LayerRecord
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.latency.kernels import KernelModel
 from hdapbench.search import AdditiveImportance, SearchSpace, TableObjective, solve_exact
 
 SHAPES = ("chain", "residual", "concat")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hdapbench.errors import StoreError
-from hdapbench.store.contract import StoreContract, example_gap, example_metrics, example_result, example_trial
 from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.store.sqlite import Store, open_store
+from hdapbench.testing.store_contract import StoreContract, example_gap, example_metrics, example_result, example_trial
 from hdapbench.trial import DENSE, Status
 
 

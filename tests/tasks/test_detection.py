@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from hdapbench.bench.network import Network, trace
 from hdapbench.data import BoxSet, ImageSet, load_data, scenes
 from hdapbench.errors import DataError, ModelError
 from hdapbench.models import build_model, quiet_ultralytics
-from hdapbench.network import Network, trace
 from hdapbench.plan import Plan
 from hdapbench.prune.importance import importance
 from hdapbench.prune.surgery import apply_plan, checked_apply, mask_model

@@ -18,9 +18,9 @@ import yaml
 from hdapbench.cli.fleet import source
 
 if TYPE_CHECKING:
-    from hdapbench.fleet.recorded import RecordedFleet
-    from hdapbench.latency.calibration import MeasuredModel
-    from hdapbench.latency.profile import Calibration
+    from hdapbench.fleet.recorded.fleet import RecordedFleet
+    from hdapbench.fleet.simulated.calibration import MeasuredModel
+    from hdapbench.fleet.simulated.profile import Calibration
 
 SHARES = ("1", "0.85", "0.7", "0.6", "0.5", "0.4", "0.3", "0.2")
 
@@ -43,9 +43,9 @@ def add_parser(actions: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit, write the profile with its report, and print that."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.recorded import RecordedFleet
-    from hdapbench.latency.calibration import calibrate
-    from hdapbench.latency.profile import load_profile
+    from hdapbench.fleet.recorded.fleet import RecordedFleet
+    from hdapbench.fleet.simulated.calibration import calibrate
+    from hdapbench.fleet.simulated.profile import load_profile
 
     output: Path = arguments.output
     if output.suffix not in (".yaml", ".yml"):
@@ -101,8 +101,8 @@ def _model(plan: str) -> str:
 def _models(fleet: RecordedFleet, device: str | None) -> tuple[list[MeasuredModel], int]:
     """Plans that are known, model by model, with their latency on one device or averaged; and how many devices."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.matrix import LatencyMatrix
-    from hdapbench.latency.calibration import MeasuredModel
+    from hdapbench.fleet.recorded.matrix import LatencyMatrix
+    from hdapbench.fleet.simulated.calibration import MeasuredModel
     from hdapbench.spec import did_you_mean
 
     names = list(fleet.device_ids)

@@ -13,7 +13,7 @@ from hdapbench.cli.fleet import source
 from hdapbench.errors import FleetError
 
 if TYPE_CHECKING:
-    from hdapbench.fleet.estimate import ClusteredFleet
+    from hdapbench.fleet.estimate.clustered import ClusteredFleet
     from hdapbench.fleet.fingerprint import Fingerprint
 
 SHOWN = 20
@@ -37,9 +37,9 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cluster and print the clusters from fast to slow."""
-    from hdapbench.fleet.clustering import stability
-    from hdapbench.fleet.estimate import cluster_fleet
-    from hdapbench.fleet.estimators import relative_half_width
+    from hdapbench.fleet.estimate.clustered import cluster_fleet
+    from hdapbench.fleet.estimate.clustering import stability
+    from hdapbench.fleet.estimate.estimators import relative_half_width
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)
@@ -93,7 +93,7 @@ def describe(clustered: ClusteredFleet, fingerprint: Fingerprint) -> dict[str, A
 
 
 def _text(content: dict[str, Any]) -> str:
-    from hdapbench.fleet.partition import DENSITY_METHODS
+    from hdapbench.fleet.estimate.partition import DENSITY_METHODS
 
     lines = [f"{content['n_devices']:,} devices in {content['n_clusters']} clusters ({content['method']})"]
     heads = "".join(f"{name + ' ms':>12}" for name in content["probes"])

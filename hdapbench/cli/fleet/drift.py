@@ -26,8 +26,8 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; 1 when the fingerprint should be taken again."""
-    from hdapbench.fleet.drift import detect_drift, measure_again
-    from hdapbench.fleet.estimate import cluster_fleet
+    from hdapbench.fleet.estimate.clustered import cluster_fleet
+    from hdapbench.fleet.estimate.drift import detect_drift, measure_again
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)

@@ -14,10 +14,10 @@ from hdapbench.cli.options import DEFAULT_WORKSPACE
 
 if TYPE_CHECKING:
     from hdapbench.cli.fleet.source import Source
+    from hdapbench.cost.kernels import KernelModel
     from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.estimate import ClusteredFleet
+    from hdapbench.fleet.estimate.clustered import ClusteredFleet
     from hdapbench.fleet.fingerprint import Fingerprint
-    from hdapbench.latency.kernels import KernelModel
 
 CURVE_NUMBERS = (2, 4, 8, 16, 32, 64)
 
@@ -48,9 +48,9 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure the design's devices and print estimates, beside the truth where it is known."""
-    from hdapbench.fleet.choice import choose_estimator
-    from hdapbench.fleet.estimate import cluster_fleet
-    from hdapbench.fleet.exact import conditional_value_at_risk, weighted_percentile
+    from hdapbench.fleet.estimate.choice import choose_estimator
+    from hdapbench.fleet.estimate.clustered import cluster_fleet
+    from hdapbench.fleet.simulated.exact import conditional_value_at_risk, weighted_percentile
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)
@@ -94,10 +94,10 @@ def _workloads(found: Source, fingerprint: Fingerprint, arguments: argparse.Name
     """What is measured: recorded plans, a trial's plan, or the fingerprint's model at some shares of its channels."""
     from hdapbench.errors import FleetError
     from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.recorded import RecordedFleet
+    from hdapbench.fleet.recorded.fleet import RecordedFleet
 
     if isinstance(found.fleet, RecordedFleet):
-        from hdapbench.latency.kernels import KernelModel
+        from hdapbench.cost.kernels import KernelModel
 
         names = arguments.plan or [plan for plan in found.fleet.plans if plan not in fingerprint.probes]
         names = names or list(fingerprint.probes)
@@ -130,8 +130,8 @@ def _trial_widths(arguments: argparse.Namespace, kernels: KernelModel) -> np.nda
 
 def _truth(found: Source, workloads: Workloads) -> np.ndarray[Any, Any] | None:
     """Means over all devices, where they are known: computed, or recorded on every device."""
-    from hdapbench.fleet.recorded import RecordedFleet
-    from hdapbench.fleet.simulated import SimulatedFleet
+    from hdapbench.fleet.recorded.fleet import RecordedFleet
+    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     if isinstance(found.fleet, SimulatedFleet):
         return found.fleet.mean_latency_ms(workloads)
@@ -151,7 +151,7 @@ def _plot(
 ) -> None:
     from dataclasses import replace
 
-    from hdapbench.fleet.clustering import cluster_devices
+    from hdapbench.fleet.estimate.clustering import cluster_devices
     from hdapbench.render.picture import Curve, estimate_curves
 
     first = replace(workloads, widths=workloads.widths[:1], ids=workloads.ids[:1])

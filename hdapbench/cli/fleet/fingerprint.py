@@ -30,11 +30,11 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Take the fingerprint, say what it cost, and keep it."""
+    from hdapbench.cost.kernel_file import kernels_to_dict
     from hdapbench.errors import FleetError
+    from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
     from hdapbench.fleet.fingerprint import save_fingerprint
-    from hdapbench.fleet.probes import choose_probes, take_fingerprint
-    from hdapbench.fleet.simulated import SimulatedFleet
-    from hdapbench.latency.kernel_file import kernels_to_dict
+    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     found = source.open_source(arguments)
     runs = found.spec.runs if arguments.runs is None else arguments.runs

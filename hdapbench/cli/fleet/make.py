@@ -79,7 +79,7 @@ def _simulated(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _local(arguments: argparse.Namespace) -> dict[str, Any]:
-    from hdapbench.fleet.local_mix import fitted_devices
+    from hdapbench.fleet.local.mix import fitted_devices
     from hdapbench.runtimes.host import usable_cpus
 
     devices = fitted_devices(arguments.local, usable_cpus(), seed=arguments.seed)

@@ -17,8 +17,8 @@ import numpy as np
 from hdapbench.cli.fleet import source
 
 if TYPE_CHECKING:
+    from hdapbench.bench.network import Network
     from hdapbench.fleet.base import Fleet, Workloads
-    from hdapbench.network import Network
 
 LOT = 4
 """Plans measured together; what an interruption loses."""
@@ -49,8 +49,8 @@ def add_parser(actions: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is missing, a few plans at a time; 1 when devices were lost."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.matrix import LatencyMatrix
-    from hdapbench.fleet.recorded import RecordedFleet
+    from hdapbench.fleet.recorded.fleet import RecordedFleet
+    from hdapbench.fleet.recorded.matrix import LatencyMatrix
 
     if arguments.output.suffix != ".csv":
         raise FleetError(f"-o {arguments.output}: name a .csv file")
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _workloads(arguments: argparse.Namespace, network: Network, name: str) -> Workloads:
     """Probes, or the model at the shares that were asked for."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.probes import choose_probes
+    from hdapbench.fleet.estimate.probes import choose_probes
 
     sizes = network.kernels.sizes
     if arguments.share is None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hdapbench.cli.fleet import source
 
 if TYPE_CHECKING:
-    from hdapbench.fleet.estimators import Estimator
-    from hdapbench.fleet.planner import MeasurementPlan
+    from hdapbench.fleet.estimate.estimators import Estimator
+    from hdapbench.fleet.estimate.planner import MeasurementPlan
 
 
 def add_parser(actions: Any) -> None:
@@ -29,9 +29,9 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan and its rivals; 1 when no number of clusters reaches the error."""
-    from hdapbench.fleet.choice import choose_estimator
-    from hdapbench.fleet.estimators import ESTIMATORS
-    from hdapbench.fleet.planner import plan_measurements
+    from hdapbench.fleet.estimate.choice import choose_estimator
+    from hdapbench.fleet.estimate.estimators import ESTIMATORS
+    from hdapbench.fleet.estimate.planner import plan_measurements
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hdapbench.cli.fleet.source import Source
-    from hdapbench.fleet.simulated import SimulatedFleet
+    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
 PERCENTS = (0, 5, 50, 95, 100)
 TAIL = 0.95
@@ -31,7 +31,7 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print facts, the spread of the devices' multipliers, and latencies where they are known."""
-    from hdapbench.fleet.simulated import SimulatedFleet
+    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     found = source.open_source(arguments)
     content: dict[str, Any] = {"name": found.fleet.name, "source": found.fleet.source, **found.fleet.describe()}
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _latencies(found: Source, arguments: argparse.Namespace) -> dict[str, NDArray[np.float64]]:
     """Latencies over the devices in ms: of the probes, or of a simulated fleet's model that was asked for."""
     from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.simulated import SimulatedFleet
+    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     if found.fingerprint is not None:
         return dict(zip(found.fingerprint.probes, found.fingerprint.latency_ms.T, strict=True))
@@ -92,7 +92,7 @@ def _states(fleet: SimulatedFleet) -> dict[str, Any]:
 
 def _spread(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> dict[str, float]:
     """Mean, percentiles and conditional value at risk."""
-    from hdapbench.fleet.exact import conditional_value_at_risk, weighted_percentile
+    from hdapbench.fleet.simulated.exact import conditional_value_at_risk, weighted_percentile
 
     column = values[:, None]
     found = {"mean": float(np.average(values, weights=weights))}

@@ -14,10 +14,10 @@ from hdapbench.cli.options import add_set_option
 from hdapbench.errors import FleetError
 
 if TYPE_CHECKING:
+    from hdapbench.bench.network import Network
+    from hdapbench.cost.kernels import KernelModel
     from hdapbench.fleet.base import Fleet, Variants
     from hdapbench.fleet.fingerprint import Fingerprint
-    from hdapbench.latency.kernels import KernelModel
-    from hdapbench.network import Network
     from hdapbench.spec import FleetSpec, ModelSpec
 
 RECORDINGS = (".csv", ".tsv")
@@ -96,7 +96,7 @@ def fleet_spec(path: Path, name: str | None, overrides: list[str]) -> FleetSpec:
     FleetError, SpecError
         When there is none, or several and no name was given.
     """
-    from hdapbench.fleet.matrix import LatencyMatrix
+    from hdapbench.fleet.recorded.matrix import LatencyMatrix
     from hdapbench.spec import did_you_mean, load_fleets
 
     if path.suffix in (*RECORDINGS, ".parquet", ".pq"):
@@ -160,7 +160,7 @@ def remembered_kernels(fingerprint: Fingerprint, path: Path) -> KernelModel:
     FleetError
         When the file does not hold them, as a recording does not.
     """
-    from hdapbench.latency.kernel_file import kernels_from_dict
+    from hdapbench.cost.kernel_file import kernels_from_dict
 
     if "kernels" not in fingerprint.conditions:
         raise FleetError(f"'{path}' does not say which model its probes are of; a recording cannot be measured again")
@@ -187,8 +187,8 @@ def trace_model(spec: ModelSpec, n_classes: int) -> Network:
     """An untrained model, traced."""
     import torch
 
+    from hdapbench.bench.network import trace
     from hdapbench.models import build_model
-    from hdapbench.network import trace
 
     torch.manual_seed(0)
     model = build_model(spec, n_classes=n_classes, base_dir=Path()).eval()

@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do what the words say; 1 when a tested method breaks a rule or is skipped everywhere."""
     from hdapbench.cli.methods import new, show
-    from hdapbench.registry import MethodRegistry
+    from hdapbench.method.registry import MethodRegistry
 
     registry = MethodRegistry()
     words = arguments.words
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def named(registry: Any, text: str) -> tuple[str, ...]:
     """Name of a method; of a file or folder, which is executed, the names of all methods in it."""
-    from hdapbench.registry import is_path
+    from hdapbench.method.registry import is_path
 
     if is_path(text):
         names: tuple[str, ...] = registry.add_file(Path(text))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from hdapbench.errors import MethodError
-from hdapbench.registry import NAME, MethodRegistry
+from hdapbench.method.registry import NAME, MethodRegistry
 from hdapbench.trial import DENSE
 
 TEMPLATE = '''\

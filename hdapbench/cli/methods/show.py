@@ -6,10 +6,10 @@ import json
 import textwrap
 from dataclasses import asdict, dataclass
 
-from hdapbench.card import Card, Parameter, card_of, missing_packages
 from hdapbench.cli.methods import named
 from hdapbench.errors import MethodError
-from hdapbench.registry import MethodRegistry
+from hdapbench.method.card import Card, Parameter, card_of, missing_packages
+from hdapbench.method.registry import MethodRegistry
 
 WIDTH = 110
 

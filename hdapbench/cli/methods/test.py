@@ -12,7 +12,7 @@ import yaml
 from hdapbench.cli.methods import named
 from hdapbench.errors import MethodError
 from hdapbench.method import Method
-from hdapbench.registry import MethodRegistry
+from hdapbench.method.registry import MethodRegistry
 from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds, torch_import
 from hdapbench.testing.elsewhere import check_elsewhere
 from hdapbench.testing.rules import PLAN, SEED

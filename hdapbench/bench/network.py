@@ -1,0 +1,98 @@
+"""Network: a dense model with everything that one trace tells about it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hdapbench.cost.kernels import KernelModel
+    from hdapbench.cost.model import CostModel
+    from hdapbench.fleet.base import Variants, Workloads
+    from hdapbench.groups import GroupSet
+
+
+@dataclass(frozen=True)
+class Network:
+    """A dense model, its channel groups, its exact costs and its fused kernels.
+
+    Attributes
+    ----------
+    model
+        The dense model. Shared: whoever wants to change it takes a deep copy.
+    group_set
+        Groups that can be pruned, and the frozen ones with their reasons.
+    cost, kernels
+        Closed forms over the widths of ``group_set.groups``, in that order.
+    input_shape
+        Channels, height and width of one input.
+    """
+
+    model: nn.Module
+    group_set: GroupSet
+    cost: CostModel
+    kernels: KernelModel
+    input_shape: tuple[int, int, int]
+
+    @cached_property
+    def variants(self) -> Variants:
+        """How fleets that run models build the pruned ones; which channels are kept does not bear on latency."""
+        from hdapbench.fleet.base import Variants
+
+        about = f"{self.model!r} {self.input_shape}"
+        return Variants(self._build, self.input_shape, hashlib.sha256(about.encode()).hexdigest()[:16])
+
+    def workloads(self, widths: NDArray[np.int64], ids: tuple[str, ...] | None = None) -> Workloads:
+        """Models of some widths to time, shape (n_workloads, n_groups); by default named after their widths."""
+        from hdapbench.fleet.base import Workloads
+
+        named = ids or tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
+        return Workloads(self.kernels, widths, named, self.variants)
+
+    def _build(self, widths: NDArray[np.int64]) -> nn.Module:
+        from hdapbench.plan import Plan
+        from hdapbench.prune.surgery import apply_plan
+
+        kept = {name: tuple(range(int(width))) for name, width in zip(self.cost.groups, widths, strict=True)}
+        return apply_plan(self.model, self.group_set, Plan(kept=kept)).eval()
+
+
+def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
+    """Network of ``model``: channel groups found and verified, costs and kernels from one trace.
+
+    Parameters
+    ----------
+    model
+        Dense model; left as it is.
+    input_shape
+        Channels, height and width of one input.
+
+    Raises
+    ------
+    ModelError
+        When no group can be pruned.
+    UnknownLayerError
+        When a layer has parameters or arithmetic that no rule covers.
+    """
+    from hdapbench.cost.kernels import KernelModel
+    from hdapbench.cost.model import CostModel
+    from hdapbench.cost.recorder import check_parameters, record_layers
+    from hdapbench.prune.grouping import find_groups
+
+    check_parameters(model)  # first: on some transformers torch-pruning's tracer does not come to an end
+    group_set = find_groups(model, input_shape)
+    records = record_layers(model, group_set, input_shape)
+    return Network(
+        model=model,
+        group_set=group_set,
+        cost=CostModel.from_records(records, group_set.sizes),
+        kernels=KernelModel.from_records(records, group_set.sizes),
+        input_shape=input_shape,
+    )

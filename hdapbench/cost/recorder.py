@@ -1,0 +1,332 @@
+"""Model -> layer records: one forward pass at batch 1, every operation noted. What has no rule is an error."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hdapbench.cost.records import ChannelCount, Kind, LayerRecord
+from hdapbench.errors import UnknownLayerError
+from hdapbench.groups import GroupSet
+
+_COUNTED = (nn.Conv2d, nn.Linear)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_REFUSED = (
+    "convolution",
+    "slow_conv2d",
+    "mm",
+    "addmm",
+    "bmm",
+    "addbmm",
+    "baddbmm",
+    "matmul",
+    "dot",
+    "mv",
+    "addmv",
+    "addr",
+    "einsum",
+    "cdist",
+    "fft",
+    "embedding",
+    "lstm",
+    "gru",
+    "scaled_dot_product",
+    "flash_attention",
+    "efficient_attention",
+)
+_ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
+_RESIZES = {"upsample_nearest2d", "upsample_bilinear2d"}
+
+
+def record_layers(model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]) -> tuple[LayerRecord, ...]:
+    """Records of every operation that costs something, in order of execution.
+
+    Parameters
+    ----------
+    group_set
+        Channel groups of the model: what its channel counts depend on.
+    input_shape
+        Channels, height and width of one input.
+
+    Raises
+    ------
+    UnknownLayerError
+        When a module holds parameters of a kind without a rule, or an operation multiplies outside of known layers.
+    """
+    copy = deepcopy(model).float().cpu().eval()
+    check_parameters(copy)
+    recorder = _Recorder(copy, group_set)
+    probe = torch.zeros(1, *input_shape)
+    with torch.no_grad(), recorder:
+        recorder.attach(probe)
+        try:
+            copy(probe)
+        finally:
+            recorder.detach()
+    return tuple(recorder.records + recorder.never_executed())
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Refuse a model that holds parameters which no rule covers; needs no forward pass, and names every layer.
+
+    Raises
+    ------
+    UnknownLayerError
+        With the layers.
+    """
+    wrong = [
+        f"'{name or type(model).__name__}' ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False)) and not isinstance(module, _COUNTED + _NORMS)
+    ]
+    if wrong:
+        raise UnknownLayerError(
+            f"no cost rule for the parameters of {', '.join(wrong[:5])}"
+            f"{' and others' if len(wrong) > 5 else ''}; known layers: Conv2d, Linear, BatchNorm, LayerNorm, GroupNorm"
+        )
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owner = owners.setdefault(id(parameter), name)
+            if owner != name:
+                raise UnknownLayerError(f"no cost rule for weights that two layers share: '{owner}' and '{name}'")
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes layers through hooks, and the operations between them through the dispatcher."""
+
+    def __init__(self, model: nn.Module, group_set: GroupSet) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.records: list[LayerRecord] = []
+        self._model = model
+        self._names = {module: name for name, module in model.named_modules()}
+        self._in_counts, self._out_counts = _channel_counts(model, group_set)
+        self._inside = 0  # depth inside a layer that is recorded as a whole
+        self._called: set[str] = set()
+        self._origin: dict[int, tuple[int, ChannelCount]] = {}  # tensor -> (record, channels)
+        self._alive: list[Tensor] = []  # keeps ids from being reused
+        self._handles: list[Any] = []
+
+    def attach(self, probe: Tensor) -> None:
+        """Hook every layer that is recorded as a whole."""
+        self._remember(probe, -1, ChannelCount(probe.shape[1]))
+        for module in self._names:
+            if isinstance(module, _COUNTED + _NORMS + _POOLS):
+                self._handles.append(module.register_forward_pre_hook(self._enter))
+                self._handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
+
+    def detach(self) -> None:
+        """Remove the hooks and let go of the tensors."""
+        for handle in self._handles:
+            handle.remove()
+        self._alive.clear()
+
+    def never_executed(self) -> list[LayerRecord]:
+        """Records of layers with parameters that the forward pass did not reach."""
+        missed = [
+            (name, module)
+            for module, name in self._names.items()
+            if isinstance(module, _COUNTED + _NORMS) and name not in self._called
+        ]
+        return [self._layer_record(name, module, None, None, ()) for name, module in missed]
+
+    def _enter(self, _module: nn.Module, _inputs: Any) -> None:
+        self._inside += 1
+
+    def _leave(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Any) -> None:
+        self._inside -= 1
+        taken, made = _tensors((inputs, named))[0], _tensors(output)[0]  # max pooling may return indices as well
+        source, _ = self._lookup(taken)
+        name = self._names[module]
+        if isinstance(module, _POOLS):
+            self._add_window(name, taken, made, window=_window(module))
+            return
+        record = self._layer_record(name, module, taken, made, (source,))
+        self._called.add(name)
+        self.records.append(record)
+        self._remember(made, len(self.records) - 1, record.channels_out)
+
+    def _layer_record(
+        self, name: str, module: nn.Module, taken: Tensor | None, made: Tensor | None, inputs: tuple[int, ...]
+    ) -> LayerRecord:
+        common: dict[str, Any] = {
+            "name": name,
+            "inputs": inputs,
+            "channels_in": self._in_counts[name],
+            "channels_out": self._out_counts[name],
+            "first": name not in self._called,
+            "executed": made is not None,
+        }
+        if taken is not None and made is not None:
+            common |= dict(zip(("height_in", "width_in"), _extent(taken, module), strict=True))
+            common |= dict(zip(("height_out", "width_out"), _extent(made, module), strict=True))
+        if isinstance(module, nn.Conv2d):
+            depthwise = 1 < module.groups == module.in_channels == module.out_channels
+            return LayerRecord(
+                kind="depthwise" if depthwise else "conv",
+                taps=module.kernel_size[0] * module.kernel_size[1],
+                stride=int(module.stride[0]),
+                n_conv_groups=1 if depthwise else module.groups,
+                bias=module.bias is not None,
+                **common,
+            )
+        if isinstance(module, nn.Linear):
+            return LayerRecord(kind="linear", bias=module.bias is not None, **common)
+        n_values = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        per_channel = n_values // max(_norm_size(module), 1)
+        return LayerRecord(kind="norm", parameters_per_channel=per_channel, **common)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if not self._inside:
+            self._note(func.__name__.split(".")[0], _tensors((args, kwargs)), output)
+        return output
+
+    def _note(self, operation: str, inputs: list[Tensor], output: Any) -> None:
+        """Note an operation between layers, and where its outputs come from."""
+        bare = operation.strip("_")
+        if any(bare == word or bare.startswith((f"{word}_", "_scaled_dot", "scaled_dot")) for word in _REFUSED):
+            raise UnknownLayerError(f"no cost rule for the operation '{operation}' outside of Conv2d and Linear layers")
+        outputs = _tensors(output)
+        known = [tensor for tensor in inputs if id(tensor) in self._origin]
+        if not known or not outputs:
+            return
+        source, count = self._lookup(known[0])
+        made = outputs[0]
+        if operation == "cat" and made.dim() == 4:
+            parts = [self._lookup(tensor) for tensor in known]
+            total = parts[0][1]
+            for _, part in parts[1:]:
+                total = total + part
+            self._add("concat", operation, made, tuple(number for number, _ in parts), total)
+        elif operation in _ARITHMETIC and len(known) > 1 and made.dim() == 4:
+            parts = [self._lookup(tensor) for tensor in known]
+            kind: Kind = "add" if operation.startswith("add") and known[0].shape == known[1].shape else "elementwise"
+            widest = max(range(len(known)), key=lambda number: known[number].numel())
+            self._add(kind, operation, made, tuple(number for number, _ in parts), parts[widest][1])
+        elif (operation == "mean" and known[0].dim() == 4) or "pool2d" in operation:
+            self._add_window(operation, known[0], made)
+        elif operation in _RESIZES:
+            self._add("elementwise", operation, made, (source,), count)
+        else:
+            for tensor in outputs:
+                self._remember(tensor, source, _carried(count, known[0], tensor))
+
+    def _add_window(self, name: str, taken: Tensor, made: Tensor, *, window: int | None = None) -> None:
+        """Note a pooling of 4-dimensional maps; windows that are not known are taken not to overlap."""
+        source, count = self._lookup(taken)
+        height, width = taken.shape[2], taken.shape[3]
+        height_out, width_out = (made.shape[2], made.shape[3]) if made.dim() == 4 else (1, 1)
+        whole = height_out == width_out == 1
+        stride = max(height // height_out, 1)
+        self.records.append(
+            LayerRecord(
+                name=name,
+                kind="global_pool" if whole else "pool",
+                inputs=(source,),
+                channels_in=count,
+                channels_out=count,
+                height_in=height,
+                width_in=width,
+                height_out=height_out,
+                width_out=width_out,
+                taps=height * width if whole else window or stride * stride,
+                stride=stride,
+            )
+        )
+        self._remember(made, len(self.records) - 1, count)
+
+    def _add(self, kind: Kind, name: str, made: Tensor, inputs: tuple[int, ...], count: ChannelCount) -> None:
+        height, width = made.shape[2], made.shape[3]
+        self.records.append(LayerRecord(name, kind, inputs, count, count, height, width, height, width))
+        self._remember(made, len(self.records) - 1, count)
+
+    def _remember(self, tensor: Tensor, record: int, count: ChannelCount) -> None:
+        self._origin[id(tensor)] = (record, count)
+        self._alive.append(tensor)
+
+    def _lookup(self, tensor: Tensor) -> tuple[int, ChannelCount]:
+        constant = ChannelCount(tensor.shape[1] if tensor.dim() > 1 else 1)
+        return self._origin.get(id(tensor), (-1, constant))
+
+
+def _channel_counts(model: nn.Module, group_set: GroupSet) -> tuple[dict[str, ChannelCount], dict[str, ChannelCount]]:
+    """Consumed and produced channels of every layer with parameters, as functions of the groups' widths."""
+    taken: dict[str, dict[str, int]] = defaultdict(dict)
+    made: dict[str, dict[str, int]] = defaultdict(dict)
+    for group in group_set:
+        for member in group.members:
+            multiplicity = len(member.indices) // group.n_channels
+            if member.side in {"in", "both"}:
+                taken[member.layer][group.name] = multiplicity
+            if member.side in {"out", "both"}:
+                made[member.layer][group.name] = multiplicity
+    sizes = group_set.sizes
+
+    def count(dense: int, multiplicity: dict[str, int]) -> ChannelCount:
+        return ChannelCount(dense - sum(n * sizes[name] for name, n in multiplicity.items()), dict(multiplicity))
+
+    counts_in, counts_out = {}, {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            dense_in, dense_out = module.in_channels, module.out_channels
+        elif isinstance(module, nn.Linear):
+            dense_in, dense_out = module.in_features, module.out_features
+        elif isinstance(module, _NORMS):
+            dense_in = dense_out = _norm_size(module)
+        else:
+            continue
+        counts_in[name], counts_out[name] = count(dense_in, taken[name]), count(dense_out, made[name])
+    return counts_in, counts_out
+
+
+def _window(module: nn.Module) -> int | None:
+    """Height times width of a pooling window, or None for adaptive pooling."""
+    if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+        return None
+    size = module.kernel_size
+    return size * size if isinstance(size, int) else size[0] * size[1]
+
+
+def _norm_size(module: nn.Module) -> int:
+    if isinstance(module, nn.LayerNorm):
+        return int(torch.Size(module.normalized_shape).numel())
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels
+    assert isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)  # noqa: S101 - the only kind left
+    return module.num_features
+
+
+def _extent(tensor: Tensor, module: nn.Module) -> tuple[int, int]:
+    """Height and width of a map; for a linear layer the number of positions it is applied to."""
+    if isinstance(module, nn.Linear | nn.LayerNorm):
+        return int(tensor.numel() // tensor.shape[-1]), 1
+    return (tensor.shape[2], tensor.shape[3]) if tensor.dim() == 4 else (1, 1)
+
+
+def _carried(count: ChannelCount, taken: Tensor, made: Tensor) -> ChannelCount:
+    """Channels after an operation that costs nothing: the same, flattened, or, where unknown, the dense number."""
+    if made.dim() < 2 or taken.dim() < 2:
+        return ChannelCount(made.shape[-1] if made.dim() else 1)
+    if made.shape[1] == taken.shape[1]:
+        return count
+    factor, rest = divmod(made.shape[1], taken.shape[1])
+    if rest == 0 and made.dim() == 2:
+        return count.scaled(factor)
+    return ChannelCount(made.shape[1])
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [tensor for item in value.values() for tensor in _tensors(item)]
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []

@@ -1,0 +1,1 @@
+"""A fleet's average from few devices: fingerprints, clusters, estimators, planning and drift."""

@@ -1,0 +1,1 @@
+"""Local fleets: worker processes on this host under different conditions, timed for real."""

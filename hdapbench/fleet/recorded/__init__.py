@@ -1,0 +1,1 @@
+"""Recorded fleets: latencies measured elsewhere, read from CSV or Parquet files."""

@@ -1,0 +1,1 @@
+"""Stored results to ranked boards, with all statistics."""

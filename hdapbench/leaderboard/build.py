@@ -1,0 +1,335 @@
+"""Results -> Leaderboard: rows, ranks, intervals, comparisons, Pareto flags. All statistics live here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from hdapbench.leaderboard.bits import BitCosts, bit_costs
+from hdapbench.run.grid import fleet_hash
+from hdapbench.spec import Spec
+from hdapbench.store.sqlite import Benchmark
+from hdapbench.trial import DENSE, Environment, Metrics, Result, Status, Trial
+
+LEAST_SHARE = 0.97
+"""A row that uses less of its FLOPs target gave budget away, and is marked."""
+
+METRICS = {"classification": "accuracy", "detection": "mAP50-95"}
+"""Task -> name of the metric in `Metrics.accuracy`."""
+
+# Two-sided 95 % quantiles of Student's t distribution by degrees of freedom, standard tables.
+_STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds with the half-width of its 95 % interval; None with a single seed."""
+
+    mean: float
+    half_width: float | None
+    n: int
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; the mean itself with a single seed."""
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; the mean itself with a single seed."""
+        return self.mean + (self.half_width or 0.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with one set of parameters at one target on one fleet, over all seeds.
+
+    ``n_seeds`` of ``n_planned`` seeds have numbers. Latencies in ms, accuracy in [0, 1], ``accuracy_drop`` and
+    ``speed_up`` against the dense model, None as long as that has no numbers. ``latency_ms`` covers the spread over
+    seeds; ``fleet_half_width`` is the relative half-width of the interval over devices that were not measured.
+    Seconds are left out: they would differ from run to run. For detection, accuracy is mAP50-95, with ``map50`` beside.
+    """
+
+    rank: int | None
+    label: str
+    n_seeds: int
+    n_planned: int
+    accuracy: Estimate
+    accuracy_drop: float | None
+    latency_ms: Estimate
+    fleet_half_width: float
+    speed_up: float | None
+    p95_ms: float
+    worst_cluster_ms: float
+    flops: float
+    flops_share: float | None
+    params: float
+    size_bytes: float
+    device_queries: float
+    accuracy_evals: float
+    train_epochs: float
+    pareto: bool
+    level_with_first: bool
+    map50: float | None = None
+    bits: BitCosts | None = None
+    target_share: float | None = None
+
+    @property
+    def gave_budget_away(self) -> bool:
+        """Whether less than 0.97 of the target is used."""
+        share = self.flops_share if self.target_share is None else self.target_share
+        return share is not None and share < LEAST_SHARE
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A trial without numbers, and why."""
+
+    label: str
+    seed: int
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One target on one fleet. Rows are ranked by latency, or by accuracy where the target is not FLOPs."""
+
+    fleet: str
+    target: str
+    target_flops: int | None
+    source: str
+    rows: tuple[Row, ...]
+    gaps: tuple[Gap, ...]
+
+    @property
+    def by_accuracy(self) -> bool:
+        """Whether accuracy is what rows are ranked by."""
+        return _by_accuracy(self.rows)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that a board shows, and the provenance to rebuild it."""
+
+    name: str
+    spec_hash: str
+    spec: dict[str, Any]
+    dense: dict[str, Row]
+    sections: tuple[Section, ...]
+    notes: dict[str, dict[str, Any]]
+    environments: tuple[Environment, ...]
+    n_trials: int
+    n_finished: int
+
+    def front(self, fleet: str) -> tuple[tuple[str, Row, bool], ...]:
+        """(Target, row, whether no smaller one is as accurate) of all quantised rows of a fleet, smallest first."""
+        found = [(s.target, row, row.bits) for s in self.sections if s.fleet == fleet for row in s.rows]
+        sized = [(target, row, bits.weight_bytes) for target, row, bits in found if bits is not None]
+        sized.sort(key=lambda entry: (entry[2], -entry[1].accuracy.mean))
+        best, marked = -inf, []
+        for target, row, _ in sized:
+            marked.append((target, row, row.accuracy.mean > best))
+            best = max(best, row.accuracy.mean)
+        return tuple(marked)
+
+    @property
+    def metric(self) -> str:
+        """What rows call accuracy: the metric of the spec's task."""
+        return METRICS[self.spec.get("task", "classification")]
+
+
+def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leaderboard:
+    """Leaderboard of a registered spec from those of its trials that have results.
+
+    Within a section, rows are ranked by mean latency, the more accurate first where it is equal.
+    """
+    found = list(results)
+    finished = {result.trial.id for result in found}
+    spec = Spec.model_validate_json(json.dumps(benchmark.spec))
+    labels = labels_of([result.trial for result in found])
+    dense: dict[str, Result] = {}
+    sections = []
+    for fleet in spec.fleets:
+        # By content: a result is shared by specs that call the same fleet by different names.
+        here = [result for result in found if result.trial.fleet_hash == fleet_hash(fleet)]
+        for reference in (result for result in here if result.trial.method == DENSE and result.metrics):
+            dense[fleet.name] = reference
+        for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
+            chosen = [result for result in here if result.trial.target == target or _is_missing_dense(result)]
+            rows, gaps = _rows(chosen, dense.get(fleet.name), labels, n_planned=len(spec.seeds))
+            origins = [*chosen, *filter(None, [dense.get(fleet.name)])]
+            sections.append(Section(fleet.name, target, _target_flops(chosen), _source(origins), rows, gaps))
+    return Leaderboard(
+        name=benchmark.name,
+        spec_hash=benchmark.spec_hash,
+        spec=benchmark.spec,
+        dense={fleet: _row("dense", [result], result, n_planned=1) for fleet, result in dense.items()},
+        sections=tuple(sections),
+        notes={fleet: result.notes for fleet, result in dense.items()},
+        environments=tuple(dict.fromkeys(sorted((r.environment for r in found), key=str))),
+        n_trials=len(benchmark.trial_ids),
+        n_finished=len(finished & set(benchmark.trial_ids)),
+    )
+
+
+def _is_missing_dense(result: Result) -> bool:
+    return result.trial.method == DENSE and result.metrics is None
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and 95 % interval (Student's t) of values from independent seeds."""
+    n = len(values)
+    if n < 2:
+        return Estimate(values[0], None, n)
+    return Estimate(fmean(values), _student_95(n - 1) * stdev(values) / sqrt(n), n)
+
+
+def _student_95(degrees: int) -> float:
+    """Two-sided 95 % quantile; beyond the table, Fisher's expansion around the normal one (error below 0.2 %)."""
+    if degrees <= len(_STUDENT_95):
+        return _STUDENT_95[degrees - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def _rows(
+    results: list[Result], dense: Result | None, labels: dict[str, str], *, n_planned: int
+) -> tuple[tuple[Row, ...], tuple[Gap, ...]]:
+    """Rows in order of rank, and the trials without numbers."""
+    groups: dict[str, list[Result]] = {}
+    gaps = []
+    for result in results:
+        label = labels[result.trial.id]
+        if result.status is Status.COMPLETE and result.metrics is not None:
+            groups.setdefault(label, []).append(result)
+        else:
+            gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
+    rows = [_row(label, group, dense, n_planned=n_planned) for label, group in groups.items()]
+    by_accuracy = _by_accuracy(rows)
+    rows.sort(
+        key=lambda row: (-row.accuracy.mean if by_accuracy else row.latency_ms.mean, -row.accuracy.mean, row.label)
+    )
+    standing = _with_accuracy_standing if by_accuracy else _with_standing
+    ranked = tuple(standing(row, rank, rows) for rank, row in enumerate(rows, start=1))
+    return ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
+
+
+def _by_accuracy(rows: Sequence[Row]) -> bool:
+    """Whether the target limits bits or latency: what is left to compete in is accuracy."""
+    return any(row.target_share is not None for row in rows)
+
+
+def _target_flops(results: list[Result]) -> int | None:
+    return next((result.metrics.flops_target for result in results if result.metrics), None)
+
+
+def _source(results: list[Result]) -> str:
+    """``simulated`` or ``measured``; both joined where they met, for they must not share a table unmarked."""
+    return " and ".join(sorted({result.metrics.latency_source for result in results if result.metrics})) or "unknown"
+
+
+def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
+    dominated = any(
+        other.latency_ms.mean <= row.latency_ms.mean
+        and other.accuracy.mean >= row.accuracy.mean
+        and (other.latency_ms.mean, -other.accuracy.mean) != (row.latency_ms.mean, -row.accuracy.mean)
+        for other in rows
+    )
+    first = rows[0].latency_ms
+    spread_is_known = row.latency_ms.half_width is not None or first.half_width is not None
+    level = rank > 1 and spread_is_known and row.latency_ms.low <= first.high
+    return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
+
+
+def _with_accuracy_standing(row: Row, rank: int, rows: list[Row]) -> Row:
+    """Standing under a limit on bits or latency: accuracy against what is limited, level where accuracies overlap."""
+
+    def place(other: Row) -> tuple[float, float]:
+        return (inf if other.target_share is None else other.target_share, -other.accuracy.mean)
+
+    dominated = any(
+        place(other)[0] <= place(row)[0] and place(other)[1] <= place(row)[1] and place(other) != place(row)
+        for other in rows
+    )
+    first = rows[0].accuracy
+    spread_is_known = row.accuracy.half_width is not None or first.half_width is not None
+    level = rank > 1 and spread_is_known and row.accuracy.high >= first.low
+    return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
+
+
+def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: int) -> Row:
+    metrics = [result.metrics for result in results if result.metrics is not None]
+    latency = estimate([m.latency_ms for m in metrics])
+    accuracy = estimate([m.accuracy for m in metrics])
+    reference = dense.metrics if dense is not None else None
+
+    def mean(value: Callable[[Metrics], float]) -> float:
+        return fmean(value(m) for m in metrics)
+
+    map50 = [m.map50 for m in metrics if m.map50 is not None]
+    shares = [m.flops_share for m in metrics if m.flops_share is not None]
+    bit_shares = [m.target_share for m in metrics if m.target_share is not None]
+    return Row(
+        rank=None,
+        label=label,
+        n_seeds=len(metrics),
+        n_planned=n_planned,
+        accuracy=accuracy,
+        accuracy_drop=reference.accuracy - accuracy.mean if reference else None,
+        latency_ms=latency,
+        fleet_half_width=mean(lambda m: (m.latency_high_ms - m.latency_low_ms) / 2 / m.latency_ms),
+        speed_up=reference.latency_ms / latency.mean if reference else None,
+        p95_ms=mean(lambda m: m.p95_ms),
+        worst_cluster_ms=mean(lambda m: m.worst_cluster_ms),
+        flops=mean(lambda m: m.flops),
+        flops_share=fmean(shares) if shares else None,
+        params=mean(lambda m: m.params),
+        size_bytes=mean(lambda m: m.size_bytes),
+        device_queries=fmean(result.spent.device_queries for result in results),
+        accuracy_evals=fmean(result.spent.accuracy_evals for result in results),
+        train_epochs=fmean(result.spent.train_epochs for result in results),
+        pareto=False,
+        level_with_first=False,
+        map50=fmean(map50) if map50 else None,
+        bits=bit_costs(metrics),
+        target_share=fmean(bit_shares) if bit_shares else None,
+    )
+
+
+def labels_of(trials: Sequence[Trial]) -> dict[str, str]:
+    """Trial id -> method, with as many parameters as tell its variants apart; earlier ones say more than later ones."""
+    variants: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        variants.setdefault(trial.method, []).append(trial.parameters)
+    told = {method: _telling(parameters) for method, parameters in variants.items()}
+    labels = {}
+    for trial in trials:
+        keys = [key for key in told[trial.method] if key in trial.parameters]
+        detail = ", ".join(_short(key, trial.parameters[key]) for key in keys)
+        labels[trial.id] = f"{trial.method} ({detail})" if detail else trial.method
+    return labels
+
+
+def _telling(variants: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The first parameters, in their order, that tell all variants apart: a preset alone, where it sets the others."""
+    told: list[str] = []
+    classes = 1
+    n_distinct = len({json.dumps(parameters, sort_keys=True) for parameters in variants})
+    for key in dict.fromkeys(name for parameters in variants for name in parameters):
+        if classes == n_distinct:
+            break
+        split = len({json.dumps([parameters.get(name) for name in (*told, key)]) for parameters in variants})
+        if split > classes:
+            told.append(key)
+            classes = split
+    return tuple(told)
+
+
+def _short(key: str, value: object) -> str:
+    """``taylor`` for a word, ``steps=3`` for anything else."""
+    return value if isinstance(value, str) else f"{key}={json.dumps(value)}"

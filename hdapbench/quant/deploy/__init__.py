@@ -1,0 +1,1 @@
+"""Integer networks: lowering, execution, packing and export."""

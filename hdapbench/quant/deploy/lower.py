@@ -1,0 +1,187 @@
+"""FixedNetwork -> IntegerModel: weights, biases and scales become whole numbers, channels are sorted by bit-width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from hdapbench.errors import UnknownLayerError
+from hdapbench.groups import GroupSet
+from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation, Rescale, SubLayer
+from hdapbench.quant.deploy.reorder import LayerOrder, sort_channels
+from hdapbench.quant.graph.graph import Operation
+from hdapbench.quant.training.fixed import FixedNetwork
+from hdapbench.quant.training.quantizers import ActivationGrid
+from hdapbench.quant.training.ranges import integer_range
+
+MOVES = frozenset({"max_pool", "flatten", "dropout", "concat", "relu"})
+"""Operations that pass whole numbers on as they are; a ReLU only cuts them."""
+
+OUTPUT_BITS = 24
+"""Precision at which output channels of different scales are made comparable."""
+
+
+@torch.no_grad()
+def lower(network: FixedNetwork, groups: GroupSet, input_shape: tuple[int, int, int]) -> IntegerModel:
+    """Whole-number model of a fake-quantised network.
+
+    Parameters
+    ----------
+    network
+        In eval mode, or its weight steps may be out of date.
+    groups
+        Channel groups of its float model, for sorting.
+    input_shape
+        Channels, height and width of one input.
+
+    Raises
+    ------
+    UnknownLayerError
+        When the network ends with an operation that whole numbers cannot express.
+    """
+    return _Lowering(network, groups).model(input_shape)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Grid of an operation's output."""
+
+    scale: float
+    low: int
+    high: int
+
+
+class _Lowering:
+    """Walks the operations of one network."""
+
+    def __init__(self, network: FixedNetwork, groups: GroupSet) -> None:
+        self._graph, self._network = network.graph, network
+        self._grids: list[ActivationGrid] = [grid[0] for grid in network.grids()]
+        names = network.graph.layers
+        self._weights = {name: weight.detach() for name, weight in zip(names, network.weights, strict=True)}
+        self._biases = {name: bias.detach() for name, bias in zip(names, network.biases, strict=True)}
+        steps = torch.split(network.eval().current_steps(), [len(weight) for weight in network.weights])
+        self._steps = dict(zip(names, steps, strict=True))
+        self._orders = sort_channels(groups, self._weights, network.weight_bits)
+        self._values: dict[str, _Value] = {}
+
+    def model(self, input_shape: tuple[int, int, int]) -> IntegerModel:
+        """All operations, dropout left out."""
+        operations: list[IntegerOperation] = []
+        alias: dict[str, str] = {}
+        for operation in self._graph:
+            inputs = tuple(alias.get(name, name) for name in operation.inputs)
+            if operation.op == "dropout" and operation.quantizer is None:
+                alias[operation.name] = inputs[0]
+                continue
+            operations.append(replace(self._lower(operation, inputs), inputs=inputs))
+        return IntegerModel(tuple(operations), input_shape)
+
+    def _lower(self, operation: Operation, inputs: tuple[str, ...]) -> IntegerOperation:
+        taken = [self._values[name] for name in inputs]
+        value = self._output(operation, taken)
+        common: dict[str, Any] = {"name": operation.name, "op": operation.op, "inputs": inputs}
+        if value is not None:
+            self._values[operation.name] = value
+            common |= {"scale": value.scale, "low": value.low, "high": value.high}
+        if operation.op == "input" or (operation.op in MOVES and value is not None and value.scale == taken[0].scale):
+            return IntegerOperation(**common, arguments=_arguments(operation))
+        if operation.op == "layer":
+            return self._layer(operation, taken[0], value, common)
+        if operation.op == "function":
+            return self._table(operation, taken[0], value, common)
+        return self._arithmetic(operation, taken, value, common)
+
+    def _output(self, operation: Operation, taken: Sequence[_Value]) -> _Value | None:
+        """Grid of an operation's output; None for an output that is not quantised but computed."""
+        if operation.quantizer is not None:
+            grid = self._grids[operation.quantizer]
+            high = grid.high if operation.cap is None else min(grid.high, round(operation.cap / grid.scale))
+            low = 0 if operation.relu or operation.op == "relu" else grid.low
+            return _Value(grid.scale, low, high)
+        if operation.op in MOVES and taken:
+            low = min(value.low for value in taken)
+            high = max(value.high for value in taken)
+            return _Value(taken[0].scale, max(low, 0) if operation.op == "relu" else low, high)
+        return None
+
+    def _layer(
+        self, operation: Operation, taken: _Value, value: _Value | None, common: dict[str, Any]
+    ) -> IntegerOperation:
+        name = operation.name
+        order = self._orders[name]
+        layer = self._integer_layer(name, order, taken.scale)
+        if value is not None:
+            rescale = Rescale.by(layer.scale / value.scale)
+            return IntegerOperation(**common, rescale=(rescale,), layer=layer)
+        # Output channels have scales of their own: all are brought to the finest, so that they can be compared.
+        unit = float(layer.scale.max()) / 2**OUTPUT_BITS
+        multiplier = (layer.scale / unit).round().long()
+        rescale = Rescale(multiplier << 1, torch.ones_like(multiplier))
+        low = 0 if operation.relu else None
+        return IntegerOperation(**common, scale=unit, low=low, rescale=(rescale,), layer=layer)
+
+    def _integer_layer(self, name: str, order: LayerOrder, scale_in: float) -> IntegerLayer:
+        bits = torch.tensor(self._network.weight_bits[name])[order.rows]
+        weight = self._weights[name][order.rows]
+        if weight.shape[1] > 1 or len(order.columns) > 1:
+            weight = weight[:, order.columns]
+        steps = self._steps[name][order.rows]
+        whole = (weight.flatten(1) * steps.reciprocal()[:, None]).round()
+        ranges = [integer_range(int(value)) for value in bits]
+        low, high = (torch.tensor([float(r[side]) for r in ranges])[:, None] for side in (0, 1))
+        whole = whole.clamp(low, high).view_as(weight).to(torch.int8)
+        by_bits = bits.argsort(stable=True)
+        parts = tuple(SubLayer(int(kind), whole[by_bits][bits[by_bits] == kind]) for kind in sorted(set(bits.tolist())))
+        scale = steps.double() * scale_in
+        bias = (self._biases[name][order.rows].double() / scale).round().clamp(-(2**31), 2**31 - 1).to(torch.int32)
+        in_order = bool((by_bits == torch.arange(len(by_bits))).all())
+        shape = self._network.shapes[name]
+        return IntegerLayer(shape, parts, bias, scale, None if in_order else by_bits.argsort())
+
+    def _table(
+        self, operation: Operation, taken: _Value, value: _Value | None, common: dict[str, Any]
+    ) -> IntegerOperation:
+        if value is None or operation.function is None:
+            raise UnknownLayerError(f"'{operation.name}' ends the network with a function that needs real numbers")
+        whole = torch.arange(taken.low, taken.high + 1)
+        results = operation.function((whole * taken.scale).float()).double() / value.scale
+        table = results.round().clamp(value.low, value.high).to(torch.int16)
+        return IntegerOperation(**common, table=table, table_start=taken.low)
+
+    def _arithmetic(
+        self, operation: Operation, taken: Sequence[_Value], value: _Value | None, common: dict[str, Any]
+    ) -> IntegerOperation:
+        """Sums, products, averages, and ReLUs that cut on a grid of their own."""
+        if operation.op == "mul":
+            factors = [taken[0].scale * taken[1].scale]
+        elif operation.op == "avg_pool":
+            kernel = operation.arguments["kernel_size"]
+            size = kernel * kernel if isinstance(kernel, int) else kernel[0] * kernel[1]
+            factors = [taken[0].scale / size]
+        else:
+            factors = [entry.scale for entry in taken]
+        scale = max(factors) / 2**OUTPUT_BITS if value is None else value.scale
+        if value is None:
+            common |= {"scale": scale, "low": 0 if operation.relu else None}
+        if operation.op == "add":  # one shift for both, so that the sum is rounded once
+            ratio = torch.tensor([factor / scale for factor in factors], dtype=torch.float64)
+            shift = int(Rescale.by(ratio.max()[None]).shift)
+            rescale = tuple(
+                Rescale((entry * 2.0**shift).round().long()[None], torch.tensor([shift])) for entry in ratio
+            )
+        else:
+            rescale = tuple(Rescale.by(torch.tensor([factor / scale], dtype=torch.float64)) for factor in factors)
+        return IntegerOperation(**common, rescale=rescale, arguments=_arguments(operation))
+
+
+def _arguments(operation: Operation) -> dict[str, Any]:
+    """Arguments of poolings, as plain lists and numbers."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in operation.arguments.items()
+        if key != "p" and value is not None
+    }

@@ -1,0 +1,124 @@
+"""Model -> QuantGraph: every node of a torch.fx trace is recognised, or refused by name."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from hdapbench.errors import UnknownLayerError
+from hdapbench.quant.graph.fold import symbolic_graph
+from hdapbench.quant.graph.graph import Op, Operation, QuantGraph
+from hdapbench.quant.graph.insert_quantizers import place_quantizers
+from hdapbench.quant.graph.recognise import Meaning, recognise
+
+
+def trace_graph(model: nn.Module, input_shape: tuple[int, int, int], *, signed_input: bool = True) -> QuantGraph:
+    """Operations of a model, with activation quantisers in place.
+
+    Parameters
+    ----------
+    model
+        Batch norm must be folded (`fold_batch_norm`); not changed.
+    input_shape
+        Channels, height and width of one input.
+    signed_input
+        Whether inputs below zero occur.
+
+    Raises
+    ------
+    ModelError
+        When the model's control flow depends on data.
+    UnknownLayerError
+        Naming every node that has no integer counterpart.
+    """
+    copy = deepcopy(model).float().cpu().eval()
+    graph = symbolic_graph(copy)
+    with torch.no_grad():
+        ShapeProp(fx.GraphModule(copy, graph)).propagate(torch.zeros(2, *input_shape))
+    return place_quantizers(_Reader(copy, graph).operations(), signed_input=signed_input)
+
+
+@dataclass
+class _Reader:
+    """Walks the nodes of a trace."""
+
+    model: nn.Module
+    graph: fx.Graph
+    found: list[Operation] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    alias: dict[fx.Node, str] = field(default_factory=dict)  # node -> operation that holds its value
+
+    def operations(self) -> list[Operation]:
+        """Operations in order of execution, without quantisers.
+
+        Raises
+        ------
+        UnknownLayerError
+            Naming every node that has no rule.
+        """
+        modules = dict(self.model.named_modules())
+        for node in self.graph.nodes:
+            if node.op == "output":
+                self._finish(node)
+            elif not _is_number(node):
+                self._read(node, recognise(node, modules))
+        if self.refused:
+            more = f" and {len(self.refused) - 5} more" if len(self.refused) > 5 else ""
+            raise UnknownLayerError(
+                f"{type(self.model).__name__} cannot be quantised: {'; '.join(self.refused[:5])}{more}"
+            )
+        return self.found
+
+    def _read(self, node: fx.Node, meaning: Meaning | str) -> None:
+        if isinstance(meaning, str):
+            self.refused.append(f"node '{node.name}' {meaning}")
+            self.alias[node] = node.name  # so that what follows is looked at as well
+            return
+        if meaning.op is None:
+            self.alias[node] = self.alias[meaning.inputs[0]]
+            return
+        name = str(node.target) if meaning.op == "layer" else node.name
+        if meaning.op == "layer" and any(operation.name == name for operation in self.found):
+            self.refused.append(f"node '{node.name}' calls the layer '{name}' a second time")
+        op: Op = meaning.op
+        self.found.append(
+            Operation(
+                name=name,
+                op=op,
+                inputs=tuple(self.alias[source] for source in meaning.inputs),
+                shape=_shape(node),
+                cap=meaning.cap,
+                function=meaning.function,
+                arguments=meaning.arguments,
+            )
+        )
+        self.alias[node] = name
+        if meaning.flatten:
+            flat = Operation(name=f"{name}_flat", op="flatten", inputs=(name,), shape=_shape(node))
+            self.found[-1] = replace(self.found[-1], shape=(*_shape(node), 1, 1))
+            self.found.append(flat)
+            self.alias[node] = flat.name
+
+    def _finish(self, node: fx.Node) -> None:
+        result = node.args[0]
+        if not isinstance(result, fx.Node):
+            self.refused.append("the output is not a single tensor")
+            return
+        last = self.alias.get(result)
+        if self.found and last != self.found[-1].name and not self.refused:
+            self.refused.append(f"node '{self.found[-1].name}' runs after the output '{last}'")
+
+
+def _is_number(node: fx.Node) -> bool:
+    """Whether a node yields sizes rather than a tensor."""
+    return node.op not in {"placeholder", "output"} and "tensor_meta" not in node.meta
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    meta: Any = node.meta["tensor_meta"]
+    return tuple(int(size) for size in meta.shape[1:])

@@ -1,0 +1,64 @@
+"""FoldedModel: a float network ready for quantisation, with everything that its traces tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from hdapbench.cost.bits import BitLayers
+from hdapbench.groups import GroupSet
+from hdapbench.prune.grouping import find_groups
+from hdapbench.quant.graph.capture import trace_graph
+from hdapbench.quant.graph.fold import fold_batch_norm
+from hdapbench.quant.graph.graph import QuantGraph
+
+
+@dataclass(frozen=True)
+class FoldedModel:
+    """A float network whose batch norms are folded.
+
+    Attributes
+    ----------
+    model
+        The network, in eval mode.
+    input_shape
+        Channels, height and width of one input.
+    signed_input
+        Whether inputs below zero occur.
+    """
+
+    model: nn.Module
+    input_shape: tuple[int, int, int]
+    signed_input: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, input_shape: tuple[int, int, int], *, signed_input: bool = True) -> FoldedModel:
+        """Folded copy of a model.
+
+        Raises
+        ------
+        ModelError
+            When the model's control flow depends on data, or no channel group is found.
+        UnknownLayerError
+            Naming every node that has no integer counterpart.
+        """
+        folded = cls(fold_batch_norm(model), input_shape, signed_input)
+        _ = folded.graph, folded.layers  # refuse what cannot be quantised now, not in the middle of a search
+        return folded
+
+    @cached_property
+    def graph(self) -> QuantGraph:
+        """Operations, with activation quantisers in place."""
+        return trace_graph(self.model, self.input_shape, signed_input=self.signed_input)
+
+    @cached_property
+    def group_set(self) -> GroupSet:
+        """Channel groups."""
+        return find_groups(self.model, self.input_shape)
+
+    @cached_property
+    def layers(self) -> BitLayers:
+        """Layers as functions of the bit-widths of channels."""
+        return BitLayers.from_model(self.model, self.group_set, self.input_shape)

@@ -1,0 +1,1 @@
+"""Fake quantisation: searching bit-widths and fine-tuning them."""

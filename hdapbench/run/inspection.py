@@ -1,0 +1,145 @@
+"""What a spec's model allows: costs, groups, and which targets are in reach. Cached, so that torch stays out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hdapbench import __version__
+from hdapbench.errors import HdapbenchError
+from hdapbench.run.grid import base_directory, resolve_path
+from hdapbench.spec import LoadedSpec, parse_target
+
+EMBEDDED = frozenset({"digits", "digit-scenes"})
+DEFAULT_CLASSES = 10
+ASSUMED_CLASSES = {"tiny-imagenet": 200, "imagenet": 1000, "speech-commands": 35, "yolo": 80}
+"""Classes of sets that are not there to be counted; ``yolo`` as in COCO, the others `DEFAULT_CLASSES`."""
+
+
+@dataclass(frozen=True)
+class TargetCheck:
+    """A FLOPs target of the spec, and whether the model can meet it."""
+
+    text: str
+    flops: int
+    reachable: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Costs and groups of a spec's model, and its targets.
+
+    ``frozen`` maps each group that cannot be pruned to its reason. ``classes_are_counted`` is False when the data is
+    not there: then ``n_classes`` is what the set usually has, and costs of the last layer depend on it.
+    """
+
+    flops: int
+    params: int
+    minimum_flops: int
+    n_groups: int
+    frozen: dict[str, str]
+    targets: tuple[TargetCheck, ...]
+    n_classes: int
+    classes_are_counted: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
+    """Inspection of a spec's model, without reading data or weights and without training.
+
+    The trace is cached by the model's part of the spec: a second call imports no torch.
+
+    Raises
+    ------
+    ModelError
+        When the model cannot be built or traced.
+    """
+    spec = loaded.spec
+    n_classes, counted = count_classes(loaded, cache_dir=cache_dir)
+    key = _key([spec.model.model_dump(mode="json", exclude={"weights"}), n_classes, __version__, _model_file(loaded)])
+    path = cache_dir / "inspection" / f"{key}.json"
+    # Code that the user names may change under the same name: only models that ship with packages are cached.
+    cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
+    if cacheable and path.exists():
+        found = json.loads(path.read_text())
+    else:
+        found = _trace(loaded, n_classes)
+        if cacheable:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(found))
+    # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
+    targets = [parse_target(target.text) for target in spec.targets if target.flops is not None]
+    limits = [target.resolve(found["flops"]) for target in targets]
+    return Inspection(
+        **found,
+        n_classes=n_classes,
+        classes_are_counted=counted,
+        targets=tuple(
+            TargetCheck(str(target), limit, limit >= found["minimum_flops"])
+            for target, limit in zip(targets, limits, strict=True)
+        ),
+    )
+
+
+def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
+    """Classes of a spec's data, which its classifier depends on, and whether they were counted rather than assumed.
+
+    Counts are cached by the size and time of the file or folder that the spec names.
+    """
+    data = loaded.spec.data
+    assumed = ASSUMED_CLASSES.get(data.name, DEFAULT_CLASSES)
+    if data.name in EMBEDDED or data.path is None:
+        return assumed, data.name in EMBEDDED
+    try:
+        source = resolve_path(loaded, data.path)
+        status = source.stat()
+    except (OSError, HdapbenchError):
+        return assumed, False
+    content = [data.name, str(source), status.st_size, status.st_mtime_ns]
+    path = cache_dir / "inspection" / f"classes-{_key(content)}.json"
+    if path.exists():
+        return int(json.loads(path.read_text())), True
+    from hdapbench.data import count_classes as count
+
+    try:
+        found = count(data.name, source)
+    except HdapbenchError:
+        return assumed, False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found))
+    return found, True
+
+
+def _key(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _model_file(loaded: LoadedSpec) -> str | None:
+    """Hash of the file that an ultralytics name may stand for: a user's yaml changes under the same name."""
+    path = base_directory(loaded) / loaded.spec.model.name.removeprefix("ultralytics:")
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _trace(loaded: LoadedSpec, n_classes: int) -> dict[str, Any]:
+    import torch
+
+    from hdapbench.bench.network import trace
+    from hdapbench.models import build_model
+
+    torch.set_num_threads(loaded.spec.threads)
+    spec = loaded.spec.model
+    with torch.random.fork_rng(devices=[]):
+        network = trace(build_model(spec, n_classes=n_classes, base_dir=base_directory(loaded)), spec.input_shape)
+    return {
+        "flops": network.cost.dense.flops,
+        "params": network.cost.dense.params,
+        "minimum_flops": network.cost.minimum_flops,
+        "n_groups": len(network.group_set),
+        "frozen": {group.name: group.reason for group in network.group_set.frozen},
+    }

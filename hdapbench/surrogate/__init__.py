@@ -1,0 +1,1 @@
+"""Latency surrogates: measured plans in, predictions for any plan out."""

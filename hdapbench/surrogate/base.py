@@ -1,0 +1,100 @@
+"""What every latency surrogate answers: measured plans -> predictions for any plan, on all clusters at once.
+
+Kinds differ in what they see and how they learn; `hdapbench.surrogate.kinds.fit_surrogate` fits them all. Those that
+are sums over kernels give each kernel's cost for any channels, which is what an exact search needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hdapbench.cost.kernels import KernelModel
+from hdapbench.surrogate.measured import MeasuredPlans
+
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Surrogate(ABC):
+    """A fitted model of latency: one regression per cluster behind one call.
+
+    Attributes
+    ----------
+    kernels
+        Fused kernels of the model that plans are of.
+    weights
+        Share of the fleet in each cluster, shape (n_clusters,), summing to one.
+    n_plans
+        Measured plans that it was fitted to.
+    """
+
+    kind: ClassVar[str]
+    """How specs and files name it."""
+
+    kernels: KernelModel
+    weights: Floats
+    n_plans: int
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return len(self.weights)
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, measured: MeasuredPlans, *, seed: int = 0) -> Self:
+        """Surrogate of measured plans.
+
+        Raises
+        ------
+        SurrogateError
+            When there are fewer plans than it needs.
+        """
+
+    @abstractmethod
+    def predict(self, widths: ArrayLike) -> Floats:
+        """Latency in ms on every cluster, shape (n_plans, n_clusters), of widths of shape (n_plans, n_groups)."""
+
+    def predict_average(self, widths: ArrayLike) -> Floats:
+        """Average clustered latency in ms, shape (n_plans,)."""
+        return np.asarray(self.predict(widths) @ self.weights)
+
+    @abstractmethod
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `from_arrays` needs besides kernels, weights and the number of plans; no objects."""
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(cls, kernels: KernelModel, weights: Floats, n_plans: int, arrays: Arrays) -> Self:
+        """Inverse of `arrays`."""
+
+
+@dataclass(frozen=True)
+class AdditiveSurrogate(Surrogate):
+    """A surrogate whose average is a constant plus one cost per kernel, a function of that kernel's channels alone."""
+
+    @property
+    @abstractmethod
+    def constant_ms(self) -> float:
+        """What the average clustered latency does not owe to any kernel's channels, in ms."""
+
+    @abstractmethod
+    def kernel_cost_ms(self, number: int, pairs: ArrayLike) -> Floats:
+        """Cost in ms of one kernel, averaged over the clusters, shape (n_pairs,).
+
+        Summed over all kernels, with ``constant_ms``, it is ``predict_average``.
+
+        Parameters
+        ----------
+        number
+            Position in ``kernels``.
+        pairs
+            Consumed and produced channels, shape (n_pairs, 2).
+        """

@@ -1,0 +1,88 @@
+"""Parameters of HDAP, as a spec gives them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from hdapbench.method import Method
+from hdapbench.search import Algorithm
+from hdapbench.surrogate.kinds import Kind
+
+from .importance import Criterion
+from .measuring import Devices
+from .presets import PRESETS, Preset
+
+Guard = Literal["ranking", "uniform", "none"]
+
+
+class Parameters(Method):
+    """What the parts of HDAP read of a spec; `Hdap` says what each is for."""
+
+    preset: Preset = Field(default="default", description="paper: the public recipe.")
+    n_plans: int = Field(default=80, ge=8, description="Plans measured before searches, in all iterations together.")
+    surrogate: Kind = Field(default="nnls", description="gbrt-on-ratios is the public recipe.")
+    searcher: Algorithm = Field(
+        default="exact",
+        description="exact, genetic, cma-es, ncs (as published), ncs-refined, greedy or random; exact falls "
+        "back to genetic, and says so, where "
+        "the surrogate is no sum over kernels or the layer graph is too wide.",
+    )
+    evaluations: int = Field(default=10_000, ge=10, description="Predictions per search, where it is not exact.")
+    active_plans: int = Field(
+        default=48, ge=0, description="Plans measured in active rounds: the optimum and plans around it, then refit."
+    )
+    plans_per_round: int = Field(default=12, ge=1, description="Plans measured per round.")
+    tolerance: float = Field(
+        default=0.02, ge=0.0, description="Rounds end when prediction and measurement differ by no more, twice."
+    )
+    devices: Devices = Field(default="fleet", description="Whose latency counts: fleet, one_cluster or nominal.")
+    cluster_weights: Literal["share", "equal"] = Field(default="share", description="How clusters count.")
+    goal: Literal["latency", "flops"] = Field(default="latency", description="flops: what no device is asked for.")
+    criterion: Criterion = Field(
+        default="auto",
+        description="Importance of channels, and so of widths; auto searches by fisher and by bn_scale, as far as the "
+        "model has batch norms, and compares what comes of both.",
+    )
+    n_images: int = Field(default=2048, ge=1, description="Training images for importance that needs gradients.")
+    guard: Guard = Field(default="ranking", description="Whose lost importance limits that of plans.")
+    guard_levels: tuple[float, ...] = Field(
+        default=(2.0, 1.5, 1.25, 1.0, 0.9),
+        min_length=1,
+        description="Importance that plans may lose, relative to that.",
+    )
+    least_width_share: float = Field(default=0.0, ge=0.0, le=1.0, description="Least width of a group, of uniform's.")
+    least_flops_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Least share of the target to use; 0: only the target binds."
+    )
+    round_to: int = Field(default=1, ge=1, description="Widths are multiples of this, or dense.")
+    choice: Literal["accuracy", "loss", "guard", "alpha"] = Field(
+        default="accuracy",
+        description="What plans are compared by: recalibrated loss, then accuracy after fine-tuning; that loss alone; "
+        "nothing but the guard; or the public recipe's penalty.",
+    )
+    shortlist: int = Field(default=4, ge=1, description="Plans that are fine-tuned (alpha: evaluated) at most.")
+    shortlist_epochs: float | None = Field(
+        default=None, ge=0.0, description="Fine-tuning before that comparison; null takes as long as the final one."
+    )
+    accuracy_tolerance: float = Field(default=0.005, ge=0.0, description="Accuracy that latency may cost there.")
+    loss_tolerance: float = Field(
+        default=0.1, ge=0.0, description="Recalibrated loss that latency may cost, relative to the reference's."
+    )
+    accuracy_limit: float = Field(default=0.05, gt=0.0, lt=1.0, description="Accuracy that alpha lets go unpunished.")
+    reconstruct: bool = Field(
+        default=True, description="Let weights of what is left make up for removed channels, by least squares."
+    )
+    iterations: int = Field(default=1, ge=1, description="Steps in which FLOPs fall to the target.")
+    iteration_epochs: float = Field(default=1.0, ge=0.0, description="Fine-tuning between them.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        """Parameters of the preset, where none were given; lists, as YAML has them, for tuples."""
+        if not isinstance(values, dict):
+            return values
+        if isinstance(values.get("guard_levels"), list):
+            values = values | {"guard_levels": tuple(values["guard_levels"])}
+        return PRESETS.get(values.get("preset", "default"), {}) | values

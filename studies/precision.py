@@ -1,0 +1,90 @@
+"""Where bf16 training is faster than fp32 on this processor, and whether accuracy holds.
+
+    HDAPBENCH_DATA=... python -m studies.precision [--models resnet56 vgg16 ...] [--seeds 3]
+
+Fine-tunes the base models of the specs, pruned uniformly to half of their FLOPs, by the specs' recipe in both precisions, in turns,
+on one thread. Images per second are those of whole epochs. Writes the table in docs/spec.md: minutes per model, after its
+base model is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from hdapbench_methods.uniform import Uniform
+
+from hdapbench.bench.workbench import Workbench
+from hdapbench.method import Problem
+from hdapbench.method.budget import Budget
+from hdapbench.spec import BudgetSpec
+from studies.subjects import open_bench
+from studies.tables import spread, write
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, Precision] = ("fp32", "bf16")
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs" / "spec.md"
+SPECS = {
+    "resnet56": "resnet56-cifar10",
+    "vgg16": "vgg16-cifar10",
+    "mobilenetv1": "mobilenetv1",
+    "resnet50": "resnet50",
+    "yolov8n": "yolov8n-bccd",
+}
+TARGET = 0.5
+
+
+def fine_tuned(bench: Workbench, seed: int) -> tuple[float, float]:
+    """Test accuracy (mAP50-95 of a detector) in %, and images per second of the fine-tuning."""
+    target = int(TARGET * bench.network.cost.dense.flops)
+    problem = Problem(bench, target_flops=target, seed=seed, budget=Budget(BudgetSpec()))
+    model, _ = bench.apply(Uniform().compress(problem))
+    per_epoch = min(bench.recipe.max_train_images or len(bench.data.train), len(bench.data.train))
+    start = time.perf_counter()
+    bench.train(model, epochs=float(bench.recipe.epochs), seed=seed)
+    rate = bench.recipe.epochs * per_epoch / (time.perf_counter() - start)
+    return 100.0 * bench.test_scores(model).accuracy, rate
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the study; 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(SPECS), choices=list(SPECS), help="default: all")
+    parser.add_argument("--seeds", type=int, default=3, help="default %(default)s")
+    parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
+    arguments = parser.parse_args(argv)
+    import torch
+
+    torch.set_num_threads(1)
+    lines = [
+        "| model | accuracy in fp32 (%) | in bf16 (%) | images per second in fp32 | in bf16 | faster |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name in arguments.models:
+        bench = open_bench(ROOT / "specs" / f"{SPECS[name]}.yaml", workspace=arguments.workspace)
+        found: dict[Precision, list[tuple[float, float]]] = {"fp32": [], "bf16": []}
+        for seed in range(arguments.seeds):
+            for precision in PRECISIONS if seed % 2 == 0 else PRECISIONS[::-1]:
+                recipe = bench.recipe.model_copy(update={"precision": precision})
+                found[precision].append(fine_tuned(replace(bench, recipe=recipe), seed))
+                print(f"{name}, {precision}, seed {seed}: {found[precision][-1]}", file=sys.stderr)
+        full, half = ([run[0] for run in found[precision]] for precision in PRECISIONS)
+        slow, fast = (fmean(run[1] for run in found[precision]) for precision in PRECISIONS)
+        lines.append(
+            f"| {name} | {spread(full, '.2f')} | {spread(half, '.2f')} | {slow:.1f} | {fast:.1f} | {fast / slow:.2f}x |"
+        )
+    print("\n".join(lines))
+    write(DOCS, "precision", "precision", "\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HDAPBENCH_DATA", str(ROOT.parent / "shared" / "data"))
+    raise SystemExit(main())

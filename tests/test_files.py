@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hdapbench.cli.main import main
+from hdapbench.errors import DataError
+from hdapbench.files import expand_path
+
+
+def test_variables_defaults_and_the_home_folder_are_filled_in(monkeypatch):
+    monkeypatch.setenv("SETS", "/sets")
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.delenv("ABSENT", raising=False)
+
+    assert expand_path("${SETS}/cifar10") == Path("/sets/cifar10")
+    assert expand_path("~/sets") == Path("/home/ada/sets")
+    assert expand_path("${ABSENT:-~/sets}/tiny") == Path("/home/ada/sets/tiny")
+    assert expand_path("${EMPTY:-../sets}") == Path("../sets")
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("ABSENT", raising=False)
+
+    with pytest.raises(DataError, match=r"'\$\{ABSENT\}/cifar10'.*ABSENT is not set"):
+        expand_path("${ABSENT}/cifar10")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "advice"),
+    [
+        ("imagefolder", "${SETS}/absent", "expected train/<class>/*.jpg"),
+        ("cifar10", "~/absent", "cifar-10-python.tar.gz"),
+        ("tiny-imagenet", "absent", "tiny-imagenet-200.zip"),
+        ("imagenet", "absent", "image-net.org"),
+        ("speech-commands", "absent", "speech_commands_v0.02.tar.gz"),
+    ],
+)
+def test_a_missing_set_ends_a_run_with_one_line(tiny_spec, tmp_path, monkeypatch, capsys, name, path, advice):
+    monkeypatch.setenv("SETS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shape = "[1, 49, 10]" if name == "speech-commands" else "[3, 32, 32]"
+    text = tiny_spec.read_text().replace("{name: digits}", f'{{name: {name}, path: "{path}"}}')
+    tiny_spec.write_text(text.replace("[1, 8, 8]", shape))
+
+    code = main(["run", str(tiny_spec), "--workspace", str(tmp_path / "work"), "--quiet"])
+
+    printed = capsys.readouterr().err
+    assert code == 2
+    assert "absent" in printed
+    assert advice in printed
+    assert "Traceback" not in printed
