@@ -1,9 +1,11 @@
-"""Paths as they are written in specs: ``~``, ``${NAME}`` and ``${NAME:-default}``."""
+"""Paths as specs write them, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hdapbench.errors import DataError
@@ -32,3 +34,19 @@ def expand_path(text: str) -> Path:
         return found
 
     return Path(_VARIABLE.sub(value, text)).expanduser()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Path to write a file to, which takes the place of ``path`` when the block ends without an error.
+
+    Readers see the old file or the new one, never a part; after an error the old one stays and nothing is left beside
+    it. The folder is made where it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}-{path.name}")  # the suffix stays: writers look at it
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill, repair
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Method, Plan, Problem
@@ -19,10 +20,7 @@ from hdapbench.surrogate.kinds import Kind
 from hdapbench.surrogate.table import GroupTable, multiples_below
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
+    pass
 
 
 class Halp(Method):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Method, Plan, Problem
@@ -18,11 +19,8 @@ from hdapbench.surrogate.kinds import Kind
 from hdapbench.surrogate.table import GroupTable, multiples_below
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import nn
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
     LatencyOf = Callable[[Integers], Floats]
 
 PUBLISHED_REDUCTION = 0.025

@@ -25,8 +25,8 @@ from hdapbench_methods.halp import Halp
 from hdapbench_methods.hdap import Hdap
 from hdapbench_methods.magnitude import Magnitude
 from hdapbench_methods.uniform import Uniform
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.bench.network import Network
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.fleet.open import open_fleet
@@ -38,9 +38,6 @@ from hdapbench.spec import BudgetSpec, SimulatedFleetSpec
 from hdapbench.testing import tiny_workbench
 from studies.objectives import FleetMean, NominalBoard
 from studies.tables import spread, write
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "hdap.md"

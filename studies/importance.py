@@ -15,17 +15,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.method import Plan, Problem
 from hdapbench.method.budget import Budget
 from hdapbench.spec import BudgetSpec
 from studies.subjects import open_bench
 from studies.tables import write
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "hdap.md"

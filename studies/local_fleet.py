@@ -30,9 +30,9 @@ from hdapbench_methods.halp import Halp
 from hdapbench_methods.hdap import Hdap
 from hdapbench_methods.magnitude import Magnitude
 from hdapbench_methods.uniform import Uniform
-from numpy.typing import NDArray
 from scipy import stats
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.bench.workbench import Workbench
 from hdapbench.cost.tiling import GPU_TILES
 from hdapbench.fleet.local.fleet import LocalFleet
@@ -46,9 +46,6 @@ from hdapbench.surrogate.report_card import report_card
 from hdapbench.testing import tiny_workbench
 from studies.ablation import EQUAL, ROOT, DrawnProblem, drawn_taylor, network
 from studies.tables import write
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 DOCS = ROOT / "docs" / "fleets.md"
 MODEL = "ResNet50"

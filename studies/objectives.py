@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.simulated.engine import kernel_times
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.fleet.simulated.profile import SkuProfile
 from hdapbench.search.objective import TableObjective, kernel_alone, kernel_shape
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class FleetMean(TableObjective):

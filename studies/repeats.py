@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hdapbench.arrays import Floats
 from hdapbench.models import build_model
 from hdapbench.runtimes.host import read_host
 from hdapbench.runtimes.interval import median_interval
 from hdapbench.runtimes.load import ForeignLoad
 from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.runtimes.protocol import Effort, measure
-from hdapbench.runtimes.session import Floats, Session
+from hdapbench.runtimes.session import Session
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import ModelSpec, RuntimeSpec
 from studies.tables import write

@@ -21,6 +21,7 @@ from hdapbench_methods.hdap.measuring import objective_of
 from hdapbench_methods.hdap.searching import ROUGH_TOLERANCE
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import fill, largest_share, widths_at_share
@@ -39,9 +40,6 @@ from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import agreement
 from studies.objectives import FleetMean
 from studies.tables import spread, write
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "surrogates.md"

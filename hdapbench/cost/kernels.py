@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.cost.records import ChannelCount, LayerRecord
-
-Integers = NDArray[np.int64]
 
 _KINDS = {"conv": "conv", "depthwise": "dw", "linear": "fc", "pool": "pool", "global_pool": "gap"}
 MATRIX_KINDS = ("conv", "dw", "fc")

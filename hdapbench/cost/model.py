@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.cost.records import ChannelCount, LayerRecord
 
 BYTES_PER_VALUE = 4
 """float32. Buffers such as batch norm's running statistics are no parameters and do not count."""
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

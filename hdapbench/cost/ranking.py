@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import fill, rounded_widths
 from hdapbench.errors import TargetUnreachableError
-
-Integers = NDArray[np.int64]
 
 
 def keep_best(

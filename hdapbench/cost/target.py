@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hdapbench.arrays import Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.errors import TargetUnreachableError
-
-Integers = NDArray[np.int64]
 
 
 def widths_at_share(cost: CostModel, share: ArrayLike, *, round_to: int = 1) -> Integers:

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.tiling import GPU_TILES, Tiling
 from hdapbench.errors import FleetError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from hdapbench.fleet.fingerprint import Fingerprint
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 LatencySource = Literal["simulated", "measured"]
 """How latencies came about. The two never share a column unmarked."""

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
 from hdapbench.fleet.ids import NumberedIds
-
-Floats = NDArray[np.float64]
 
 _FORMAT = 1
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
-
-Floats = NDArray[np.float64]
 
 
 def device_shares(n_devices: int, weights: Floats | None = None) -> Floats:

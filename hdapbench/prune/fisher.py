@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import ModelError
 from hdapbench.groups import GroupSet
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-Floats = NDArray[np.float64]
 
 
 def fisher_importance(

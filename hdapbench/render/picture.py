@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from hdapbench.fleet.estimate.clustering import Clustering
 
-Floats = NDArray[np.float64]
 
 _MOST_POINTS = 20_000  # more cannot be told apart
 _SIZE = (7.2, 5.0)

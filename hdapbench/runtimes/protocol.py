@@ -8,7 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from hdapbench.runtimes.session import Floats, Session, WarmUp
+from hdapbench.arrays import Floats
+from hdapbench.runtimes.session import Session, WarmUp
 
 WARM_UP_RUNS = 5
 STABLE = 0.03

@@ -6,13 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Booleans, Floats, Integers
 from hdapbench.runtimes.interval import FEWEST, Interval, median_interval
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
 
 SLOWDOWN = 0.05
 """Common change of all models' times from the first to the last third of a session that is flagged."""

@@ -17,13 +17,11 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 import hdapbench
+from hdapbench.arrays import Floats
 from hdapbench.errors import MissingExtraError, RuntimeLostError, RuntimeRefusedError
 from hdapbench.spec import RuntimeSpec
-
-Floats = NDArray[np.float64]
 
 START_SECONDS = 120.0
 TORCH_ISA = {"avx2": ("AVX2", "avx2"), "sse41": ("SSE41", "default")}

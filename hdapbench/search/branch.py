@@ -11,14 +11,12 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.search.dual import Effort, Limits, Prices, prices
 from hdapbench.search.eliminate import Eliminator
 from hdapbench.search.graph import LayerGraph
 from hdapbench.search.space import Archive
-
-Integers = NDArray[np.int64]
 
 _RIVALS = 6
 """Plans of the best bounds, whose difference decides where to split."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import MissingExtraError
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Floats, Integers
+from hdapbench.search.space import Archive
 
 SIGMA = 0.3
 LOWEST_SHARE = 0.02

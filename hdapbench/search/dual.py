@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.eliminate import Eliminator
 from hdapbench.search.summit import summit
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 ACCURACY = 1e-5
 """The bound is at most this much below the best that prices can give, relative to it."""

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.graph import LayerGraph
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Table = tuple[tuple[int, ...], Floats]
 """Groups, and numbers over their levels: one axis per group."""
 Held = tuple[Table, ...]

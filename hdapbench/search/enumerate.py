@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.dual import Limits, Prices
 from hdapbench.search.eliminate import Eliminator, Minimum, across, summed
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 _MOST_CHILDREN = 1 << 21
 

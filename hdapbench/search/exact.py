@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.search.branch import LEAST_IMPROVEMENT, branch
 from hdapbench.search.dual import Limits, Prices, prices
 from hdapbench.search.eliminate import Eliminator, elimination_order, step_sizes
@@ -23,9 +23,6 @@ from hdapbench.search.objective import AdditiveImportance, TableObjective
 from hdapbench.search.refine import Refiner
 from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, SearchResult, SearchSpace
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 MOST_OPERATIONS = 1 << 23
 """Additions per minimisation over the graph: about 0.01 s on one core."""

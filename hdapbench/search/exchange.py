@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Integers, SearchSpace
+from hdapbench.search.space import Archive, SearchSpace
 
 BATCH = 32
 """Moves that are compared before the best of them is made."""

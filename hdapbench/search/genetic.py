@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.exchange import refine_until_spent
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Floats, Integers
+from hdapbench.search.space import Archive
 
 POPULATION = 24
 OFFSPRING = 48

@@ -10,14 +10,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.search.levels import LevelSet
 from hdapbench.search.objective import AdditiveImportance, TableObjective
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

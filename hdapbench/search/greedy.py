@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.exchange import refine_until_spent
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Floats, Integers, SearchSpace
+from hdapbench.search.space import Archive, SearchSpace
 
 REMOVAL_SHARE = 0.5
 """Share of the evaluations for the removal; the rest refines."""

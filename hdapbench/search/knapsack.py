@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from hdapbench.arrays import Floats, Integers
 
 
 def best_choices(values: Sequence[Floats], costs: Sequence[Floats], *, resolution: int = 4000) -> Integers:

@@ -7,11 +7,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from hdapbench.arrays import Integers
 from hdapbench.errors import SearchError
 from hdapbench.search import cma_es, genetic, greedy, ncs, random
 from hdapbench.search.exact import solve_exact, why_not_exact
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Integers, SearchResult, SearchSpace
+from hdapbench.search.space import Archive, SearchResult, SearchSpace
 
 Algorithm = Literal["exact", "genetic", "cma-es", "ncs", "ncs-refined", "greedy", "random"]
 FALLBACK: Algorithm = "genetic"

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.exchange import refine_until_spent
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Floats, Integers, SearchSpace
+from hdapbench.search.space import Archive, SearchSpace
 
 N_CLIMBERS = 10
 EPOCH = 10

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.records import ChannelCount
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 TAKEN, MADE = "taken", "made"
 """Names of the two groups of a kernel that stands alone."""

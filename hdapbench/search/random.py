@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hdapbench.arrays import Integers
 from hdapbench.search.repair import repaired
-from hdapbench.search.space import Archive, Integers
+from hdapbench.search.space import Archive
 
 
 def search(archive: Archive, start: Integers, rng: np.random.Generator) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.search.dual import Limits, Prices
 from hdapbench.search.eliminate import along
 from hdapbench.search.graph import LayerGraph
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 MOST_MOVES = 250
 """Single changes that are combined in pairs: those of least priced cost."""

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import check_reachable, widths_at_share
 from hdapbench.search.space import SearchSpace
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 _SCALE_STEPS, _TILT_STEPS = 15, 4
 _LARGEST_LOG_SCALE = 5.0

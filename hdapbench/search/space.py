@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import widths_at_share
 from hdapbench.errors import SearchError, TargetUnreachableError
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ checks than on pivots.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from hdapbench.arrays import Floats
 
 _MOST_PIVOTS = 200
 _ROUNDING = 1e-10

@@ -10,15 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.surrogate.base import Surrogate
 from hdapbench.surrogate.kinds import Kind, fit_surrogate
 from hdapbench.surrogate.linear import NonNegativeSurrogate
 from hdapbench.surrogate.measured import MeasuredPlans
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 Search = Callable[[Surrogate], Integers]
 """Surrogate -> widths of plans that satisfy all constraints, best first, shape (n_found, n_groups), one at least."""

@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.surrogate.measured import MeasuredPlans
 
-Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
 
 

@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.cost.kernels import KernelModel
-from hdapbench.surrogate.base import Arrays, Floats, Surrogate
+from hdapbench.surrogate.base import Arrays, Surrogate
 from hdapbench.surrogate.features import aggregates, kept_shares
 from hdapbench.surrogate.linear import NonNegativeSurrogate
 from hdapbench.surrogate.measured import MeasuredPlans

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import check_reachable
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 LEAST_SHARE = 0.03
 LEAST_FLOPS_SHARE = 0.4

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import MATRIX_KINDS, KernelModel
 from hdapbench.cost.tiling import GPU_TILES, Tiling
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 BLOCK_TERMS = ("pad_work", "pad_output", "plain_work", "plain_input", "plain_output")
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import repair, widths_at_share
 from hdapbench.cost.tiling import GPU_TILES, Tiling
 from hdapbench.surrogate.kinds import Kind, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 def spread_plans(cost: CostModel, target_flops: int, n_plans: int, rng: np.random.Generator) -> Integers:

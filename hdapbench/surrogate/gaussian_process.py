@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.cost.kernels import MATRIX_KINDS, KernelModel
-from hdapbench.surrogate.base import AdditiveSurrogate, Arrays, Floats
+from hdapbench.surrogate.base import AdditiveSurrogate, Arrays
 from hdapbench.surrogate.linear import NonNegativeSurrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.tiling import Tiling
-from hdapbench.surrogate.base import AdditiveSurrogate, Arrays, Floats
+from hdapbench.surrogate.base import AdditiveSurrogate, Arrays
 from hdapbench.surrogate.features import KernelFeatures
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.regression import LinearFit, fit_non_negative, fit_ridge

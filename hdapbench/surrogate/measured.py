@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.tiling import GPU_TILES, Tiling
 from hdapbench.errors import SurrogateError
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

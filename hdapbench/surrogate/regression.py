@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from hdapbench.arrays import Floats, Integers
 
 LEAST_FREEDOM_SHARE = 0.2
 """Ridge strengths that leave fewer degrees of freedom per plan are not tried.

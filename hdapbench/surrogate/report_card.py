@@ -7,12 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.surrogate.kinds import LEAST_PLANS, Kind, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
-
-Floats = NDArray[np.float64]
 
 TOP_K = 5
 N_FOLDS = 5

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 N_TREES, DEPTH = 100, 3
 """The public recipe's."""

@@ -6,12 +6,10 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.errors import TargetUnreachableError
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

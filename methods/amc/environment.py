@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
+
 from .clipping import ActionClipper
 from .states import N_FEATURES, StateTable
-
-Integers = NDArray[np.int64]
 
 
 class PruningEnv(gymnasium.Env):  # type: ignore[misc]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill, largest_share
 from hdapbench.errors import BudgetExceededError, ModelError
 from hdapbench.method import Method, Plan, Problem
@@ -16,10 +17,8 @@ from .clipping import ActionClipper
 from .states import StateTable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
-    Floats = NDArray[np.float64]
-    Integers = NDArray[np.int64]
 
 PACKAGES = ("stable_baselines3", "gymnasium")
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import Kernel, KernelModel
 from hdapbench.cost.model import CostModel
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 N_STATIC, N_FEATURES = 8, 11
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.search import AdditiveImportance
 
-Floats = NDArray[np.float64]
 Criterion = Literal["auto", "fisher", "sqrt_taylor", "taylor", "l1", "l2", "bn_scale"]
 BOTH: tuple[Criterion, ...] = ("fisher", "bn_scale")
 """What ``auto`` searches with: gradients of a network that knows its training images by heart say little, and scales

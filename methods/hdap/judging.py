@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
 
 from .stage import Stage
 
-Integers = NDArray[np.int64]
 N_REFERENCES = 2
 """References that are fine-tuned, those of least loss."""
 

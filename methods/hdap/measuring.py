@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Problem
 from hdapbench.search import SearchSpace, TableObjective
@@ -17,8 +17,6 @@ from hdapbench.surrogate.kinds import Kind, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import ReportCard, report_card
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Devices = Literal["fleet", "one_cluster", "nominal"]
 
 LEAST_AFFORDABLE = 8

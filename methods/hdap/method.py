@@ -12,7 +12,6 @@ import importlib.util
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hdapbench.errors import BudgetExceededError, ModelError, TargetUnreachableError
 from hdapbench.method import Plan, Problem
@@ -24,9 +23,6 @@ from .measuring import Measurer
 from .parameters import Parameters
 from .searching import Searcher
 from .stage import Stage
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class Hdap(Parameters):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.search import FALLBACK, SearchResult, SearchSpace, minimise, solve_exact, why_not_exact
 from hdapbench.surrogate.active import ActiveRounds, Round
@@ -19,8 +19,6 @@ from .measuring import Measurer, objective_of
 from .parameters import Guard, Parameters
 from .stage import Stage
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 ROUGH_TOLERANCE = 5e-3
 """Relative gap at which exact searches for optima of refits may stop."""
 

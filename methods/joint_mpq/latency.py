@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.bits import BitLayers, Counts
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Problem
 from hdapbench.quant.training.assign import Bits
 from hdapbench.surrogate.fitted import fitted_latency, spread_plans
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 WINDOW = 0.5
 """Share of a group's channels between the two widths that a slope is taken from. Latency climbs in stairs, tiles of 16

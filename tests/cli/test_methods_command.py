@@ -229,7 +229,7 @@ def test_names_that_are_no_python_names_still_begin_a_file_that_can_be_read(
 
 
 def test_testing_a_bad_file_says_rule_models_reason_and_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/prints.py"), "--one-process"]) == 1
+    assert main(["methods", "test", str(ROOT / "tests/testing/bad_plugins/prints.py"), "--one-process"]) == 1
 
     text = capsys.readouterr().out
     assert "BROKEN   nothing is printed: progress goes through problem.progress(text)" in text
@@ -259,7 +259,7 @@ def test_parameters_are_set_for_the_test_and_those_without_default_asked_for(
 
 def test_all_methods_of_a_file_are_described_and_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "two.py"
-    text = (ROOT / "tests/bad_plugins/well_behaved.py").read_text()
+    text = (ROOT / "tests/testing/bad_plugins/well_behaved.py").read_text()
     path.write_text(
         text + "\n\nclass Worse(Bad):\n    name = 'worse'\n\n    def compress(self, problem):\n        print(1)\n"
     )
@@ -271,13 +271,13 @@ def test_all_methods_of_a_file_are_described_and_tested(tmp_path: Path, capsys: 
 
 
 def test_a_module_that_imports_torch_at_once_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods", "test", str(ROOT / "tests/bad_plugins/draws_from_torch.py"), "--one-process"]) == 1
+    assert main(["methods", "test", str(ROOT / "tests/testing/bad_plugins/draws_from_torch.py"), "--one-process"]) == 1
 
     assert "slow     draws_from_torch.py:3: import torch: this delays" in capsys.readouterr().out
 
 
 def test_options_may_stand_between_words(capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(ROOT / "tests/bad_plugins/well_behaved.py")
+    path = str(ROOT / "tests/testing/bad_plugins/well_behaved.py")
 
     assert main(["methods", "test", "--one-process", "--json", path]) == 0
     assert json.loads(capsys.readouterr().out)["passed"] is True
@@ -288,7 +288,7 @@ def test_options_may_stand_between_words(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("head", [b"\xef\xbb\xbf", b"# -*- coding: latin-1 -*-\n# \xe9\n"])
 def test_a_file_in_another_encoding_is_tested(head: bytes, tmp_path: Path) -> None:
     path = tmp_path / "encoded.py"
-    path.write_bytes(head + (ROOT / "tests/bad_plugins/well_behaved.py").read_bytes())
+    path.write_bytes(head + (ROOT / "tests/testing/bad_plugins/well_behaved.py").read_bytes())
 
     assert main(["methods", "test", str(path), "--one-process"]) == 0
 

@@ -1,16 +1,10 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from hdapbench.cost.kernels import Kernel, KernelModel
 from hdapbench.cost.records import ChannelCount
-
-# The scalar reference of the engine is what fleets are checked against too.
-sys.path.append(str(Path(__file__).parents[1] / "latency"))
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from hdapbench.arrays import Floats
 from hdapbench.bench.network import Network, trace
 from hdapbench.errors import FleetError, RuntimeLostError
 from hdapbench.fleet import local
@@ -29,8 +29,6 @@ from hdapbench.fleet.local.hog import Hog
 from hdapbench.fleet.open import open_fleet
 from hdapbench.spec import LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
 from hdapbench.testing import models as testing_models
-
-Floats = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Every rule of the contract has plug-ins that break it, in tests/bad_plugins; each is caught, at the line marked there."""
+"""Every rule of the contract has plug-ins that break it, in tests/testing/bad_plugins; each is caught, at the line marked there."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import DeviceLostError, Fleet, Variants, Workloads
@@ -26,9 +26,6 @@ from hdapbench.fleet.estimate.estimators import (
 from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.simulated.exact import weighted_percentile
 from hdapbench.spec import ClusteringSpec
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 AUTO_HALF_WIDTH = 0.015
 """``n_clusters: auto`` takes the fewest clusters whose 95 % interval is expected to be at most this wide each side."""

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import FleetError
 from hdapbench.fleet.estimate.condense import condense, systematic_sample
 from hdapbench.fleet.estimate.partition import DENSITY_METHODS, partition
 from hdapbench.fleet.fingerprint import checked_fingerprint
 from hdapbench.fleet.weights import device_shares
 from hdapbench.spec.clustering import ClusteringMethod
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 N_SPARES = 8
 """Devices kept per cluster beyond the first, nearest to its centre first: further representatives and spares."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from hdapbench.arrays import Floats, Integers
 
 CONDENSE_ABOVE = 20_000
 """Fleets up to this size are clustered device by device."""

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, Variants, Workloads
 from hdapbench.fleet.estimate.clustering import Clustering
 from hdapbench.fleet.estimate.estimators import unexplained_variance
 from hdapbench.fleet.fingerprint import Fingerprint
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 FAR_BASELINE = 0.01
 """Share of devices beyond their cluster's radius when nothing has changed: the radius is a 99 % quantile."""

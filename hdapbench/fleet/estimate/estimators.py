@@ -12,15 +12,12 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special  # scipy.stats takes two seconds to import
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import FleetError
 from hdapbench.fleet.estimate.clustering import Clustering
 from hdapbench.fleet.weights import device_shares
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 Estimator = Literal["medoid", "calibrated", "stratified", "greg", "random"]
 ESTIMATORS: tuple[Estimator, ...] = ("medoid", "calibrated", "stratified", "greg", "random")

@@ -6,16 +6,14 @@ from collections.abc import Callable
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import FleetError
 from hdapbench.fleet.estimate.condense import Cells, systematic_sample
 from hdapbench.spec import did_you_mean
 from hdapbench.spec.clustering import ClusteringMethod
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Partitioner = Callable[[Floats, Floats, int, int], Integers]
 """(points, weights, n_clusters, seed) -> labels, of shapes (n_points, n_dimensions), (n_points,) and (n_points,)."""
 

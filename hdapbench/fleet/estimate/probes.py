@@ -6,17 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, Variants, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
 from hdapbench.fleet.simulated.engine import kernel_times
 from hdapbench.fleet.simulated.profile import SkuProfile
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 N_PROBES = 3
 _DEVICES_AT_A_TIME = 1 << 16

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
 from hdapbench.fleet.local.cpu_share import Limit, limit_cpu
 from hdapbench.fleet.local.hog import Hog
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
-
-Floats = NDArray[np.float64]
 
 
 class DeviceWorker(Protocol):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.tiling import BLOCKS_OF_8, BLOCKS_OF_16
 from hdapbench.errors import RuntimeLostError
-from hdapbench.fleet.base import DeviceLostError, Fleet, Floats, Integers, LatencySource, Workloads
+from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workloads
 from hdapbench.fleet.local.cpu_share import means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, StartWorker, check_devices, devices_of
 from hdapbench.fleet.local.exports import REFERENCE, ExportedModels

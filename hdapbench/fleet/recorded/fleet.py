@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import FleetError
 from hdapbench.files import expand_path
-from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, Workloads
+from hdapbench.fleet.base import Fleet, LatencySource, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
 from hdapbench.fleet.recorded.reading import (
     MS_PER_UNIT,

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernel_file import kernels_from_dict, kernels_to_dict
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 COLUMNS = ("device", "plan", "sample", "latency_ms")
 _FORMAT = 1

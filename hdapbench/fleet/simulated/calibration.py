@@ -9,13 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.simulated.engine import device_latency_ms, kernel_times
 from hdapbench.fleet.simulated.profile import Calibration, SkuProfile
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 LEAST_PLANS = 6
 N_FOLDS = 5

@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from hdapbench.arrays import Floats
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.simulated.profile import SkuProfile
-
-Floats = NDArray[np.float64]
 
 _GENERIC_TILES = (
     (128, 128, 8, 1.00),

@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.fleet.simulated.engine import KernelTimes, compute_to_memory
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

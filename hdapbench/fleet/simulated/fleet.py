@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.tiling import GPU_TILES
-from hdapbench.fleet.base import Fleet, Floats, Integers, LatencySource, Workloads
+from hdapbench.fleet.base import Fleet, LatencySource, Workloads
 from hdapbench.fleet.ids import NumberedIds
 from hdapbench.fleet.simulated.engine import KernelTimes, device_latency_ms, kernel_times
 from hdapbench.fleet.simulated.exact import SortedDevices

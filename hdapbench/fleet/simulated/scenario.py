@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
 from hdapbench.fleet.simulated.engine import CURRENT_STACK, OLD_STACK, SoftwareStack
 from hdapbench.fleet.simulated.profile import SkuProfile
 from hdapbench.fleet.simulated.thermal import Board, clocks
 from hdapbench.spec import ScenarioSpec, did_you_mean
-
-Floats = NDArray[np.float64]
 
 _AMBIENT_RANGE = (-10.0, 55.0)
 _WORN_SUPPLY = (0.55, 0.35)  # lowest share of the mode's watts, and how far above it a worn supply may lie

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hdapbench.arrays import Floats
 from hdapbench.fleet.simulated.profile import PowerModel
-
-Floats = NDArray[np.float64]
 
 _NEWTON_STEPS = 40  # the power curve is convex and rising: from above, Newton's steps never overshoot
 

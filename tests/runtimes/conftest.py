@@ -1,8 +1,0 @@
-"""Networks that the tests of other folders define."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1] / "prune"))
