@@ -1,0 +1,158 @@
+"""What the layout of the package promises: few rooms with a map each, no imports upward, light start-up."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"hdapbench": ROOT / "hdapbench", "hdapbench_methods": ROOT / "methods"}
+HEAVY = {
+    *("torch", "torchvision", "ultralytics", "torch_pruning", "nni", "sklearn", "scipy", "polars", "onnx"),
+    *("onnxruntime", "ray", "stable_baselines3", "gymnasium", "cma", "matplotlib", "PIL"),
+}
+"""Packages whose import takes long or that may be missing: what loads them is imported where it is used."""
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name of every module -> its file."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for file in folder.rglob("*.py"):
+            parts = (package, *file.relative_to(folder).with_suffix("").parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def imported(module: str, statement: ast.stmt) -> Iterator[str]:
+    """Modules that an import statement loads."""
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom):
+        base = statement.module or ""
+        if statement.level:
+            package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+            base = f"{package}.{base}".rstrip(".")
+        for alias in statement.names:
+            whole = f"{base}.{alias.name}"
+            yield whole if whole in MODULES else base
+
+
+def at_import_time(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements of a module that run when it is imported, those for type checkers left out."""
+    for statement in body:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            continue
+        yield statement
+        for part in ("body", "orelse", "finalbody"):
+            if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                yield from at_import_time(getattr(statement, part, []))
+
+
+@cache
+def loads(module: str) -> frozenset[str]:
+    """Heavy packages that importing a module loads, those of what it imports included."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name.partition(".")[0] in HEAVY:
+            found.add(name.partition(".")[0])
+        if name in MODULES:
+            packages = name.split(".")
+            waiting += [".".join(packages[:n]) for n in range(1, len(packages))]
+            for statement in at_import_time(tree(name).body):
+                waiting += imported(name, statement)
+    return frozenset(found)
+
+
+def inside_functions(module: str) -> Iterator[ast.stmt]:
+    """Import statements inside functions."""
+    for function in ast.walk(tree(module)):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from (node for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom)))
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("hdapbench.cli")))
+def test_imports_inside_functions_load_something_heavy(module: str) -> None:
+    light = [
+        f"{MODULES[module].relative_to(ROOT)}:{statement.lineno}: {name}"
+        for statement in inside_functions(module)
+        for name in imported(module, statement)
+        if not loads(name)
+    ]
+
+    assert not light, "import these at the top of the file"
+
+
+def test_the_root_has_at_most_six_modules() -> None:
+    found = {file.stem for file in FOLDERS["hdapbench"].glob("*.py")} - {"__init__"}
+
+    assert len(found) <= 6, sorted(found)
+
+
+@pytest.mark.parametrize("module", sorted(name for name, file in MODULES.items() if file.name == "__init__.py"))
+def test_every_room_has_a_map_of_one_line(module: str) -> None:
+    text = ast.get_docstring(tree(module))
+
+    assert text, f"{module} says nowhere what is in it"
+    assert len(text.partition("\n")[0]) <= 120
+
+
+def test_no_class_has_more_than_250_lines() -> None:
+    long = {
+        f"{module}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ClassDef)
+    }
+
+    assert not {name: n for name, n in long.items() if n > 250}
+
+
+def test_the_import_contracts_hold() -> None:
+    from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def test_every_package_is_installed() -> None:
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+
+    assert sorted(listed) == sorted(name for name, file in MODULES.items() if file.name == "__init__.py")
+
+
+def test_benchmarks_hold_nothing_but_benchmarks() -> None:
+    assert not [file.name for file in (ROOT / "benchmarks").glob("*.py") if not file.name.startswith("test_")]
+
+
+def test_the_heavy_list_names_packages_that_are_used() -> None:
+    used = {
+        name.partition(".")[0]
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in imported(module, node)
+    }
+
+    assert HEAVY - {"ray"} <= used, sorted(HEAVY - used)
+    assert not HEAVY & set(sys.stdlib_module_names)
