@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from hdapbench.arrays import Floats
 from hdapbench.bench.network import Network, trace
 from hdapbench.errors import FleetError, RuntimeLostError
-from hdapbench.fleet.local import fleet as local
 from hdapbench.fleet.base import DeviceLostError, Workloads
+from hdapbench.fleet.local import fleet as local
 from hdapbench.fleet.local.cpu_share import StopAndGo, limit_cpu, means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, devices_of
 from hdapbench.fleet.local.exports import ExportedModels
