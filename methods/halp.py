@@ -13,8 +13,10 @@ from pydantic import Field
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill, repair
 from hdapbench.errors import TargetUnreachableError
+from hdapbench.groups import GroupSet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.learned_latency import TableSource, learned_latency
+from hdapbench.prune.norms import first_without_norm
 from hdapbench.search.knapsack import best_choices
 from hdapbench.surrogate.kinds import Kind
 from hdapbench.surrogate.table import GroupTable, multiples_below
@@ -53,12 +55,12 @@ class Halp(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when a group has no batch norm."""
-        bare = problem.group_without_norm()
+        bare = first_without_norm(problem.model(), problem.groups.values())
         return f"halp scores batch norms; the group '{bare}' has none" if bare else None
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of the last knapsack, filled up with bundles."""
-        sizes = problem.sizes
+        sizes = problem.cost.sizes
         bundle = np.full_like(sizes, self.bundle) if self.bundle else np.maximum(sizes // self.bundles, 1)
         bundle = np.minimum(bundle, sizes)
         fixed = self._fixed(problem, bundle)
@@ -89,7 +91,7 @@ class Halp(Method):
                 f"one bundle per group still needs {int(problem.cost.flops(least)[0]):,} FLOPs, target "
                 f"{problem.target_flops:,}; more bundles per group are smaller"
             )
-        least[0] = problem.sizes[0]
+        least[0] = problem.cost.sizes[0]
         return int(self.protect_first and int(problem.cost.flops(least)[0]) <= problem.target_flops)
 
 
@@ -118,22 +120,21 @@ def bn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str, F
     """
     import torch
 
-    from hdapbench.groups import GroupSet
     from hdapbench.prune.importance import by_channel
     from hdapbench.prune.norms import norm_members
     from hdapbench.prune.surgery import mask_model
 
-    n_images = min(n_images, problem.n_train_images)
-    problem.budget.charge("train_epochs", n_images / problem.n_train_images)
+    n_images = min(n_images, problem.training.n_train_images)
+    problem.budget.charge("train_epochs", n_images / problem.training.n_train_images)
     groups = GroupSet(tuple(problem.groups.values()))
     model = problem.model()
     if plan is not None:
         model = mask_model(model, groups, plan)
     norms = {group.name: norm_members(model, group) for group in groups}
     scores = {group.name: np.zeros(group.n_channels) for group in groups}
-    for images, labels in problem.batches(n_images):
+    for images, labels in problem.training.batches(n_images):
         model.zero_grad(set_to_none=True)
-        torch.autograd.backward(problem.loss(model(images), labels))
+        torch.autograd.backward(problem.training.loss(model(images), labels))
         for name, members in norms.items():
             for member, norm in members:
                 if norm.weight.grad is None or norm.bias.grad is None:

@@ -13,6 +13,7 @@ from pydantic import Field
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill
 from hdapbench.errors import TargetUnreachableError
+from hdapbench.groups import GroupSet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.learned_latency import TableSource, learned_latency
 from hdapbench.surrogate.kinds import Kind
@@ -62,15 +63,15 @@ class Netadapt(Method):
 
     def compress(self, problem: Problem) -> Plan:
         """Plan that the last iteration reached, filled up to the target."""
-        step = np.maximum(np.minimum(self.round_to, problem.sizes // 4), 1)
+        step = np.maximum(np.minimum(self.round_to, problem.cost.sizes // 4), 1)
         if (least := int(problem.cost.flops(step)[0])) > problem.target_flops:
             raise TargetUnreachableError(f"the smallest widths need {least:,} FLOPs, target {problem.target_flops:,}")
         latency_of = learned_latency(
             problem, fleet=self.fleet, source=self.table, n_plans=self.n_plans, surrogate=self.surrogate
         )
-        state = _State(problem.sizes.copy(), None, problem.importance(self.criterion))
+        state = _State(problem.cost.sizes.copy(), None, problem.importance(self.criterion))
         reduction = self.initial_reduction or self._least_lasting(problem, state, step, latency_of)
-        fall = reduction * float(latency_of(problem.sizes[None])[0])
+        fall = reduction * float(latency_of(problem.cost.sizes[None])[0])
         while int(problem.cost.flops(state.widths)[0]) > problem.target_flops:
             proposals = _proposals(problem, state, step, latency_of, fall)
             state = self._move(problem, state, self._best(problem, state, proposals))
@@ -91,7 +92,7 @@ class Netadapt(Method):
             affordable = min(affordable, trained / (per_iteration + 1))
         if not 1 <= affordable < math.inf or self.table == "measured":
             return PUBLISHED_REDUCTION
-        dense = float(latency_of(problem.sizes[None])[0])
+        dense = float(latency_of(problem.cost.sizes[None])[0])
         lasting = REDUCTIONS[0]
         for reduction in REDUCTIONS:
             walked, fall, n_iterations = state, reduction * dense, 0
@@ -124,7 +125,7 @@ class Netadapt(Method):
         model = _fine_tuned(problem, state.model, state.plan(problem, widths), self.short_epochs)
         scores = problem.importance(self.criterion, model=model)
         alive = {name: np.where(old >= 0, scores[name], old) for name, old in following.scores.items()}
-        return _State(widths, problem.keep_weights(model), alive, model)
+        return _State(widths, problem.training.keep_weights(model), alive, model)
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,6 @@ def _meeting(problem: Problem, state: _State, table: GroupTable, limit: float) -
 
 def _fine_tuned(problem: Problem, model: nn.Module | None, plan: Plan, epochs: float) -> nn.Module:
     """Model in dense shapes after a short fine-tuning of the plan's compact model; charged."""
-    from hdapbench.groups import GroupSet
     from hdapbench.prune.expand import expand_weights
     from hdapbench.prune.surgery import apply_plan
 

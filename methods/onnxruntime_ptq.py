@@ -36,11 +36,11 @@ class OnnxruntimePtq(Method):
         """Say why the cost of the target does not apply."""
         from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
 
-        kind = problem.limit[0]
+        kind = problem.limit.kind
         if self.mode == "dynamic" and kind != "size":
             return f"{kind.upper()} has no floating point, which activations quantised while the model runs need"
         try:
-            layers = problem.folded().layers
+            layers = problem.quantization.folded().layers
             hardware_cost(LIMITED_BY[kind][0])(layers, layers.uniform_counts(8))
         except ModelError as error:
             return str(error)
@@ -57,13 +57,13 @@ class OnnxruntimePtq(Method):
         from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
         from hdapbench.quant.deploy.post_training import PostTraining
 
-        kind, amount = problem.limit
+        kind, amount = problem.limit.kind, problem.limit.amount
         name, factor = LIMITED_BY[kind]
-        folded = problem.folded()
+        folded = problem.quantization.folded()
         if float(hardware_cost(name)(folded.layers, folded.layers.uniform_counts(8))) > amount * factor:
             raise TargetUnreachableError("the tool quantises to 8 bits, and 8 bits everywhere exceed the target")
         problem.progress("quantising with onnxruntime")
-        file = problem.quantized_after_training(PostTraining(self.mode, self.per_channel, self.calibration))
+        file = problem.quantization.after_training(PostTraining(self.mode, self.per_channel, self.calibration))
         n_outputs = {layer: folded.graph.by_name[layer].shape[0] for layer in folded.graph.layers}
         return Plan(
             kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.plans import filled, weakest_that_meets
 
 
 class Random(Method):
@@ -33,4 +34,4 @@ class Random(Method):
             }
             return problem.plan_by_widths(widths, scores)
 
-        return problem.filled(problem.fit(plan_at, steps=24), scores)
+        return filled(problem, weakest_that_meets(problem, plan_at, steps=24), scores)

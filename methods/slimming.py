@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.prune.norms import first_without_norm
 
 
 class Slimming(Method):
@@ -32,7 +33,7 @@ class Slimming(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when a group has no batch norm."""
-        bare = problem.group_without_norm()
+        bare = first_without_norm(problem.model(), problem.groups.values())
         return f"slimming needs batch norm; the group '{bare}' has none" if bare else None
 
     def compress(self, problem: Problem) -> Plan:
@@ -47,4 +48,4 @@ class Slimming(Method):
             last = np.argsort(-score, kind="stable")[: math.ceil(self.least_share * len(score))]
             scores[name] = score + highest * np.isin(np.arange(len(score)), last)
         plan = problem.plan_by_scores(scores, round_to=self.round_to)
-        return plan.model_copy(update={"weights": problem.keep_weights(model)})
+        return plan.model_copy(update={"weights": problem.training.keep_weights(model)})

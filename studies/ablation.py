@@ -27,15 +27,15 @@ from hdapbench_methods.magnitude import Magnitude
 from hdapbench_methods.uniform import Uniform
 
 from hdapbench.arrays import Floats, Integers
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import Network
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.fleet.open import open_fleet
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.method.budget import Budget
 from hdapbench.search import AdditiveImportance, SearchSpace, TableObjective, solve_exact
-from hdapbench.spec import BudgetSpec, SimulatedFleetSpec
-from hdapbench.testing import tiny_workbench
+from hdapbench.spec import SimulatedFleetSpec
+from hdapbench.testing import RecordingProblem, tiny_workbench
 from studies.objectives import FleetMean, NominalBoard
 from studies.tables import spread, write
 
@@ -77,15 +77,15 @@ def network(name: str) -> Network:
     return trace(build_model(spec, n_classes=1000, base_dir=ROOT).eval(), (3, 224, 224))
 
 
-class DrawnProblem(Problem):
+class DrawnProblem(RecordingProblem):
     """A problem whose importance is drawn at random: one gamma distribution per channel, a factor per group."""
 
     def importance(self, criterion: str, *, model: object = None, n_images: int = 0) -> dict[str, Floats]:  # noqa: ARG002
         """The same scores for every criterion."""
-        rng = np.random.default_rng([self.seed, 1])
+        rng = np.random.default_rng([self.training.seed, 1])
         return {
             name: rng.gamma(2.0, 1.0, size) * np.exp(0.5 * rng.standard_normal()) / np.sqrt(size)
-            for name, size in zip(self.groups, self.sizes, strict=True)
+            for name, size in zip(self.groups, self.cost.sizes, strict=True)
         }
 
 
@@ -133,7 +133,7 @@ class World:
             clustering=self.fleet.spec.clustering,
             runs=self.fleet.spec.runs,
         )
-        return DrawnProblem(bench, target_flops=self.target_flops, seed=self.seed, budget=Budget(BudgetSpec()))
+        return DrawnProblem(bench, Limit.on_flops(self.target_flops), seed=self.seed)
 
     def widths(self, method: Method) -> tuple[Integers, Problem]:
         """Widths of a method's plan, and the problem afterwards."""

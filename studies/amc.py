@@ -22,10 +22,11 @@ import numpy as np
 from hdapbench_methods.amc.method import Amc, Search
 from hdapbench_methods.random import Random
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.workbench import Workbench
 from hdapbench.method import Problem
-from hdapbench.method.budget import Budget
 from hdapbench.spec import BudgetSpec
+from hdapbench.testing import RecordingProblem
 from studies.subjects import open_bench
 from studies.tables import write
 
@@ -39,7 +40,7 @@ TARGET = 0.5
 def problem_of(bench: Workbench, seed: int, evaluations: int) -> Problem:
     """Problem at the target with a budget of so many evaluations."""
     target = int(TARGET * bench.network.cost.dense.flops)
-    return Problem(bench, target_flops=target, seed=seed, budget=Budget(BudgetSpec(accuracy_evals=evaluations)))
+    return RecordingProblem(bench, Limit.on_flops(target), seed=seed, budget=BudgetSpec(accuracy_evals=evaluations))
 
 
 def agent_rewards(bench: Workbench, seed: int, evaluations: int) -> list[float]:
@@ -66,7 +67,7 @@ def row(spec: str, seed: int, evaluations: int, workspace: Path) -> str:
 
     torch.set_num_threads(1)
     overrides = [f"data.search_share={SEARCH_SHARES[spec]}"]
-    bench = open_bench(ROOT / "specs" / f"{spec}.yaml", workspace=workspace, overrides=overrides)
+    bench, _ = open_bench(ROOT / "specs" / f"{spec}.yaml", workspace=workspace, overrides=overrides)
     agent = agent_rewards(bench, seed, evaluations)
     chance = random_rewards(bench, seed, evaluations)
     quarter = max(len(agent) // 4, 1)

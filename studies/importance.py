@@ -18,9 +18,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from hdapbench.arrays import Floats, Integers
+from hdapbench.bench.limit import Limit
 from hdapbench.method import Plan, Problem
-from hdapbench.method.budget import Budget
-from hdapbench.spec import BudgetSpec
+from hdapbench.testing import RecordingProblem
 from studies.subjects import open_bench
 from studies.tables import write
 
@@ -40,7 +40,7 @@ def random_widths(problem: Problem, rng: np.random.Generator) -> Integers:
     shares = np.exp(logs + rng.normal(0.0, GROUP_SPREAD, len(logs)))
 
     def widths(knob: float) -> Integers:
-        return np.clip(np.round(shares * knob * problem.sizes), 1, problem.sizes).astype(np.int64)
+        return np.clip(np.round(shares * knob * problem.cost.sizes), 1, problem.cost.sizes).astype(np.int64)
 
     low, high = 0.0, 5.0
     for _ in range(40):
@@ -69,16 +69,16 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    bench = open_bench(ROOT / "specs" / "resnet56-cifar10.yaml", workspace=arguments.workspace)
+    bench, _ = open_bench(ROOT / "specs" / "resnet56-cifar10.yaml", workspace=arguments.workspace)
     target = int(TARGET * bench.network.cost.dense.flops)
-    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+    problem = RecordingProblem(bench, Limit.on_flops(target))
     scores = {criterion: problem.importance(criterion) for criterion in CRITERIA}
     rng = np.random.default_rng(5)
     plans = [random_widths(problem, rng) for _ in range(arguments.plans)]
     accuracy, loss, at_once = [], [], []
     for number, widths in enumerate(plans, start=1):
         plan: Plan = problem.plan_by_widths(widths, scores["l1"])
-        loss.append(problem.recalibrated_loss(plan))
+        loss.append(problem.training.recalibrated_loss(plan))
         at_once.append(problem.accuracy(plan))
         accuracy.append(problem.accuracy(plan, 1.0))
         print(f"{number} of {len(plans)}: {accuracy[-1]:.2%}", file=sys.stderr)

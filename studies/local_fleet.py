@@ -33,12 +33,12 @@ from hdapbench_methods.uniform import Uniform
 from scipy import stats
 
 from hdapbench.arrays import Floats, Integers
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.workbench import Workbench
 from hdapbench.cost.tiling import GPU_TILES
 from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.method import Method
-from hdapbench.method.budget import Budget
-from hdapbench.spec import BudgetSpec, LocalFleetSpec
+from hdapbench.spec import LocalFleetSpec
 from hdapbench.surrogate.design import training_plans
 from hdapbench.surrogate.kinds import Kind
 from hdapbench.surrogate.measured import MeasuredPlans
@@ -138,9 +138,7 @@ class Study:
             started = time.monotonic()
             problem = DrawnProblem(
                 self._bench,
-                target_flops=TARGET_FLOPS,
-                seed=0,
-                budget=Budget(BudgetSpec()),
+                Limit.on_flops(TARGET_FLOPS),
                 on_progress=lambda text, name=name: say(f"{self.part}, {name}: {text}"),
             )
             with patch("hdapbench_methods.halp.bn_taylor", drawn_taylor):

@@ -25,16 +25,15 @@ import torch_pruning as tp
 from hdapbench_methods.torch_pruning.method import TorchPruning
 from torch import nn
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.data import DataSplits, ImageSet
-from hdapbench.method import Problem
-from hdapbench.method.budget import Budget
 from hdapbench.models import build_model
-from hdapbench.run.evaluate import evaluate_plan
-from hdapbench.spec import BudgetSpec, ModelSpec, Recipe
+from hdapbench.run.evaluate import Evaluation, Measured
+from hdapbench.spec import ModelSpec, Recipe
 from hdapbench.tasks.schedule import learning_rate_factor
-from hdapbench.testing import tiny_workbench
+from hdapbench.testing import RecordingProblem, tiny_workbench
 from studies.tables import write
 
 DOCS = Path(__file__).parents[1] / "docs" / "baselines.md"
@@ -44,7 +43,7 @@ BATCH_SIZE = 64
 RATE = 0.01
 
 
-def workbench() -> Workbench:
+def workbench() -> tuple[Workbench, DataSplits]:
     """ResNet56 with random weights on random pictures: the work does not depend on what they show."""
     torch.manual_seed(0)
     model = build_model(ModelSpec(name="resnet56", input_shape=(3, 32, 32)), n_classes=10, base_dir=Path()).eval()
@@ -56,18 +55,22 @@ def workbench() -> Workbench:
 
     recipe = Recipe(epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=RATE, schedule="cosine", optimizer="sgd")
     data = DataSplits(train=images(512), search=images(64), test=images(512), n_classes=10, content_hash="overhead")
-    return replace(tiny_workbench("plain"), network=trace(model, (3, 32, 32)), data=data, recipe=recipe)
+    network = trace(model, (3, 32, 32))
+    bench = replace(tiny_workbench("plain"), network=network, train=data.train, search=data.search, recipe=recipe)
+    return bench, data
 
 
-def through_the_framework(bench: Workbench) -> float:
+def through_the_framework(bench: Workbench, data: DataSplits) -> float:
     """Accuracy of the pruned and fine-tuned model, by the method `torch-pruning` and the runner."""
-    target = bench.network.cost.dense.flops
-    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
-    plan = TorchPruning(pruning_ratio=RATIO).compress(problem)
-    return evaluate_plan(bench, plan, target_flops=target, seed=0).metrics.accuracy
+    problem = RecordingProblem(bench, Limit.on_flops(bench.network.cost.dense.flops))
+    measured = Evaluation(bench, data, problem.limit, seed=0).carry_out(
+        TorchPruning(pruning_ratio=RATIO).compress(problem)
+    )
+    assert isinstance(measured, Measured)
+    return measured.metrics.accuracy
 
 
-def directly(bench: Workbench) -> float:
+def directly(bench: Workbench, data: DataSplits) -> float:
     """The same by a script of one's own."""
     model = deepcopy(bench.network.model).requires_grad_(True)
     pruner = tp.pruner.BasePruner(
@@ -82,14 +85,14 @@ def directly(bench: Workbench) -> float:
         channel_groups={},
     )
     pruner.step()
-    accuracy(bench, model)
+    accuracy(data, model)
     model.to(memory_format=torch.channels_last).train()
     decay = bench.recipe.weight_decay
     optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.9, weight_decay=decay, nesterov=True)
-    n_steps = EPOCHS * len(bench.data.train) // BATCH_SIZE
+    n_steps = EPOCHS * len(bench.train) // BATCH_SIZE
     step = 0
     for epoch in range(EPOCHS):
-        for images, labels in bench.data.train.batches(BATCH_SIZE, shuffle_seed=epoch, augment=True):
+        for images, labels in bench.train.batches(BATCH_SIZE, shuffle_seed=epoch, augment=True):
             for group in optimizer.param_groups:
                 group["lr"] = RATE * learning_rate_factor("cosine", step, n_steps)
             optimizer.zero_grad(set_to_none=True)
@@ -98,22 +101,22 @@ def directly(bench: Workbench) -> float:
             optimizer.step()
             float(loss.detach())
             step += 1
-    return accuracy(bench, model.eval())
+    return accuracy(data, model.eval())
 
 
-def accuracy(bench: Workbench, model: nn.Module) -> float:
+def accuracy(data: DataSplits, model: nn.Module) -> float:
     """Share of the test split that a model gets right."""
     correct = 0
     with torch.no_grad():
-        for images, labels in bench.data.test.batches(256, shuffle_seed=None):
+        for images, labels in data.test.batches(256, shuffle_seed=None):
             correct += int((model(images.contiguous(memory_format=torch.channels_last)).argmax(1) == labels).sum())
-    return correct / len(bench.data.test)
+    return correct / len(data.test)
 
 
-def timed(work: Callable[[Workbench], float], bench: Workbench) -> tuple[float, float]:
+def timed(work: Callable[[Workbench, DataSplits], float], bench: Workbench, data: DataSplits) -> tuple[float, float]:
     """Wall and processor seconds."""
     wall, processor = time.perf_counter(), time.process_time()
-    work(bench)
+    work(bench, data)
     return time.perf_counter() - wall, time.process_time() - processor
 
 
@@ -123,17 +126,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="default %(default)s")
     n_pairs = parser.parse_args().pairs
     torch.set_num_threads(1)
-    bench = workbench()
+    bench, data = workbench()
     works = (through_the_framework, directly)
     for work in works:
-        timed(work, bench)  # warm: imports, and the fleet's fingerprint
+        timed(work, bench, data)  # warm: imports, and the fleet's fingerprint
     lines = [
         "| pair | ours, wall (s) | direct, wall (s) | ratio | ours, processor (s) | direct, processor (s) | ratio |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     ratios: list[tuple[float, float]] = []
     for pair in range(n_pairs):
-        found = {work: timed(work, bench) for work in (works if pair % 2 == 0 else works[::-1])}
+        found = {work: timed(work, bench, data) for work in (works if pair % 2 == 0 else works[::-1])}
         ours, direct = (found[work] for work in works)
         ratios.append((ours[0] / direct[0], ours[1] / direct[1]))
         cells = [ours[0], direct[0], ratios[-1][0], ours[1], direct[1], ratios[-1][1]]

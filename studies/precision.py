@@ -20,10 +20,10 @@ from typing import Literal
 
 from hdapbench_methods.uniform import Uniform
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.workbench import Workbench
-from hdapbench.method import Problem
-from hdapbench.method.budget import Budget
-from hdapbench.spec import BudgetSpec
+from hdapbench.data import Samples
+from hdapbench.testing import RecordingProblem
 from studies.subjects import open_bench
 from studies.tables import spread, write
 
@@ -41,16 +41,16 @@ SPECS = {
 TARGET = 0.5
 
 
-def fine_tuned(bench: Workbench, seed: int) -> tuple[float, float]:
+def fine_tuned(bench: Workbench, test: Samples, seed: int) -> tuple[float, float]:
     """Test accuracy (mAP50-95 of a detector) in %, and images per second of the fine-tuning."""
     target = int(TARGET * bench.network.cost.dense.flops)
-    problem = Problem(bench, target_flops=target, seed=seed, budget=Budget(BudgetSpec()))
-    model, _ = bench.apply(Uniform().compress(problem))
-    per_epoch = min(bench.recipe.max_train_images or len(bench.data.train), len(bench.data.train))
+    problem = RecordingProblem(bench, Limit.on_flops(target), seed=seed)
+    model, _ = bench.compactor.apply(Uniform().compress(problem))
+    per_epoch = min(bench.recipe.max_train_images or len(bench.train), len(bench.train))
     start = time.perf_counter()
-    bench.train(model, epochs=float(bench.recipe.epochs), seed=seed)
+    bench.trainer.fine_tune(model, epochs=float(bench.recipe.epochs), seed=seed)
     rate = bench.recipe.epochs * per_epoch / (time.perf_counter() - start)
-    return 100.0 * bench.test_scores(model).accuracy, rate
+    return 100.0 * bench.trainer.scores(model, test).accuracy, rate
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,12 +68,12 @@ def main(argv: list[str] | None = None) -> int:
         "|---|--:|--:|--:|--:|--:|",
     ]
     for name in arguments.models:
-        bench = open_bench(ROOT / "specs" / f"{SPECS[name]}.yaml", workspace=arguments.workspace)
+        bench, data = open_bench(ROOT / "specs" / f"{SPECS[name]}.yaml", workspace=arguments.workspace)
         found: dict[Precision, list[tuple[float, float]]] = {"fp32": [], "bf16": []}
         for seed in range(arguments.seeds):
             for precision in PRECISIONS if seed % 2 == 0 else PRECISIONS[::-1]:
                 recipe = bench.recipe.model_copy(update={"precision": precision})
-                found[precision].append(fine_tuned(replace(bench, recipe=recipe), seed))
+                found[precision].append(fine_tuned(replace(bench, recipe=recipe), data.test, seed))
                 print(f"{name}, {precision}, seed {seed}: {found[precision][-1]}", file=sys.stderr)
         full, half = ([run[0] for run in found[precision]] for precision in PRECISIONS)
         slow, fast = (fmean(run[1] for run in found[precision]) for precision in PRECISIONS)

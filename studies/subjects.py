@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hdapbench.bench.workbench import Workbench
-from hdapbench.method.registry import MethodRegistry
-from hdapbench.run.runner import Run, Workspace
+from hdapbench.data import DataSplits
+from hdapbench.run.prepare import Preparation
+from hdapbench.run.workspace import Workspace
 from hdapbench.spec.loader import load
 from hdapbench.trial import Result, Trial
 
@@ -30,8 +31,8 @@ class Quiet:
         """No trials run."""
 
 
-def open_bench(spec: Path, *, workspace: Path, overrides: Sequence[str] = ()) -> Workbench:
-    """Workbench of a spec's first fleet; ``overrides`` are KEY=VALUE, as of ``hdapbench run --set``."""
+def open_bench(spec: Path, *, workspace: Path, overrides: Sequence[str] = ()) -> tuple[Workbench, DataSplits]:
+    """Workbench of a spec's first fleet, and its data; ``overrides`` are KEY=VALUE, as of ``hdapbench run --set``."""
     loaded = load(spec, list(overrides))
-    run = Run(loaded, MethodRegistry(), workspace=Workspace(workspace), listener=Quiet())
-    return run.bench(loaded.spec.fleets[0].name)
+    preparation = Preparation(loaded, Workspace(workspace), Quiet())
+    return preparation.bench(loaded.spec.fleets[0].name), preparation.data

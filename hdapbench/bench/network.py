@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from hdapbench.cost.kernels import KernelModel
-    from hdapbench.cost.model import CostModel
-    from hdapbench.fleet.base import Variants, Workloads
-    from hdapbench.groups import GroupSet
+from hdapbench.arrays import Integers
+from hdapbench.cost.kernels import KernelModel
+from hdapbench.cost.model import CostModel
+from hdapbench.cost.recorder import check_parameters, record_layers
+from hdapbench.fleet.base import Variants, Workloads
+from hdapbench.groups import GroupSet
+from hdapbench.plan import Plan
+from hdapbench.prune.grouping import find_groups
+from hdapbench.prune.surgery import apply_plan
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,15 @@ class Network:
     @cached_property
     def variants(self) -> Variants:
         """How fleets that run models build the pruned ones; which channels are kept does not bear on latency."""
-        from hdapbench.fleet.base import Variants
-
         about = f"{self.model!r} {self.input_shape}"
         return Variants(self._build, self.input_shape, hashlib.sha256(about.encode()).hexdigest()[:16])
 
-    def workloads(self, widths: NDArray[np.int64], ids: tuple[str, ...] | None = None) -> Workloads:
+    def workloads(self, widths: Integers, ids: tuple[str, ...] | None = None) -> Workloads:
         """Models of some widths to time, shape (n_workloads, n_groups); by default named after their widths."""
-        from hdapbench.fleet.base import Workloads
-
         named = ids or tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
         return Workloads(self.kernels, widths, named, self.variants)
 
-    def _build(self, widths: NDArray[np.int64]) -> nn.Module:
-        from hdapbench.plan import Plan
-        from hdapbench.prune.surgery import apply_plan
+    def _build(self, widths: Integers) -> nn.Module:
 
         kept = {name: tuple(range(int(width))) for name, width in zip(self.cost.groups, widths, strict=True)}
         return apply_plan(self.model, self.group_set, Plan(kept=kept)).eval()
@@ -81,11 +75,6 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
     UnknownLayerError
         When a layer has parameters or arithmetic that no rule covers.
     """
-    from hdapbench.cost.kernels import KernelModel
-    from hdapbench.cost.model import CostModel
-    from hdapbench.cost.recorder import check_parameters, record_layers
-    from hdapbench.prune.grouping import find_groups
-
     check_parameters(model)  # first: on some transformers torch-pruning's tracer does not come to an end
     group_set = find_groups(model, input_shape)
     records = record_layers(model, group_set, input_shape)

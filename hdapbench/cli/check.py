@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print groups that cannot be pruned, targets and trials; 1 when a target is out of reach."""
     from hdapbench.run.grid import plan_trials
     from hdapbench.run.inspection import inspect_model
-    from hdapbench.run.runner import Workspace
+    from hdapbench.run.workspace import Workspace
 
     loaded, registry = load_with_methods(arguments)
     trials = plan_trials(loaded, registry)

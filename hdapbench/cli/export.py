@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say how large it is and how far it agrees."""
     from hdapbench.quant.deploy.packed import PACKED
     from hdapbench.run.artifact import ONNX
-    from hdapbench.run.runner import Workspace
+    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(arguments.workspace)) as store:
@@ -78,7 +78,7 @@ def _export_bits(source: Path, target: Path, kind: str) -> None:
 def _export_float(directory: Path, target: Path, *, batch: int) -> None:
     from tempfile import TemporaryDirectory
 
-    from hdapbench.run.saved_model import open_saved
+    from hdapbench.run.artifact import open_saved
     from hdapbench.runtimes.onnx_file import write_onnx
 
     saved = open_saved(directory)

@@ -139,7 +139,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
         directory = _artifact(name, arguments.workspace)
         if (directory / PACKED).is_file():
             return _bits(name, directory / PACKED, runtime, path)
-        from hdapbench.run.saved_model import open_saved
+        from hdapbench.run.artifact import open_saved
 
         saved = open_saved(directory)
         model, shape = saved.compact, saved.input_shape
@@ -150,7 +150,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
 
 
 def _artifact(trial: str, workspace: Path) -> Path:
-    from hdapbench.run.runner import Workspace
+    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(workspace)) as store:
@@ -175,7 +175,7 @@ def _built(name: str, arguments: argparse.Namespace) -> tuple[Any, tuple[int, in
     from hdapbench.models import build_model
     from hdapbench.run.grid import base_directory
     from hdapbench.run.inspection import count_classes
-    from hdapbench.run.runner import Workspace
+    from hdapbench.run.workspace import Workspace
     from hdapbench.spec import ModelSpec, load
 
     torch.set_num_threads(1)

@@ -63,7 +63,7 @@ def existing_database(workspace: Path) -> Path:
         When there is none.
     """
     from hdapbench.errors import StoreError
-    from hdapbench.run.runner import Workspace
+    from hdapbench.run.workspace import Workspace
 
     database = Workspace(workspace).database
     if not database.exists():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hdapbench.cli.options import add_spec_options, load_with_methods
 
 if TYPE_CHECKING:
-    from hdapbench.run.runner import Listener
+    from hdapbench.run.listener import Listener
     from hdapbench.trial import Result, Trial
 
 
@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     _let_threads_sleep()
     from hdapbench.run.grid import plan_trials
     from hdapbench.run.inspection import inspect_model
-    from hdapbench.run.runner import Run, Workspace, forward
+    from hdapbench.run.runner import Run, forward
+    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
     from hdapbench.trial import Status
 

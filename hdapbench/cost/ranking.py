@@ -109,3 +109,9 @@ def _bring_back(cost: CostModel, widths: Integers, owners: Integers, target_flop
         if int(cost.flops(widths)[0]) > target_flops:
             widths[group] -= 1
             closed[group] = True
+
+
+def top_channels(scores: NDArray[np.floating], width: int) -> tuple[int, ...]:
+    """Indices of the ``width`` highest scores, ascending; equal scores keep the lower index."""
+    order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")[:width]
+    return tuple(sorted(int(index) for index in order))

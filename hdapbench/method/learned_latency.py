@@ -35,15 +35,15 @@ def learned_latency(
     BudgetExceededError
         When the budget does not allow so many device queries.
     """
-    weights = problem.cluster_weights if fleet else np.ones(1)
+    weights = problem.devices.cluster_weights if fleet else np.ones(1)
 
     def measure(widths: NDArray[np.int64]) -> NDArray[np.float64]:
-        return problem.latency(widths) if fleet else problem.nominal_latency(widths)[:, None]
+        return problem.latency(widths) if fleet else problem.devices.nominal_latency(widths)[:, None]
 
     if source == "measured":
         return lambda widths: np.asarray(measure(widths) @ weights)
     plans = spread_plans(problem.cost, problem.target_flops, n_plans, problem.rng)
     problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
     return fitted_latency(
-        problem.kernels, plans, measure(plans), weights=weights, kind=surrogate, tiling=problem.tiling
+        problem.devices.kernels, plans, measure(plans), weights=weights, kind=surrogate, tiling=problem.devices.tiling
     )

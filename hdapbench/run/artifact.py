@@ -1,9 +1,10 @@
-"""Compressed models on disk: plan, weights and description. Never a pickled module."""
+"""Compressed models on disk: plan, weights and description, written and opened again. Never a pickled module."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,9 +14,13 @@ from pydantic import ValidationError
 from torch import nn
 
 from hdapbench.errors import PlanError
+from hdapbench.files import replacing
 from hdapbench.groups import GroupSet
+from hdapbench.models import build_model
 from hdapbench.plan import Plan
+from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
+from hdapbench.spec import ModelSpec
 
 PLAN, STATE, DESCRIPTION = "plan.json", "state.pt", "description.json"
 ONNX = "model.onnx"
@@ -27,14 +32,11 @@ def save_artifact(directory: Path, *, plan: Plan, model: nn.Module, description:
 
     Each file is replaced in one step, so that an interrupted write leaves the old one.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f"{STATE}.partial"
-    torch.save(model.state_dict(), partial)
-    partial.replace(directory / STATE)
+    with replacing(directory / STATE) as partial:
+        torch.save(model.state_dict(), partial)
     for name, text in ((PLAN, plan.canonical_json()), (DESCRIPTION, json.dumps(description, indent=2, sort_keys=True))):
-        partial = directory / f"{name}.partial"
-        partial.write_text(text + "\n")
-        partial.replace(directory / name)
+        with replacing(directory / name) as partial:
+            partial.write_text(text + "\n")
 
 
 def load_plan(directory: Path) -> Plan:
@@ -79,3 +81,53 @@ def load_artifact(directory: Path, dense: nn.Module, groups: GroupSet) -> nn.Mod
         text = " ".join(str(error).split())[:200]
         raise PlanError(f"'{path}' does not hold the weights of this plan: {text}") from error
     return compact
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A trial's model.
+
+    Attributes
+    ----------
+    dense
+        The architecture before compression, with random weights.
+    compact
+        The compressed model with the weights of the trial, in evaluation mode.
+    input_shape
+        Channels, height and width.
+    """
+
+    dense: nn.Module
+    compact: nn.Module
+    input_shape: tuple[int, int, int]
+
+
+def describe_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> dict[str, Any]:
+    """What `open_saved` needs to know about the architecture, as plain values for a description."""
+    return {"model": spec.model_dump(mode="json"), "n_classes": n_classes, "base_dir": str(base_dir)}
+
+
+def open_saved(directory: Path) -> SavedModel:
+    """Model of an artifact: the architecture is built anew, cut by the plan, and given the trial's weights.
+
+    Raises
+    ------
+    PlanError
+        When the folder is no artifact, or one of an older version that does not tell the number of classes.
+    ModelError
+        When the architecture cannot be built any more.
+    """
+    try:
+        description = json.loads((directory / DESCRIPTION).read_text())
+        spec = ModelSpec.model_validate_json(json.dumps(description["model"]))
+        n_classes, base_dir = int(description["n_classes"]), Path(description["base_dir"])
+    except FileNotFoundError:
+        raise PlanError(f"'{directory}' holds no {DESCRIPTION}: it is not an artifact") from None
+    except (ValueError, TypeError, KeyError, ValidationError) as error:
+        raise PlanError(
+            f"'{directory / DESCRIPTION}' does not tell the model and its classes ({type(error).__name__}: {error}); "
+            "it is of an older version: run the trial again in a new workspace"
+        ) from None
+    dense = build_model(spec, n_classes=n_classes, base_dir=base_dir).eval()
+    compact = load_artifact(directory, dense, find_groups(dense, spec.input_shape)).eval()
+    return SavedModel(dense, compact, spec.input_shape)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from hdapbench.bench.limit import Limit
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Method
 from hdapbench.method.budget import Budget
 from hdapbench.method.isolation import Settings
-from hdapbench.run.limit import Limit
 from hdapbench.spec import BudgetSpec, TargetKind, parse_target
 from hdapbench.testing.place import OwnCode, Place, forgiving, line_that_changes
 from hdapbench.testing.problems import ModelKind, tiny_workbench
@@ -24,59 +24,46 @@ LONGEST_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is asked of a method: a model, a target, and a budget; a plan, or a reason to skip it.
-
-    Attributes
-    ----------
-    target_flops
-        The target, or what the dense model needs where ``limit`` is another.
-    limit
-        A target of another kind.
-    """
+class Assignment:
+    """What is asked of a method: a model, a limit, and a budget; a plan, or a reason to skip it."""
 
     kind: ModelKind
-    target_flops: int
+    limit: Limit
     budget: BudgetSpec = field(default_factory=BudgetSpec)
-    limit: Limit | None = None
     asked: Literal["compress", "skip"] = "compress"
 
     @property
-    def skipping(self) -> Task:
+    def skipping(self) -> Assignment:
         """The same, where the method is asked for a reason to skip it."""
         return replace(self, asked="skip")
 
     @classmethod
-    def relative(cls, kind: ModelKind, share: float, budget: BudgetSpec | None = None) -> Task:
-        """Task with a target relative to the dense model."""
+    def relative(cls, kind: ModelKind, share: float, budget: BudgetSpec | None = None) -> Assignment:
+        """Assignment with a FLOPs target relative to the dense model."""
         dense = tiny_workbench(kind).network.cost.dense.flops
-        return cls(kind, int(share * dense), budget or BudgetSpec())
+        return cls(kind, Limit.on_flops(int(share * dense)), budget or BudgetSpec())
 
     @classmethod
-    def limited(cls, kind: ModelKind, target: TargetKind, share: float) -> Task:
-        """Task with a target of another kind than FLOPs, relative to the dense model, for bits at 8 bits."""
-        bench = tiny_workbench(kind)
-        limit = Limit.of(bench, parse_target(f"{share}x {target}"), seed=SEED)
-        return cls(kind, limit.target_flops, limit=limit)
+    def limited(cls, kind: ModelKind, target: TargetKind, share: float) -> Assignment:
+        """Assignment with a target of another kind than FLOPs, relative to the dense model, for bits at 8 bits."""
+        return cls(kind, tiny_workbench(kind).limit(parse_target(f"{share}x {target}"), seed=SEED))
 
     @property
     def name(self) -> str:
         """The target in a few letters: ``0.7x``, or ``size``."""
-        if self.limit is not None:
+        if self.limit.kind != "flops":
             return self.limit.kind
-        return f"{self.target_flops / tiny_workbench(self.kind).network.cost.dense.flops:.1f}x"
+        return f"{self.limit.flops / tiny_workbench(self.kind).network.cost.dense.flops:.1f}x"
 
     def problem(self) -> WatchedProblem:
         """Fresh problem, always of the same seed."""
-        bench = tiny_workbench(self.kind)
         budget = Budget(self.budget.model_copy(update={"wall_seconds": LONGEST_SECONDS}))
-        limit = None if self.limit is None else (self.limit.kind, self.limit.amount)
-        return WatchedProblem(bench, target_flops=self.target_flops, seed=SEED, budget=budget, limit=limit)
+        return WatchedProblem(tiny_workbench(self.kind), self.limit, seed=SEED, budget=budget)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of a task: a plan (whatever was returned) or an exception, and what was seen on the way.
+    """What came of an assignment: a plan (whatever was returned) or an exception, and what was seen on the way.
 
     Attributes
     ----------
@@ -101,7 +88,7 @@ class Attempt:
 
 
 class Attempts:
-    """Carries out tasks with one method, and leaves the process as it was.
+    """Carries out assignments with one method, and leaves the process as it was.
 
     Parameters
     ----------
@@ -114,17 +101,17 @@ class Attempts:
     def __init__(self, method: Method, own: OwnCode) -> None:
         self._method, self._own = method, own
 
-    def once(self, task: Task) -> Attempt:
-        """What the method makes of the task."""
-        problem, findings = task.problem(), Findings()
+    def once(self, assignment: Assignment) -> Attempt:
+        """What the method makes of the assignment."""
+        problem, findings = assignment.problem(), Findings()
         problem.watch(findings, self._own)
         randomness, settings = RandomState.now(), Settings.now()
-        dense = dense_snapshot(tiny_workbench(task.kind), problem)
+        dense = dense_snapshot(tiny_workbench(assignment.kind), problem)
         plan: object = None
         error: BaseException | None = None
         try:
             with watched(findings, self._own), problem.budget.enforced():
-                plan = getattr(self._method, task.asked)(problem)
+                plan = getattr(self._method, assignment.asked)(problem)
         except KeyboardInterrupt:
             raise
         except BaseException as raised:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
@@ -132,7 +119,7 @@ class Attempts:
         changed = {
             "random": changed_parts(randomness.snapshot(), RandomState.now().snapshot()),
             "settings": changed_parts(settings.snapshot(), Settings.now().snapshot()),
-            "dense": changed_parts(dense, dense_snapshot(tiny_workbench(task.kind), problem)),
+            "dense": changed_parts(dense, dense_snapshot(tiny_workbench(assignment.kind), problem)),
         }
         randomness.restore()
         settings.restore()
@@ -140,11 +127,11 @@ class Attempts:
             tiny_workbench.cache_clear()  # nobody else gets the model that was spoilt
         return Attempt(plan, error, problem, findings, changed)
 
-    def line_that_changes(self, task: Task, what: str) -> Place | None:
+    def line_that_changes(self, assignment: Assignment, what: str) -> Place | None:
         """Line of the method that changes ``random``, ``settings`` or ``dense`` state, found by running it again."""
         randomness, settings = RandomState.now(), Settings.now()
-        problem = task.problem()
-        bench = tiny_workbench(task.kind)
+        problem = assignment.problem()
+        bench = tiny_workbench(assignment.kind)
         snapshot: Callable[[], Snapshot] = {
             "random": lambda: RandomState.now().snapshot(),
             "settings": lambda: Settings.now().snapshot(),
@@ -152,7 +139,7 @@ class Attempts:
         }[what]
         before = snapshot()
         found = line_that_changes(
-            self._own, lambda: self.quietly(task, problem), lambda: bool(changed_parts(before, snapshot()))
+            self._own, lambda: self.quietly(assignment, problem), lambda: bool(changed_parts(before, snapshot()))
         )
         randomness.restore()
         settings.restore()
@@ -160,15 +147,15 @@ class Attempts:
             tiny_workbench.cache_clear()
         return found
 
-    def line_that_spends(self, task: Task, account: str) -> Place | None:
+    def line_that_spends(self, assignment: Assignment, account: str) -> Place | None:
         """Line of the method that first charges an account, found by running it again."""
-        problem = task.problem()
+        problem = assignment.problem()
         return line_that_changes(
-            self._own, lambda: self.quietly(task, problem), lambda: getattr(problem.budget.spent, account) > 0
+            self._own, lambda: self.quietly(assignment, problem), lambda: getattr(problem.budget.spent, account) > 0
         )
 
-    def quietly(self, task: Task, problem: WatchedProblem | None = None) -> None:
-        """Call the method, heard by nobody; with a problem of the task that is at hand, or a fresh one."""
-        problem = problem or task.problem()
+    def quietly(self, assignment: Assignment, problem: WatchedProblem | None = None) -> None:
+        """Call the method, heard by nobody; with a problem of the assignment that is at hand, or a fresh one."""
+        problem = problem or assignment.problem()
         with forgiving(), watched(Findings(), self._own), problem.budget.enforced():
-            getattr(self._method, task.asked)(problem)
+            getattr(self._method, assignment.asked)(problem)

@@ -7,12 +7,14 @@ import json
 import warnings
 from collections.abc import Iterator
 
+from hdapbench.bench.limit import Limit
 from hdapbench.errors import BudgetExceededError, HdapbenchError, PlanError, TargetUnreachableError
 from hdapbench.method import Method, Plan
 from hdapbench.method.card import HIDEABLE, OPEN, card_of
+from hdapbench.method.plans import flops_of
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import rules
-from hdapbench.testing.attempt import LONGEST_SECONDS, SEED, Attempt, Attempts, Task
+from hdapbench.testing.attempt import LONGEST_SECONDS, SEED, Assignment, Attempt, Attempts
 from hdapbench.testing.divergence import line_that_differs
 from hdapbench.testing.place import OwnCode, Place, line_that_returns
 from hdapbench.testing.problems import KINDS, ModelKind, tiny_workbench
@@ -50,7 +52,7 @@ def skipped_kinds(method: Method, kinds: tuple[ModelKind, ...] = KINDS) -> dict[
     reasons: dict[ModelKind, str] = {}
     attempts = Attempts(method, OwnCode.of(type(method)))
     for kind in kinds:  # what skip does beside is reported by check_method
-        reason = attempts.once(Task.relative(kind, TARGETS[0]).skipping).plan
+        reason = attempts.once(Assignment.relative(kind, TARGETS[0]).skipping).plan
         if isinstance(reason, str) and reason.strip():
             reasons[kind] = reason
     return reasons
@@ -82,7 +84,7 @@ class _Checker:
 
     def on(self, kind: ModelKind) -> Iterator[Violation]:
         """What is wrong on one kind of model."""
-        skipping = Task.relative(kind, TARGETS[0]).skipping
+        skipping = Assignment.relative(kind, TARGETS[0]).skipping
         asked = self._attempts.once(skipping)
         yield from self._of_conduct(asked, skipping)
         yield from self._of_state(self._attempts.once(skipping), skipping)
@@ -100,7 +102,7 @@ class _Checker:
         yield from self._of_other_targets(kind)
         if "flops" not in self._method.targets:
             return
-        mild, strong = (Task.relative(kind, share) for share in TARGETS)
+        mild, strong = (Assignment.relative(kind, share) for share in TARGETS)
         first = self._attempts.once(mild)
         second = first if first.late else self._attempts.once(mild)
         yield from self._of_plan(first, mild)
@@ -114,77 +116,77 @@ class _Checker:
         again = self._attempts.once(strong)
         yield from self._of_plan(again, strong)
         for budget in BUDGETS:
-            yield from self._of_budget(Task.relative(kind, TARGETS[0], budget))
+            yield from self._of_budget(Assignment.relative(kind, TARGETS[0], budget))
         yield from self._of_unreachable(kind)
 
-    def _of_plan(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+    def _of_plan(self, attempt: Attempt, assignment: Assignment) -> Iterator[Violation]:
         """A plan, which fits and meets the target."""
-        kind, plan, error = task.kind, attempt.plan, attempt.error
+        kind, plan, error = assignment.kind, attempt.plan, attempt.error
         if isinstance(error, NetworkRefusedError):
             return
         if error is not None:
-            message = f"at {task.name} compress raised {_said(error)}"
+            message = f"at {assignment.name} compress raised {_said(error)}"
             self.late = attempt.late
             if attempt.late:
-                message = (
-                    f"at {task.name} compress did not end in {LONGEST_SECONDS:g} s, and other models were not tried"
-                )
+                late = f"compress did not end in {LONGEST_SECONDS:g} s, and other models were not tried"
+                message = f"at {assignment.name} {late}"
             yield Violation(rules.PLAN, message, kind, self._own.of_error(error) or self._definition("compress"))
             return
         if not isinstance(plan, Plan):
             message = f"compress returned a {type(plan).__name__}, not a Plan"
-            yield Violation(rules.PLAN, message, kind, self._returned(task))
+            yield Violation(rules.PLAN, message, kind, self._returned(assignment))
             return
         try:
             plan.check(tiny_workbench(kind).network.group_set.sizes)
         except PlanError as wrong:
             message = "; ".join(str(wrong).splitlines()[:3])
-            yield Violation(rules.PLAN, f"at {task.name} {message}", kind, self._returned(task))
+            yield Violation(rules.PLAN, f"at {assignment.name} {message}", kind, self._returned(assignment))
             return
-        flops = int(task.problem().costs([plan]).flops[0])
-        if flops > task.target_flops:
-            over = flops / task.target_flops - 1
+        flops = flops_of(assignment.problem(), plan)
+        if flops > assignment.limit.flops:
+            over = flops / assignment.limit.flops - 1
             message = (
-                f"at {task.name} the plan needs {flops:,} FLOPs, {over:.1%} above the target; "
-                "use problem.solve_ratio, plan_by_scores, fit or filled"
+                f"at {assignment.name} the plan needs {flops:,} FLOPs, {over:.1%} above the target; "
+                "use problem.solve_ratio or plan_by_scores"
             )
-            yield Violation(rules.TARGET, message, kind, self._returned(task))
-        yield from self._of_limit(plan, task)
+            yield Violation(rules.TARGET, message, kind, self._returned(assignment))
+        yield from self._of_limit(plan, assignment)
         if (reason := _unusable(plan, kind)) is not None:
-            yield Violation(rules.PLAN, reason, kind, self._returned(task))
+            yield Violation(rules.PLAN, reason, kind, self._returned(assignment))
 
-    def _of_limit(self, plan: Plan, task: Task) -> Iterator[Violation]:
+    def _of_limit(self, plan: Plan, assignment: Assignment) -> Iterator[Violation]:
         """A target of another kind than FLOPs is met."""
-        if task.limit is None:
-            return
+        from hdapbench.run.evaluate import compact, quantize, use_of
+
+        bench = tiny_workbench(assignment.kind)
         try:
-            use = task.limit.use(tiny_workbench(task.kind), plan, seed=SEED)
+            use = use_of(assignment.limit, bench, quantize(bench, compact(bench, plan)), seed=SEED)
         except PlanError as wrong:
-            yield Violation(rules.PLAN, f"at {task.name} {wrong}", task.kind, self._returned(task))
+            yield Violation(rules.PLAN, f"at {assignment.name} {wrong}", assignment.kind, self._returned(assignment))
             return
         if use is not None and use.excess is not None:
-            yield Violation(rules.TARGET, use.excess, task.kind, self._returned(task))
+            yield Violation(rules.TARGET, use.excess, assignment.kind, self._returned(assignment))
 
     def _of_other_targets(self, kind: ModelKind) -> Iterator[Violation]:
         """Plans and conduct under the other kinds of targets that the method claims to meet, where in reach."""
         for target in sorted(self._method.targets - {"flops"}):
-            task = Task.limited(kind, target, LATENCY_TARGET if target == "latency" else TARGETS[0])
-            asked = self._attempts.once(task.skipping)
+            assignment = Assignment.limited(kind, target, LATENCY_TARGET if target == "latency" else TARGETS[0])
+            asked = self._attempts.once(assignment.skipping)
             if asked.error is not None or asked.plan is not None:
                 continue
-            attempt = self._attempts.once(task)
-            yield from self._of_conduct(attempt, task)
-            yield from self._of_card(attempt, task)
+            attempt = self._attempts.once(assignment)
+            yield from self._of_conduct(attempt, assignment)
+            yield from self._of_card(attempt, assignment)
             if not isinstance(attempt.error, TargetUnreachableError):
-                yield from self._of_plan(attempt, task)
+                yield from self._of_plan(attempt, assignment)
 
-    def _of_conduct(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+    def _of_conduct(self, attempt: Attempt, assignment: Assignment) -> Iterator[Violation]:
         """What the method did beside planning."""
-        kind, findings = task.kind, attempt.findings
+        kind, findings = assignment.kind, attempt.findings
         seen = (
             (rules.PUBLIC, findings.private, "{}"),
             (rules.SILENT, findings.printed, "it printed {}; use problem.progress(text)"),
-            (rules.FILES, findings.written, "it wrote {}; use problem.keep_weights or problem.remember"),
+            (rules.FILES, findings.written, "it wrote {}; use problem.training.keep_weights or problem.remember"),
             (rules.NETWORK, findings.connected, "it asked for {}"),
         )
         for rule, found, text in seen:
@@ -192,7 +194,7 @@ class _Checker:
                 what, place = found[0]
                 yield Violation(rule, text.format(what), kind, place)
 
-    def _of_state(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+    def _of_state(self, attempt: Attempt, assignment: Assignment) -> Iterator[Violation]:
         """What the method left changed."""
         states = (
             ("random", rules.RANDOM, "{} changed; draw from problem.rng, or fork torch's generator"),
@@ -201,22 +203,22 @@ class _Checker:
         )
         for what, rule, text in states:
             if parts := attempt.changed[what]:
-                place = self._attempts.line_that_changes(task, what)
-                yield Violation(rule, text.format(", ".join(parts)), task.kind, place)
+                place = self._attempts.line_that_changes(assignment, what)
+                yield Violation(rule, text.format(", ".join(parts)), assignment.kind, place)
 
-    def _of_seed(self, first: Attempt, second: Attempt, task: Task) -> Iterator[Violation]:
+    def _of_seed(self, first: Attempt, second: Attempt, assignment: Assignment) -> Iterator[Violation]:
         """The same plan again."""
         if isinstance(first.plan, Plan) and second.plan != first.plan:
             what = "two runs of one seed gave two plans" if second.error is None else f"again: {_said(second.error)}"
-            place = line_that_differs(self._own, lambda: self._attempts.quietly(task))
+            place = line_that_differs(self._own, lambda: self._attempts.quietly(assignment))
             hint = "; they part at this line" if place else ""
             message = f"{what}{hint}; draw random numbers from problem.rng only"
-            yield Violation(rules.SEED, message, task.kind, place)
+            yield Violation(rules.SEED, message, assignment.kind, place)
 
-    def _of_card(self, attempt: Attempt, task: Task) -> Iterator[Violation]:
+    def _of_card(self, attempt: Attempt, assignment: Assignment) -> Iterator[Violation]:
         """Nothing is asked for that the card says is never seen."""
         for hidden in card_of(type(self._method)).never_sees:
-            if hidden == "latency" and task.limit is not None and task.limit.kind == "latency":
+            if hidden == "latency" and assignment.limit.kind == "latency":
                 continue  # a method that is given a limit on it may look at it
             if hidden not in ACCOUNTS:
                 if hidden != OPEN:
@@ -226,20 +228,20 @@ class _Checker:
             account = ACCOUNTS[hidden]
             spent = getattr(attempt.problem.budget.spent, account)
             if spent:
-                place = self._attempts.line_that_spends(task, account)
+                place = self._attempts.line_that_spends(assignment, account)
                 message = f"the card says it never sees {hidden}, and {spent:g} {account} were spent"
-                yield Violation(rules.CARD, message, task.kind, place)
+                yield Violation(rules.CARD, message, assignment.kind, place)
             elif hidden == "training images" and attempt.findings.images:
                 message = "the card says it never sees training images, and it reads them"
-                yield Violation(rules.CARD, message, task.kind, attempt.findings.images[0][1])
+                yield Violation(rules.CARD, message, assignment.kind, attempt.findings.images[0][1])
 
-    def _of_budget(self, task: Task) -> Iterator[Violation]:
+    def _of_budget(self, assignment: Assignment) -> Iterator[Violation]:
         """A tight budget ends in the right error or in a plan that is right."""
-        attempt = self._attempts.once(task)
-        spent, limits = attempt.problem.budget.spent, task.budget
+        attempt = self._attempts.once(assignment)
+        spent, limits = attempt.problem.budget.spent, assignment.budget
         for account in ACCOUNTS.values():
             if getattr(spent, account) > getattr(limits, account):
-                yield Violation(rules.BUDGET, f"more {account} than the budget allows", task.kind)
+                yield Violation(rules.BUDGET, f"more {account} than the budget allows", assignment.kind)
         if isinstance(attempt.error, BudgetExceededError | TargetUnreachableError):
             return
         said = (
@@ -248,15 +250,15 @@ class _Checker:
         )
         if attempt.error is not None:
             message = f"{said} it raised {_said(attempt.error)}; let BudgetExceededError through or return a plan"
-            yield Violation(rules.BUDGET, message, task.kind, self._own.of_error(attempt.error))
+            yield Violation(rules.BUDGET, message, assignment.kind, self._own.of_error(attempt.error))
             return
-        for wrong in self._of_plan(attempt, task):
-            yield Violation(rules.BUDGET, f"{said}: {wrong.message}", task.kind, wrong.place)
+        for wrong in self._of_plan(attempt, assignment):
+            yield Violation(rules.BUDGET, f"{said}: {wrong.message}", assignment.kind, wrong.place)
 
     def _of_unreachable(self, kind: ModelKind) -> Iterator[Violation]:
         """A target below the least possible FLOPs is refused."""
-        task = Task(kind, tiny_workbench(kind).network.cost.minimum_flops - 1)
-        attempt = self._attempts.once(task)
+        assignment = Assignment(kind, Limit.on_flops(tiny_workbench(kind).network.cost.minimum_flops - 1))
+        attempt = self._attempts.once(assignment)
         if isinstance(attempt.error, TargetUnreachableError):
             return
         wanted = "a target that no plan meets must raise TargetUnreachableError"
@@ -264,10 +266,10 @@ class _Checker:
             place = self._own.of_error(attempt.error)
             yield Violation(rules.UNREACHABLE, f"{wanted}, not {_said(attempt.error)}", kind, place)
         else:
-            yield Violation(rules.UNREACHABLE, f"{wanted}; a plan was returned", kind, self._returned(task))
+            yield Violation(rules.UNREACHABLE, f"{wanted}; a plan was returned", kind, self._returned(assignment))
 
-    def _returned(self, task: Task) -> Place | None:
-        return line_that_returns(self._own, lambda: self._attempts.quietly(task))
+    def _returned(self, assignment: Assignment) -> Place | None:
+        return line_that_returns(self._own, lambda: self._attempts.quietly(assignment))
 
     def _definition(self, name: str) -> Place | None:
         function = getattr(type(self._method), name)
@@ -285,10 +287,12 @@ def _unusable(plan: Plan, kind: ModelKind) -> str | None:
         return f"the plan cannot be written and read as JSON: {_said(error)}"
     if not same:
         return "the plan changes when written and read as JSON"
+    from hdapbench.run.evaluate import bit_cost, compact, quantize
+
     try:
-        tiny_workbench(kind).apply(plan)
+        quantized = quantize(tiny_workbench(kind), compact(tiny_workbench(kind), plan))
         if plan.weight_bits:
-            tiny_workbench(kind).bit_cost(plan, "size")
+            bit_cost(quantized, "size")
     except HdapbenchError as error:
         return f"the plan cannot be carried out: {_said(error)}"
     return None

@@ -22,7 +22,7 @@ from hdapbench.method import Method, Plan
 from hdapbench.method.isolation import stdout_kept_free
 from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.testing import rules
-from hdapbench.testing.attempt import Task
+from hdapbench.testing.attempt import Assignment
 from hdapbench.testing.importing import watch_import
 from hdapbench.testing.place import OwnCode, Place, forgiving
 from hdapbench.testing.problems import KINDS, ModelKind
@@ -123,7 +123,7 @@ def plans_of(method: Method, kinds: Sequence[ModelKind]) -> dict[ModelKind, str]
     """Kind of model -> id of the method's plan; of those that it skips or fails on, nothing."""
     found: dict[ModelKind, str] = {}
     for kind in kinds:
-        problem = Task.relative(kind, SHARE).problem()
+        problem = Assignment.relative(kind, SHARE).problem()
         with forgiving(), problem.budget.enforced(), stdout_kept_free():
             if method.skip(problem) is None and isinstance(plan := method.compress(problem), Plan):
                 found[kind] = plan.id

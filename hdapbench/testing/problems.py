@@ -9,10 +9,13 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from hdapbench.bench.limit import Limit
+from hdapbench.fleet.open import open_fleet
 from hdapbench.method import Problem
 from hdapbench.method.budget import Budget
 from hdapbench.spec import BudgetSpec, ClusteringSpec, Recipe, ScenarioSpec, SimulatedFleetSpec
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hdapbench.bench.workbench import Workbench
+    from hdapbench.data import DataSplits
 
 ModelKind = Literal["plain", "residual", "depthwise", "concat"]
 KINDS: tuple[ModelKind, ...] = ("plain", "residual", "depthwise", "concat")
@@ -43,14 +47,11 @@ def tiny_model(kind: ModelKind) -> nn.Module:
 
 
 @cache
-def tiny_workbench(kind: ModelKind) -> Workbench:
-    """Workbench of a tiny model, 64 random images and a simulated fleet of twelve devices."""
+def tiny_data() -> DataSplits:
+    """Data set of 64, 16 and 16 random images."""
     import torch
 
-    from hdapbench.bench.network import trace
-    from hdapbench.bench.workbench import Workbench
     from hdapbench.data import DataSplits, ImageSet
-    from hdapbench.fleet.open import open_fleet
 
     generator = torch.Generator().manual_seed(3)
 
@@ -63,6 +64,15 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
             augment="none",
         )
 
+    return DataSplits(train=images(64), search=images(16), test=images(16), n_classes=N_CLASSES, content_hash="tiny")
+
+
+@cache
+def tiny_workbench(kind: ModelKind) -> Workbench:
+    """Workbench of a tiny model, `tiny_data` and a simulated fleet of twelve devices."""
+    from hdapbench.bench.network import trace
+    from hdapbench.bench.workbench import Workbench
+
     fleet = SimulatedFleetSpec(
         name="tiny",
         kind="simulated",
@@ -74,7 +84,8 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
     )
     return Workbench(
         network=trace(tiny_model(kind), (3, SIDE, SIDE)),
-        data=DataSplits(train=images(64), search=images(16), test=images(16), n_classes=N_CLASSES, content_hash="tiny"),
+        train=tiny_data().train,
+        search=tiny_data().search,
         fleet=open_fleet(fleet),
         clustering=ClusteringSpec(n_clusters=3),
         runs=5,
@@ -83,9 +94,26 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
     )
 
 
+class RecordingProblem(Problem):
+    """A problem that keeps what a method remembers, by name, in ``decisions``."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        limit: Limit,
+        *,
+        seed: int = 0,
+        budget: BudgetSpec | None = None,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self.decisions: dict[str, Any] = {}
+        spendable, decided = Budget(budget or BudgetSpec()), self.decisions.__setitem__
+        super().__init__(bench, limit, seed=seed, budget=spendable, on_progress=on_progress, on_decision=decided)
+
+
 def tiny_problem(
     kind: ModelKind = "plain", *, target: float = 0.5, seed: int = 0, budget: BudgetSpec | None = None
-) -> Problem:
+) -> RecordingProblem:
     """Problem on a tiny model: what a method is given in a run.
 
     Parameters
@@ -96,9 +124,5 @@ def tiny_problem(
         Limits; none by default.
     """
     bench = tiny_workbench(kind)
-    return Problem(
-        bench,
-        target_flops=int(target * bench.network.cost.dense.flops),
-        seed=seed,
-        budget=Budget(budget or BudgetSpec()),
-    )
+    limit = Limit.on_flops(int(target * bench.network.cost.dense.flops))
+    return RecordingProblem(bench, limit, seed=seed, budget=budget)

@@ -66,6 +66,6 @@ def dense_snapshot(bench: Workbench, problem: Problem) -> Snapshot:
         "the dense model's training mode": [module.training for module in model.modules()],
         "the dense model's requires_grad": [parameter.requires_grad for parameter in model.parameters()],
         "the dense model's hooks": [len(module._forward_hooks) for module in model.modules()],
-        "problem.sizes": bench.network.cost.sizes.tolist(),
+        "problem.cost.sizes": bench.network.cost.sizes.tolist(),
         "problem.groups": [(name, group.n_channels) for name, group in problem.groups.items()],
     }

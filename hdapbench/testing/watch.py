@@ -12,14 +12,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 from hdapbench.method import Problem
 from hdapbench.testing.place import OwnCode, Place
-
-if TYPE_CHECKING:
-    pass
 
 NETWORK_EVENTS = frozenset({"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"})
 TEMPORARY_EVENTS = frozenset({"tempfile.mkstemp", "tempfile.mkdtemp"})
@@ -45,28 +42,32 @@ class WatchedProblem(Problem):
     """A problem that notes when a method reads its private parts, changes it, or looks at training images."""
 
     def watch(self, findings: Findings, own: OwnCode) -> None:
-        """Begin to note."""
-        object.__setattr__(self, "findings", findings)
-        object.__setattr__(self, "own", own)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("_") and not name.startswith("__"):
-            _note_foreign(self, f"problem.{name} is read", sys._getframe(1))
-        elif name == "batches":
-            _note_foreign(self, "problem.batches", sys._getframe(1), where="images")
-        return super().__getattribute__(name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        _note_foreign(self, f"problem.{name} is set", sys._getframe(1))
-        super().__setattr__(name, value)
+        """Begin to note, in this problem and its parts."""
+        for part in (self, self.devices, self.training, self.quantization):
+            object.__setattr__(part, "__class__", _watched_class(type(part), findings, own))
 
 
-def _note_foreign(problem: WatchedProblem, what: str, frame: FrameType, *, where: str = "private") -> None:
-    """Note what a frame outside of hdapbench does with the problem."""
-    known = object.__getattribute__(problem, "__dict__")
-    caller = str(frame.f_globals.get("__name__"))
-    if "findings" in known and caller.partition(".")[0] != "hdapbench":
-        getattr(known["findings"], where).append((what, known["own"].innermost(frame)))
+def _watched_class(watched_class: type, findings: Findings, own: OwnCode) -> type:
+    """Subclass whose instances note what frames outside of hdapbench do with them."""
+    name = "problem" if issubclass(watched_class, Problem) else f"problem.{watched_class.__name__.lower()}"
+
+    def note(what: str, noted: list[tuple[str, Place | None]]) -> None:
+        frame = sys._getframe(2)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] != "hdapbench":
+            noted.append((what, own.innermost(frame)))
+
+    def read(part: object, attribute: str) -> Any:
+        if attribute.startswith("_") and not attribute.startswith("__"):
+            note(f"{name}.{attribute} is read", findings.private)
+        elif attribute == "batches":
+            note(f"{name}.batches", findings.images)
+        return object.__getattribute__(part, attribute)
+
+    def set_(part: object, attribute: str, value: object) -> None:
+        note(f"{name}.{attribute} is set", findings.private)
+        object.__setattr__(part, attribute, value)
+
+    return type(watched_class.__name__, (watched_class,), {"__getattribute__": read, "__setattr__": set_})
 
 
 @contextmanager

@@ -122,8 +122,8 @@ class Search:
             problem.cost, problem.target_flops, least_share=method.least_share, round_to=method.round_to
         )
         affordable = problem.budget.remaining("accuracy_evals")
-        if epochs := method.tune_epochs + min(method.recalibrate / problem.n_train_images, 1.0) / 3:
-            kept_back = 0.0 if method.reconstruct == "none" else problem.reconstruction_epochs
+        if epochs := method.tune_epochs + min(method.recalibrate / problem.training.n_train_images, 1.0) / 3:
+            kept_back = 0.0 if method.reconstruct == "none" else problem.training.reconstruction_epochs
             affordable = min(affordable, (problem.budget.remaining("train_epochs") - kept_back + 1e-9) / epochs)
         episodes = max(int(min(method.episodes, affordable)), 1)
         from .agent import Schedule, search
@@ -141,9 +141,9 @@ class Search:
             imitation=method.imitation,
             first_share=largest_share(problem.cost, problem.target_flops),
         )
-        env = PruningEnv(StateTable.of(problem.cost, problem.kernels), clipper, self._reward)
+        env = PruningEnv(StateTable.of(problem.cost, problem.devices.kernels), clipper, self._reward)
         try:
-            search(env, schedule, seed=problem.seed, on_episode=self._report)
+            search(env, schedule, seed=problem.training.seed, on_episode=self._report)
         except BudgetExceededError as error:
             if not self._known:
                 raise
@@ -154,7 +154,7 @@ class Search:
     def _refit(self, plan: Plan) -> Plan:
         """The plan with weights refit by least squares, where that can be done and paid for."""
         try:
-            return self._problem.reconstructed(plan)
+            return self._problem.training.reconstructed(plan)
         except (BudgetExceededError, ModelError) as error:
             self._problem.progress(f"weights stay as they are: {error}")
             return plan

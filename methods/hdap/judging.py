@@ -75,7 +75,7 @@ class Judge:
 
         Where not all can be, first those go that are slower than every reference, then others, evenly over latency.
         """
-        most = (self.problem.budget.remaining("accuracy_evals") - spare) / self.problem.loss_evaluations
+        most = (self.problem.budget.remaining("accuracy_evals") - spare) / self.problem.training.loss_evaluations
         references = [candidate for candidate in candidates if candidate.is_reference]
         if most >= len(candidates) or most <= len(references):
             return list(candidates)
@@ -143,7 +143,7 @@ class Judge:
         known = {candidate.name: self._accuracy(candidate) for candidate in references}
         rival = max(references, key=lambda candidate: (known[candidate.name], -candidate.latency))
         best = known[rival.name]
-        least = best - max(self.tolerance, (best * (1 - best) / self.problem.n_search_images) ** 0.5)
+        least = best - max(self.tolerance, (best * (1 - best) / self.problem.training.n_search_images) ** 0.5)
         faster = [candidate for candidate in _front(candidates, losses) if candidate.latency < rival.latency]
         first = next((faster.index(candidate) for candidate in likely if candidate in faster), None)
         low, high, chosen = 0, len(faster), rival  # faster[:low] are not accurate enough, faster[high] is

@@ -63,12 +63,13 @@ class Measurer:
         self._problem, self._kind, self._devices, self._equal_weights = problem, kind, devices, equal_weights
         self._plans: MeasuredPlans | None = None
         self._surrogate: Surrogate | None = None
+        self.rounds: list[dict[str, float]] = []  # of active measuring: latency predicted and measured, in ms
 
     @cached_property
     def _weights(self) -> Floats:
         if self._devices != "fleet":
             return np.ones(1)
-        weights = np.asarray(self._problem.cluster_weights)
+        weights = np.asarray(self._problem.devices.cluster_weights)
         return np.full(len(weights), 1 / len(weights)) if self._equal_weights else weights
 
     @property
@@ -97,12 +98,12 @@ class Measurer:
     def surrogate(self) -> Surrogate:
         """What predicts plans that were not measured, fitted to all that were."""
         if self._surrogate is None:
-            self._surrogate = fit_surrogate(self._kind, self.plans, seed=self._problem.seed)
+            self._surrogate = fit_surrogate(self._kind, self.plans, seed=self._problem.training.seed)
         return self._surrogate
 
     def card(self) -> ReportCard:
         """What can be said about the surrogate's errors without measuring anything more."""
-        return report_card(self._kind, self.plans, seed=self._problem.seed)
+        return report_card(self._kind, self.plans, seed=self._problem.training.seed)
 
     def measure(self, widths: Integers) -> Floats:
         """Average latency in ms of plans measured in one session, shape (n_plans,), without keeping it."""
@@ -140,7 +141,7 @@ class Measurer:
             if self._plans is None:
                 problem = self._problem
                 self._plans = MeasuredPlans(
-                    problem.kernels, widths[:affordable], latency, self._weights, problem.tiling
+                    problem.devices.kernels, widths[:affordable], latency, self._weights, problem.devices.tiling
                 )
             else:
                 self._plans = self._plans.joined(widths[:affordable], latency)
@@ -168,12 +169,12 @@ class Measurer:
 
     @property
     def _queries_per_plan(self) -> int:
-        return self._problem.n_measured if self._devices == "fleet" else 1
+        return self._problem.devices.n_measured if self._devices == "fleet" else 1
 
     def _ask(self, widths: Integers) -> Floats:
         """Latency in ms, shape (n_plans, n_columns)."""
         if self._devices == "fleet":
             return self._problem.latency(widths)
         if self._devices == "one_cluster":
-            return self._problem.latency(widths, cluster=self._problem.nominal_cluster)
-        return self._problem.nominal_latency(widths)[:, None]
+            return self._problem.latency(widths, cluster=self._problem.devices.nominal_cluster)
+        return self._problem.devices.nominal_latency(widths)[:, None]

@@ -15,6 +15,7 @@ import numpy as np
 
 from hdapbench.errors import BudgetExceededError, ModelError, TargetUnreachableError
 from hdapbench.method import Plan, Problem
+from hdapbench.method.plans import flops_of
 from hdapbench.surrogate.design import training_plans
 
 from .importance import BOTH
@@ -78,9 +79,9 @@ class Hdap(Parameters):
             if self.reconstruct:
                 plan = self._reconstructed(problem, plan)
             if not last:
-                problem.progress(f"iteration {number} of {self.iterations}: {problem.costs([plan]).flops[0]:,} FLOPs")
+                problem.progress(f"iteration {number} of {self.iterations}: {flops_of(problem, plan):,} FLOPs")
                 try:
-                    plan = problem.fine_tuned(plan, self.iteration_epochs)
+                    plan = problem.training.fine_tuned(plan, self.iteration_epochs)
                 except BudgetExceededError as error:
                     problem.progress(f"no fine-tuning in between: {error}")
         if plan is None:
@@ -116,9 +117,9 @@ class Hdap(Parameters):
         problem = stages[0].problem
         names = list(problem.groups)
         problem.remember("uniform_widths", dict(zip(names, stages[0].uniform.tolist(), strict=True)))
-        problem.remember("dense_widths", dict(zip(names, problem.sizes.tolist(), strict=True)))
+        problem.remember("dense_widths", dict(zip(names, problem.cost.sizes.tolist(), strict=True)))
         searchers = [Searcher(self, stage, measured) for stage in stages]
-        epochs = problem.fine_tune_epochs if self.shortlist_epochs is None else self.shortlist_epochs
+        epochs = problem.training.fine_tune_epochs if self.shortlist_epochs is None else self.shortlist_epochs
         judge = Judge(
             problem,
             epochs=epochs,
@@ -150,7 +151,7 @@ class Hdap(Parameters):
     def _reconstructed(problem: Problem, plan: Plan) -> Plan:
         """The plan with weights that make up for what it removes, where that can be paid and done."""
         try:
-            return problem.reconstructed(plan)
+            return problem.training.reconstructed(plan)
         except (BudgetExceededError, ModelError) as error:
             problem.progress(f"weights stay as they are: {error}")
             return plan
@@ -160,10 +161,12 @@ class Hdap(Parameters):
         if self.goal == "flops":
             return
         problem, stage = stages[0].problem, stages[0]
-        references = [stage.uniform, *(stage.ranking for stage in stages), problem.sizes]
+        references = [stage.uniform, *(stage.ranking for stage in stages), problem.cost.sizes]
         n_spread = max(self.n_plans // self.iterations - len(references), 1)
         problem.progress(f"measuring {n_spread + len(references)} plans on {measured.n_columns} clusters")
-        spread = training_plans(stage.cost, stage.target_flops, n_spread, seed=problem.seed, round_to=self.round_to)
+        spread = training_plans(
+            stage.cost, stage.target_flops, n_spread, seed=problem.training.seed, round_to=self.round_to
+        )
         measured.add(np.concatenate([np.stack(references), spread]))
         searcher.measure_actively()
 
@@ -196,7 +199,7 @@ class Hdap(Parameters):
         """The plan to take, and why."""
         found = [candidate for candidate in candidates if not candidate.is_reference]
         if self.choice == "alpha":
-            dense_ms = float(measured.surrogate.predict_average(judge.problem.sizes[None])[0])
+            dense_ms = float(measured.surrogate.predict_average(judge.problem.cost.sizes[None])[0])
             some = sorted(found or candidates, key=lambda candidate: candidate.latency)[: self.shortlist]
             return judge.by_penalty(some, dense_ms, self.accuracy_limit), "least latency plus penalty"
         if self.choice == "guard":
@@ -232,8 +235,7 @@ class Hdap(Parameters):
 
 def _explain_surrogate(problem: Problem, measured: Measurer, plan: Plan) -> None:
     """Keep the surrogate's report card, and what it predicts of the plan on every cluster."""
-    card = measured.card()
-    rounds = problem.decisions.get("rounds", [])
+    card, rounds = measured.card(), measured.rounds
     if rounds:
         card = card.at_optimum(rounds[-1]["predicted_ms"] / rounds[-1]["measured_ms"] - 1.0)
     problem.remember("surrogate", card.to_dict())

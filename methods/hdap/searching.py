@@ -127,7 +127,7 @@ class Searcher:
         def near(widths: Integers, n_plans: int, rng: np.random.Generator) -> Integers:
             return neighbours(self.stage.cost, widths, n_plans, rng=rng, limit=self.stage.target_flops)
 
-        rounds: list[dict[str, float]] = []
+        self.measured.rounds = rounds = list[dict[str, float]]()
 
         def note(latest: Round) -> None:
             rounds.append({"predicted_ms": latest.predicted_ms, "measured_ms": latest.measured_ms})
@@ -145,7 +145,7 @@ class Searcher:
             most_plans=self.parameters.active_plans,
             plans_per_round=self.parameters.plans_per_round,
             tolerance=self.parameters.tolerance,
-            seed=problem.seed,
+            seed=problem.training.seed,
         )
         active.run(
             self.measured.plans,

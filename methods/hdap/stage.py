@@ -68,7 +68,7 @@ class Stage:
     def widest(self) -> Integers:
         """Channels that are left in each group, shape (n_groups,)."""
         if self.before is None:
-            return self.problem.sizes
+            return self.problem.cost.sizes
         return np.array(self.before.widths(list(self.problem.groups)), dtype=np.int64)
 
     @cached_property
@@ -127,7 +127,7 @@ class Stage:
         BudgetExceededError
             When it cannot be paid.
         """
-        return self.problem.recalibrated_loss(self.plan(widths), reconstruct=self.reconstruct)
+        return self.problem.training.recalibrated_loss(self.plan(widths), reconstruct=self.reconstruct)
 
     def accuracy(self, widths: Integers, epochs: float) -> float:
         """Accuracy on the search split after fine-tuning the plan of these widths; charged.

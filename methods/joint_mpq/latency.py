@@ -126,24 +126,25 @@ class FleetLatency:
         TargetUnreachableError
             When the narrowest plan is measured above the limit.
         """
-        narrowest = np.minimum(least_channels, problem.sizes)
-        least = float(problem.latency_share(narrowest)[0])
-        if least > problem.limit[1]:
+        narrowest = np.minimum(least_channels, problem.cost.sizes)
+        least = float(problem.devices.latency_share(narrowest)[0])
+        if least > problem.limit.amount:
             raise TargetUnreachableError(
                 f"with the fewest channels the fleet still takes {least:.1%} of the dense model's average latency, "
-                f"above the limit of {problem.limit[1]:.1%}"
+                f"above the limit of {problem.limit.amount:.1%}"
             )
         plans = spread_plans(problem.cost, problem.target_flops, n_plans, problem.rng)
-        problem.progress(f"measuring {len(plans)} plans on {problem.n_measured} devices")
-        measured, weights = problem.latency(plans), problem.cluster_weights
-        predict = fitted_latency(problem.kernels, plans, measured, weights=weights, tiling=problem.tiling)
+        devices = problem.devices
+        problem.progress(f"measuring {len(plans)} plans on {devices.n_measured} devices")
+        measured, weights = problem.latency(plans), devices.cluster_weights
+        predict = fitted_latency(devices.kernels, plans, measured, weights=weights, tiling=devices.tiling)
         # Both ends are what was measured, however far a noisy fit is off there: no limit between them is out of reach.
-        dense, end = predict(np.stack([problem.sizes, narrowest]))
+        dense, end = predict(np.stack([problem.cost.sizes, narrowest]))
         per_ms = (1.0 - least) / max(dense - end, 1e-9 * dense)
-        names = [selector.name for selector in problem.folded().layers.selectors]
+        names = [selector.name for selector in problem.quantization.folded().layers.selectors]
         return cls(
             problem=problem,
-            cost=WidthCost(lambda widths: 1.0 + (predict(widths) - dense) * per_ms, problem.sizes),
+            cost=WidthCost(lambda widths: 1.0 + (predict(widths) - dense) * per_ms, problem.cost.sizes),
             positions=tuple(names.index(name) for name in problem.groups),
             least=least,
         )
@@ -170,13 +171,13 @@ class FleetLatency:
         TargetUnreachableError
             When none of them holds.
         """
-        problem, limit = self.problem, self.problem.limit[1]
+        problem, limit = self.problem, self.problem.limit.amount
         slack = CLOSE * (1.0 - self.least)
         # Bounds: a limit on the prediction, and what was measured of the channels found under it.
         aim, low, high = limit, (self.least, self.least), (1.0, 1.0)
         held, known = dict[float, Bits](), dict[tuple[int, ...], float]()
         for number in range(ROUNDS):
-            if held and problem.budget.remaining("device_queries") < 2 * SESSIONS * problem.n_measured:
+            if held and problem.budget.remaining("device_queries") < 2 * SESSIONS * problem.devices.n_measured:
                 break
             try:
                 bits = find(aim)
@@ -190,7 +191,7 @@ class FleetLatency:
                 high = (aim, share)
             else:
                 held[share], low = bits, (aim, share)
-                if share >= limit - slack or widths == tuple(problem.sizes):
+                if share >= limit - slack or widths == tuple(problem.cost.sizes):
                     break
             part = 0.5 if number % 3 == 2 else np.clip((limit - slack / 2 - low[1]) / (high[1] - low[1]), 0.1, 0.9)
             aim = low[0] + float(part) * (high[0] - low[0])
@@ -205,5 +206,5 @@ class FleetLatency:
 
     def _measured(self, widths: tuple[int, ...]) -> float:
         """Share that another session exceeds rarely."""
-        shares = [float(self.problem.latency_share(np.array(widths))[0]) for _ in range(SESSIONS)]
+        shares = [float(self.problem.devices.latency_share(np.array(widths))[0]) for _ in range(SESSIONS)]
         return float(np.mean(shares) + DEVIATIONS * np.std(shares, ddof=1))

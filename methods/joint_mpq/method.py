@@ -78,10 +78,10 @@ class JointMpq(Method):
         from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
 
         try:
-            layers = problem.folded().layers
-            if problem.limit[0] == "latency":
+            layers = problem.quantization.folded().layers
+            if problem.limit.kind == "latency":
                 return None if self.choose == "joint" else "latency knows no bit-widths: choose: joint alone meets it"
-            hardware_cost(LIMITED_BY[problem.limit[0]][0])(layers, layers.uniform_counts(8))
+            hardware_cost(LIMITED_BY[problem.limit.kind][0])(layers, layers.uniform_counts(8))
         except ModelError as error:
             return str(error)
         return None
@@ -101,7 +101,7 @@ class JointMpq(Method):
             granularity="layer" if self.choose == "layer" else "channel",
             least_channels=self.least_channels,
         )
-        epochs = problem.fine_tune_epochs if self.epochs is None else self.epochs
+        epochs = problem.training.fine_tune_epochs if self.epochs is None else self.epochs
         steps = LogitSteps(self.logits, self.settle_at, self.learning_rate, self.last_temperature, self.removal_factor)
         searches = Searches(problem, options, epochs, steps, self.n_plans)
         if self.choose == "fixed":

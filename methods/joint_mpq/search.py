@@ -75,19 +75,19 @@ class Searches:
 
     def at_once(self, bits: tuple[int, ...]) -> Plan:
         """Plan of one search among these weight bits, 0 for pruned, with the weights of the search."""
-        folded = self.problem.folded()
+        folded = self.problem.quantization.folded()
         network, chosen = self._search(folded, self._goal(), bits)
         names = [quantizer.name for quantizer in folded.graph.quantizers]
         return Plan(
             kept=kept_channels(folded, chosen),
             weight_bits=layer_bits(folded, chosen),
             activation_bits=dict(zip(names, network.activation_choices(), strict=True)),
-            weights=self.problem.keep_weights(unfold(self.problem.model(), network.float_model())),
+            weights=self.problem.training.keep_weights(unfold(self.problem.model(), network.float_model())),
         )
 
     def fixed(self) -> Plan:
         """The greatest single bit-width that meets the target, with no search."""
-        folded, goal = self.problem.folded(), self._goal()
+        folded, goal = self.problem.quantization.folded(), self._goal()
         for bits in sorted(self.options.weight_bits, reverse=True):
             counts = folded.layers.uniform_counts(bits)
             if float(goal.cost(counts)) <= goal.limit:
@@ -103,7 +103,7 @@ class Searches:
         everywhere cannot reach is pruned.
         """
         problem, bits = self.problem, tuple(self.options.weight_bits)
-        folded, goal = problem.folded(), self._goal()
+        folded, goal = problem.quantization.folded(), self._goal()
         least = float(goal.cost(folded.layers.uniform_counts(min(bits)))) / goal.reference
         share = min(goal.target**0.5, goal.target / least)
         pruning, chosen = self._search(folded, goal.at(share), (0, 8))
@@ -120,7 +120,7 @@ class Searches:
             kept=pruned.kept,
             weight_bits=layer_bits(smaller, left),
             activation_bits=dict(zip(names, network.activation_choices(), strict=True)),
-            weights=problem.keep_weights(dense),
+            weights=problem.training.keep_weights(dense),
         )
 
     def _goal(self) -> _Goal:
@@ -129,7 +129,7 @@ class Searches:
     def _search(self, folded: FoldedModel, goal: _Goal, bits: tuple[int, ...]) -> tuple[SearchNetwork, Bits]:
         """Search under a limit; the network and the bits of each selector."""
         problem, options = self.problem, replace(self.options, weight_bits=bits)
-        network = SearchNetwork(folded, problem.calibrate(folded, options.activation_bits), options)
+        network = SearchNetwork(folded, problem.quantization.calibrate(folded, options.activation_bits), options)
 
         def find(limit: float) -> Bits:
             return discretize(network.selection, lambda channels: goal.exact(network, channels), limit)
@@ -137,7 +137,7 @@ class Searches:
         def settle() -> None:
             network.selection.settle(find(goal.limit) if goal.latency is None else goal.latency.held(find))
 
-        steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.n_steps(self.epochs)))
+        steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.training.n_steps(self.epochs)))
         control: Controller | PriceControl
         if steps.kind == "prices":
             control = PriceControl(
@@ -174,8 +174,8 @@ class _Goal:
 
     @classmethod
     def of(cls, problem: Problem, *, n_plans: int, least_channels: int) -> _Goal:
-        kind, amount = problem.limit
-        layers = problem.folded().layers
+        kind, amount = problem.limit.kind, problem.limit.amount
+        layers = problem.quantization.folded().layers
         if kind == "latency":
             latency = FleetLatency.fitted(problem, n_plans=n_plans, least_channels=least_channels)
             return cls(kind, layers, amount, 1.0, 1.0, latency)

@@ -45,10 +45,10 @@ class Settings:
 def masks_of(problem: Problem, settings: Settings, sparsity: float) -> tuple[Masks, nn.Module]:
     """Masks (layer -> {"weight": ones and zeros}) at a sparsity, and the model after the pruner's training; charged."""
     if settings.pruner not in {"l1", "l2", "fpgm"}:
-        problem.budget.charge("train_epochs", steps_of(settings) * BATCH_SIZE / problem.n_train_images)
+        problem.budget.charge("train_epochs", steps_of(settings) * BATCH_SIZE / problem.training.n_train_images)
     model = problem.model().train()
     with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(problem.seed)  # for dropout
+        torch.manual_seed(problem.training.seed)  # for dropout
         pruner, arguments = _pruner(problem, model, settings, _config(problem, settings, sparsity))
         _, masks = pruner.compress(**arguments)
         pruner.unwrap_model()
@@ -111,7 +111,7 @@ def _evaluator(problem: Problem, model: nn.Module, learning_rate: float, limit: 
     def train(model: Any, optimizer: Any, step: Any, _scheduler: Any, max_steps: int | None, _epochs: Any) -> None:
         done = 0
         while done < (max_steps or limit):
-            for batch in problem.batches(problem.n_train_images, batch_size=BATCH_SIZE):
+            for batch in problem.training.batches(problem.training.n_train_images, batch_size=BATCH_SIZE):
                 optimizer.zero_grad()
                 step(batch, model).backward()
                 optimizer.step()
@@ -120,10 +120,10 @@ def _evaluator(problem: Problem, model: nn.Module, learning_rate: float, limit: 
                     return
 
     def training_step(batch: Any, model: Any) -> Any:
-        return problem.loss(model(batch[0]), batch[1])
+        return problem.training.loss(model(batch[0]), batch[1])
 
     optimizer = nni.trace(torch.optim.SGD)(model.parameters(), lr=learning_rate, momentum=0.9)
-    return TorchEvaluator(train, optimizer, training_step, dummy_input=problem.example_input())
+    return TorchEvaluator(train, optimizer, training_step, dummy_input=problem.training.example_input())
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ from pydantic import Field
 
 from hdapbench.cost.target import rounded_widths
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.plans import filled, weakest_that_meets
+from hdapbench.prune.norms import first_shared_norm, first_without_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,9 +58,12 @@ class Nni(Method):
         """Reason when nni is not installed, or slim meets a group without batch norm, or one that it cannot rank."""
         if importlib.util.find_spec("nni") is None:
             return "nni is not installed; install it with: pip install 'hdapbench[nni]'"
-        if self.pruner == "slim" and (bare := problem.group_without_norm()):
+        if self.pruner != "slim":
+            return None
+        model, groups = problem.model(), problem.groups.values()
+        if bare := first_without_norm(model, groups):
             return f"pruner slim needs batch norm; the group '{bare}' has none"
-        if self.pruner == "slim" and self.dependency_aware and (shared := problem.shared_norm()):
+        if self.dependency_aware and (shared := first_shared_norm(model, groups)):
             return f"dependency-aware slim needs batch norms of one group each; '{shared}' holds channels of others too"
         return None
 
@@ -74,16 +79,16 @@ class Nni(Method):
             votes, model = self._votes(problem, min(sparsity, 0.98))
             scores = {name: votes[name] + 1e-3 * norms[name] / max(norms[name].max(), 1e-30) for name in problem.groups}
             wanted = np.array([self._width(votes[name]) for name in problem.groups])
-            widths = rounded_widths(wanted, problem.sizes, self.round_to)
+            widths = rounded_widths(wanted, problem.cost.sizes, self.round_to)
             plan = problem.plan_by_widths(widths, scores)
             tried[plan.id] = _Tried(scores, model)
             return plan
 
-        plan = problem.fit(plan_at, steps=self.steps)
+        plan = weakest_that_meets(problem, plan_at, steps=self.steps)
         best = tried[plan.id]
-        plan = problem.filled(plan, best.scores, round_to=self.round_to)
+        plan = filled(problem, plan, best.scores, round_to=self.round_to)
         if self.pruner in TRAINS_WEIGHTS:
-            plan = plan.model_copy(update={"weights": problem.keep_weights(best.model)})
+            plan = plan.model_copy(update={"weights": problem.training.keep_weights(best.model)})
         if self.speedup:
             from .speedup import compared
 

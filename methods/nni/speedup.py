@@ -51,12 +51,12 @@ def sped_up(problem: Problem, model: nn.Module, plan: Plan) -> nn.Module:
     """
     traced: Any = torch.fx.symbolic_trace(copy.deepcopy(model).eval())
     with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(problem.seed)  # NNI tells constant channels by random inputs
+        torch.manual_seed(problem.training.seed)  # NNI tells constant channels by random inputs
         from nni.compression.speedup import ModelSpeedup
 
         logger = logging.getLogger("nni.silent")
         logger.setLevel(logging.CRITICAL)
-        example = problem.example_input()
+        example = problem.training.example_input()
         speedup = ModelSpeedup(
             traced,
             example,
@@ -80,7 +80,7 @@ def compared(problem: Problem, model: nn.Module, plan: Plan) -> dict[str, object
         theirs = sped_up(problem, model, plan)
     except Exception as error:  # noqa: BLE001 - torch.fx and NNI raise anything at what they cannot follow
         return {"traced": False, "reason": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
-    difference, largest = largest_difference(ours, theirs, problem.example_input())
+    difference, largest = largest_difference(ours, theirs, problem.training.example_input())
     counts = [sum(parameter.numel() for parameter in compact.parameters()) for compact in (ours, theirs)]
     return {
         "traced": True,

@@ -9,7 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from hdapbench.cost.ranking import keep_best, ranks_within
+from hdapbench.groups import GroupSet
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.plans import flops_of
+from hdapbench.prune.norms import first_shared_norm, first_without_norm
 
 from .ratio import kept_at_ratio
 
@@ -63,9 +66,9 @@ class TorchPruning(Method):
     def skip(self, problem: Problem) -> str | None:
         """Reason when batch norm scales are asked for and a group has none, or shares them and may not."""
         asked = "importance" if self.importance == "bn-scale" else "pruner" if self.pruner in NORM_PRUNERS else None
-        if asked and (bare := problem.group_without_norm()):
+        if asked and (bare := first_without_norm(problem.model(), problem.groups.values())):
             return f"{asked} {getattr(self, asked)} needs batch norm; the group '{bare}' has none"
-        if self.pruner == "group-bn-scale" and (shared := problem.shared_norm()):
+        if self.pruner == "group-bn-scale" and (shared := first_shared_norm(problem.model(), problem.groups.values())):
             return f"pruner group-bn-scale needs batch norms of one group each; '{shared}' holds channels of others too"
         return None
 
@@ -78,7 +81,7 @@ class TorchPruning(Method):
             state = replace(state, plan=self._pruned(problem, state, scores, step / self.iterative_steps))
             if self.step_epochs and step < self.iterative_steps:
                 state = self._tuned(problem, state)
-            problem.progress(f"round {step}: {problem.costs([state.plan]).flops[0]:,} FLOPs")
+            problem.progress(f"round {step}: {flops_of(problem, state.plan):,} FLOPs")
         return state.plan
 
     def _sparse(self, problem: Problem, state: _State) -> _State:
@@ -135,7 +138,6 @@ class TorchPruning(Method):
 
     def _tuned(self, problem: Problem, state: _State) -> _State:
         """State after fine-tuning the pruned model; charged."""
-        from hdapbench.groups import GroupSet
         from hdapbench.prune.expand import expand_weights
 
         compact = state.compact(problem)
@@ -153,11 +155,10 @@ class _State:
 
     def compact(self, problem: Problem) -> nn.Module:
         """Copy of the model without the channels that are gone."""
-        from hdapbench.groups import GroupSet
         from hdapbench.prune.surgery import apply_plan
 
         return apply_plan(self.model, GroupSet(tuple(problem.groups.values())), self.plan)
 
     def trained(self, problem: Problem, model: nn.Module) -> _State:
         """State with other weights, which the runner will go on from."""
-        return _State(model, self.plan.model_copy(update={"weights": problem.keep_weights(model)}))
+        return _State(model, self.plan.model_copy(update={"weights": problem.training.keep_weights(model)}))

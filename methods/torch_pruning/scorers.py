@@ -39,8 +39,8 @@ def group_scores(problem: Problem, model: nn.Module, criterion: Criterion, *, n_
     """
     graph = _traced(problem, model)
     if criterion in READS_DATA:
-        n_images = min(n_images, problem.n_train_images)
-        problem.budget.charge("train_epochs", n_images / problem.n_train_images)
+        n_images = min(n_images, problem.training.n_train_images)
+        problem.budget.charge("train_epochs", n_images / problem.training.n_train_images)
     scorer = _SCORERS[criterion](problem, model, n_images)
     groups = {name: _group(graph, model.get_submodule(name)) for name in problem.groups}
     return {name: _without_copies(scorer(group), len(group[0].idxs)) for name, group in groups.items()}
@@ -73,7 +73,7 @@ def isomorphic_groups(problem: Problem) -> list[list[str]]:
 def _traced(problem: Problem, model: nn.Module) -> Any:
     """Dependency graph of a model, which is put into eval mode with its gradients enabled."""
     graph = DependencyGraph()
-    return graph.build_dependency(model.eval().requires_grad_(True), problem.example_input(), verbose=False)
+    return graph.build_dependency(model.eval().requires_grad_(True), problem.training.example_input(), verbose=False)
 
 
 def _group(graph: Any, root: nn.Module) -> Any:
@@ -89,17 +89,17 @@ def _random(problem: Problem, _model: nn.Module, _n_images: int) -> Any:
 def _taylor(problem: Problem, model: nn.Module, n_images: int) -> Any:
     """Scorer of first order, after the gradient of the mean loss."""
     model.zero_grad()
-    for images, labels in problem.batches(n_images):
-        torch.autograd.backward(problem.loss(model(images), labels) * (len(images) / n_images))
+    for images, labels in problem.training.batches(n_images):
+        torch.autograd.backward(problem.training.loss(model(images), labels) * (len(images) / n_images))
     return criteria.GroupTaylorImportance()
 
 
 def _hessian(problem: Problem, model: nn.Module, n_images: int) -> Any:
     """Scorer of second order, after the mean squared gradient of single images."""
     squares = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
-    for images, labels in problem.batches(n_images, batch_size=1):
+    for images, labels in problem.training.batches(n_images, batch_size=1):
         model.zero_grad()
-        torch.autograd.backward(problem.loss(model(images), labels))
+        torch.autograd.backward(problem.training.loss(model(images), labels))
         for parameter, square in squares.items():
             if parameter.grad is not None:
                 square.add_(parameter.grad.square() / n_images)
@@ -114,7 +114,7 @@ def _activation(problem: Problem, model: nn.Module, n_images: int) -> Any:
     layers: list[Any] = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     seen = dict.fromkeys(layers, torch.zeros(()))
     with scorer.compute_importance(model), torch.no_grad():
-        for images, _ in problem.batches(n_images):
+        for images, _ in problem.training.batches(n_images):
             model(images)
             for layer in layers:  # the hook of a convolution takes the mean over images, that of a linear layer the sum
                 weight = len(images) / n_images if isinstance(layer, nn.Conv2d) else 1.0
@@ -131,11 +131,11 @@ def _obdc(problem: Problem, model: nn.Module, n_images: int) -> Any:
     modules = dict(model.named_modules())
     scorer.modules = [modules[name] for name in sorted(producers)]
     handles = [module.register_forward_hook(partial(_record, scorer)) for module in scorer.modules]
-    generator = torch.Generator().manual_seed(problem.seed)
-    for images, labels in problem.batches(n_images, batch_size=OBDC_BATCH):
+    generator = torch.Generator().manual_seed(problem.training.seed)
+    for images, labels in problem.training.batches(n_images, batch_size=OBDC_BATCH):
         model.zero_grad()
         outputs = model(images)
-        torch.autograd.backward(problem.loss(outputs, _drawn(outputs, labels, generator)))
+        torch.autograd.backward(problem.training.loss(outputs, _drawn(outputs, labels, generator)))
         scorer.step()
     for handle in handles:
         handle.remove()

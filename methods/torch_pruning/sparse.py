@@ -43,7 +43,7 @@ def _regularizer(problem: Problem, model: nn.Module, pruner: Pruner, *, reg: flo
         if name not in ours and isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d)
     ]
     shared: dict[str, Any] = {
-        "example_inputs": problem.example_input(),
+        "example_inputs": problem.training.example_input(),
         "ignored_layers": others,
         # The defaults are dictionaries that all pruners of a process share.
         "in_channel_groups": {},

@@ -27,7 +27,7 @@ class Last(Method):
         share = problem.solve_ratio()
         scores = {name: range(group.n_channels) for name, group in problem.groups.items()}
         widths = {name: max(1, int(share * group.n_channels)) for name, group in problem.groups.items()}
-        return problem.filled(problem.plan_by_widths(widths, scores), scores)
+        return filled(problem, problem.plan_by_widths(widths, scores), scores)
 '''
 
 
@@ -133,7 +133,7 @@ def test_a_plan_above_the_target_is_infeasible_and_says_by_how_much(
     monkeypatch.chdir(tiny_spec.parent)
     Path("greedy.py").write_text(
         MINE.replace("share = problem.solve_ratio()", "share = 1.0")
-        .replace("problem.filled(", "(")
+        .replace("filled(problem, ", "(")
         .replace(", scores), scores)", ", scores))")
     )
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from hdapbench.bench.limit import Limit
 from hdapbench.errors import BudgetExceededError, PlanError, TargetUnreachableError
-from hdapbench.method import Budget, Plan, Problem
+from hdapbench.method import Plan
+from hdapbench.method.plans import filled, flops_of, weakest_that_meets
 from hdapbench.method.problem import top_channels
-from hdapbench.run.evaluate import evaluate_plan
+from hdapbench.run.evaluate import Evaluation
 from hdapbench.spec import BudgetSpec, Recipe
-from hdapbench.testing import tiny_problem, tiny_workbench
+from hdapbench.testing import RecordingProblem, tiny_data, tiny_problem, tiny_workbench
 
 
 def test_global_scores_remove_channels_until_the_target_is_met_and_no_more() -> None:
@@ -29,7 +31,7 @@ def test_global_scores_remove_channels_until_the_target_is_met_and_no_more() -> 
         name: tuple(c for c in range(len(scores[name])) if c in plan.kept[name] or scores[name][c] == last)
         for name in scores
     }
-    assert problem.costs([plan]).flops[0] <= problem.target_flops < problem.costs([Plan(kept=one_more)]).flops[0]
+    assert flops_of(problem, plan) <= problem.target_flops < flops_of(problem, Plan(kept=one_more))
 
 
 def test_filling_up_keeps_what_the_plan_keeps_and_adds_the_best() -> None:
@@ -37,14 +39,14 @@ def test_filling_up_keeps_what_the_plan_keeps_and_adds_the_best() -> None:
     scores = {name: np.arange(group.n_channels, dtype=float) for name, group in problem.groups.items()}
     sparse = Plan(kept=dict.fromkeys(problem.groups, (0,)))
 
-    filled = problem.filled(sparse, scores)
+    full = filled(problem, sparse, scores)
 
-    assert all(kept[0] == 0 for kept in filled.kept.values())
+    assert all(kept[0] == 0 for kept in full.kept.values())
     assert all(
         set(kept[1:]) == set(range(problem.groups[name].n_channels - len(kept) + 1, problem.groups[name].n_channels))
-        for name, kept in filled.kept.items()
+        for name, kept in full.kept.items()
     )
-    assert problem.costs([filled]).flops[0] <= problem.target_flops
+    assert flops_of(problem, full) <= problem.target_flops
 
 
 def test_equal_scores_keep_the_lower_channel() -> None:
@@ -54,8 +56,8 @@ def test_equal_scores_keep_the_lower_channel() -> None:
 def test_the_first_look_at_the_clusters_is_charged_once() -> None:
     problem = tiny_problem("plain")
 
-    assert problem.n_clusters == 3
-    assert problem.cluster_weights.sum() == pytest.approx(1.0)
+    assert len(problem.devices.cluster_weights) == 3
+    assert problem.devices.cluster_weights.sum() == pytest.approx(1.0)
     assert problem.budget.spent.device_queries == 36  # twelve devices, three probes
 
 
@@ -97,7 +99,7 @@ def test_a_family_that_never_meets_the_target_is_out_of_reach() -> None:
     problem = tiny_problem("plain")
 
     with pytest.raises(TargetUnreachableError, match="at the strongest setting"):
-        problem.fit(lambda knob: problem.plan_by_widths(problem.sizes, "l1"))
+        weakest_that_meets(problem, lambda knob: problem.plan_by_widths(problem.cost.sizes, "l1"))
 
 
 def test_trained_weights_reach_the_evaluation_through_their_handle() -> None:
@@ -109,10 +111,10 @@ def test_trained_weights_reach_the_evaluation_through_their_handle() -> None:
         model.get_parameter("classifier.bias")[2] = 1.0  # always answers class 2
     plan = Plan(
         kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()},
-        weights=problem.keep_weights(model),
+        weights=problem.training.keep_weights(model),
     )
 
-    evaluation = evaluate_plan(tiny_workbench("plain"), plan, target_flops=None, seed=0)
+    evaluation = Evaluation(tiny_workbench("plain"), tiny_data(), None, seed=0).carry_out(plan)
 
     assert evaluation.metrics.accuracy == 0.25  # one class in four
     assert evaluation.metrics.mask_difference == 0.0
@@ -122,7 +124,7 @@ def test_weights_of_another_shape_are_refused() -> None:
     problem = tiny_problem("plain")
 
     with pytest.raises(PlanError, match="dense model's shapes"):
-        problem.keep_weights(torch.nn.Linear(2, 2))
+        problem.training.keep_weights(torch.nn.Linear(2, 2))
 
 
 def test_an_evaluation_holds_raw_latencies_of_every_representative() -> None:
@@ -130,13 +132,13 @@ def test_an_evaluation_holds_raw_latencies_of_every_representative() -> None:
     plan = problem.plan_by_importance(dict.fromkeys(problem.groups, problem.solve_ratio()), "l1")
 
     bench = tiny_workbench("residual")
-    evaluation = evaluate_plan(bench, plan, target_flops=problem.target_flops, seed=0)
+    evaluation = Evaluation(bench, tiny_data(), problem.limit, seed=0).carry_out(plan)
 
     metrics = evaluation.metrics
     assert len(evaluation.devices) == 3
     assert all(len(device.samples_ms) == 5 for device in evaluation.devices)
     medians = [float(np.median(device.samples_ms)) for device in evaluation.devices]
-    assert metrics.latency_ms == pytest.approx(bench.clustered_fleet().average(np.array([medians])).mean_ms[0])
+    assert metrics.latency_ms == pytest.approx(bench.measurer.clusters.average(np.array([medians])).mean_ms[0])
     assert sum(device.weight for device in evaluation.devices) == pytest.approx(1.0)
     assert metrics.latency_low_ms <= metrics.latency_ms <= metrics.latency_high_ms
     assert metrics.worst_cluster_ms == max(medians)
@@ -145,21 +147,21 @@ def test_an_evaluation_holds_raw_latencies_of_every_representative() -> None:
 
 def test_gradients_and_training_over_the_same_images_are_charged_alike() -> None:
     bench = replace(tiny_workbench("residual"), recipe=Recipe(epochs=1.0, batch_size=8, max_train_images=16))
-    problem = Problem(bench, target_flops=bench.network.cost.dense.flops, seed=0, budget=Budget(BudgetSpec()))
+    problem = RecordingProblem(bench, Limit.on_flops(bench.network.cost.dense.flops))
 
     problem.train(problem.model(), 1.0)
     trained = problem.budget.spent.train_epochs
     problem.importance("taylor", n_images=16)
 
-    assert problem.n_train_images == 16
+    assert problem.training.n_train_images == 16
     assert trained == problem.budget.spent.train_epochs - trained == 1.0
 
 
 def test_recalibration_is_charged_alike_before_a_loss_and_before_an_accuracy() -> None:
     by_loss, by_accuracy = tiny_problem("plain"), tiny_problem("plain")
-    plan = by_loss.plan_by_widths(by_loss.sizes, "l1")
+    plan = by_loss.plan_by_widths(by_loss.cost.sizes, "l1")
 
-    by_loss.recalibrated_loss(plan)
+    by_loss.training.recalibrated_loss(plan)
     by_accuracy.accuracy(plan, recalibrate=64)
 
     assert by_loss.budget.spent.train_epochs == by_accuracy.budget.spent.train_epochs == pytest.approx(1 / 3, abs=1e-6)

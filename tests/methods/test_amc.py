@@ -13,12 +13,14 @@ from hdapbench_methods.amc.clipping import ActionClipper
 from hdapbench_methods.amc.method import Amc, Search
 from hdapbench_methods.amc.states import StateTable
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import Network, trace
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.method import Budget, Plan, Problem
+from hdapbench.method import Plan, Problem
+from hdapbench.method.plans import flops_of
 from hdapbench.models import build_model
 from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
+from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
 
 needs_extra = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="extra amc is absent")
 
@@ -34,7 +36,7 @@ def network(name: str, side: int = SIDE, n_classes: int = 4) -> Network:
 def make_problem(name: str = "resnet8", *, target: float = 0.5, budget: BudgetSpec | None = None) -> Problem:
     bench = replace(tiny_workbench("plain"), network=network(name))
     flops = int(target * bench.network.cost.dense.flops)
-    return Problem(bench, target_flops=flops, seed=0, budget=Budget(budget or BudgetSpec()))
+    return RecordingProblem(bench, Limit.on_flops(flops), budget=budget)
 
 
 def random_policy(clipper: ActionClipper, rng: np.random.Generator) -> np.ndarray:
@@ -300,7 +302,7 @@ class TestSearching:
 
         def accuracy(plan: Plan, fine_tune_epochs: float = 0.0, **_: object) -> float:
             problem.budget.charge("accuracy_evals", 1)
-            share = np.array(plan.widths(list(problem.groups))) / problem.sizes
+            share = np.array(plan.widths(list(problem.groups))) / problem.cost.sizes
             return float(np.average(share, weights=np.arange(len(share))))
 
         monkeypatch.setattr(problem, "accuracy", accuracy)
@@ -315,9 +317,9 @@ class TestSearching:
         rewards = np.array(search.trace)
         assert rewards[-20:].mean() > rewards[:20].mean() + rewards[:20].std()
         assert rewards.max() > rewards[:20].max()
-        share = np.array(plan.widths(list(problem.groups))) / problem.sizes
+        share = np.array(plan.widths(list(problem.groups))) / problem.cost.sizes
         assert float(np.average(share, weights=np.arange(len(share)))) == rewards.max()
-        assert 0.97 * problem.target_flops <= problem.costs([plan]).flops[0] <= problem.target_flops
+        assert 0.97 * problem.target_flops <= flops_of(problem, plan) <= problem.target_flops
 
     def test_the_guaranteed_reward_goes_below_the_target_where_accuracy_allows(
         self, monkeypatch: pytest.MonkeyPatch
@@ -327,7 +329,7 @@ class TestSearching:
 
         plan = Amc(episodes=16, recalibrate=0, reward="guaranteed").compress(problem)
 
-        assert problem.costs([plan]).flops[0] < 0.6 * problem.target_flops
+        assert flops_of(problem, plan) < 0.6 * problem.target_flops
 
     def test_the_guaranteed_reward_is_minus_error_times_the_logarithm_of_flops(
         self, monkeypatch: pytest.MonkeyPatch
@@ -338,7 +340,7 @@ class TestSearching:
 
         plan = search.best()
 
-        assert search.trace == [pytest.approx(-0.1 * np.log(problem.costs([plan]).flops[0]))]
+        assert search.trace == [pytest.approx(-0.1 * np.log(flops_of(problem, plan)))]
 
     def test_there_are_as_many_episodes_as_evaluations_and_each_strategy_is_charged_once(
         self, monkeypatch: pytest.MonkeyPatch
@@ -368,7 +370,9 @@ class TestSearching:
         spent = problem.budget.spent
         assert plan.weights is not None
         assert spent.accuracy_evals > 1
-        assert spent.train_epochs == pytest.approx(0.25 / 3 * spent.accuracy_evals + problem.reconstruction_epochs)
+        assert spent.train_epochs == pytest.approx(
+            0.25 / 3 * spent.accuracy_evals + problem.training.reconstruction_epochs
+        )
         assert spent.train_epochs <= 1.0
 
     def test_every_strategy_is_refit_before_its_evaluation_where_that_is_asked_for(

@@ -10,14 +10,15 @@ import torch
 from hdapbench_methods.halp import Halp, bn_taylor
 from torch import nn
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.method import Budget, Plan, Problem
+from hdapbench.method import Plan, Problem
 from hdapbench.models import build_model
-from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
+from hdapbench.spec import ModelSpec
+from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
 
 FINGERPRINT_QUERIES = 36
 
@@ -32,7 +33,7 @@ def bench(name: str) -> Workbench:
 
 def make_problem(name: str = "resnet20", target: float = 0.5) -> Problem:
     flops = int(target * bench(name).network.cost.dense.flops)
-    return Problem(bench(name), target_flops=flops, seed=0, budget=Budget(BudgetSpec()))
+    return RecordingProblem(bench(name), Limit.on_flops(flops))
 
 
 def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
@@ -45,8 +46,8 @@ def test_the_importance_is_the_taylor_term_of_batch_norms_added_over_tied_layers
     scores = bn_taylor(problem, None, 64)
 
     model = problem.model()
-    images, labels = next(iter(problem.batches(64)))
-    torch.autograd.backward(problem.loss(model(images), labels))
+    images, labels = next(iter(problem.training.batches(64)))
+    torch.autograd.backward(problem.training.loss(model(images), labels))
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     terms = [(norm.weight * norm.weight.grad + norm.bias * norm.bias.grad).abs().detach().numpy() for norm in norms]
     first, inner = problem.groups
@@ -81,8 +82,8 @@ def test_widths_are_bundles_and_use_the_target() -> None:
 
     widths = widths_of(Halp(n_plans=40).compress(problem), problem)
 
-    assert (widths % (problem.sizes // 8) == 0).all()
-    assert widths[0] == problem.sizes[0]
+    assert (widths % (problem.cost.sizes // 8) == 0).all()
+    assert widths[0] == problem.cost.sizes[0]
     assert 0.97 * problem.target_flops <= problem.cost.flops(widths)[0] <= problem.target_flops
 
 
@@ -91,7 +92,7 @@ def test_the_first_group_is_given_up_where_the_target_is_out_of_reach_otherwise(
 
     widths = widths_of(Halp(n_plans=20, steps=2).compress(problem), problem)
 
-    assert widths[0] < problem.sizes[0]
+    assert widths[0] < problem.cost.sizes[0]
 
 
 @pytest.mark.parametrize("parameters", [{}, {"fleet": True}, {"table": "measured"}], ids=str)
@@ -105,5 +106,5 @@ def test_halp_is_truly_faster_than_uniform_at_equal_flops(parameters: dict[str, 
     share = problem.solve_ratio()
     uniform = problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
     widths = np.stack([widths_of(plan, problem), widths_of(uniform, problem)])
-    fast, rival = fleet.true_latency_ms(Workloads(problem.kernels, widths, ("halp", "uniform"))).mean(axis=0)
+    fast, rival = fleet.true_latency_ms(Workloads(problem.devices.kernels, widths, ("halp", "uniform"))).mean(axis=0)
     assert fast < 0.98 * rival

@@ -16,17 +16,18 @@ from hdapbench_methods.hdap.judging import Candidate, Judge
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
-from hdapbench.method.budget import Budget
+from hdapbench.method.plans import flops_of
 from hdapbench.models import build_model
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.surrogate.report_card import ReportCard
-from hdapbench.testing import SIDE, tiny_workbench
+from hdapbench.testing import SIDE, RecordingProblem, tiny_workbench
 
 QUICK = Hdap(
     n_plans=30, evaluations=800, active_plans=8, plans_per_round=4, criterion="l1", choice="guard", guard_levels=(1.0,)
@@ -48,7 +49,7 @@ def bench() -> Workbench:
 
 def make_problem(budget: BudgetSpec | None = None, *, on_progress: Callable[[str], None] | None = None) -> Problem:
     target = bench().network.cost.dense.flops // 2
-    return Problem(bench(), target_flops=target, seed=0, budget=Budget(budget or BudgetSpec()), on_progress=on_progress)
+    return RecordingProblem(bench(), Limit.on_flops(target), budget=budget, on_progress=on_progress)
 
 
 def uniform_widths(problem: Problem) -> np.ndarray:
@@ -81,7 +82,7 @@ def measured_ms(asked: list[np.ndarray], problem: Problem) -> dict[tuple[int, ..
     fleet = bench().fleet
     assert isinstance(fleet, SimulatedFleet)
     widths = np.concatenate(asked)
-    workloads = Workloads(problem.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
+    workloads = Workloads(problem.devices.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
     return {
         tuple(row.tolist()): value for row, value in zip(widths, fleet.true_latency_ms(workloads).mean(0), strict=True)
     }
@@ -133,11 +134,11 @@ def test_training_plans_spread_around_the_target_and_hold_uniform_and_dense(monk
     first = asked[0]
     assert len(first) == QUICK.n_plans
     assert any((row == uniform_widths(problem)).all() for row in first)
-    assert any((row == problem.sizes).all() for row in first)
+    assert any((row == problem.cost.sizes).all() for row in first)
     flops = np.sort(problem.cost.flops(first) / problem.target_flops)
     assert flops[2] < 0.6
     assert 0.95 < flops[-2] <= 1.0 < flops[-1]  # only the dense model exceeds the target
-    assert ((first / problem.sizes).std(axis=0) > 0.1).all()
+    assert ((first / problem.cost.sizes).std(axis=0) > 0.1).all()
 
 
 def test_what_the_search_found_is_measured_before_it_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +161,8 @@ def test_a_short_budget_measures_the_first_plans_asked_for_and_still_gives_one(m
 
     assert [len(batch) for batch in asked] == [12]
     assert (asked[0][0] == uniform_widths(problem)).all()
-    assert any((row == problem.sizes).all() for row in asked[0][:3])
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert any((row == problem.cost.sizes).all() for row in asked[0][:3])
+    assert flops_of(problem, plan) <= problem.target_flops
     assert problem.budget.spent.device_queries == queries
 
 
@@ -188,7 +189,7 @@ def test_a_guard_that_no_plan_meets_gives_a_reference() -> None:
 
     plan = QUICK.model_copy(update={"guard_levels": (0.01,)}).compress(problem)
 
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert flops_of(problem, plan) <= problem.target_flops
     assert any(line.startswith("the search ends early") and "importance guard" in line for line in lines)
     assert "the search ended early" in problem.decisions["why"]
 
@@ -258,7 +259,7 @@ class TestTheComparison:
         plan = self.METHOD.compress(problem)
 
         assert problem.budget.spent.accuracy_evals == 1
-        assert problem.costs([plan]).flops[0] <= problem.target_flops
+        assert flops_of(problem, plan) <= problem.target_flops
         assert "the search ended early" in problem.decisions["why"]
 
     def test_a_tight_accuracy_budget_compares_fewer_plans_and_still_fine_tunes(self) -> None:
@@ -388,7 +389,7 @@ class TestIterations:
     def test_flops_fall_in_steps_and_what_was_removed_stays_removed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = make_problem()
         between: list[Plan] = []
-        original = problem.fine_tuned
+        original = problem.training.fine_tuned
 
         def fine_tuned(plan: Plan, epochs: float) -> Plan:
             between.append(original(plan, epochs))
@@ -401,9 +402,11 @@ class TestIterations:
         assert len(between) == 1
         dense, target = problem.cost.dense.flops, problem.target_flops
         assert target < problem.costs(between).flops[0] <= (dense * target) ** 0.5 * (1 + 1e-9)
-        assert problem.costs([plan]).flops[0] <= target
+        assert flops_of(problem, plan) <= target
         assert all(set(plan.kept[name]) <= set(between[0].kept[name]) for name in problem.groups)
-        assert problem.recalibrated_loss(plan) != problem.recalibrated_loss(plan.model_copy(update={"weights": None}))
+        assert problem.training.recalibrated_loss(plan) != problem.training.recalibrated_loss(
+            plan.model_copy(update={"weights": None})
+        )
         assert problem.budget.spent.train_epochs > 0.5
 
     def test_a_budget_without_training_prunes_on_with_the_dense_weights(self) -> None:
@@ -412,7 +415,7 @@ class TestIterations:
         plan = self.METHOD.model_copy(update={"criterion": "l1"}).compress(problem)
 
         assert plan.weights is None
-        assert problem.costs([plan]).flops[0] <= problem.target_flops
+        assert flops_of(problem, plan) <= problem.target_flops
 
 
 def test_the_public_recipe_weighs_accuracy_as_a_penalty() -> None:
@@ -425,7 +428,7 @@ def test_the_public_recipe_weighs_accuracy_as_a_penalty() -> None:
 
     assert "penalty" in problem.decisions["why"]
     assert 1 <= sum("accuracy_at_once" in entry for entry in problem.decisions["accuracies"]) <= 3
-    assert 0.97 * problem.target_flops <= problem.costs([plan]).flops[0] <= problem.target_flops
+    assert 0.97 * problem.target_flops <= flops_of(problem, plan) <= problem.target_flops
 
 
 def test_a_plan_is_certified_and_its_story_is_remembered() -> None:
@@ -500,7 +503,7 @@ def test_ablations_ask_one_device_where_hdap_asks_every_cluster(changes: dict, q
     n_plans = QUICK.n_plans + 1  # the optimum, and then uniform beside the fastest
     assert spent % queries_per_plan == 0
     assert n_plans < spent / queries_per_plan <= n_plans + 1 + 4 * QUICK.shortlist
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert flops_of(problem, plan) <= problem.target_flops
 
 
 def test_flops_as_the_goal_asks_no_device() -> None:
@@ -509,7 +512,7 @@ def test_flops_as_the_goal_asks_no_device() -> None:
     plan = QUICK.model_copy(update={"goal": "flops"}).compress(problem)
 
     assert problem.budget.spent.device_queries == 0
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert flops_of(problem, plan) <= problem.target_flops
 
 
 @pytest.mark.parametrize(

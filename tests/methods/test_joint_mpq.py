@@ -4,13 +4,13 @@ import pytest
 import torch
 from hdapbench_methods.joint_mpq import JointMpq
 
+from hdapbench.bench.limit import Limit
 from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
 from hdapbench.method import Plan, Problem
-from hdapbench.method.budget import Budget
-from hdapbench.run.evaluate import evaluate_plan
+from hdapbench.run.evaluate import Evaluation, compact, quantize, use_of
 from hdapbench.spec import BudgetSpec, TargetKind
-from hdapbench.testing import MethodContract, tiny_workbench
+from hdapbench.testing import MethodContract, RecordingProblem, tiny_data, tiny_workbench
 
 
 class TestJointMpq(MethodContract):
@@ -19,21 +19,17 @@ class TestJointMpq(MethodContract):
         return JointMpq(epochs=1.0)
 
 
-def problem(kind: TargetKind, share: float, model: str = "residual", **budget: float) -> Problem:
+def problem(kind: TargetKind, share: float, model: str = "residual", **budget: float) -> RecordingProblem:
     bench = tiny_workbench(model)
     name, factor = LIMITED_BY[kind]
-    amount = int(share * reference_cost(name, bench.folded.layers) / factor)
-    return Problem(
-        bench,
-        target_flops=bench.network.cost.dense.flops,
-        seed=0,
-        budget=Budget(BudgetSpec(**budget)),
-        limit=(kind, amount),
-    )
+    amount = int(share * reference_cost(name, bench.quantizer.folded.layers) / factor)
+    limit = Limit(kind, amount, bench.network.cost.dense.flops)
+    return RecordingProblem(bench, limit, budget=BudgetSpec(**budget))
 
 
 def used(plan: Plan, asked: Problem, model: str = "residual") -> float:
-    return tiny_workbench(model).bit_cost(plan, asked.limit[0]) / asked.limit[1]
+    bench = tiny_workbench(model)
+    return use_of(asked.limit, bench, quantize(bench, compact(bench, plan)), seed=0).share
 
 
 @pytest.mark.parametrize("kind", ["size", "mpic", "ne16"])
@@ -74,7 +70,7 @@ def test_a_limit_below_every_assignment_is_out_of_reach():
 
 def test_no_group_dies_at_the_strongest_limit():
     bench = tiny_workbench("residual")
-    layers = bench.folded.layers
+    layers = bench.quantizer.folded.layers
     fewest = {s.name: tuple(0 if s.prunable and k else 2 for k in range(s.n_channels)) for s in layers.selectors}
     least = float(hardware_cost("size")(layers, layers.exact_counts(fewest))) / reference_cost("size", layers)
 
@@ -111,7 +107,7 @@ def test_a_network_of_an_unknown_node_is_skipped_with_its_name():
     asked = problem("size", 0.3)
     bench = tiny_workbench("residual")
     broken = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.GroupNorm(2, 4))
-    asked.folded = lambda: bench._fold(broken)
+    asked.quantization.folded = lambda: bench.quantizer.fold(broken)
 
     assert "GroupNorm" in str(JointMpq().skip(asked))
 
@@ -121,11 +117,11 @@ def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(cho
     asked = problem("size", 0.25)
     plan = JointMpq(choose=choose, epochs=2.0).compress(asked)
 
-    evaluation = evaluate_plan(tiny_workbench("residual"), plan, target_flops=asked.target_flops, seed=0)
+    evaluation = Evaluation(tiny_workbench("residual"), tiny_data(), asked.limit, seed=0).carry_out(plan)
 
     bits = evaluation.metrics.bits
     assert bits is not None
-    assert bits.weight_bytes == pytest.approx(used(plan, asked) * asked.limit[1])
+    assert bits.weight_bytes == pytest.approx(used(plan, asked) * asked.limit.amount)
     assert evaluation.metrics.size_bytes == bits.packed_bytes > bits.weight_bytes
     assert bits.n_compared == 16
     assert bits.argmax_differences <= 1
@@ -136,10 +132,10 @@ def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(cho
 def test_the_weights_of_the_search_reach_the_runner():
     asked = problem("size", 0.9)
     plan = JointMpq(epochs=3.0, learning_rate=1e-6).compress(asked)
-    dense, _ = tiny_workbench("residual").apply(plan.model_copy(update={"weights": None}))
-    trained, _ = tiny_workbench("residual").apply(plan)
+    dense, _ = tiny_workbench("residual").compactor.apply(plan.model_copy(update={"weights": None}))
+    trained, _ = tiny_workbench("residual").compactor.apply(plan)
 
-    x = asked.example_input()
+    x = asked.training.example_input()
     with torch.no_grad():
         assert not torch.allclose(dense(x), trained(x), atol=1e-3)
 

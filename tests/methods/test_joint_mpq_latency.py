@@ -8,27 +8,20 @@ from hdapbench_methods.joint_mpq.latency import ROUNDS, FleetLatency, WidthCost
 
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Plan, Problem
-from hdapbench.method.budget import Budget
-from hdapbench.run.limit import Limit
+from hdapbench.run.evaluate import compact, quantize, use_of
 from hdapbench.spec import BudgetSpec, parse_target
-from hdapbench.testing import tiny_workbench
+from hdapbench.testing import RecordingProblem, tiny_workbench
 
 
-def problem(target: str, model: str = "residual", **budget: float) -> Problem:
+def problem(target: str, model: str = "residual", **budget: float) -> RecordingProblem:
     bench = tiny_workbench(model)
-    limit = Limit.of(bench, parse_target(target), seed=0)
-    return Problem(
-        bench,
-        target_flops=limit.target_flops,
-        seed=0,
-        budget=Budget(BudgetSpec(**budget)),
-        limit=(limit.kind, limit.amount),
-    )
+    return RecordingProblem(bench, bench.limit(parse_target(target), seed=0), budget=BudgetSpec(**budget))
 
 
 def measured_share(plan: Plan, target: str, model: str = "residual") -> float:
     bench = tiny_workbench(model)
-    use = Limit.of(bench, parse_target(target), seed=0).use(bench, plan, seed=0)
+    limit = bench.limit(parse_target(target), seed=0)
+    use = use_of(limit, bench, quantize(bench, compact(bench, plan)), seed=0)
     assert use is not None
     return use.share
 
@@ -69,7 +62,7 @@ def test_a_group_of_one_channel_has_no_slope():
 def test_soft_counts_pay_for_kept_channels_whatever_their_bits():
     asked = problem("0.97x latency")
     latency = FleetLatency.fitted(asked, n_plans=30, least_channels=1)
-    layers = asked.folded().layers
+    layers = asked.quantization.folded().layers
     sizes = torch.tensor([[float(s.n_channels)] for s in layers.selectors], dtype=torch.float64)
     channels = (sizes * torch.tensor([[0.4, 0.1, 0.2, 0.3]], dtype=torch.float64)).requires_grad_()
 
@@ -103,11 +96,11 @@ def test_wider_limits_keep_more_channels():
 
 def test_an_absolute_limit_is_met_in_ms():
     bench = tiny_workbench("residual")
-    allowed_ms = 0.95 * bench.average_latency(bench.network.cost.sizes, session=("score", 0))
+    allowed_ms = 0.95 * bench.measurer.average_ms(bench.network.cost.sizes, session=("score", 0))
 
     plan = JointMpq(epochs=1.0).compress(problem(f"{allowed_ms:.6f}ms latency"))
 
-    assert bench.average_latency(plan.widths(list(plan.kept)), session=("score", 0)) <= allowed_ms
+    assert bench.measurer.average_ms(plan.widths(list(plan.kept)), session=("score", 0)) <= allowed_ms
 
 
 def test_descent_meets_a_latency_too():
@@ -140,8 +133,8 @@ def test_rivals_that_choose_bits_are_skipped_under_a_latency(choose):
 
 
 def held(asked: Problem, find) -> dict[str, tuple[int, ...]]:
-    names = [selector.name for selector in asked.folded().layers.selectors]
-    cost = WidthCost(lambda widths: widths.sum(1) / asked.sizes.sum(), asked.sizes)
+    names = [selector.name for selector in asked.quantization.folded().layers.selectors]
+    cost = WidthCost(lambda widths: widths.sum(1) / asked.cost.sizes.sum(), asked.cost.sizes)
     return FleetLatency(asked, cost, tuple(names.index(name) for name in asked.groups), 0.9).held(find)
 
 

@@ -3,19 +3,16 @@ from __future__ import annotations
 import pytest
 from hdapbench_methods.joint_mpq import JointMpq
 
+from hdapbench.bench.limit import Limit
 from hdapbench.cost.hardware import reference_cost
-from hdapbench.method import Problem
-from hdapbench.method.budget import Budget
 from hdapbench.quant.training.searchable import SearchNetwork
-from hdapbench.spec import BudgetSpec
-from hdapbench.testing import tiny_workbench
+from hdapbench.testing import RecordingProblem, tiny_workbench
 
 
-def problem(share: float, model: str = "residual") -> Problem:
+def problem(share: float, model: str = "residual") -> RecordingProblem:
     bench = tiny_workbench(model)
-    amount = int(share * reference_cost("size", bench.folded.layers) / 8)
-    dense = bench.network.cost.dense.flops
-    return Problem(bench, target_flops=dense, seed=0, budget=Budget(BudgetSpec()), limit=("size", amount))
+    amount = int(share * reference_cost("size", bench.quantizer.folded.layers) / 8)
+    return RecordingProblem(bench, Limit("size", amount, bench.network.cost.dense.flops))
 
 
 @pytest.mark.parametrize("choose", ["joint", "channel", "layer"])

@@ -9,15 +9,17 @@ import pytest
 import torch
 from hdapbench_methods.netadapt import Netadapt, _meeting, _State
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.method import Budget, Plan, Problem
+from hdapbench.method import Plan, Problem
+from hdapbench.method.plans import flops_of
 from hdapbench.models import build_model
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.surrogate.table import GroupTable
-from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
+from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
 
 QUICK = Netadapt(n_plans=30, short_epochs=0.0, proposals=1)
 
@@ -32,7 +34,7 @@ def bench() -> Workbench:
 
 def make_problem(budget: BudgetSpec | None = None) -> Problem:
     flops = bench().network.cost.dense.flops // 2
-    return Problem(bench(), target_flops=flops, seed=0, budget=Budget(budget or BudgetSpec()))
+    return RecordingProblem(bench(), Limit.on_flops(flops), budget=budget)
 
 
 def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
@@ -57,7 +59,9 @@ def test_it_is_truly_faster_than_uniform_at_equal_flops() -> None:
     assert isinstance(fleet, SimulatedFleet)
     uniform = problem.plan_by_importance(dict.fromkeys(problem.groups, problem.solve_ratio()), "l1")
     widths = np.stack([widths_of(plan, problem), widths_of(uniform, problem)])
-    fast, rival = fleet.true_latency_ms(Workloads(problem.kernels, widths, ("netadapt", "uniform"))).mean(axis=0)
+    fast, rival = fleet.true_latency_ms(Workloads(problem.devices.kernels, widths, ("netadapt", "uniform"))).mean(
+        axis=0
+    )
     assert fast < 0.97 * rival
 
 
@@ -77,9 +81,9 @@ def test_each_iteration_narrows_one_group_and_takes_the_most_accurate_proposal(
     widths = widths_of(method.compress(problem), problem)
 
     first = judged[:3]
-    assert all(int((plan != problem.sizes).sum()) == 1 for plan in first)
+    assert all(int((plan != problem.cost.sizes).sum()) == 1 for plan in first)
     assert len({tuple(plan) for plan in first}) == 3
-    assert widths[-1] == problem.sizes[-1]
+    assert widths[-1] == problem.cost.sizes[-1]
     assert len(judged) >= 6
 
 
@@ -90,7 +94,7 @@ def test_a_proposal_starts_from_the_weights_of_the_last_winner() -> None:
 
     assert plan.weights is not None
     dense = tiny_problem("residual").model().state_dict()
-    trained = problem._bench.dense_model(plan.weights).state_dict()
+    trained = problem.model(plan.weights).state_dict()
     assert any(not torch.equal(dense[name], trained[name]) for name in dense)
 
 
@@ -100,7 +104,7 @@ def test_an_ended_budget_is_kept_and_still_gives_a_plan_under_the_target() -> No
     plan = Netadapt(n_plans=30, short_epochs=0.0, proposals=3).compress(problem)
 
     assert problem.budget.spent.accuracy_evals <= 5
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert flops_of(problem, plan) <= problem.target_flops
 
 
 def test_training_is_charged_for_every_proposal_and_every_winner() -> None:
@@ -121,12 +125,12 @@ def test_a_budget_of_training_that_is_spent_to_the_last_ends_no_search(epochs: f
     plan = Netadapt(n_plans=30, short_epochs=0.5).compress(problem)
 
     assert problem.budget.spent.train_epochs <= epochs
-    assert problem.costs([plan]).flops[0] <= problem.target_flops
+    assert flops_of(problem, plan) <= problem.target_flops
 
 
 def test_of_the_channels_that_went_the_best_come_back() -> None:
     problem = tiny_problem("residual", target=0.4)
-    state = _State(problem.sizes.copy(), None, problem.importance("l2"))
+    state = _State(problem.cost.sizes.copy(), None, problem.importance("l2"))
     norms, method = state.scores, Netadapt(short_epochs=0.0)
 
     state = method._move(problem, state, np.array([8, 6]))
@@ -139,8 +143,8 @@ def test_of_the_channels_that_went_the_best_come_back() -> None:
 
 def test_no_device_is_asked_for_a_message() -> None:
     problem, asked = make_problem(), []
-    latency = problem.nominal_latency
-    problem.nominal_latency = lambda widths: (asked.append(len(widths)), latency(widths))[1]  # type: ignore[method-assign]
+    latency = problem.devices.nominal_latency
+    problem.devices.nominal_latency = lambda widths: (asked.append(len(widths)), latency(widths))[1]  # type: ignore[method-assign]
 
     Netadapt(table="measured", short_epochs=0.0, proposals=1, initial_reduction=0.2).compress(problem)
 

@@ -13,10 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
-from hdapbench.method import Budget, Problem
-from hdapbench.spec import BudgetSpec
-from hdapbench.testing import SIDE, tiny_problem, tiny_workbench
+from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="nni is not installed"),
@@ -101,9 +100,7 @@ class TestMasks:
         )
         before = torch.get_rng_state()
 
-        plans = [
-            method.compress(Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))) for _ in range(2)
-        ]
+        plans = [method.compress(RecordingProblem(bench, Limit.on_flops(target))) for _ in range(2)]
 
         assert plans[0] == plans[1]
         assert torch.equal(torch.get_rng_state(), before)

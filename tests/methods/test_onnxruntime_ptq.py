@@ -4,13 +4,13 @@ import pytest
 import torch
 from hdapbench_methods.onnxruntime_ptq import OnnxruntimePtq
 
+from hdapbench.bench.limit import Limit
 from hdapbench.cost.hardware import LIMITED_BY, reference_cost
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Plan, Problem
-from hdapbench.method.budget import Budget
-from hdapbench.run.evaluate import evaluate_plan
-from hdapbench.spec import BudgetSpec, TargetKind
-from hdapbench.testing import MethodContract, tiny_workbench
+from hdapbench.run.evaluate import Evaluation, bit_cost, compact, quantize
+from hdapbench.spec import TargetKind
+from hdapbench.testing import MethodContract, RecordingProblem, tiny_data, tiny_workbench
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
@@ -24,9 +24,8 @@ class TestOnnxruntimePtq(MethodContract):
 def problem(share: float, kind: TargetKind = "size") -> Problem:
     bench = tiny_workbench("residual")
     name, factor = LIMITED_BY[kind]
-    amount = int(share * reference_cost(name, bench.folded.layers) / factor)
-    dense = bench.network.cost.dense.flops
-    return Problem(bench, target_flops=dense, seed=0, budget=Budget(BudgetSpec()), limit=(kind, amount))
+    amount = int(share * reference_cost(name, bench.quantizer.folded.layers) / factor)
+    return RecordingProblem(bench, Limit(kind, amount, bench.network.cost.dense.flops))
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
@@ -34,15 +33,15 @@ def test_the_file_itself_is_tested_and_never_trained(mode):
     bench, asked = tiny_workbench("residual"), problem(1.0)
 
     plan = OnnxruntimePtq(mode=mode).compress(asked)
-    found = evaluate_plan(bench, plan, target_flops=asked.target_flops, seed=0)
+    found = Evaluation(bench, tiny_data(), asked.limit, seed=0).carry_out(plan)
 
-    network = bench.onnx_network(str(plan.file))
+    network = bench.quantizer.onnx_network(str(plan.file))
     bits = found.metrics.bits
-    assert found.metrics.accuracy == bench.test_scores(network).accuracy == bits.integer_accuracy
+    assert found.metrics.accuracy == bench.trainer.scores(network, tiny_data().test).accuracy == bits.integer_accuracy
     assert found.metrics.fine_tune_epochs == asked.budget.spent.train_epochs == 0.0
     assert found.onnx == network.content
     assert found.metrics.size_bytes == len(network.content)
-    assert bits.weight_bytes == bench.bit_cost(plan, "size")
+    assert bits.weight_bytes == bit_cost(quantize(bench, compact(bench, plan)), "size")
     assert (bits.ne16_cycles is None) == (bits.mpic_cycles is None) == (mode == "dynamic")
 
 
@@ -50,20 +49,22 @@ def test_the_file_itself_is_tested_and_never_trained(mode):
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_eight_bits_are_close_to_the_float_model(mode, per_channel):
     bench, asked = tiny_workbench("residual"), problem(1.0)
-    images, _ = next(iter(asked.batches(32, batch_size=32)))
+    images, _ = next(iter(asked.training.batches(32, batch_size=32)))
 
     plan = OnnxruntimePtq(mode=mode, per_channel=per_channel).compress(asked)
 
     with torch.no_grad():
         wanted = asked.model()(images)
-        found = bench.onnx_network(str(plan.file))(images)
+        found = bench.quantizer.onnx_network(str(plan.file))(images)
     assert 0.0 < (found - wanted).abs().max() < 0.1 * wanted.abs().max()
 
 
 def test_dynamic_ranges_do_not_depend_on_the_batch():
     asked = problem(1.0)
-    images, _ = next(iter(asked.batches(16, batch_size=16)))
-    network = tiny_workbench("residual").onnx_network(str(OnnxruntimePtq(mode="dynamic").compress(asked).file))
+    images, _ = next(iter(asked.training.batches(16, batch_size=16)))
+    network = tiny_workbench("residual").quantizer.onnx_network(
+        str(OnnxruntimePtq(mode="dynamic").compress(asked).file)
+    )
 
     together = network(images)
 

@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 import torch
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
 from hdapbench.cli.main import main
 from hdapbench.errors import BudgetExceededError
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.method import Budget, Method, Problem
+from hdapbench.method import Method
 from hdapbench.method.card import missing_packages
+from hdapbench.method.plans import flops_of
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.models import build_model
 from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import KINDS, MethodContract, ModelKind, tiny_problem, tiny_workbench
+from hdapbench.testing import KINDS, MethodContract, ModelKind, RecordingProblem, tiny_problem, tiny_workbench
 from hdapbench.testing.elsewhere import answers_elsewhere, plans_of
 
 VARIANTS = [
@@ -136,7 +138,7 @@ def test_methods_that_know_a_ratio_use_what_single_channels_allow(name: str, kin
     widths = np.array(plan.widths(list(problem.groups)))
     for group in range(len(widths)):
         wider = widths + (np.arange(len(widths)) == group)
-        if wider[group] <= problem.sizes[group]:
+        if wider[group] <= problem.cost.sizes[group]:
             assert problem.cost.flops(wider)[0] > problem.target_flops
 
 
@@ -147,15 +149,15 @@ def test_random_shares_keep_their_proportions_whether_they_are_scaled_up_or_down
     network = trace(model, (3, 32, 32))
     bench = replace(tiny_workbench("plain"), network=network)
     flops = int(target * network.cost.dense.flops)
-    problem = Problem(bench, target_flops=flops, seed=0, budget=Budget(BudgetSpec()))
+    problem = RecordingProblem(bench, Limit.on_flops(flops))
     drawn = np.random.default_rng([0, 0x48444150]).uniform(0.2, 1.0, len(problem.groups))
 
     plan = MethodRegistry().resolve("random", {}).compress(problem)
 
-    shares = np.array(plan.widths(list(problem.groups))) / problem.sizes
+    shares = np.array(plan.widths(list(problem.groups))) / problem.cost.sizes
     scales = (shares / drawn)[shares < 1]
     assert np.ptp(scales) < 0.15 * scales.mean()
-    assert 0.97 * flops <= problem.costs([plan]).flops[0] <= flops
+    assert 0.97 * flops <= flops_of(problem, plan) <= flops
 
 
 def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> None:
@@ -165,7 +167,7 @@ def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> Non
         model.body.inner[0].weight.zero_()
     bench = replace(shared, network=trace(model, (3, 12, 12)))
     target = int(0.5 * bench.network.cost.dense.flops)
-    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+    problem = RecordingProblem(bench, Limit.on_flops(target))
 
     plan = MethodRegistry().resolve("magnitude", {}).compress(problem)
 
@@ -187,9 +189,7 @@ def test_hdap_finds_a_plan_that_is_truly_faster_than_uniform(least_flops_share: 
     parameters["least_flops_share"] = least_flops_share
 
     plans = [
-        registry.resolve(name, chosen).compress(
-            Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
-        )
+        registry.resolve(name, chosen).compress(RecordingProblem(bench, Limit.on_flops(target)))
         for name, chosen in (("hdap", parameters), ("uniform", {}))
     ]
 

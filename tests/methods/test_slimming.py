@@ -11,11 +11,9 @@ import torch
 from hdapbench_methods.slimming import Slimming
 from torch import nn
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
-from hdapbench.method import Problem
-from hdapbench.method.budget import Budget
-from hdapbench.spec import BudgetSpec
-from hdapbench.testing import SIDE, tiny_workbench
+from hdapbench.testing import SIDE, RecordingProblem, tiny_workbench
 
 
 @pytest.mark.parametrize(("least_share", "survive"), [(0.0, False), (0.25, True)])
@@ -27,7 +25,7 @@ def test_a_group_of_small_scales_goes_but_for_its_least_share(least_share: float
         last.weight.mul_(1e-3)
     bench = replace(shared, network=trace(model, (3, SIDE, SIDE)))
     target = int(0.4 * bench.network.cost.dense.flops)
-    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+    problem = RecordingProblem(bench, Limit.on_flops(target))
 
     plan = Slimming(epochs=0.0, least_share=least_share).compress(problem)
 
@@ -49,7 +47,7 @@ def test_channels_of_shortcuts_go_last() -> None:
                 )
     bench = replace(shared, network=trace(model, (3, SIDE, SIDE)))
     target = int(0.8 * bench.network.cost.dense.flops)
-    problem = Problem(bench, target_flops=target, seed=0, budget=Budget(BudgetSpec()))
+    problem = RecordingProblem(bench, Limit.on_flops(target))
 
     plan = Slimming(epochs=0.0).compress(problem)
 

@@ -10,10 +10,11 @@ from hdapbench_methods.torch_pruning.ratio import kept_at_ratio
 from hdapbench_methods.torch_pruning.scorers import Criterion, group_scores
 from torch import nn
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import trace
-from hdapbench.method import Budget, Problem
+from hdapbench.method import Problem
 from hdapbench.spec import BudgetSpec
-from hdapbench.testing import tiny_problem, tiny_workbench
+from hdapbench.testing import RecordingProblem, tiny_problem, tiny_workbench
 
 
 def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = None) -> dict[str, np.ndarray]:
@@ -23,9 +24,7 @@ def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = 
 def problem_of(model: nn.Module) -> Problem:
     bench = tiny_workbench("plain")
     network = trace(model.eval(), bench.network.input_shape)
-    return Problem(
-        replace(bench, network=network), target_flops=network.cost.dense.flops // 2, seed=0, budget=Budget(BudgetSpec())
-    )
+    return RecordingProblem(replace(bench, network=network), Limit.on_flops(network.cost.dense.flops // 2))
 
 
 class _Twice(nn.Module):
@@ -62,7 +61,7 @@ class TestScores:
     def test_hessian_counts_every_image_not_only_the_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = tiny_problem("plain")
         forwards = scores_of(problem, "hessian")
-        batches = problem.batches
+        batches = problem.training.batches
         monkeypatch.setattr(problem, "batches", lambda n, batch_size: reversed(list(batches(n, batch_size=batch_size))))
 
         backwards = scores_of(problem, "hessian")
@@ -72,7 +71,7 @@ class TestScores:
     def test_activations_do_not_depend_on_how_images_are_batched(self, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = tiny_problem("residual")
         whole = scores_of(problem, "activation")
-        batches = problem.batches
+        batches = problem.training.batches
         monkeypatch.setattr(problem, "batches", lambda n, batch_size=64: batches(n, batch_size=5))
 
         assert {name: score.tolist() for name, score in scores_of(problem, "activation").items()} == {
@@ -86,7 +85,7 @@ class TestScores:
         model.second.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 
         scores = scores_of(problem, "activation")["first"]
-        model(torch.cat([images for images, _ in problem.batches(24)]))
+        model(torch.cat([images for images, _ in problem.training.batches(24)]))
 
         once = seen[0][:, :6].abs().mean((0, 2, 3)).detach().numpy()
         assert scores == pytest.approx(once / once.mean(), rel=1e-4)
@@ -96,13 +95,13 @@ class TestScores:
         scores = scores_of(problem, "obd-c")
 
         model, name = problem.model(), next(iter(problem.groups))
-        layer, generator = model.get_submodule(name), torch.Generator().manual_seed(problem.seed)
+        layer, generator = model.get_submodule(name), torch.Generator().manual_seed(problem.training.seed)
         fisher = torch.zeros_like(layer.weight)
-        for images, _ in problem.batches(24, batch_size=8):
+        for images, _ in problem.training.batches(24, batch_size=8):
             drawn = torch.multinomial(model(images).detach().softmax(1), 1, generator=generator)[:, 0]
             for image, label in zip(images, drawn, strict=True):
                 model.zero_grad()
-                problem.loss(model(image[None]), label[None]).backward()
+                problem.training.loss(model(image[None]), label[None]).backward()
                 fisher += layer.weight.grad**2
         expected = (layer.weight.detach() ** 2 * fisher).sum((1, 2, 3))
         expected = (expected / expected.mean()).numpy()
@@ -154,7 +153,7 @@ class TestRatios:
         problem = tiny_problem("residual")
         model = problem.model()
         pruner = torch_pruning.pruner.BasePruner(
-            model, problem.example_input(), importance=torch_pruning.importance.GroupMagnitudeImportance(),
+            model, problem.training.example_input(), importance=torch_pruning.importance.GroupMagnitudeImportance(),
             pruning_ratio=ratio, global_pruning=scope == "global", round_to=round_to, ignored_layers=[model.classifier],
             in_channel_groups={}, out_channel_groups={}, num_heads={}, channel_groups={},
         )  # fmt: skip

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from hdapbench.bench.limit import Limit
 from hdapbench.bench.network import Network, trace
 from hdapbench.data import DataSplits, ImageSet
-from hdapbench.method import Budget, Problem
+from hdapbench.method import Problem
 from hdapbench.models import build_model
-from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import tiny_workbench
+from hdapbench.spec import ModelSpec
+from hdapbench.testing import RecordingProblem, tiny_workbench
 
 SUBJECTS = {
     "ResNet50": ("torchvision:resnet50", 224, 1000),
@@ -56,5 +57,5 @@ def problem(name: str, side: int | None = None, *, target: float = 0.5, seed: in
         )
 
     data = DataSplits(train=images(32), search=images(8), test=images(8), n_classes=10, content_hash="parity")
-    bench = replace(tiny_workbench("plain"), network=net, data=data)
-    return Problem(bench, target_flops=int(target * net.cost.dense.flops), seed=seed, budget=Budget(BudgetSpec()))
+    bench = replace(tiny_workbench("plain"), network=net, train=data.train, search=data.search)
+    return RecordingProblem(bench, Limit.on_flops(int(target * net.cost.dense.flops)), seed=seed)

@@ -179,6 +179,6 @@ def test_a_last_batch_of_one_image_does_not_stop_recalibration() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))
     batch, one = torch.randn(8, 4), torch.randn(1, 4)
 
-    tiny_workbench("plain").recalibrate(model, [(batch, torch.zeros(8)), (one, torch.zeros(1))])
+    tiny_workbench("plain").trainer.recalibrate(model, [(batch, torch.zeros(8)), (one, torch.zeros(1))])
 
     assert torch.allclose(model[2].running_mean, model[1](batch).mean(0))

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hdapbench.method import Budget, Problem
+from hdapbench.bench.limit import Limit
 from hdapbench.spec import BudgetSpec
 from hdapbench.surrogate.fitted import fitted_latency, spread_plans
 from hdapbench.surrogate.table import GroupTable, multiples_below
-from hdapbench.testing import tiny_problem, tiny_workbench
+from hdapbench.testing import RecordingProblem, tiny_problem, tiny_workbench
 
 
 def test_a_table_holds_the_latency_of_one_group_changed_at_a_time() -> None:
@@ -40,8 +40,8 @@ def test_plans_to_measure_spread_around_the_target_and_end_with_the_dense_model(
     plans = spread_plans(problem.cost, problem.target_flops, 40, np.random.default_rng(0))
 
     share = problem.cost.flops(plans) / problem.target_flops
-    assert plans.shape == (40, len(problem.sizes))
-    assert (plans[-1] == problem.sizes).all()
+    assert plans.shape == (40, len(problem.cost.sizes))
+    assert (plans[-1] == problem.cost.sizes).all()
     assert share[:-1].min() < 0.8
     assert 1.1 < share[:-1].max() <= 1.5
 
@@ -52,7 +52,7 @@ def test_fitted_latency_averages_devices_by_their_weight() -> None:
     slow = 1.0 + problem.cost.flops(plans) / problem.cost.dense.flops
 
     predict = fitted_latency(
-        problem.kernels, plans, np.stack([slow, 3 * slow], axis=1), weights=np.array([0.75, 0.25]), kind="nnls"
+        problem.devices.kernels, plans, np.stack([slow, 3 * slow], axis=1), weights=np.array([0.75, 0.25]), kind="nnls"
     )
 
     assert predict(plans) == pytest.approx(1.5 * slow, rel=0.02)
@@ -61,26 +61,26 @@ def test_fitted_latency_averages_devices_by_their_weight() -> None:
 def test_one_cluster_is_asked_for_one_query_per_plan_and_answers_as_its_representative() -> None:
     problem = tiny_problem("residual")
     fingerprint = 36
-    n_clusters = problem.n_clusters
-    plans = np.stack([problem.sizes] * 4)
+    n_clusters = len(problem.devices.cluster_weights)
+    plans = np.stack([problem.cost.sizes] * 4)
 
-    alone = problem.latency(plans, cluster=problem.nominal_cluster)
+    alone = problem.latency(plans, cluster=problem.devices.nominal_cluster)
 
     assert alone.shape == (4, 1)
     assert problem.budget.spent.device_queries == fingerprint + 4
     everywhere = problem.latency(plans)
     assert everywhere.shape == (4, n_clusters)
-    assert problem.cluster_weights[problem.nominal_cluster] == problem.cluster_weights.max()
-    clusters = tiny_workbench("residual").clustered_fleet()
-    device = int(clusters.clustering.ranked[problem.nominal_cluster][0])
+    assert problem.devices.cluster_weights[problem.devices.nominal_cluster] == problem.devices.cluster_weights.max()
+    clusters = tiny_workbench("residual").measurer.clusters
+    device = int(clusters.clustering.ranked[problem.devices.nominal_cluster][0])
     # The same device in another session: noise and drift of about a percent each.
     assert clusters.fingerprint_ms[device].mean() > 0
-    assert np.median(alone) == pytest.approx(np.median(everywhere[:, problem.nominal_cluster]), rel=0.1)
+    assert np.median(alone) == pytest.approx(np.median(everywhere[:, problem.devices.nominal_cluster]), rel=0.1)
 
 
 def test_the_budget_counts_one_device_where_only_one_is_asked() -> None:
-    problem = Problem(tiny_workbench("plain"), target_flops=1, seed=0, budget=Budget(BudgetSpec(device_queries=36 + 5)))
+    problem = RecordingProblem(tiny_workbench("plain"), Limit.on_flops(1), budget=BudgetSpec(device_queries=36 + 5))
 
-    problem.latency(np.stack([problem.sizes] * 5), cluster=0)
+    problem.latency(np.stack([problem.cost.sizes] * 5), cluster=0)
 
     assert problem.budget.remaining("device_queries") == 0

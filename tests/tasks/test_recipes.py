@@ -89,7 +89,7 @@ def test_the_dense_model_teaches_what_is_fine_tuned():
     taught = dataclasses.replace(
         bench, recipe=bench.recipe.model_copy(update={"distillation": DistillationSpec(weight=1.0)})
     )
-    dense, (images, _) = bench.network.model, next(iter(bench.data.train.batches(32, shuffle_seed=None)))
+    dense, (images, _) = bench.network.model, next(iter(bench.train.batches(32, shuffle_seed=None)))
     torch.manual_seed(3)
     start = [parameter + 0.05 * torch.randn_like(parameter) for parameter in dense.parameters()]
 
@@ -98,7 +98,7 @@ def test_the_dense_model_teaches_what_is_fine_tuned():
         with torch.no_grad():
             for parameter, value in zip(model.parameters(), start, strict=True):
                 parameter.copy_(value)
-        workbench.train(model, epochs=1.0, seed=0)
+        workbench.trainer.fine_tune(model, epochs=1.0, seed=0)
         with torch.no_grad():
             return float(TASK.distance(model(images), dense(images), 1.0))
 

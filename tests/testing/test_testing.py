@@ -54,7 +54,7 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "prints_while_skipping": ("plain", r.SILENT, "it printed 'groups", set()),
     "prints_to_stderr": ("plain", r.SILENT, "'working' to stderr; use problem.progress", set()),
     "writes_a_file": ("plain", r.FILES, "it wrote share.txt", set()),
-    "saves_a_model": ("plain", r.FILES, "it wrote model.pt; use problem.keep_weights", set()),
+    "saves_a_model": ("plain", r.FILES, "it wrote model.pt; use problem.training.keep_weights", set()),
     "draws_from_python": ("plain", r.RANDOM, "random changed", set()),
     "draws_from_numpy": ("plain", r.RANDOM, "numpy.random changed", set()),
     "draws_from_torch": ("plain", r.RANDOM, "torch changed", set()),
@@ -251,5 +251,5 @@ class TestThePytestSuite:
 def test_the_plain_model_has_a_group_of_two_channels_and_a_frozen_one_of_one() -> None:
     problem = tiny_problem("plain")
 
-    assert 2 in problem.sizes
+    assert 2 in problem.cost.sizes
     assert any("single channel" in group.reason for group in problem._network.group_set.frozen)

@@ -12,5 +12,5 @@ class Bad(Method):
         scores = {}
         for name, group in problem.groups.items():
             seed = abs(hash(name)) % 1000  # here
-            scores[name] = np.random.default_rng([problem.seed, seed]).random(group.n_channels)
+            scores[name] = np.random.default_rng([problem.training.seed, seed]).random(group.n_channels)
         return problem.plan_by_scores(scores)

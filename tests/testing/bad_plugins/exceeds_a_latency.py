@@ -18,5 +18,5 @@ class Bad(Method):
     targets: ClassVar[frozenset[TargetKind]] = frozenset({"latency"})
 
     def compress(self, problem: Problem) -> Plan:
-        problem.latency_share(problem.sizes)  # looking at what the target limits breaks no promise
+        problem.devices.latency_share(problem.cost.sizes)  # looking at what the target limits breaks no promise
         return Plan(kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()})  # here

@@ -13,6 +13,6 @@ class Bad(Method):
 
     def compress(self, problem: Problem) -> Plan:
         kept = {name: tuple(range(group.n_channels)) for name, group in problem.groups.items()}
-        folded = problem.folded()
+        folded = problem.quantization.folded()
         chosen = {selector.name: (8,) * selector.n_channels for selector in folded.layers.selectors}
         return Plan(kept=kept, weight_bits=layer_bits(folded, chosen))  # here

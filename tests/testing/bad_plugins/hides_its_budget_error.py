@@ -8,7 +8,7 @@ class Bad(Method):
 
     def compress(self, problem: Problem) -> Plan:
         try:
-            problem.latency(problem.sizes)
+            problem.latency(problem.cost.sizes)
         except Exception:
             raise ValueError("no latency, no plan") from None  # here
         share = problem.solve_ratio()

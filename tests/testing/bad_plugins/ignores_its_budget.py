@@ -8,8 +8,8 @@ class Bad(Method):
 
     def compress(self, problem: Problem) -> Plan:
         try:
-            problem.latency(problem.sizes)
+            problem.latency(problem.cost.sizes)
         except Exception:
-            return problem.plan_by_widths(problem.sizes, "l1")  # here
+            return problem.plan_by_widths(problem.cost.sizes, "l1")  # here
         share = problem.solve_ratio()
         return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

@@ -14,6 +14,6 @@ class Bad(Method):
     name = "bad"
 
     def compress(self, problem: Problem) -> Plan:
-        problem.latency(problem.sizes)  # here
+        problem.latency(problem.cost.sizes)  # here
         share = problem.solve_ratio()
         return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

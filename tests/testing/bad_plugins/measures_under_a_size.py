@@ -19,5 +19,5 @@ class Bad(Method):
     targets: ClassVar[frozenset[TargetKind]] = frozenset({"size"})
 
     def compress(self, problem: Problem) -> Plan:
-        problem.latency_share(problem.sizes)  # here
+        problem.devices.latency_share(problem.cost.sizes)  # here
         raise TargetUnreachableError("it is too small")

@@ -10,6 +10,6 @@ class Bad(Method):
 
     def compress(self, problem: Problem) -> Plan:
         problem.budget = Budget(BudgetSpec())  # here
-        problem.latency(problem.sizes)
+        problem.latency(problem.cost.sizes)
         share = problem.solve_ratio()
         return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

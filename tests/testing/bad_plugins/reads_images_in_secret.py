@@ -12,6 +12,6 @@ class Bad(Method):
     name = "bad"
 
     def compress(self, problem: Problem) -> Plan:
-        next(iter(problem.batches(8)))  # here
+        next(iter(problem.training.batches(8)))  # here
         share = problem.solve_ratio()
         return problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")

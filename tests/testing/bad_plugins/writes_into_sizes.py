@@ -7,6 +7,6 @@ class Bad(Method):
     name = "bad"
 
     def compress(self, problem: Problem) -> Plan:
-        widths = problem.sizes
+        widths = problem.cost.sizes
         widths[:] = 1  # here
         return problem.plan_by_widths(widths, "l1")

@@ -1,0 +1,146 @@
+"""One trial: a method's plan, evaluated and stored as an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hdapbench.bench.limit import Limit
+from hdapbench.errors import MethodError
+from hdapbench.method import Budget, Method, Plan, Problem
+from hdapbench.method.isolation import kept_settings, stdout_kept_free
+from hdapbench.method.registry import MethodRegistry
+from hdapbench.quant.deploy.packed import PACKED, save_packed
+from hdapbench.run.artifact import ONNX, describe_model, save_artifact
+from hdapbench.run.evaluate import Evaluation, Measured, OverLimit
+from hdapbench.run.grid import base_directory
+from hdapbench.run.prepare import Preparation
+from hdapbench.spec import parse_target
+from hdapbench.trial import DENSE, DeviceLatency, Metrics, Spent, Status, Trial
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial; the fields are those of `hdapbench.trial.Result`.
+
+    ``spent`` is None where the trial ended in an error: the runner then asks the budget.
+    """
+
+    status: Status
+    reason: str | None = None
+    plan: Plan | None = None
+    metrics: Metrics | None = None
+    devices: tuple[DeviceLatency, ...] = ()
+    spent: Spent | None = None
+    artifact: str | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A method's plan, its accounts, what it remembered, and the limit that it was given."""
+
+    plan: Plan
+    limit: Limit | None
+    spent: Spent
+    notes: dict[str, Any]
+
+
+def carry_out(trial: Trial, preparation: Preparation, registry: MethodRegistry, budget: Budget) -> Outcome:
+    """Outcome of a trial: proposed, evaluated, and its artifact written.
+
+    Raises
+    ------
+    HdapbenchError
+        When the method fails, its target is out of reach or its budget does not suffice.
+    """
+    bench, progress = preparation.bench(trial.fleet), preparation.listener.progress
+    if trial.method == DENSE:
+        sizes = bench.network.group_set.sizes
+        plan = Plan(kept={name: tuple(range(int(size))) for name, size in sizes.items()})
+        proposal = Proposal(plan, None, Spent(), preparation.facts(bench))
+    else:
+        proposed = _propose(trial, preparation, registry, budget)
+        if isinstance(proposed, str):
+            return Outcome(Status.SKIPPED, proposed, spent=budget.spent)
+        proposal = proposed
+    evaluation = Evaluation(
+        bench,
+        preparation.data,
+        proposal.limit,
+        trial.seed,
+        lambda report: progress(f"fine-tuning, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"),
+    )
+    found = evaluation.carry_out(proposal.plan)
+    if isinstance(found, OverLimit):
+        return Outcome(Status.INFEASIBLE, found.reason, found.plan, spent=proposal.spent, notes=proposal.notes)
+    _save(found, trial, preparation)
+    return Outcome(
+        Status.COMPLETE,
+        plan=found.plan,
+        metrics=found.metrics,
+        devices=found.devices,
+        spent=proposal.spent,
+        artifact=trial.id,
+        notes=proposal.notes,
+    )
+
+
+def _propose(trial: Trial, preparation: Preparation, registry: MethodRegistry, budget: Budget) -> Proposal | str:
+    """A method's proposal, or its reason to skip the trial."""
+    bench, target = preparation.bench(trial.fleet), parse_target(str(trial.target))
+    method = registry.resolve(trial.method, trial.parameters)
+    method.model_dump(mode="json")  # what cannot be stored names no trial
+    if target.kind not in method.targets:
+        return f"meets targets in {', '.join(sorted(method.targets))}"
+    limit = bench.limit(target, seed=trial.seed)
+    decisions: dict[str, Any] = {}
+    problem = Problem(
+        bench,
+        limit,
+        seed=trial.seed,
+        budget=budget,
+        on_progress=preparation.listener.progress,
+        on_decision=decisions.__setitem__,
+    )
+    reason, plan = _asked(method, problem, preparation)
+    if reason is not None:
+        return str(reason).strip() or "the method gives no reason"
+    if not isinstance(plan, Plan):
+        raise MethodError(f"compress returned a {type(plan).__name__}, not a Plan")
+    return Proposal(plan, limit, budget.spent, {"decisions": decisions} if decisions else {})
+
+
+def _asked(method: Method, problem: Problem, preparation: Preparation) -> tuple[str | None, Plan | None]:
+    """Reason to skip, or plan. What all trials share is afterwards as it was, whatever a plug-in does to it.
+
+    Raises
+    ------
+    MethodError
+        When the method changed the dense model, which is then read again for the next trial.
+    """
+    before = preparation.dense_state()
+    try:
+        with kept_settings(), problem.budget.enforced(), stdout_kept_free():
+            reason = method.skip(problem)
+            plan = method.compress(problem) if reason is None else None
+    finally:
+        changed = preparation.dense_state() != before
+        if changed:
+            preparation.forget()
+    if changed:
+        raise MethodError("it changed the dense model, which all methods share; work on problem.model()")
+    return reason, plan
+
+
+def _save(found: Measured, trial: Trial, preparation: Preparation) -> None:
+    """Write a trial's plan and networks."""
+    directory = preparation.workspace.artifacts / trial.id
+    loaded, n_classes = preparation.loaded, preparation.data.n_classes
+    architecture = describe_model(loaded.spec.model, n_classes=n_classes, base_dir=base_directory(loaded))
+    description = {"trial": trial.model_dump(mode="json")} | architecture
+    save_artifact(directory, plan=found.plan, model=found.model, description=description)
+    if found.integer is not None:
+        save_packed(found.integer, directory / PACKED)
+    if found.onnx is not None:
+        (directory / ONNX).write_bytes(found.onnx)

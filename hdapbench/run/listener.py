@@ -1,0 +1,23 @@
+"""Listener: whoever shows a run's progress."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hdapbench.trial import Result, Trial
+
+
+class Listener(Protocol):
+    """Whoever shows a run's progress. Every method may be called often and must return quickly."""
+
+    def phase(self, text: str) -> None:
+        """A step before the trials: reading data, training the base model, tracing."""
+
+    def started(self, trial: Trial) -> None:
+        """A trial begins."""
+
+    def progress(self, text: str) -> None:
+        """A line about the current trial or phase."""
+
+    def finished(self, result: Result) -> None:
+        """A trial has ended and is stored."""

@@ -1,0 +1,132 @@
+"""Preparation: what all trials of a spec share, made when the first of them needs it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from hdapbench.bench.network import Network, trace
+from hdapbench.bench.workbench import Workbench
+from hdapbench.data import DataSplits, load_data
+from hdapbench.fleet.open import open_fleet
+from hdapbench.models import state_hash
+from hdapbench.run.grid import base_directory
+from hdapbench.run.listener import Listener
+from hdapbench.run.workspace import Workspace
+from hdapbench.spec import LoadedSpec
+from hdapbench.tasks.base import BaseModel, prepare_base
+from hdapbench.tasks.open import open_task
+from hdapbench.tasks.training import Setting
+
+
+class Preparation:
+    """Data, base model and trace of a spec, and a workbench for each of its fleets.
+
+    Parameters
+    ----------
+    loaded
+        The spec and where it came from.
+    workspace
+        Where caches go.
+    listener
+        Receives progress.
+    """
+
+    def __init__(self, loaded: LoadedSpec, workspace: Workspace, listener: Listener) -> None:
+        self.loaded, self.workspace, self.listener = loaded, workspace, listener
+        self._benches: dict[str, Workbench] = {}
+
+    @cached_property
+    def data(self) -> DataSplits:
+        """The data set."""
+        self.listener.phase("reading data")
+        return load_data(
+            self.loaded.spec.data,
+            self.loaded.spec.model.input_shape,
+            base_dir=base_directory(self.loaded),
+            cache_dir=self.workspace.cache,
+            on_progress=self.listener.progress,
+        )
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The dense model, trained or loaded."""
+        spec, data = self.loaded.spec, self.data
+        self.listener.phase("preparing the base model")
+        return prepare_base(
+            spec.model,
+            spec.base,
+            data,
+            base_dir=base_directory(self.loaded),
+            cache_dir=self.workspace.cache,
+            setting=Setting(open_task(spec.task), spec.device),
+            on_epoch=lambda report: self.listener.progress(
+                f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
+            ),
+        )
+
+    @cached_property
+    def network(self) -> Network:
+        """The dense model's trace."""
+        model = self.base.model
+        self.listener.phase("tracing the model")
+        return trace(model, self.loaded.spec.model.input_shape)
+
+    def bench(self, fleet_name: str) -> Workbench:
+        """What trials on one fleet of the spec work with."""
+        if fleet_name not in self._benches:
+            spec, network = self.loaded.spec, self.network
+            fleet = next(fleet for fleet in spec.fleets if fleet.name == fleet_name)
+            exports = self.workspace.cache / "exports"
+            self._benches[fleet_name] = Workbench(
+                network=network,
+                train=self.data.train,
+                search=self.data.search,
+                fleet=open_fleet(fleet, cache_dir=exports, on_progress=self.listener.progress),
+                clustering=fleet.clustering,
+                runs=fleet.runs,
+                recipe=spec.fine_tune,
+                directory=self.workspace.cache / "weights",
+                task_name=spec.task,
+                device=spec.device,
+            )
+        return self._benches[fleet_name]
+
+    def dense_state(self) -> tuple[str, list[bool], list[bool]]:
+        """Weights, training modes and gradients of the dense model, in what compares equal."""
+        model = self.network.model
+        return (
+            state_hash(model),
+            [module.training for module in model.modules()],
+            [parameter.requires_grad for parameter in model.parameters()],
+        )
+
+    def facts(self, bench: Workbench) -> dict[str, Any]:
+        """What a board says of data, base model, groups and fleet; stored with the dense model's result."""
+        clusters = bench.measurer.clusters  # first: a fleet that was measured says more about itself
+        groups = self.network.group_set
+        return {
+            "base_hash": self.base.hash,
+            "base_origin": "trained by the spec's recipe" if self.base.trained else "loaded from weights",
+            "data_hash": self.data.content_hash,
+            **({"skipped_files": self.data.n_skipped} if self.data.n_skipped else {}),
+            "n_groups": len(groups.groups),
+            "frozen_groups": {group.name: group.reason for group in groups.frozen},
+            "fleet": bench.fleet.describe(),
+            "n_clusters": clusters.n_clusters,
+            "fingerprint_queries": clusters.n_fingerprint_queries,
+            "n_measured": clusters.n_measured,
+            "estimator": clusters.estimator,
+        }
+
+    def close(self) -> None:
+        """Give back what the fleets hold."""
+        for bench in self._benches.values():
+            bench.fleet.close()
+
+    def forget(self) -> None:
+        """Make everything anew when it is next asked for."""
+        self.close()
+        self._benches.clear()
+        for name in ("data", "base", "network"):
+            self.__dict__.pop(name, None)

@@ -1,0 +1,28 @@
+"""Workspace: the folder of everything that a run leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folder of everything that a run leaves behind, by default ``.hdapbench`` in the current directory."""
+
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        """Decoded data, trained base models, weights handed over by methods."""
+        return self.root / "cache"
+
+    @property
+    def artifacts(self) -> Path:
+        """Plan and weights of each completed trial, one folder per trial id."""
+        return self.root / "artifacts"
+
+    @property
+    def database(self) -> Path:
+        """The results database."""
+        return self.root / "results.db"
