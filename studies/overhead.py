@@ -30,7 +30,8 @@ from hdapbench.bench.network import trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.data import DataSplits, ImageSet
 from hdapbench.models import build_model
-from hdapbench.run.evaluate import Evaluation, Measured
+from hdapbench.run.evaluate import Evaluation, evaluate
+from hdapbench.run.stages import Measured
 from hdapbench.spec import ModelSpec, Recipe
 from hdapbench.tasks.schedule import learning_rate_factor
 from hdapbench.testing import RecordingProblem, tiny_workbench
@@ -63,8 +64,8 @@ def workbench() -> tuple[Workbench, DataSplits]:
 def through_the_framework(bench: Workbench, data: DataSplits) -> float:
     """Accuracy of the pruned and fine-tuned model, by the method `torch-pruning` and the runner."""
     problem = RecordingProblem(bench, Limit.on_flops(bench.network.cost.dense.flops))
-    measured = Evaluation(bench, data, problem.limit, seed=0).carry_out(
-        TorchPruning(pruning_ratio=RATIO).compress(problem)
+    measured = evaluate(
+        Evaluation(bench, data, problem.limit, seed=0), TorchPruning(pruning_ratio=RATIO).compress(problem)
     )
     assert isinstance(measured, Measured)
     return measured.metrics.accuracy

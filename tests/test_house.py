@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -125,6 +126,40 @@ def test_no_class_has_more_than_250_lines() -> None:
     }
 
     assert not {name: n for name, n in long.items() if n > 250}
+
+
+def test_a_problem_has_at_most_twenty_public_members() -> None:
+    from hdapbench.testing import tiny_problem
+
+    members = [name for name in dir(tiny_problem()) if not name.startswith("_") and name != "decisions"]
+
+    assert len(members) <= 20, members
+
+
+def test_one_module_alone_sees_the_test_split() -> None:
+    seen = {
+        module
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute) and node.attr == "test" and not module.startswith("hdapbench.data")
+    }
+
+    assert seen == {"hdapbench.run.evaluate"}
+
+
+def test_the_walk_from_compress_to_the_board_names_what_is_there_in_its_order() -> None:
+    steps = re.findall(r"`([a-z_/]+\.py)` `(\w+)`", (ROOT / "docs" / "walk.md").read_text())
+    lines = {
+        (file, node.name): node.lineno
+        for file in {file for file, _ in steps}
+        for node in ast.walk(ast.parse((ROOT / file).read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
+
+    assert [step for step in steps if step not in lines] == []
+    stages = [lines[step] for step in steps if step[0] == "hdapbench/run/evaluate.py"]
+    assert len(stages) == 5
+    assert stages == sorted(stages)
 
 
 def test_the_import_contracts_hold() -> None:

@@ -1,1 +1,12 @@
-"""Specs to stored results: the grid of trials, the runner, and the evaluation of every plan."""
+"""From a spec to stored results: the grid of trials, and every plan's way to its numbers.
+
+- ``grid``: a spec and the known methods -> trials
+- ``inspection``: what a spec's model allows, without training
+- ``runner``: trials -> results; any exception of a trial becomes a row with a reason
+- ``prepare``: data, base model, trace and workbenches, made when the first trial needs them
+- ``attempt``: one trial: a method's plan, evaluated, and its artifact written
+- ``evaluate``: Compacted -> Quantized -> FineTuned -> Measured; the only module that sees the test split
+- ``stages``: the values between these steps
+- ``artifact``: compressed models on disk
+- ``environment``, ``workspace``, ``listener``: where a result was obtained, what a run leaves behind, who watches
+"""

@@ -12,9 +12,10 @@ from hdapbench.method.isolation import kept_settings, stdout_kept_free
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.quant.deploy.packed import PACKED, save_packed
 from hdapbench.run.artifact import ONNX, describe_model, save_artifact
-from hdapbench.run.evaluate import Evaluation, Measured, OverLimit
+from hdapbench.run.evaluate import Evaluation, evaluate
 from hdapbench.run.grid import base_directory
 from hdapbench.run.prepare import Preparation
+from hdapbench.run.stages import Measured, OverLimit
 from hdapbench.spec import parse_target
 from hdapbench.trial import DENSE, DeviceLatency, Metrics, Spent, Status, Trial
 
@@ -71,7 +72,7 @@ def carry_out(trial: Trial, preparation: Preparation, registry: MethodRegistry, 
         trial.seed,
         lambda report: progress(f"fine-tuning, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"),
     )
-    found = evaluation.carry_out(proposal.plan)
+    found = evaluate(evaluation, proposal.plan)
     if isinstance(found, OverLimit):
         return Outcome(Status.INFEASIBLE, found.reason, found.plan, spent=proposal.spent, notes=proposal.notes)
     _save(found, trial, preparation)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from hdapbench.bench.limit import Limit
 from hdapbench.bench.measuring import Measurer, scoring_session
@@ -20,136 +20,14 @@ from hdapbench.data import DataSplits
 from hdapbench.errors import PlanError, SurgeryError
 from hdapbench.plan import Plan
 from hdapbench.quant.deploy.integer import IntegerModel
-from hdapbench.quant.deploy.post_training import OnnxNetwork
 from hdapbench.quant.deploy.report import deploy, describe_onnx
-from hdapbench.quant.graph.folded import FoldedModel
-from hdapbench.quant.training.fixed import FixedNetwork
+from hdapbench.run.stages import Compacted, FineTuned, LimitUse, Measured, OverLimit, PlanLatency, Quantized
 from hdapbench.spec import TargetKind
-from hdapbench.tasks.task import Scores
 from hdapbench.tasks.training import EpochReport
 from hdapbench.trial import BitMetrics, DeviceLatency, Metrics
 
 DEPLOY_BATCH = 100
 """Images per batch where whole numbers are computed with: windows are unfolded in memory."""
-
-
-@dataclass(frozen=True)
-class PlanLatency:
-    """What the fleet takes for one plan: average and its 95 % interval, tail, slowest cluster (all ms), raw repeats."""
-
-    mean_ms: float
-    low_ms: float
-    high_ms: float
-    p95_ms: float
-    worst_cluster_ms: float
-    devices: tuple[DeviceLatency, ...]
-
-
-@dataclass(frozen=True)
-class LimitUse:
-    """What a plan uses of a limit on something else than FLOPs.
-
-    Attributes
-    ----------
-    share
-        Of what is allowed.
-    excess
-        What is above the limit, by how much; None where it holds.
-    latency
-        The plan's, where that was measured.
-    """
-
-    share: float
-    excess: str | None
-    latency: PlanLatency | None = None
-
-
-@dataclass(frozen=True)
-class Compacted:
-    """A plan's physically smaller float model, checked against the masked one.
-
-    ``difference`` is their largest on the probe; ``costs`` are exact, of shape (1,).
-    """
-
-    plan: Plan
-    model: nn.Module
-    difference: float
-    costs: Costs
-
-    @property
-    def n_params(self) -> int:
-        """Number of parameters."""
-        return int(self.costs.params[0])
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """The network that is trained and tested: the compact model, with bit-widths where the plan has them.
-
-    Attributes
-    ----------
-    fixed, folded
-        The fake-quantised network of a plan with bit-widths, and the float model that it was made of.
-    file
-        The finished file of a plan that brings one: it is tested as it stands.
-    """
-
-    compacted: Compacted
-    fixed: FixedNetwork | None = None
-    folded: FoldedModel | None = None
-    file: OnnxNetwork | None = None
-
-    @property
-    def trained(self) -> nn.Module:
-        """What is fine-tuned and stored."""
-        return self.compacted.model if self.fixed is None or self.file is not None else self.fixed
-
-    @property
-    def tested(self) -> nn.Module:
-        """What is tested."""
-        return self.trained if self.file is None else self.file
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """A network after fine-tuning, its scores before and after, and its whole-number form where it has bit-widths."""
-
-    quantized: Quantized
-    before: Scores
-    scores: Scores
-    epochs: float
-    integer: IntegerModel | None = None
-    bits: BitMetrics | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All that is known of a plan in the end: what is stored, and the networks behind it.
-
-    Attributes
-    ----------
-    model
-        The fine-tuned network.
-    integer
-        Its whole-number form, where it has bit-widths.
-    onnx
-        Content of the finished file of a plan that brings one.
-    """
-
-    plan: Plan
-    metrics: Metrics
-    devices: tuple[DeviceLatency, ...]
-    model: nn.Module
-    integer: IntegerModel | None = None
-    onnx: bytes | None = None
-
-
-@dataclass(frozen=True)
-class OverLimit:
-    """Why a plan is above its limit."""
-
-    plan: Plan
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -176,83 +54,31 @@ class Evaluation:
     seed: int
     on_epoch: Callable[[EpochReport], None] | None = None
 
-    def carry_out(self, plan: Plan) -> Measured | OverLimit:
-        """Numbers of a plan, or why it is above the limit, which is found out before it is fine-tuned.
-
-        Raises
-        ------
-        PlanError
-            When the plan does not fit the model, or lacks the bit-widths that the limit asks for.
-        SurgeryError
-            When the compact model differs from the masked one, or its parameters from the closed form.
-        """
-        plan.check(self.bench.network.group_set.sizes)
-        flops = int(costs_of(self.bench, plan).flops[0])
-        if self.limit is not None and flops > self.limit.flops:
-            over = flops / self.limit.flops - 1
-            return OverLimit(plan, f"the plan needs {flops:,} FLOPs, {over:.1%} above the target")
-        quantized = quantize(self.bench, compact(self.bench, plan))
-        use = use_of(self.limit, self.bench, quantized, seed=self.seed)
-        if use is not None and use.excess is not None:
-            return OverLimit(plan, use.excess)
-        return self.measure(self.fine_tune(quantized), use)
-
-    def fine_tune(self, quantized: Quantized) -> FineTuned:
-        """A network fine-tuned by the recipe and tested; its whole-number form is compared with it.
-
-        A finished file is neither fine-tuned nor brought to whole numbers, the dense model is not fine-tuned.
-        """
-        trainer, network, test = self.bench.trainer, quantized.trained, self.data.test
-        before = scores = trainer.scores(quantized.tested, test)
-        epochs = 0.0 if self.limit is None or quantized.file is not None else float(trainer.recipe.epochs)
-        if epochs:
-            trainer.fine_tune(network, epochs=epochs, seed=self.seed, on_epoch=self.on_epoch)
-            scores = trainer.scores(network, test)
-        integer, bits = self._deployed(quantized)
-        return FineTuned(quantized, before, scores, epochs, integer, bits)
-
-    def _deployed(self, quantized: Quantized) -> tuple[IntegerModel | None, BitMetrics | None]:
-        """Whole-number form, and costs of what is deployed."""
-        plan, model = quantized.compacted.plan, quantized.compacted.model
-        if quantized.file is not None:
-            folded = quantized.folded or self.bench.quantizer.fold(model)
-            return None, describe_onnx(quantized.file, model, folded, plan.weight_bits, self._test_batches())
-        if quantized.fixed is None or quantized.folded is None:
-            return None, None
-        deployed = deploy(quantized.fixed, quantized.folded, self._test_batches())
-        return deployed.model, deployed.metrics
-
-    def _test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def test_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of the test split, for whole-number networks."""
         return self.data.test.batches(DEPLOY_BATCH, shuffle_seed=None)
 
-    def measure(self, tuned: FineTuned, use: LimitUse | None = None) -> Measured:
-        """A network's latency on the fleet, unless its limit asked for that before, and all its numbers."""
-        quantized, compacted, bits = tuned.quantized, tuned.quantized.compacted, tuned.bits
-        latency = use.latency if use is not None else None
-        latency = latency or measure_plan(self.bench.measurer, compacted.plan, seed=self.seed)
-        costs = compacted.costs
-        metrics = Metrics(
-            flops=int(costs.flops[0]),
-            params=compacted.n_params,
-            size_bytes=int(costs.parameter_bytes[0]) if bits is None else bits.packed_bytes,
-            activation_bytes=int(costs.activation_bytes[0]),
-            flops_target=None if self.limit is None else self.limit.flops,
-            accuracy=tuned.scores.accuracy,
-            map50=tuned.scores.map50,
-            accuracy_before=tuned.before.accuracy,
-            latency_ms=latency.mean_ms,
-            latency_low_ms=latency.low_ms,
-            latency_high_ms=latency.high_ms,
-            p95_ms=latency.p95_ms,
-            worst_cluster_ms=latency.worst_cluster_ms,
-            latency_source=self.bench.fleet.source,
-            mask_difference=compacted.difference,
-            fine_tune_epochs=tuned.epochs,
-            bits=bits,
-            target_share=None if use is None else use.share,
-        )
-        onnx = None if quantized.file is None else quantized.file.content
-        return Measured(compacted.plan, metrics, latency.devices, quantized.trained, tuned.integer, onnx)
+
+def evaluate(evaluation: Evaluation, plan: Plan) -> Measured | OverLimit:
+    """Numbers of a plan, or why it is above its limit, which is found out before it is fine-tuned.
+
+    Raises
+    ------
+    PlanError
+        When the plan does not fit the model, or lacks the bit-widths that the limit asks for.
+    SurgeryError
+        When the compact model differs from the masked one, or its parameters from the closed form.
+    """
+    bench, limit = evaluation.bench, evaluation.limit
+    plan.check(bench.network.group_set.sizes)
+    flops = int(costs_of(bench, plan).flops[0])
+    if limit is not None and flops > limit.flops:
+        return OverLimit(plan, f"the plan needs {flops:,} FLOPs, {flops / limit.flops - 1:.1%} above the target")
+    quantized = quantize(bench, compact(bench, plan))
+    use = use_of(limit, bench, quantized, seed=evaluation.seed)
+    if use is not None and use.excess is not None:
+        return OverLimit(plan, use.excess)
+    return measure(evaluation, fine_tune(evaluation, quantized), use)
 
 
 def compact(bench: Workbench, plan: Plan) -> Compacted:
@@ -288,6 +114,64 @@ def quantize(bench: Workbench, compacted: Compacted) -> Quantized:
     if not plan.weight_bits:
         return Quantized(compacted, file=file)
     return Quantized(compacted, *bench.quantizer.quantize(compacted.model, plan), file=file)
+
+
+def fine_tune(evaluation: Evaluation, quantized: Quantized) -> FineTuned:
+    """A network fine-tuned by the recipe and tested; its whole-number form is compared with it.
+
+    A finished file is neither fine-tuned nor brought to whole numbers, the dense model is not fine-tuned.
+    """
+    trainer, network, test = evaluation.bench.trainer, quantized.trained, evaluation.data.test
+    before = scores = trainer.scores(quantized.tested, test)
+    epochs = 0.0 if evaluation.limit is None or quantized.file is not None else float(trainer.recipe.epochs)
+    if epochs:
+        trainer.fine_tune(network, epochs=epochs, seed=evaluation.seed, on_epoch=evaluation.on_epoch)
+        scores = trainer.scores(network, test)
+    integer, bits = _deployed(evaluation, quantized)
+    return FineTuned(quantized, before, scores, epochs, integer, bits)
+
+
+def _deployed(evaluation: Evaluation, quantized: Quantized) -> tuple[IntegerModel | None, BitMetrics | None]:
+    """Whole-number form, and costs of what is deployed."""
+    fixed, folded, file, batches = quantized.fixed, quantized.folded, quantized.file, evaluation.test_batches()
+    if file is not None:
+        plan, model = quantized.compacted.plan, quantized.compacted.model
+        folded = folded or evaluation.bench.quantizer.fold(model)
+        return None, describe_onnx(file, model, folded, plan.weight_bits, batches)
+    if fixed is None or folded is None:
+        return None, None
+    deployed = deploy(fixed, folded, batches)
+    return deployed.model, deployed.metrics
+
+
+def measure(evaluation: Evaluation, tuned: FineTuned, use: LimitUse | None = None) -> Measured:
+    """A network's latency on the fleet, unless its limit asked for that before, and all its numbers."""
+    quantized, compacted, bits = tuned.quantized, tuned.quantized.compacted, tuned.bits
+    latency = use.latency if use is not None else None
+    latency = latency or measure_plan(evaluation.bench.measurer, compacted.plan, seed=evaluation.seed)
+    costs = compacted.costs
+    metrics = Metrics(
+        flops=int(costs.flops[0]),
+        params=compacted.n_params,
+        size_bytes=int(costs.parameter_bytes[0]) if bits is None else bits.packed_bytes,
+        activation_bytes=int(costs.activation_bytes[0]),
+        flops_target=None if evaluation.limit is None else evaluation.limit.flops,
+        accuracy=tuned.scores.accuracy,
+        map50=tuned.scores.map50,
+        accuracy_before=tuned.before.accuracy,
+        latency_ms=latency.mean_ms,
+        latency_low_ms=latency.low_ms,
+        latency_high_ms=latency.high_ms,
+        p95_ms=latency.p95_ms,
+        worst_cluster_ms=latency.worst_cluster_ms,
+        latency_source=evaluation.bench.fleet.source,
+        mask_difference=compacted.difference,
+        fine_tune_epochs=tuned.epochs,
+        bits=bits,
+        target_share=None if use is None else use.share,
+    )
+    onnx = None if quantized.file is None else quantized.file.content
+    return Measured(compacted.plan, metrics, latency.devices, quantized.trained, tuned.integer, onnx)
 
 
 def use_of(limit: Limit | None, bench: Workbench, quantized: Quantized, *, seed: int) -> LimitUse | None:

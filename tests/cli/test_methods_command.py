@@ -168,6 +168,18 @@ def test_two_packages_with_one_name_are_a_row_and_an_error_that_names_both(
     assert both in capsys.readouterr().err
 
 
+def test_a_folder_methods_of_the_user_does_not_hide_those_that_ship(tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "__init__.py").write_text("raise RuntimeError('of the user')\n")
+    code = "from hdapbench.cli.main import main; main(['methods', '--json'])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+
+    shipped = [row for row in json.loads(done.stdout) if row["name"] not in FOREIGN]
+    assert len(shipped) == 13
+    assert not [row["name"] for row in shipped if row["broken"]]
+
+
 def test_listing_methods_imports_no_torch() -> None:
     code = "import sys; from hdapbench.cli.main import main; main(['methods']); main(['methods', 'hdap'])"
     code += "; sys.exit('torch' in sys.modules)"

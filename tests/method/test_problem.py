@@ -11,7 +11,7 @@ from hdapbench.errors import BudgetExceededError, PlanError, TargetUnreachableEr
 from hdapbench.method import Plan
 from hdapbench.method.plans import filled, flops_of, weakest_that_meets
 from hdapbench.method.problem import top_channels
-from hdapbench.run.evaluate import Evaluation
+from hdapbench.run.evaluate import Evaluation, evaluate
 from hdapbench.spec import BudgetSpec, Recipe
 from hdapbench.testing import RecordingProblem, tiny_data, tiny_problem, tiny_workbench
 
@@ -114,7 +114,7 @@ def test_trained_weights_reach_the_evaluation_through_their_handle() -> None:
         weights=problem.training.keep_weights(model),
     )
 
-    evaluation = Evaluation(tiny_workbench("plain"), tiny_data(), None, seed=0).carry_out(plan)
+    evaluation = evaluate(Evaluation(tiny_workbench("plain"), tiny_data(), None, seed=0), plan)
 
     assert evaluation.metrics.accuracy == 0.25  # one class in four
     assert evaluation.metrics.mask_difference == 0.0
@@ -132,7 +132,7 @@ def test_an_evaluation_holds_raw_latencies_of_every_representative() -> None:
     plan = problem.plan_by_importance(dict.fromkeys(problem.groups, problem.solve_ratio()), "l1")
 
     bench = tiny_workbench("residual")
-    evaluation = Evaluation(bench, tiny_data(), problem.limit, seed=0).carry_out(plan)
+    evaluation = evaluate(Evaluation(bench, tiny_data(), problem.limit, seed=0), plan)
 
     metrics = evaluation.metrics
     assert len(evaluation.devices) == 3

@@ -8,7 +8,7 @@ from hdapbench.bench.limit import Limit
 from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
 from hdapbench.method import Plan, Problem
-from hdapbench.run.evaluate import Evaluation, compact, quantize, use_of
+from hdapbench.run.evaluate import Evaluation, compact, evaluate, quantize, use_of
 from hdapbench.spec import BudgetSpec, TargetKind
 from hdapbench.testing import MethodContract, RecordingProblem, tiny_data, tiny_workbench
 
@@ -117,7 +117,7 @@ def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(cho
     asked = problem("size", 0.25)
     plan = JointMpq(choose=choose, epochs=2.0).compress(asked)
 
-    evaluation = Evaluation(tiny_workbench("residual"), tiny_data(), asked.limit, seed=0).carry_out(plan)
+    evaluation = evaluate(Evaluation(tiny_workbench("residual"), tiny_data(), asked.limit, seed=0), plan)
 
     bits = evaluation.metrics.bits
     assert bits is not None

@@ -8,7 +8,7 @@ from hdapbench.bench.limit import Limit
 from hdapbench.cost.hardware import LIMITED_BY, reference_cost
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Plan, Problem
-from hdapbench.run.evaluate import Evaluation, bit_cost, compact, quantize
+from hdapbench.run.evaluate import Evaluation, bit_cost, compact, evaluate, quantize
 from hdapbench.spec import TargetKind
 from hdapbench.testing import MethodContract, RecordingProblem, tiny_data, tiny_workbench
 
@@ -33,7 +33,7 @@ def test_the_file_itself_is_tested_and_never_trained(mode):
     bench, asked = tiny_workbench("residual"), problem(1.0)
 
     plan = OnnxruntimePtq(mode=mode).compress(asked)
-    found = Evaluation(bench, tiny_data(), asked.limit, seed=0).carry_out(plan)
+    found = evaluate(Evaluation(bench, tiny_data(), asked.limit, seed=0), plan)
 
     network = bench.quantizer.onnx_network(str(plan.file))
     bits = found.metrics.bits
