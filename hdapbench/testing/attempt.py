@@ -12,8 +12,8 @@ from hdapbench.method import Method
 from hdapbench.method.budget import Budget
 from hdapbench.method.isolation import Settings
 from hdapbench.spec import BudgetSpec, TargetKind, parse_target
-from hdapbench.testing.place import OwnCode, Place, forgiving, line_that_changes
 from hdapbench.testing.problems import ModelKind, tiny_workbench
+from hdapbench.testing.source_line import OwnCode, SourceLine, forgiving, line_that_changes
 from hdapbench.testing.state import RandomState, Snapshot, changed_parts, dense_snapshot
 from hdapbench.testing.watch import Findings, WatchedProblem, watched
 
@@ -127,7 +127,7 @@ class Attempts:
             tiny_workbench.cache_clear()  # nobody else gets the model that was spoilt
         return Attempt(plan, error, problem, findings, changed)
 
-    def line_that_changes(self, assignment: Assignment, what: str) -> Place | None:
+    def line_that_changes(self, assignment: Assignment, what: str) -> SourceLine | None:
         """Line of the method that changes ``random``, ``settings`` or ``dense`` state, found by running it again."""
         randomness, settings = RandomState.now(), Settings.now()
         problem = assignment.problem()
@@ -147,7 +147,7 @@ class Attempts:
             tiny_workbench.cache_clear()
         return found
 
-    def line_that_spends(self, assignment: Assignment, account: str) -> Place | None:
+    def line_that_spends(self, assignment: Assignment, account: str) -> SourceLine | None:
         """Line of the method that first charges an account, found by running it again."""
         problem = assignment.problem()
         return line_that_changes(

@@ -16,9 +16,9 @@ from hdapbench.spec import BudgetSpec
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import LONGEST_SECONDS, SEED, Assignment, Attempt, Attempts
 from hdapbench.testing.divergence import line_that_differs
-from hdapbench.testing.place import OwnCode, Place, line_that_returns
 from hdapbench.testing.problems import KINDS, ModelKind, tiny_workbench
 from hdapbench.testing.rules import Violation
+from hdapbench.testing.source_line import OwnCode, SourceLine, line_that_returns
 from hdapbench.testing.watch import NetworkRefusedError
 
 TARGETS = (0.7, 0.4)
@@ -268,13 +268,13 @@ class _Checker:
         else:
             yield Violation(rules.UNREACHABLE, f"{wanted}; a plan was returned", kind, self._returned(assignment))
 
-    def _returned(self, assignment: Assignment) -> Place | None:
+    def _returned(self, assignment: Assignment) -> SourceLine | None:
         return line_that_returns(self._own, lambda: self._attempts.quietly(assignment))
 
-    def _definition(self, name: str) -> Place | None:
+    def _definition(self, name: str) -> SourceLine | None:
         function = getattr(type(self._method), name)
         file = inspect.getsourcefile(function)
-        return Place(file, function.__code__.co_firstlineno) if file else None
+        return SourceLine(file, function.__code__.co_firstlineno) if file else None
 
 
 def _unusable(plan: Plan, kind: ModelKind) -> str | None:

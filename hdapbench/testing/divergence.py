@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from hdapbench.testing.place import LastLine, OwnCode, Place, forgiving, traced
+from hdapbench.testing.source_line import LastLine, OwnCode, SourceLine, forgiving, traced
 
 MOST_EVENTS = 20_000
 """Lines that are compared; a difference after more is not looked for."""
@@ -21,7 +21,7 @@ MOST_EVENTS = 20_000
 MOST_ITEMS, MOST_DEPTH = 500, 4
 
 
-def line_that_differs(own: OwnCode, run: Callable[[], object]) -> Place | None:
+def line_that_differs(own: OwnCode, run: Callable[[], object]) -> SourceLine | None:
     """First line of own code whose results differ between two runs, or None when none was found."""
     first = _Recorder(own)
     with traced(own, first.on_event), forgiving():
@@ -39,7 +39,7 @@ class _Recorder:
         self._last = LastLine(own)
         self._reference = reference
         self.events: list[str] = []
-        self.parted_at: Place | None = None
+        self.parted_at: SourceLine | None = None
 
     def on_event(self, frame: FrameType, event: str) -> None:
         if self.parted_at is not None or len(self.events) >= MOST_EVENTS:

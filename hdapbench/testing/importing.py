@@ -8,8 +8,8 @@ from typing import Any
 
 from hdapbench.method.isolation import Settings
 from hdapbench.testing import rules
-from hdapbench.testing.place import LastLine, OwnCode, Place, traced
 from hdapbench.testing.rules import Violation
+from hdapbench.testing.source_line import LastLine, OwnCode, SourceLine, traced
 from hdapbench.testing.state import RandomState, Snapshot, changed_parts
 from hdapbench.testing.watch import Findings, watched
 
@@ -24,7 +24,7 @@ def watch_import(load: Callable[[], object], own: OwnCode) -> list[Violation]:
     MethodError
         When the code cannot be loaded, unless it wanted a connection, which is its violation.
     """
-    findings, changes, last = Findings(), dict[tuple[str, str], Place | None](), LastLine(own)
+    findings, changes, last = Findings(), dict[tuple[str, str], SourceLine | None](), LastLine(own)
     before = _state()
 
     def note(frame: Any, event: str) -> None:
@@ -57,5 +57,5 @@ def _state() -> dict[str, Snapshot]:
     return {rules.RANDOM: RandomState.now().snapshot(), rules.SETTINGS: Settings.now().snapshot()}
 
 
-def _is_import(place: Place) -> bool:
+def _is_import(place: SourceLine) -> bool:
     return linecache.getline(place.file, place.line).strip().startswith(IMPORTS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hdapbench.testing.place import Place
 from hdapbench.testing.problems import ModelKind
+from hdapbench.testing.source_line import SourceLine
 
 PARAMETERS = "parameters survive JSON"
 SKIP = "skip gives None or a reason"
@@ -62,7 +62,7 @@ class Violation:
     rule: str
     message: str
     kind: ModelKind | None = None
-    place: Place | None = None
+    place: SourceLine | None = None
 
     def __str__(self) -> str:
         model = f"{self.kind} model: " if self.kind else ""

@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 from hdapbench.method import Problem
-from hdapbench.testing.place import OwnCode, Place
+from hdapbench.testing.source_line import OwnCode, SourceLine
 
 NETWORK_EVENTS = frozenset({"socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"})
 TEMPORARY_EVENTS = frozenset({"tempfile.mkstemp", "tempfile.mkdtemp"})
@@ -31,11 +31,11 @@ class NetworkRefusedError(PermissionError):
 class Findings:
     """What a run of a method was seen to do: (what, the line of the method that did it)."""
 
-    printed: list[tuple[str, Place | None]] = field(default_factory=list)
-    written: list[tuple[str, Place | None]] = field(default_factory=list)
-    connected: list[tuple[str, Place | None]] = field(default_factory=list)
-    private: list[tuple[str, Place | None]] = field(default_factory=list)
-    images: list[tuple[str, Place | None]] = field(default_factory=list)
+    printed: list[tuple[str, SourceLine | None]] = field(default_factory=list)
+    written: list[tuple[str, SourceLine | None]] = field(default_factory=list)
+    connected: list[tuple[str, SourceLine | None]] = field(default_factory=list)
+    private: list[tuple[str, SourceLine | None]] = field(default_factory=list)
+    images: list[tuple[str, SourceLine | None]] = field(default_factory=list)
 
 
 class WatchedProblem(Problem):
@@ -51,7 +51,7 @@ def _watched_class(watched_class: type, findings: Findings, own: OwnCode) -> typ
     """Subclass whose instances note what frames outside of hdapbench do with them."""
     name = "problem" if issubclass(watched_class, Problem) else f"problem.{watched_class.__name__.lower()}"
 
-    def note(what: str, noted: list[tuple[str, Place | None]]) -> None:
+    def note(what: str, noted: list[tuple[str, SourceLine | None]]) -> None:
         frame = sys._getframe(2)
         if str(frame.f_globals.get("__name__")).partition(".")[0] != "hdapbench":
             noted.append((what, own.innermost(frame)))
@@ -140,11 +140,11 @@ class _Listener:
         self._findings.connected.append((str(host), self._own.innermost(frame)))
         raise NetworkRefusedError(f"a method connects to nothing, and this one wants {host}")
 
-    def _blamed(self, frame: FrameType | None) -> Place | None:
+    def _blamed(self, frame: FrameType | None) -> SourceLine | None:
         """Line of the method, when it and not hdapbench is nearest to the event."""
         while frame is not None:
             if self._own.has(frame.f_code.co_filename):
-                return Place(frame.f_code.co_filename, frame.f_lineno)
+                return SourceLine(frame.f_code.co_filename, frame.f_lineno)
             if str(frame.f_globals.get("__name__")).partition(".")[0] == "hdapbench":
                 return None
             frame = frame.f_back

@@ -27,7 +27,7 @@ from hdapbench.method.registry import MethodRegistry
 from hdapbench.models import build_model
 from hdapbench.spec import BudgetSpec, ModelSpec
 from hdapbench.testing import KINDS, MethodContract, ModelKind, RecordingProblem, tiny_problem, tiny_workbench
-from hdapbench.testing.elsewhere import answers_elsewhere, plans_of
+from hdapbench.testing.in_subprocess import answers_in_subprocess, plans_of
 
 VARIANTS = [
     ("uniform", {}),
@@ -118,7 +118,7 @@ def test_shipped_methods_give_the_same_plans_in_another_process_and_are_imported
         quick.setdefault(name, parameters)
     methods = [MethodRegistry().resolve(name, parameters) for name, parameters in quick.items()]
 
-    elsewhere = answers_elsewhere([(method, method.name) for method in methods], ("residual",))
+    elsewhere = answers_in_subprocess([(method, method.name) for method in methods], ("residual",))
 
     assert [answer.plans for answer in elsewhere] == [plans_of(method, ("residual",)) for method in methods]
     assert sum(len(answer.plans or {}) for answer in elsewhere) >= len(methods) - 2  # nni and amc may be absent

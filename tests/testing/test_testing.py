@@ -14,7 +14,7 @@ from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.testing import RULES, MethodContract, ModelKind, Violation, check_method, tiny_problem, tiny_workbench
 from hdapbench.testing import rules as r
-from hdapbench.testing.elsewhere import check_elsewhere
+from hdapbench.testing.in_subprocess import check_in_subprocess
 
 FOLDER = Path(__file__).parent / "bad_plugins"
 
@@ -110,7 +110,7 @@ def test_each_bad_plug_in_is_caught_by_its_rule_at_its_line_and_by_no_other(name
 def test_a_plan_that_depends_on_the_process_is_caught_by_another_process() -> None:
     name = "depends_on_the_process"
 
-    violations = check_elsewhere(bad(name), str(FOLDER / f"{name}.py"), ("plain", "residual"))
+    violations = check_in_subprocess(bad(name), str(FOLDER / f"{name}.py"), ("plain", "residual"))
 
     assert check_method(bad(name), ("plain",)) == []
     assert [violation.kind for violation in violations] == ["plain", "residual"]
@@ -125,7 +125,7 @@ def test_what_is_done_while_imported_is_caught_by_another_process_at_its_lines()
     method = bad(name)
     random.setstate(before)
 
-    violations = check_elsewhere(method, str(FOLDER / f"{name}.py"), ("plain",))
+    violations = check_in_subprocess(method, str(FOLDER / f"{name}.py"), ("plain",))
 
     assert check_method(method, ("plain",)) == []
     assert {(violation.rule, str(violation.place).split(": ", 1)[1]) for violation in violations} == {
@@ -140,7 +140,7 @@ def test_what_is_done_while_imported_is_caught_by_another_process_at_its_lines()
 def test_a_connection_while_imported_is_refused_and_named() -> None:
     name = "connects_when_imported"
 
-    (violation,) = check_elsewhere(bad(name), str(FOLDER / f"{name}.py"), ("plain",))
+    (violation,) = check_in_subprocess(bad(name), str(FOLDER / f"{name}.py"), ("plain",))
 
     assert violation.rule == r.NETWORK
     assert "192.0.2.1" in violation.message
@@ -156,7 +156,7 @@ def test_another_process_loads_a_folder_of_methods(tmp_path: Path) -> None:
     registry = MethodRegistry()
     (found,) = registry.add_file(tmp_path / "mine")
 
-    violations = check_elsewhere(registry.resolve(found, {}), str(tmp_path / "mine"), ("plain",))
+    violations = check_in_subprocess(registry.resolve(found, {}), str(tmp_path / "mine"), ("plain",))
 
     assert [violation.rule for violation in violations] == [r.SEED]
     assert violations[0].place is not None

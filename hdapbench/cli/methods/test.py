@@ -14,7 +14,7 @@ from hdapbench.errors import MethodError
 from hdapbench.method import Method
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds, torch_import
-from hdapbench.testing.elsewhere import check_elsewhere
+from hdapbench.testing.in_subprocess import check_in_subprocess
 from hdapbench.testing.rules import PLAN, SEED
 
 
@@ -97,7 +97,7 @@ def _verdict(method: Method, source: str | None) -> Verdict:
     found = check_method(method)
     broken = {violation.rule for violation in found}
     if source is not None:
-        found += check_elsewhere(method, source, () if broken & {PLAN, SEED} else KINDS)
+        found += check_in_subprocess(method, source, () if broken & {PLAN, SEED} else KINDS)
     return Verdict(method.name, skipped, tuple(found), slow)
 
 

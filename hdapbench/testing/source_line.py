@@ -21,7 +21,7 @@ Event = Callable[[FrameType, str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLine:
     """A line of a file."""
 
     file: str
@@ -61,26 +61,26 @@ class OwnCode:
         path = _real(file)
         return path in self.files or path.startswith(self.folders)
 
-    def innermost(self, frame: FrameType | None) -> Place | None:
+    def innermost(self, frame: FrameType | None) -> SourceLine | None:
         """Line of the method that is being carried out in a call stack, or None."""
         while frame is not None:
             if self.has(frame.f_code.co_filename):
-                return Place(frame.f_code.co_filename, frame.f_lineno)
+                return SourceLine(frame.f_code.co_filename, frame.f_lineno)
             frame = frame.f_back
         return None
 
-    def of_error(self, error: BaseException) -> Place | None:
+    def of_error(self, error: BaseException) -> SourceLine | None:
         """Last line of the method that an exception passed through, or None."""
         found = None
         trace = error.__traceback__
         while trace is not None:
             if self.has(trace.tb_frame.f_code.co_filename):
-                found = Place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+                found = SourceLine(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
             trace = trace.tb_next
         return found
 
 
-def torch_import(method: type[Method]) -> Place | None:
+def torch_import(method: type[Method]) -> SourceLine | None:
     """Line by which a method's module imports torch as soon as methods are listed, or None."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     if file is None:
@@ -92,7 +92,7 @@ def torch_import(method: type[Method]) -> Place | None:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module or ""]
         if any(name.partition(".")[0] == "torch" for name in names):
-            return Place(file, node.lineno)
+            return SourceLine(file, node.lineno)
     return None
 
 
@@ -132,20 +132,20 @@ class LastLine:
 
     def __init__(self, own: OwnCode) -> None:
         self._own = own
-        self.place: Place | None = None
+        self.place: SourceLine | None = None
 
     def follow(self, frame: FrameType, event: str) -> None:
         """Note an event; after a return the caller's line goes on."""
         if event == "line":
-            self.place = Place(frame.f_code.co_filename, frame.f_lineno)
+            self.place = SourceLine(frame.f_code.co_filename, frame.f_lineno)
         else:
             self.place = self._own.innermost(frame.f_back) or self.place
 
 
-def line_that_changes(own: OwnCode, run: Callable[[], object], changed: Callable[[], bool]) -> Place | None:
+def line_that_changes(own: OwnCode, run: Callable[[], object], changed: Callable[[], bool]) -> SourceLine | None:
     """First line of own code after which ``changed()`` holds while ``run`` is carried out, or None."""
     last = LastLine(own)
-    found: Place | None = None
+    found: SourceLine | None = None
 
     def on_event(frame: FrameType, event: str) -> None:
         nonlocal found
@@ -158,14 +158,14 @@ def line_that_changes(own: OwnCode, run: Callable[[], object], changed: Callable
     return found or (last.place if changed() else None)
 
 
-def line_that_returns(own: OwnCode, run: Callable[[], object]) -> Place | None:
+def line_that_returns(own: OwnCode, run: Callable[[], object]) -> SourceLine | None:
     """Line of own code that returned from ``compress`` last, or None."""
-    found: Place | None = None
+    found: SourceLine | None = None
 
     def on_event(frame: FrameType, event: str) -> None:
         nonlocal found
         if event == "return" and frame.f_code.co_name == "compress":
-            found = Place(frame.f_code.co_filename, frame.f_lineno)
+            found = SourceLine(frame.f_code.co_filename, frame.f_lineno)
 
     with traced(own, on_event), forgiving():
         run()

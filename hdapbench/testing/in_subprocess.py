@@ -24,19 +24,19 @@ from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.testing import rules
 from hdapbench.testing.attempt import Assignment
 from hdapbench.testing.importing import watch_import
-from hdapbench.testing.place import OwnCode, Place, forgiving
 from hdapbench.testing.problems import KINDS, ModelKind
 from hdapbench.testing.rules import Violation
+from hdapbench.testing.source_line import OwnCode, SourceLine, forgiving
 
 SHARE = 0.7
 UNORDERED = frozenset({"set", "frozenset", "hash", "id"})
 
 
-class ElsewhereError(MethodError):
+class SubprocessError(MethodError):
     """The other process ended before it gave its answers."""
 
 
-def check_elsewhere(method: Method, source: str, kinds: Sequence[ModelKind] = KINDS) -> list[Violation]:
+def check_in_subprocess(method: Method, source: str, kinds: Sequence[ModelKind] = KINDS) -> list[Violation]:
     """Rules that a method breaks while it is imported, and `SEED` on models where another process gives another plan.
 
     Parameters
@@ -48,8 +48,8 @@ def check_elsewhere(method: Method, source: str, kinds: Sequence[ModelKind] = KI
     """
     here = plans_of(method, kinds)
     try:
-        (answer,) = answers_elsewhere([(method, source)], list(here))
-    except ElsewhereError as error:
+        (answer,) = answers_in_subprocess([(method, source)], list(here))
+    except SubprocessError as error:
         return [Violation(rules.SEED, str(error))]
     if answer.plans is None:
         return answer.imported
@@ -75,17 +75,17 @@ class Answer:
     imported: list[Violation]
 
 
-def answers_elsewhere(methods: Sequence[tuple[Method, str]], kinds: Sequence[ModelKind] = KINDS) -> list[Answer]:
+def answers_in_subprocess(methods: Sequence[tuple[Method, str]], kinds: Sequence[ModelKind] = KINDS) -> list[Answer]:
     """Answer for each of the methods, from one other process.
 
     Parameters
     ----------
     methods
-        Methods and their sources, as in `check_elsewhere`.
+        Methods and their sources, as in `check_in_subprocess`.
 
     Raises
     ------
-    ElsewhereError
+    SubprocessError
         When the process cannot load a method.
     """
     tasks = []
@@ -115,7 +115,7 @@ def answers_elsewhere(methods: Sequence[tuple[Method, str]], kinds: Sequence[Mod
     )
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ElsewhereError(f"another process cannot run it: {said}")
+        raise SubprocessError(f"another process cannot run it: {said}")
     return [TypeAdapter(Answer).validate_python(answer) for answer in json.loads(done.stdout)]
 
 
@@ -130,7 +130,7 @@ def plans_of(method: Method, kinds: Sequence[ModelKind]) -> dict[ModelKind, str]
     return found
 
 
-def unordered_line(method: type[Method]) -> Place | None:
+def unordered_line(method: type[Method]) -> SourceLine | None:
     """First line of a method's module that makes a set or a hash, or None."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
     if file is None:
@@ -141,11 +141,11 @@ def unordered_line(method: type[Method]) -> Place | None:
         if isinstance(node, ast.Set | ast.SetComp)
         or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in UNORDERED)
     ]
-    return Place(file, min(lines)) if lines else None
+    return SourceLine(file, min(lines)) if lines else None
 
 
 def _other_process(tasks: Sequence[dict[str, Any]]) -> list[Answer]:
-    """Answers to the tasks that `answers_elsewhere` sends."""
+    """Answers to the tasks that `answers_in_subprocess` sends."""
     import torch
 
     torch.set_num_threads(1)
