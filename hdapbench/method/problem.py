@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -55,6 +54,21 @@ class Problem:
         Receives a line of text now and then.
     on_decision
         Receives the name and the value of every fact that the method remembers.
+
+    Attributes
+    ----------
+    limit, target_flops
+        What plans must not exceed, and how many multiply-accumulates that allows.
+    groups
+        Channel groups by name, in order of execution.
+    rng
+        The only randomness to use.
+    devices
+        The fleet: clusters, nominal board, kernels, latency shares.
+    training
+        Training images, losses, recalibration, reconstruction, fine-tuning, and weights to hand in.
+    quantization
+        The folded model, calibration, and finished quantised files.
     """
 
     def __init__(
@@ -75,22 +89,10 @@ class Problem:
         self.target_flops = limit.flops
         self.budget = budget
         self.rng = np.random.default_rng([seed, 0x48444150])
+        self.devices = Devices(bench, seed=seed, budget=budget)
+        self.training = Training(bench, seed=seed, budget=budget)
+        self.quantization = Quantization(bench)
         self.groups: Mapping[str, ChannelGroup] = {group.name: group for group in bench.network.group_set.groups}
-
-    @cached_property
-    def devices(self) -> Devices:
-        """The fleet: clusters, nominal board, kernels, latency shares."""
-        return Devices(self._bench, seed=self._seed, budget=self.budget)
-
-    @cached_property
-    def training(self) -> Training:
-        """Training images, losses, recalibration, reconstruction, fine-tuning, and weights to hand in."""
-        return Training(self._bench, seed=self._seed, budget=self.budget)
-
-    @cached_property
-    def quantization(self) -> Quantization:
-        """The folded model, calibration, and finished quantised files."""
-        return Quantization(self._bench)
 
     @property
     def cost(self) -> CostModel:

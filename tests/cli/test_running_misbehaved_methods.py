@@ -74,7 +74,7 @@ def test_settings_that_a_method_changes_do_not_reach_the_others(line: str, capsy
 def test_a_method_that_changes_the_dense_model_fails_and_the_next_has_the_model_as_it_was(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write("[parameter.data.zero_() for parameter in problem._network.model.parameters()]")
+    write("[parameter.data.zero_() for parameter in problem._bench.network.model.parameters()]")
 
     alone = rows(capsys, "--set", "methods=[fpgm]", "--workspace", "alone")
     beside = rows(

@@ -64,12 +64,14 @@ def test_the_first_look_at_the_clusters_is_charged_once() -> None:
 def test_latency_is_charged_per_plan_and_cluster_and_repeats_for_a_seed() -> None:
     first, second = tiny_problem("plain"), tiny_problem("plain")
 
-    latency = first.latency(np.stack([first.sizes, first.sizes // 2 + 1]))
+    latency = first.latency(np.stack([first.cost.sizes, first.cost.sizes // 2 + 1]))
 
     assert latency.shape == (2, 3)
     assert first.budget.spent.device_queries == 36 + 6
-    assert (latency == second.latency(np.stack([first.sizes, first.sizes // 2 + 1]))).all()
-    assert not (latency == first.latency(np.stack([first.sizes, first.sizes // 2 + 1]))).all()  # another session
+    assert (latency == second.latency(np.stack([first.cost.sizes, first.cost.sizes // 2 + 1]))).all()
+    assert not (
+        latency == first.latency(np.stack([first.cost.sizes, first.cost.sizes // 2 + 1]))
+    ).all()  # another session
 
 
 def test_a_call_beyond_the_budget_charges_nothing_and_says_what_is_left() -> None:

@@ -73,7 +73,7 @@ def test_one_device_is_charged_once_per_plan_and_the_fleet_once_per_cluster() ->
     Halp(n_plans=20, steps=2, fleet=True).compress(fleet)
 
     assert single.budget.spent.device_queries == 20  # a nominal device needs no fingerprint of the fleet
-    assert fleet.budget.spent.device_queries == FINGERPRINT_QUERIES + 20 * fleet.n_clusters
+    assert fleet.budget.spent.device_queries == FINGERPRINT_QUERIES + 20 * len(fleet.devices.cluster_weights)
     assert single.budget.spent.train_epochs == pytest.approx(2.0)  # 64 images a step, which are all there are
 
 

@@ -217,7 +217,7 @@ class TestTheComparison:
             tuned.append(judged(plan, problem))
             return accuracies.get(tuned[-1], accuracies.get("other", 0.0))
 
-        monkeypatch.setattr(problem, "recalibrated_loss", loss)
+        monkeypatch.setattr(problem.training, "recalibrated_loss", loss)
         monkeypatch.setattr(problem, "accuracy", accuracy)
         chosen = self.METHOD.compress(problem)
         return judged(chosen, problem), tuned, problem
@@ -300,7 +300,7 @@ class TestHalving:
             tuned.append(int(widths[0]))
             return 0.9 if widths[0] < 0 else accuracies[widths[0]]
 
-        problem = SimpleNamespace(n_search_images=10_000, progress=lambda text: None)
+        problem = SimpleNamespace(training=SimpleNamespace(n_search_images=10_000), progress=lambda text: None)
         stage: Any = SimpleNamespace(accuracy=accuracy)
         n = len(accuracies)
         candidates = [Candidate(stage, np.array([k]), 1.0 + k, f"candidate {k}") for k in range(n)]
@@ -395,13 +395,13 @@ class TestIterations:
             between.append(original(plan, epochs))
             return between[-1]
 
-        monkeypatch.setattr(problem, "fine_tuned", fine_tuned)
+        monkeypatch.setattr(problem.training, "fine_tuned", fine_tuned)
 
         plan = self.METHOD.compress(problem)
 
         assert len(between) == 1
         dense, target = problem.cost.dense.flops, problem.target_flops
-        assert target < problem.costs(between).flops[0] <= (dense * target) ** 0.5 * (1 + 1e-9)
+        assert target < flops_of(problem, between[0]) <= (dense * target) ** 0.5 * (1 + 1e-9)
         assert flops_of(problem, plan) <= target
         assert all(set(plan.kept[name]) <= set(between[0].kept[name]) for name in problem.groups)
         assert problem.training.recalibrated_loss(plan) != problem.training.recalibrated_loss(
@@ -452,7 +452,7 @@ def test_a_plan_is_certified_and_its_story_is_remembered() -> None:
     assert card.plans.mape < 0.2
     assert card.devices is not None
     assert len(card.learning_curve) > 1
-    truth = bench().measure_clusters(widths_of(plan, problem)[None], session=(1,)).latency_ms[0]
+    truth = bench().measurer.on_clusters(widths_of(plan, problem)[None], session=(1,)).latency_ms[0]
     np.testing.assert_allclose(problem.decisions["predicted_ms"], truth, rtol=0.2)
 
 

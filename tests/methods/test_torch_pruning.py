@@ -62,7 +62,9 @@ class TestScores:
         problem = tiny_problem("plain")
         forwards = scores_of(problem, "hessian")
         batches = problem.training.batches
-        monkeypatch.setattr(problem, "batches", lambda n, batch_size: reversed(list(batches(n, batch_size=batch_size))))
+        monkeypatch.setattr(
+            problem.training, "batches", lambda n, batch_size: reversed(list(batches(n, batch_size=batch_size)))
+        )
 
         backwards = scores_of(problem, "hessian")
 
@@ -72,7 +74,7 @@ class TestScores:
         problem = tiny_problem("residual")
         whole = scores_of(problem, "activation")
         batches = problem.training.batches
-        monkeypatch.setattr(problem, "batches", lambda n, batch_size=64: batches(n, batch_size=5))
+        monkeypatch.setattr(problem.training, "batches", lambda n, batch_size=64: batches(n, batch_size=5))
 
         assert {name: score.tolist() for name, score in scores_of(problem, "activation").items()} == {
             name: pytest.approx(score.tolist(), rel=1e-4) for name, score in whole.items()

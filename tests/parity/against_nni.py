@@ -79,7 +79,7 @@ def masks_directly(task: Problem, pruner: str, steps: int) -> dict[str, dict[str
     def train(model: Any, optimizer: Any, step: Any, _scheduler: Any, max_steps: int | None, _epochs: Any) -> None:
         for _ in range(max_steps or steps):  # 32 images: one batch is an epoch
             optimizer.zero_grad()
-            step(next(iter(task.batches(task.n_train_images))), model).backward()
+            step(next(iter(task.training.batches(task.training.n_train_images))), model).backward()
             optimizer.step()
 
     def loss_of(batch: Any, model: Any) -> Tensor:
@@ -90,7 +90,7 @@ def masks_directly(task: Problem, pruner: str, steps: int) -> dict[str, dict[str
         if pruner in {"l1", "l2", "fpgm"}:
             return dict(kind(model, config).compress()[1])
         optimizer = nni.trace(torch.optim.SGD)(model.parameters(), lr=0.001, momentum=0.9)
-        evaluator = TorchEvaluator(train, optimizer, loss_of, dummy_input=task.example_input())
+        evaluator = TorchEvaluator(train, optimizer, loss_of, dummy_input=task.training.example_input())
         if pruner in {"slim", "taylor"}:
             return dict(kind(model, config, evaluator, training_steps=steps).compress()[1])
         if pruner == "movement":

@@ -50,7 +50,7 @@ def compare_penalty(name: str, pruner: Pruner, side: int | None = None) -> Penal
     penalise = _Penalise()
     ours.train = penalise  # type: ignore[method-assign]
     train_sparse(ours, pruner, epochs=1.0, reg=REG, delta_reg=DELTA_REG, growth_steps=GROWTH_STEPS)
-    direct = _penalised_directly(network(name, side).model, ours.example_input(), pruner)
+    direct = _penalised_directly(network(name, side).model, ours.training.example_input(), pruner)
     mine, theirs = penalise.gradients, _gradients(direct)
     return PenaltyComparison(
         model=name,

@@ -168,7 +168,7 @@ def outputs_of(model: nn.Module) -> list[nn.Module]:
 
 def batch(ours: Any, setting: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """The images that the method reads too, in one batch."""
-    images: tuple[Tensor, Tensor] = next(iter(ours.batches(setting.get("n_images", 2))))
+    images: tuple[Tensor, Tensor] = next(iter(ours.training.batches(setting.get("n_images", 2))))
     return images
 
 

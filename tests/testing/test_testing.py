@@ -49,7 +49,7 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "trains_the_model": ("plain", r.UNTOUCHED, "the dense model's training mode changed", {r.PUBLIC}),
     "writes_into_sizes": ("plain", r.PLAN, "read-only", set()),
     "looks_at_the_test_split": ("plain", r.PUBLIC, "problem._bench is read", set()),
-    "opens_a_new_budget": ("plain", r.PUBLIC, "problem.budget is set", {r.BUDGET}),
+    "opens_a_new_budget": ("plain", r.PUBLIC, "problem.budget is set", set()),
     "prints": ("plain", r.SILENT, "it printed 'share", set()),
     "prints_while_skipping": ("plain", r.SILENT, "it printed 'groups", set()),
     "prints_to_stderr": ("plain", r.SILENT, "'working' to stderr; use problem.progress", set()),
@@ -252,4 +252,4 @@ def test_the_plain_model_has_a_group_of_two_channels_and_a_frozen_one_of_one() -
     problem = tiny_problem("plain")
 
     assert 2 in problem.cost.sizes
-    assert any("single channel" in group.reason for group in problem._network.group_set.frozen)
+    assert any("single channel" in group.reason for group in problem._bench.network.group_set.frozen)
