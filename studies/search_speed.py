@@ -28,7 +28,7 @@ from hdapbench.prune.surgery import apply_plan
 from hdapbench.search import AdditiveImportance, Algorithm, SearchResult, SearchSpace, minimise
 from hdapbench.spec import ModelSpec, SimulatedFleetSpec
 from hdapbench.surrogate.base import Surrogate
-from hdapbench.surrogate.kinds import fit_surrogate
+from hdapbench.surrogate.fit import fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 
 DOCS = Path(__file__).parents[1] / "docs" / "hdap.md"
