@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from hdapbench_methods.hdap.measuring import objective_of
 from hdapbench_methods.hdap.searching import ROUGH_TOLERANCE
-from numpy.typing import NDArray
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
@@ -230,9 +229,7 @@ def best_possible(here: World) -> dict[str, float]:
     return {"relative": here.relative_latency(solve_exact(here.space, start=here.uniform[None]).widths)}
 
 
-def collect(
-    model: str, n_seeds: int, experiment: Callable[[World], dict[str, float]]
-) -> dict[str, NDArray[np.float64]]:
+def collect(model: str, n_seeds: int, experiment: Callable[[World], dict[str, float]]) -> dict[str, Floats]:
     """Results of an experiment in one world per seed, each of shape (n_seeds,)."""
     rows = [experiment(World.of(model, seed)) for seed in range(n_seeds)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -212,21 +211,6 @@ class CostModel:
     def narrowed(self, widths: ArrayLike) -> CostModel:
         """Cost model of the model pruned to these widths, shape (n_groups,): they are its dense ones."""
         return replace(self, sizes=np.array(widths, dtype=np.int64))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value.tolist()
-            for name, value in ((name, getattr(self, name)) for name in self.__dataclass_fields__)
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> CostModel:
-        """Inverse of `to_dict`."""
-        arrays = {name: np.array(value, dtype=np.int64) for name, value in content.items() if name != "groups"}
-        n_groups = len(content["groups"])
-        arrays["counts_coefficients"] = arrays["counts_coefficients"].reshape(-1, n_groups)
-        return cls(groups=tuple(content["groups"]), **arrays)
 
 
 class _CountTable:

@@ -75,11 +75,6 @@ class ActiveResult:
     widths: Integers
     agreed: bool
 
-    @property
-    def optimum_error(self) -> float | None:
-        """Error of the last prediction that was made before its measurement; None without a round."""
-        return self.rounds[-1].error if self.rounds else None
-
 
 @dataclass(frozen=True)
 class ActiveRounds:

@@ -28,8 +28,6 @@ class Surrogate(ABC):
         Fused kernels of the model that plans are of.
     weights
         Share of the fleet in each cluster, shape (n_clusters,), summing to one.
-    n_plans
-        Measured plans that it was fitted to.
     """
 
     name: ClassVar[str]
@@ -37,12 +35,6 @@ class Surrogate(ABC):
 
     kernels: KernelModel
     weights: Floats
-    n_plans: int
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return len(self.weights)
 
     @classmethod
     @abstractmethod

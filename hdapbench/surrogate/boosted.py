@@ -38,7 +38,7 @@ class KeptShareTrees(Surrogate):
     def fit(cls, measured: MeasuredPlans, *, seed: int = 0) -> Self:
         """Surrogate of measured plans."""
         forests = Forests.fit(kept_shares(measured.kernels, measured.widths), measured.latency_ms, seed=seed)
-        return cls(measured.kernels, measured.weights, len(measured), forests)
+        return cls(measured.kernels, measured.weights, forests)
 
     def predict(self, widths: ArrayLike) -> Floats:
         """Latency in ms on every cluster, shape (n_plans, n_clusters)."""
@@ -74,7 +74,7 @@ class ResidualTrees(Surrogate):
                 predicted = NonNegativeSurrogate.fit_at(seen, linear.strength).predict(unseen.widths)
                 residual[fold == number] = unseen.latency_ms / predicted - 1.0
         forests = Forests.fit(aggregates(measured.kernels, measured.widths, measured.tiling), residual, seed=seed)
-        return cls(measured.kernels, measured.weights, len(measured), linear, forests)
+        return cls(measured.kernels, measured.weights, linear, forests)
 
     def predict(self, widths: ArrayLike) -> Floats:
         """Latency in ms on every cluster, shape (n_plans, n_clusters)."""

@@ -81,7 +81,6 @@ class GaussianProcess(AdditiveSurrogate):
         return cls(
             kernels=measured.kernels,
             weights=measured.weights,
-            n_plans=len(measured),
             trend=trend,
             widths=measured.widths,
             pull=np.asarray(deviation**2 * np.linalg.solve(covariance, residual), dtype=np.float64),

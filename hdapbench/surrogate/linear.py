@@ -52,7 +52,6 @@ class LinearSurrogate(AdditiveSurrogate):
         return cls(
             kernels=measured.kernels,
             weights=measured.weights,
-            n_plans=len(measured),
             tiling=features.tiling,
             coefficients=solved.coefficients,
             constants=solved.constants,
