@@ -42,8 +42,8 @@ def network() -> KernelModel:
             groups.append(name)
             sizes.append(64 << stage)
             made = ChannelCount(0, {name: 1})
-            taps = 9 if block % 2 else 1
-            kernels.append(Kernel(name, "conv", before, made, extent, extent, extent, extent, taps, 1))
+            kernel_area = 9 if block % 2 else 1
+            kernels.append(Kernel(name, "conv", before, made, extent, extent, extent, extent, kernel_area, 1))
             before = made
     return KernelModel(tuple(groups), np.array(sizes), tuple(kernels))
 
@@ -68,7 +68,7 @@ def test_the_vectorised_engine_beats_the_scalar_reference(benchmark) -> None:  #
                 t="conv",
                 ci=channels[0],
                 co=channels[1],
-                k=round(kernel.taps**0.5),
+                k=round(kernel.kernel_area**0.5),
                 s=1,
                 hi=extents[0],
                 wi=extents[0],

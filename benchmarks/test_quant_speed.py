@@ -14,7 +14,7 @@ from hdapbench_methods.joint_mpq.prices import PriceControl
 from torch import nn
 from torch.nn import functional
 
-from hdapbench.cost.bits import Counts
+from hdapbench.cost.bits import ChannelBitCounts
 from hdapbench.cost.hardware import hardware_cost, reference_cost
 from hdapbench.errors import UnknownLayerError
 from hdapbench.models import build_model
@@ -69,7 +69,7 @@ def ratios(name: str) -> dict[str, float]:
         except UnknownLayerError:
             continue
 
-        def share(counts: Counts, cost=cost, network=network, reference=reference) -> torch.Tensor:
+        def share(counts: ChannelBitCounts, cost=cost, network=network, reference=reference) -> torch.Tensor:
             return hardware_cost(cost)(network.layers, counts) / reference
 
         control = Controller(

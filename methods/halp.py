@@ -18,7 +18,7 @@ from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.learned_latency import TableSource, learned_latency
 from hdapbench.prune.norms import first_without_norm
 from hdapbench.search.knapsack import best_choices
-from hdapbench.surrogate.kinds import Kind
+from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.table import GroupTable, multiples_below
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Halp(Method):
     fleet: bool = Field(default=False, description="Average the table over all clusters, not one device.")
     table: TableSource = Field(default="surrogate", description="Where table entries come from.")
     n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
-    surrogate: Kind = Field(default="nnls", description="What predicts the table.")
+    surrogate: SurrogateName = Field(default="nnls", description="What predicts the table.")
     bundles: int = Field(default=8, ge=2, description="Bundles per group, where channels suffice.")
     bundle: int | None = Field(default=None, ge=1, description="Channels per bundle, the same for all, instead.")
     steps: int = Field(default=4, ge=1, description="Steps from the dense model to the target.")

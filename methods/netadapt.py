@@ -16,7 +16,7 @@ from hdapbench.errors import TargetUnreachableError
 from hdapbench.groups import GroupSet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.learned_latency import TableSource, learned_latency
-from hdapbench.surrogate.kinds import Kind
+from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.table import GroupTable, multiples_below
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Netadapt(Method):
     fleet: bool = Field(default=False, description="Average latency over all clusters, not one device.")
     table: TableSource = Field(default="surrogate", description="Where table entries come from.")
     n_plans: int = Field(default=100, ge=8, description="Plans measured for the surrogate.")
-    surrogate: Kind = Field(default="nnls", description="What predicts the table.")
+    surrogate: SurrogateName = Field(default="nnls", description="What predicts the table.")
     initial_reduction: float | None = Field(
         default=None, gt=0.0, lt=1.0, description="First fall, of the dense latency; null: the least that lasts."
     )

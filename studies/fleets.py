@@ -24,14 +24,14 @@ from hdapbench.fleet.estimate.estimators import ESTIMATORS, ON_MEDOIDS, Estimato
 from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import SimulatedFleetSpec
+from studies.tables import write
 
 ROOT = Path(__file__).parents[1]
-STUDY = ROOT / "hdapbench" / "fleet" / "study.json"
+STUDY = ROOT / "hdapbench" / "fleet" / "estimate" / "study.json"
 DOCS = ROOT / "docs" / "fleets.md"
 SCENARIOS = ("same_config", "mixed", "harsh")
 NUMBERS = (4, 8, 16, 32)
 N_DEVICES, N_MODELS, RUNS = 200, 4, 7
-BEGIN, END = "<!-- study: begin (python -m studies.fleets) -->", "<!-- study: end -->"
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.check:
         about = {"n_devices": N_DEVICES, "n_replications": n_fleets * N_MODELS, "model": "ResNet50", "sku": "xavier_nx"}
         STUDY.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-        text = DOCS.read_text()
-        if BEGIN in text and END in text:
-            head, rest = text.split(BEGIN, 1)
-            DOCS.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.split(END, 1)[1]}")
+        write(DOCS, "fleets", "study", table(rows))
     return 0
 
 

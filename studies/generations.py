@@ -20,11 +20,11 @@ from hdapbench.fleet.estimate.clustering import Clustering, separated_clusters
 from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import ClusteringSpec, SimulatedFleetSpec
+from studies.tables import write
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "fleets.md"
 N_FLEETS, N_MODELS, N_DEVICES, N_MEASURED, RUNS = 12, 20, 200, 16, 7
-BEGIN, END = "<!-- generations: begin (python -m studies.generations) -->", "<!-- generations: end -->"
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     text = table()
     print(text)
     if not arguments.check:
-        head, rest = DOCS.read_text().split(BEGIN, 1)
-        DOCS.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")
+        write(DOCS, "generations", "generations", text)
     return 0
 
 

@@ -40,7 +40,7 @@ from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.method import Method
 from hdapbench.spec import LocalFleetSpec
 from hdapbench.surrogate.design import training_plans
-from hdapbench.surrogate.kinds import Kind
+from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import report_card
 from hdapbench.testing import tiny_workbench
@@ -196,7 +196,7 @@ class Study:
         yield "| features | surrogate | error (MAPE) | within 5 % | rank correlation |"
         yield "|---|---|--:|--:|--:|"
         n_devices = latency.shape[1]
-        kinds: tuple[Kind, ...] = ("nnls", "ridge", "gp", "nnls+gbrt", "gbrt-on-ratios")
+        kinds: tuple[SurrogateName, ...] = ("nnls", "ridge", "gp", "nnls+gbrt", "gbrt-on-ratios")
         for label, tiling in (("GPU tiles", GPU_TILES), ("blocks of channels", self.fleet.tiling)):
             for kind in kinds:
                 plans = MeasuredPlans(self._network.kernels, widths, latency, np.full(n_devices, 1 / n_devices), tiling)

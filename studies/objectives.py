@@ -30,9 +30,9 @@ class FleetMean(TableObjective):
         self.constant = len(kernels) * fleet.profile.launch_us / 1000 * float(np.mean(fleet.states.alpha))
         self._stacks = np.flatnonzero(np.bincount(fleet.states.stack_index, minlength=1)).tolist()
 
-    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+    def kernel_cost(self, number: int, in_channels: Integers, out_channels: Integers) -> Floats:
         """Mean time in ms of one kernel, without its launch."""
-        alone, pairs = kernel_alone(self.kernels, number), np.stack([taken, made], axis=1)
+        alone, pairs = kernel_alone(self.kernels, number), np.stack([in_channels, out_channels], axis=1)
         times = {}
         for stack in self._stacks:
             found = kernel_times(
@@ -63,10 +63,10 @@ class NominalBoard(TableObjective):
         self.kernels, self._profile, self._precision = kernels, profile, precision
         self.constant = len(kernels) * profile.launch_us / 1000
 
-    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+    def kernel_cost(self, number: int, in_channels: Integers, out_channels: Integers) -> Floats:
         """Roofline time in ms of one kernel."""
         alone = kernel_alone(self.kernels, number)
-        times = kernel_times(alone, np.stack([taken, made], axis=1), self._profile, self._precision)
+        times = kernel_times(alone, np.stack([in_channels, out_channels], axis=1), self._profile, self._precision)
         return np.maximum(times.compute_ms, times.memory_ms)[:, 0]
 
     def table_key(self, number: int) -> Hashable:

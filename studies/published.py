@@ -15,10 +15,10 @@ from pathlib import Path
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.simulated.engine import kernel_times
 from hdapbench.fleet.simulated.profile import load_profile
+from studies.tables import write
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "fleets.md"
-BEGIN, END = "<!-- published: begin (python -m studies.published) -->", "<!-- published: end -->"
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     text = table()
     print(text)
     if not arguments.check:
-        document = DOCS.read_text()
-        head, rest = document.split(BEGIN, 1)
-        DOCS.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")
+        write(DOCS, "published", "published", text)
     return 0
 
 

@@ -24,10 +24,10 @@ from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.search import AdditiveImportance, Algorithm, SearchSpace, minimise, solve_exact, why_not_exact
 from hdapbench.spec import ModelSpec, SimulatedFleetSpec
 from studies.objectives import FleetMean
+from studies.tables import write
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "hdap.md"
-BEGIN, END = "<!-- searchers: begin (python -m studies.search) -->", "<!-- searchers: end -->"
 N_EVALUATIONS = 10_000
 HEURISTICS: tuple[Algorithm, ...] = ("genetic", "greedy", "ncs-refined", "cma-es", "ncs", "random")
 GRIDS = (1, 8, 16, 32)
@@ -216,9 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     text = report([subject for subject in SUBJECTS if subject.name.lower() in wanted], arguments.seeds)
     print(text)
     if not arguments.check:
-        document = DOCS.read_text()
-        head, rest = document.split(BEGIN, 1)
-        DOCS.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")
+        write(DOCS, "search", "searchers", text)
     return 0
 
 

@@ -28,11 +28,11 @@ from hdapbench.prune.surgery import apply_plan
 from hdapbench.search import AdditiveImportance, Algorithm, SearchResult, SearchSpace, minimise
 from hdapbench.spec import ModelSpec, SimulatedFleetSpec
 from hdapbench.surrogate.base import Surrogate
-from hdapbench.surrogate.kinds import fit_surrogate
+from hdapbench.surrogate.fit import fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
+from studies.tables import write
 
 DOCS = Path(__file__).parents[1] / "docs" / "hdap.md"
-BEGIN, END = "<!-- speed: begin (python -m studies.search_speed) -->", "<!-- speed: end -->"
 MODELS = {"resnet56": (3, 32, 32), "torchvision:resnet50": (3, 224, 224)}
 N_CLUSTERS = 8
 N_CANDIDATES = 10_000
@@ -159,9 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     text = f"{candidate_table()}\n\n{search_table()}"
     print(text)
     if not arguments.check:
-        document = DOCS.read_text()
-        head, rest = document.split(BEGIN, 1)
-        DOCS.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")
+        write(DOCS, "search_speed", "speed", text)
     return 0
 
 

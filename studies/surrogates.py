@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from hdapbench_methods.hdap.measuring import objective_of
 from hdapbench_methods.hdap.searching import ROUGH_TOLERANCE
-from numpy.typing import NDArray
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
@@ -35,7 +34,7 @@ from hdapbench.spec import SimulatedFleetSpec
 from hdapbench.surrogate.active import ActiveResult, ActiveRounds
 from hdapbench.surrogate.base import Surrogate
 from hdapbench.surrogate.design import neighbours, random_plans, training_plans
-from hdapbench.surrogate.kinds import KINDS, Kind, fit_surrogate
+from hdapbench.surrogate.fit import SURROGATES, SurrogateName, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import agreement
 from studies.objectives import FleetMean
@@ -45,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "surrogates.md"
 MODELS = {"ResNet50": "torchvision:resnet50", "MobileNetV1": "mobilenetv1"}
 N_CLUSTERS, RUNS, N_TEST, N_TRAINED, N_ACTIVE, EVALUATIONS = 16, 5, 500, 100, 50, 10_000
-PUBLIC: Kind = "gbrt-on-ratios"
+PUBLIC: SurrogateName = "gbrt-on-ratios"
 LOOPS = {"ResNet50": ((120, 1.039), (240, 1.015)), "MobileNetV1": ((160, 1.015),)}
 """Measured plans, and the latency over the best possible that is wanted there: .66, .645 of uniform's where the best is
 .6355, and .82 where it is .8078."""
@@ -122,7 +121,7 @@ class World:
             self.kernels, widths, self.measure(widths, session), self.clustering.weights, self.fleet.tiling
         )
 
-    def training(self, kind: Kind, n_plans: int) -> MeasuredPlans:
+    def training(self, kind: SurrogateName, n_plans: int) -> MeasuredPlans:
         """Plans to begin with: the public recipe's are random, ours spread; uniform and dense are among ours."""
         cost, target = self.space.cost, self.space.target_flops
         if kind == PUBLIC:
@@ -141,14 +140,14 @@ class World:
             found = minimise(space, start=start, n_evaluations=EVALUATIONS, rng=rng, algorithm="genetic")
         return np.concatenate([found.widths[None], found.runners_up])
 
-    def active(self, kind: Kind, measured: MeasuredPlans, n_plans: int) -> ActiveResult:
+    def active(self, kind: SurrogateName, measured: MeasuredPlans, n_plans: int) -> ActiveResult:
         """Active rounds of at most so many measured plans, each round a session of its own."""
         sessions = iter(range(2, 1000))
 
         def near(widths: Integers, n: int, rng: np.random.Generator) -> Integers:
             return neighbours(self.space.cost, widths, n, rng=rng, limit=self.space.target_flops)
 
-        rounds = ActiveRounds(kind=kind, most_plans=n_plans, seed=self.seed)
+        rounds = ActiveRounds(surrogate_name=kind, most_plans=n_plans, seed=self.seed)
         return rounds.run(
             measured,
             search=self.search,
@@ -161,7 +160,7 @@ class World:
         return Workloads(self.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
 
 
-def plan_rows(here: World, kind: Kind) -> dict[str, float]:
+def plan_rows(here: World, kind: SurrogateName) -> dict[str, float]:
     """Errors of a kind on random plans, at the optimum that it leads to, and there after active rounds."""
     measured = here.training(kind, N_TRAINED)
     surrogate = fit_surrogate(kind, measured, seed=here.seed)
@@ -179,7 +178,7 @@ def plan_rows(here: World, kind: Kind) -> dict[str, float]:
     }
 
 
-def loop_rows(here: World, kind: Kind, n_plans: int) -> dict[str, float]:
+def loop_rows(here: World, kind: SurrogateName, n_plans: int) -> dict[str, float]:
     """What the plan that a loop of so many measured plans ends with truly takes, and how wrong its surrogate is there."""
     n_active = round(ACTIVE_SHARE * n_plans)
     found = here.active(kind, here.training(kind, n_plans - n_active), n_active)
@@ -196,7 +195,7 @@ def plans_table(n_seeds: int) -> Iterator[str]:
     yield "| network | surrogate | MAPE, random plans | Spearman | error at the optimum | after active rounds | plans |"
     yield "|---|---|---|---|---|---|---|"
     for model in MODELS:
-        for kind in KINDS:
+        for kind in SURROGATES:
             rows = collect(model, n_seeds, lambda here, kind=kind: plan_rows(here, kind))  # type: ignore[misc]
             cells = [
                 f"{spread(rows['mape'], '.1%')}",
@@ -215,7 +214,7 @@ def loop_table(n_seeds: int) -> Iterator[str]:
     for model, sizes in LOOPS.items():
         best = collect(model, n_seeds, best_possible)["relative"]
         yield f"| {model} | the fleet itself | | {spread(best, '.3f')} | 1 | |"
-        for kind in KINDS:
+        for kind in SURROGATES:
             for n_plans, wanted in sizes:
                 rows = collect(model, n_seeds, lambda here, kind=kind, n=n_plans: loop_rows(here, kind, n))  # type: ignore[misc]
                 over = rows["relative"] / best
@@ -230,9 +229,7 @@ def best_possible(here: World) -> dict[str, float]:
     return {"relative": here.relative_latency(solve_exact(here.space, start=here.uniform[None]).widths)}
 
 
-def collect(
-    model: str, n_seeds: int, experiment: Callable[[World], dict[str, float]]
-) -> dict[str, NDArray[np.float64]]:
+def collect(model: str, n_seeds: int, experiment: Callable[[World], dict[str, float]]) -> dict[str, Floats]:
     """Results of an experiment in one world per seed, each of shape (n_seeds,)."""
     rows = [experiment(World.of(model, seed)) for seed in range(n_seeds)]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}

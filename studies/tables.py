@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+
+from hdapbench.arrays import Floats
 
 
-def spread(values: Sequence[float] | NDArray[np.float64], form: str) -> str:
+def spread(values: Sequence[float] | Floats, form: str) -> str:
     """Mean over the seeds, and the least and the greatest."""
     if len(values) == 1:
         return f"{values[0]:{form}}"

@@ -1,1 +1,14 @@
-"""Exact costs of a plan in closed form, from one trace."""
+"""Exact costs of a plan in closed form over its widths, from one recorded forward pass.
+
+- ``records``: LayerRecord, an executed operation, and ChannelCount, channels as an affine function of widths
+- ``recorder``: model -> layer records
+- ``model``: CostModel, FLOPs, parameters and bytes of any plan
+- ``target``: widths that meet a FLOPs target
+- ``ranking``: scores of channels -> kept channels under a FLOPs target
+- ``kernels``: KernelModel, the fused kernels that an inference engine would run
+- ``kernel_file``: kernels to plain values and back
+- ``tiling``: what runtimes pad channels to
+- ``bits``: BitLayers and ChannelBitCounts, what costs of bit-widths are computed from; size and bit operations
+- ``mpic``, ``ne16``: cycles on two integer processors
+- ``hardware``: costs of bit-widths by name, and which of them a target limits
+"""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.cost.recorder import record_layers
-from hdapbench.errors import PlanError
 from hdapbench.groups import GroupSet
 
 
@@ -28,7 +27,7 @@ class Selector:
     Attributes
     ----------
     name
-        Of the channel group, or of the layer whose frozen output channels these are.
+        Name of the channel group, or of the layer whose frozen output channels these are.
     n_channels
         Channels in the dense model.
     prunable
@@ -41,14 +40,14 @@ class Selector:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ChannelBitCounts:
     """What the costs of one assignment are computed from; float64, gradients flow through.
 
     Attributes
     ----------
-    made : Tensor, shape (n_layers, n_weight_bits)
+    out_channels : Tensor, shape (n_layers, n_weight_bits)
         Output channels of each layer at each weight bit-width, without the removed ones.
-    taken : Tensor, shape (n_layers,)
+    in_channels : Tensor, shape (n_layers,)
         Input channels that each filter reads, without the removed ones; 1 for depthwise layers.
     kept : Tensor, shape (n_selectors,)
         Channels of each selector, without the removed ones.
@@ -58,8 +57,8 @@ class Counts:
         What the columns stand for; ``weight_bits`` holds no 0.
     """
 
-    made: Tensor
-    taken: Tensor
+    out_channels: Tensor
+    in_channels: Tensor
     kept: Tensor
     activation: Tensor
     weight_bits: tuple[int, ...]
@@ -76,11 +75,11 @@ class BitLayers:
         Layer names in order of execution; a layer that is called twice stands twice.
     selectors
         All selectors, prunable groups first.
-    made : Tensor, shape (n_layers, n_selectors)
+    out_channels : Tensor, shape (n_layers, n_selectors)
         Output channels per channel of the selector.
-    taken : Tensor, shape (n_layers, n_selectors)
+    in_channels : Tensor, shape (n_layers, n_selectors)
         Input channels per kept channel of the selector: above one after flattening.
-    taken_constant : Tensor, shape (n_layers,)
+    in_channels_constant : Tensor, shape (n_layers,)
         Input channels that never go away.
     kernels, extents : ndarray, shape (n_layers, 2)
         Height and width of the kernel, and of the output map.
@@ -94,9 +93,9 @@ class BitLayers:
 
     names: tuple[str, ...]
     selectors: tuple[Selector, ...]
-    made: Tensor
-    taken: Tensor
-    taken_constant: Tensor
+    out_channels: Tensor
+    in_channels: Tensor
+    in_channels_constant: Tensor
     kernels: np.ndarray
     extents: np.ndarray
     depthwise: np.ndarray
@@ -128,27 +127,27 @@ class BitLayers:
         prunable = [Selector(group.name, group.n_channels, True) for group in group_set]
         selectors = tuple(dict.fromkeys([*prunable, *frozen]))
         position = {selector.name: number for number, selector in enumerate(selectors)}
-        made = torch.zeros(len(records), len(selectors), dtype=torch.float64)
-        taken = torch.zeros_like(made)
+        out_channels = torch.zeros(len(records), len(selectors), dtype=torch.float64)
+        in_channels = torch.zeros_like(out_channels)
         constant = torch.zeros(len(records), dtype=torch.float64)
         for row, record in enumerate(records):
             for name, times in record.channels_out.multiplicity.items():
-                made[row, position[name]] = times
+                out_channels[row, position[name]] = times
             if record.channels_out.constant:
-                made[row, position[record.name]] = 1.0
+                out_channels[row, position[record.name]] = 1.0
             if record.kind == "depthwise":
                 constant[row] = 1.0
                 continue
             constant[row] = record.channels_in.constant / record.n_conv_groups
             for name, times in record.channels_in.multiplicity.items():
-                taken[row, position[name]] = times / record.n_conv_groups
+                in_channels[row, position[name]] = times / record.n_conv_groups
         modules = dict(model.named_modules())
         return cls(
             names=tuple(record.name for record in records),
             selectors=selectors,
-            made=made,
-            taken=taken,
-            taken_constant=constant,
+            out_channels=out_channels,
+            in_channels=in_channels,
+            in_channels_constant=constant,
             kernels=np.array([_kernel(modules[record.name]) for record in records]),
             extents=np.array([(record.height_out, record.width_out) for record in records]),
             depthwise=np.array([record.kind == "depthwise" for record in records]),
@@ -157,17 +156,17 @@ class BitLayers:
         )
 
     @cached_property
-    def taps(self) -> Tensor:
+    def kernel_area(self) -> Tensor:
         """Kernel height times width, shape (n_layers,)."""
         return torch.as_tensor(self.kernels.prod(1), dtype=torch.float64)
 
     @cached_property
-    def stored_taps(self) -> Tensor:
-        """The same, 0 for repeated calls of a layer."""
-        return self.taps * torch.as_tensor(self.stored, dtype=torch.float64)
+    def stored_kernel_area(self) -> Tensor:
+        """Kernel area of layers whose weights count, 0 for repeated calls, shape (n_layers,)."""
+        return self.kernel_area * torch.as_tensor(self.stored, dtype=torch.float64)
 
     @cached_property
-    def area(self) -> Tensor:
+    def output_area(self) -> Tensor:
         """Output height times width, shape (n_layers,)."""
         return torch.as_tensor(self.extents.prod(1), dtype=torch.float64)
 
@@ -177,7 +176,7 @@ class BitLayers:
         weight_bits: Sequence[int],
         activation: Tensor | None = None,
         activation_bits: Sequence[int] = (8,),
-    ) -> Counts:
+    ) -> ChannelBitCounts:
         """Counts of an assignment, hard or soft.
 
         Parameters
@@ -199,23 +198,23 @@ class BitLayers:
             activation = torch.zeros(len(self.names), len(activation_bits), dtype=torch.float64)
             activation[:, -1] = 1.0
         left = channels.sum(1)
-        return Counts(
-            made=self.made @ channels,
-            taken=self.taken_constant + self.taken @ left,
+        return ChannelBitCounts(
+            out_channels=self.out_channels @ channels,
+            in_channels=self.in_channels_constant + self.in_channels @ left,
             kept=left,
             activation=activation.double(),
             weight_bits=tuple(weight_bits[column] for column in kept),
             activation_bits=tuple(activation_bits),
         )
 
-    def uniform_counts(self, weight_bits: int, activation_bits: int = 8) -> Counts:
+    def uniform_counts(self, weight_bits: int, activation_bits: int = 8) -> ChannelBitCounts:
         """Counts with every channel at one bit-width, none removed."""
         channels = torch.tensor([[float(selector.n_channels)] for selector in self.selectors])
         return self.counts(channels, (weight_bits,), activation_bits=(activation_bits,))
 
     def counts_of_layers(
         self, weight_bits: Mapping[str, Sequence[int]], activation_bits: Mapping[str, int] | None = None
-    ) -> Counts:
+    ) -> ChannelBitCounts:
         """Counts of this model as it is, from which nothing is removed.
 
         Parameters
@@ -227,68 +226,39 @@ class BitLayers:
         """
         columns = sorted({value for bits in weight_bits.values() for value in bits})
         chosen = [(activation_bits or {}).get(name, 8) for name in self.names]
-        kinds = sorted(set(chosen))
+        input_bits = sorted(set(chosen))
         n_channels = torch.tensor([[float(selector.n_channels)] for selector in self.selectors])
         whole = self.counts(n_channels, (8,))
-        return Counts(
-            made=torch.tensor(
+        return ChannelBitCounts(
+            out_channels=torch.tensor(
                 [[float(list(weight_bits[name]).count(value)) for value in columns] for name in self.names]
             ).double(),
-            taken=whole.taken,
+            in_channels=whole.in_channels,
             kept=whole.kept,
-            activation=torch.tensor([[float(value == kind) for kind in kinds] for value in chosen]).double(),
+            activation=torch.tensor([[float(value == bits) for bits in input_bits] for value in chosen]).double(),
             weight_bits=tuple(columns),
-            activation_bits=tuple(kinds),
+            activation_bits=tuple(input_bits),
         )
 
-    def exact_counts(
-        self, bits: Mapping[str, Sequence[int]], activation_bits: Mapping[str, int] | None = None
-    ) -> Counts:
-        """Counts of bit-widths given channel by channel.
 
-        Parameters
-        ----------
-        bits
-            Selector -> bits of each of its channels, 0 for removed ones.
-        activation_bits
-            Layer -> bits of its input; 8 where absent.
-
-        Raises
-        ------
-        PlanError
-            When a selector is missing, has another number of channels, or loses channels that it must keep.
-        """
-        problems = [problem for selector in self.selectors if (problem := _problem(selector, bits))]
-        if problems:
-            raise PlanError("\n".join(problems))
-        columns = sorted({value for selector in self.selectors for value in bits[selector.name]} | {8})
-        channels = torch.tensor(
-            [[float(list(bits[s.name]).count(value)) for value in columns] for s in self.selectors]
-        ).double()
-        chosen = [(activation_bits or {}).get(name, 8) for name in self.names]
-        kinds = sorted({*chosen, 8})
-        activation = torch.tensor([[float(value == kind) for kind in kinds] for value in chosen])
-        return self.counts(channels, columns, activation, kinds)
-
-
-def size_bits(layers: BitLayers, counts: Counts) -> Tensor:
-    """Bits of all weights: the sum over layers of inputs times taps times the bits of every filter.
+def size_bits(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
+    """Bits of all weights: the sum over layers of inputs times kernel area times the bits of every filter.
 
     Biases, scales and tags are not counted, as in arXiv 2407.01054.
     """
-    per_filter = counts.taken * layers.stored_taps
-    return (per_filter * (counts.made @ _as_tensor(counts.weight_bits))).sum()
+    per_filter = counts.in_channels * layers.stored_kernel_area
+    return (per_filter * (counts.out_channels @ _as_tensor(counts.weight_bits))).sum()
 
 
-def multiply_accumulates(layers: BitLayers, counts: Counts) -> Tensor:
+def multiply_accumulates(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
     """Multiply-accumulates, whatever the bits: what a FLOPs target counts."""
-    return (counts.taken * layers.taps * layers.area * counts.made.sum(1)).sum()
+    return (counts.in_channels * layers.kernel_area * layers.output_area * counts.out_channels.sum(1)).sum()
 
 
-def bit_operations(layers: BitLayers, counts: Counts) -> Tensor:
+def bit_operations(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
     """Multiply-accumulates weighted by weight bits times input activation bits."""
-    per_filter = counts.taken * layers.taps * layers.area
-    weight = counts.made @ _as_tensor(counts.weight_bits)
+    per_filter = counts.in_channels * layers.kernel_area * layers.output_area
+    weight = counts.out_channels @ _as_tensor(counts.weight_bits)
     return (per_filter * weight * (counts.activation @ _as_tensor(counts.activation_bits))).sum()
 
 
@@ -298,17 +268,3 @@ def _as_tensor(bits: tuple[int, ...]) -> Tensor:
 
 def _kernel(module: nn.Module) -> tuple[int, int]:
     return (module.kernel_size[0], module.kernel_size[1]) if isinstance(module, nn.Conv2d) else (1, 1)
-
-
-def _problem(selector: Selector, bits: Mapping[str, Sequence[int]]) -> str | None:
-    """Why these bits do not fit a selector, or None."""
-    if selector.name not in bits:
-        return f"no bit-widths for '{selector.name}'"
-    given = bits[selector.name]
-    if len(given) != selector.n_channels:
-        return f"'{selector.name}' has {selector.n_channels} channels, {len(given)} bit-widths are given"
-    if not selector.prunable and 0 in given:
-        return f"'{selector.name}' cannot lose channels, but some have 0 bits"
-    if not any(given):
-        return f"'{selector.name}' keeps no channel; at least one must stay"
-    return None

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, Counts, bit_operations, multiply_accumulates, size_bits
+from hdapbench.cost.bits import BitLayers, ChannelBitCounts, bit_operations, multiply_accumulates, size_bits
 from hdapbench.cost.mpic import mpic_cycles
 from hdapbench.cost.ne16 import ne16_cycles, smooth_ne16_cycles
 from hdapbench.errors import PlanError
 from hdapbench.spec import TargetKind
 
-HardwareCost = Callable[[BitLayers, Counts], Tensor]
+HardwareCost = Callable[[BitLayers, ChannelBitCounts], Tensor]
 
 HARDWARE_COSTS: Mapping[str, HardwareCost] = {
     "macs": multiply_accumulates,

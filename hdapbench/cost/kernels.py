@@ -6,6 +6,7 @@ that comes last before it; concatenation is free.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from hdapbench.arrays import Integers
 from hdapbench.cost.records import ChannelCount, LayerRecord
 
-_KINDS = {"conv": "conv", "depthwise": "dw", "linear": "fc", "pool": "pool", "global_pool": "gap"}
+_KERNEL_KINDS = {"conv": "conv", "depthwise": "dw", "linear": "fc", "pool": "pool", "global_pool": "gap"}
 MATRIX_KINDS = ("conv", "dw", "fc")
 
 
@@ -29,7 +30,7 @@ class Kernel:
     ----------
     kind
         ``conv``, ``dw`` (depthwise), ``fc``, ``pool``, ``gap`` (global average pool) or ``ew`` (elementwise).
-    taps
+    kernel_area
         Height times width of its window.
     residual
         Whether its epilogue also reads a tensor shaped like its output.
@@ -43,7 +44,7 @@ class Kernel:
     width_in: int
     height_out: int
     width_out: int
-    taps: int
+    kernel_area: int
     stride: int
     residual: bool = False
 
@@ -68,7 +69,7 @@ class KernelModel:
 
     @classmethod
     def from_records(cls, records: Iterable[LayerRecord], sizes: Mapping[str, int]) -> KernelModel:
-        """Kernels of a trace; ``sizes`` gives the groups in the order of widths."""
+        """Kernels of layer records; ``sizes`` gives the groups in the order of widths."""
         fused = _Fusion()
         for record in records:
             if record.executed:
@@ -81,9 +82,13 @@ class KernelModel:
         return len(self.kernels)
 
     @cached_property
-    def dense_widths(self) -> Integers:
-        """Widths of the dense model, shape (n_groups,)."""
-        return self.sizes
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits of all that latency depends on: groups, sizes and kernels."""
+        digest = hashlib.sha256("\0".join(self.groups).encode())
+        widths = np.stack([self.sizes, *np.eye(len(self.sizes), dtype=np.int64)])  # the dense model, each group alone
+        for values in (self.sizes, *self.channels(widths), *self.table.values()):
+            digest.update(np.ascontiguousarray(values).astype("U" if values.dtype.kind == "U" else "<i8").tobytes())
+        return digest.hexdigest()[:16]
 
     def channels(self, widths: ArrayLike) -> tuple[Integers, Integers]:
         """Consumed and produced channels of every kernel, two arrays of shape (n_plans, n_kernels)."""
@@ -96,7 +101,7 @@ class KernelModel:
         """The kernels' fixed properties as arrays of shape (n_kernels,)."""
         return {
             "kind": np.array([kernel.kind for kernel in self.kernels]),
-            "taps": np.array([kernel.taps for kernel in self.kernels], dtype=np.int64),
+            "kernel_area": np.array([kernel.kernel_area for kernel in self.kernels], dtype=np.int64),
             "stride": np.array([kernel.stride for kernel in self.kernels], dtype=np.int64),
             "height_out": np.array([kernel.height_out for kernel in self.kernels], dtype=np.int64),
             "width_out": np.array([kernel.width_out for kernel in self.kernels], dtype=np.int64),
@@ -144,14 +149,14 @@ class _Fusion:
             self.kernels.append(
                 Kernel(
                     name=record.name,
-                    kind=_KINDS.get(record.kind, "ew"),
+                    kind=_KERNEL_KINDS.get(record.kind, "ew"),
                     channels_in=record.channels_in,
                     channels_out=record.channels_out,
                     height_in=record.height_in,
                     width_in=record.width_in,
                     height_out=record.height_out,
                     width_out=record.width_out,
-                    taps=record.taps,
+                    kernel_area=record.kernel_area,
                     stride=record.stride,
                     residual=record.kind == "add",
                 )

@@ -1,8 +1,7 @@
 """CostModel: exact FLOPs, parameters and bytes of any plan, from its widths alone. Pure numpy.
 
 Every layer's channel counts are affine in the groups' widths, so arithmetic and parameters are bilinear:
-``flops = n_out * n_in * taps * area_out`` for convolutions and linear layers, ``n_out * taps * area_out`` for
-depthwise ones.
+``flops = n_out * n_in * kernel_area * area_out`` for convolutions and linear layers; depthwise ones lack ``n_in``.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hdapbench.arrays import Integers
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.records import ChannelCount, LayerRecord
 
 BYTES_PER_VALUE = 4
@@ -81,14 +79,14 @@ class CostModel:
 
     @classmethod
     def from_records(cls, records: Iterable[LayerRecord], sizes: Mapping[str, int]) -> CostModel:
-        """Cost model of a trace.
+        """Cost model of layer records.
 
         Layers that share both channel counts are added up, which makes deep networks as cheap as shallow ones.
 
         Parameters
         ----------
         records
-            The trace.
+            What `record_layers` noted of a model.
         sizes
             Group -> channels in the dense model; their order is the order of widths.
         """
@@ -98,21 +96,21 @@ class CostModel:
         for record in records:
             if record.kind not in {"conv", "depthwise", "linear", "norm"}:
                 continue
-            taken, made = table.position(record.channels_in), table.position(record.channels_out)
+            in_channels, out_channels = table.position(record.channels_in), table.position(record.channels_out)
             calls, stored = int(record.executed), int(record.first)
             if record.kind in {"conv", "linear"}:
                 # Every filter sees channels_in / n_conv_groups channels; grouped layers have frozen widths.
-                pair = pairs.setdefault((taken, made, record.n_conv_groups), [0, 0])
-                pair[0] += calls * record.taps * record.area_out
-                pair[1] += stored * record.taps
-            own = singles.setdefault(made, [0, 0, 0])
+                pair = pairs.setdefault((in_channels, out_channels, record.n_conv_groups), [0, 0])
+                pair[0] += calls * record.kernel_area * record.area_out
+                pair[1] += stored * record.kernel_area
+            own = singles.setdefault(out_channels, [0, 0, 0])
             if record.kind == "depthwise":
-                own[0] += calls * record.taps * record.area_out
-                own[1] += stored * record.taps
+                own[0] += calls * record.kernel_area * record.area_out
+                own[1] += stored * record.kernel_area
             own[1] += stored * (int(record.bias) + record.parameters_per_channel)
             if record.kind != "norm":
                 own[2] += calls * record.area_out
-                singles.setdefault(taken, [0, 0, 0])[2] += calls * record.area_in
+                singles.setdefault(in_channels, [0, 0, 0])[2] += calls * record.area_in
         return cls._assemble(table, sizes, pairs, singles)
 
     @classmethod
@@ -129,11 +127,11 @@ class CostModel:
         flops: list[int] = []
         params: list[int] = []
         one = table.position(ChannelCount(1))
-        for (taken, made, n_conv_groups), (per_flops, per_params) in pairs.items():
+        for (in_channels, out_channels, n_conv_groups), (per_flops, per_params) in pairs.items():
             if n_conv_groups == 1:
-                row = (taken, made, per_flops, per_params)
+                row = (in_channels, out_channels, per_flops, per_params)
             else:
-                product = table.constant(taken) * table.constant(made) // n_conv_groups
+                product = table.constant(in_channels) * table.constant(out_channels) // n_conv_groups
                 row = (one, one, product * per_flops, product * per_params)
             for column, value in zip((first, second, flops, params), row, strict=True):
                 column.append(value)
@@ -176,7 +174,7 @@ class CostModel:
         products = counts[self.pair_first] * counts[self.pair_second]
         return self._exact(self.pair_flops @ products + self.single_flops @ counts)
 
-    def channel_counts(self, widths: ArrayLike) -> NDArray[np.float64]:
+    def channel_counts(self, widths: ArrayLike) -> Floats:
         """Distinct channel counts of plans, shape (n_counts, n_plans).
 
         They are whole numbers held in float64, where numpy multiplies matrices fast; sums stay exact below 2**53,
@@ -186,15 +184,15 @@ class CostModel:
         return self._coefficients @ plans.T + self._constants
 
     @cached_property
-    def _coefficients(self) -> NDArray[np.float64]:
+    def _coefficients(self) -> Floats:
         return self.counts_coefficients.astype(np.float64)
 
     @cached_property
-    def _constants(self) -> NDArray[np.float64]:
+    def _constants(self) -> Floats:
         return self.counts_constant.astype(np.float64)[:, None]
 
     @staticmethod
-    def _exact(values: NDArray[np.float64]) -> Integers:
+    def _exact(values: Floats) -> Integers:
         if values.size and float(values.max()) >= 2.0**53:
             raise OverflowError("costs beyond 2**53 cannot be computed exactly")
         return values.astype(np.int64)
@@ -213,21 +211,6 @@ class CostModel:
     def narrowed(self, widths: ArrayLike) -> CostModel:
         """Cost model of the model pruned to these widths, shape (n_groups,): they are its dense ones."""
         return replace(self, sizes=np.array(widths, dtype=np.int64))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value.tolist()
-            for name, value in ((name, getattr(self, name)) for name in self.__dataclass_fields__)
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> CostModel:
-        """Inverse of `to_dict`."""
-        arrays = {name: np.array(value, dtype=np.int64) for name, value in content.items() if name != "groups"}
-        n_groups = len(content["groups"])
-        arrays["counts_coefficients"] = arrays["counts_coefficients"].reshape(-1, n_groups)
-        return cls(groups=tuple(content["groups"]), **arrays)
 
 
 class _CountTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.cost.bits import BitLayers, ChannelBitCounts
 from hdapbench.errors import UnknownLayerError
 
 MACS_PER_CYCLE = {
@@ -21,11 +21,8 @@ MACS_PER_CYCLE = {
 }
 """Multiply-accumulates per cycle by activation bits and weight bits, as used in arXiv 2407.01054."""
 
-JOULES_PER_CYCLE = 5.3825e-3 / 250e6
-"""Mean power of the four SIMD modes, 5.30 to 5.46 mW, at 250 MHz."""
 
-
-def mpic_cycles(layers: BitLayers, counts: Counts) -> Tensor:
+def mpic_cycles(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
     """Cycles of all layers, each at the rate of its input's activation bits and its channels' weight bits.
 
     Raises
@@ -40,5 +37,5 @@ def mpic_cycles(layers: BitLayers, counts: Counts) -> Tensor:
         [[1.0 / MACS_PER_CYCLE[a, w] for w in counts.weight_bits] for a in counts.activation_bits],
         dtype=torch.float64,
     )  # (n_activation_bits, n_weight_bits) cycles per multiply-accumulate
-    per_channel = counts.taken * layers.taps * layers.area
-    return (per_channel * ((counts.activation @ cycles) * counts.made).sum(1)).sum()
+    per_channel = counts.in_channels * layers.kernel_area * layers.output_area
+    return (per_channel * ((counts.activation @ cycles) * counts.out_channels).sum(1)).sum()

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.cost.bits import BitLayers, ChannelBitCounts
 from hdapbench.errors import UnknownLayerError
 
 TILE_SIDE = 3
@@ -32,7 +32,7 @@ DEPTHWISE_TILE = 67.0
 Rounding = Callable[[Tensor, int], Tensor]
 
 
-def ne16_cycles(layers: BitLayers, counts: Counts) -> Tensor:
+def ne16_cycles(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
     """Cycles of all layers; exact, and with a useful gradient.
 
     The value is a staircase in the channel counts, whose true derivative is zero almost everywhere; the gradient is
@@ -50,7 +50,7 @@ def ne16_cycles(layers: BitLayers, counts: Counts) -> Tensor:
     return smooth + (exact - smooth).detach()
 
 
-def smooth_ne16_cycles(layers: BitLayers, counts: Counts) -> Tensor:
+def smooth_ne16_cycles(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
     """Cycles with `smooth_ceil` in place of every rounding up: differentiable everywhere."""
     return _cycles(layers, counts, smooth_ceil)
 
@@ -64,62 +64,31 @@ def smooth_ceil(values: Tensor, tile: int) -> Tensor:
     return values / tile + 0.5 * (1.0 - torch.exp(-values / tile))
 
 
-def layer_cycles(layers: BitLayers, row: int, *, made: dict[int, int], taken: int) -> int:
-    """Exact cycles of one layer.
-
-    Parameters
-    ----------
-    row
-        Position of the layer.
-    made
-        Weight bits -> output channels.
-    taken
-        Input channels.
-    """
-    bits = tuple(sorted(made))
-    counts = Counts(
-        made=torch.tensor([[float(made[b]) for b in bits]], dtype=torch.float64),
-        taken=torch.tensor([float(taken)], dtype=torch.float64),
-        kept=torch.tensor([float(sum(made.values()))], dtype=torch.float64),
-        activation=torch.ones(1, 1, dtype=torch.float64),
-        weight_bits=bits,
-        activation_bits=(8,),
-    )
-    kernel, extent = layers.kernels[row : row + 1], layers.extents[row : row + 1]
-    return int(_per_layer(kernel, extent, layers.depthwise[row : row + 1], counts, _ceil)[0])
-
-
 def _ceil(values: Tensor, tile: int) -> Tensor:
     return torch.ceil(values / tile)
 
 
-def _cycles(layers: BitLayers, counts: Counts, rounding: Rounding) -> Tensor:
+def _cycles(layers: BitLayers, counts: ChannelBitCounts, rounding: Rounding) -> Tensor:
+    """Cycles of all layers, with a rule for how many tiles a number of channels fills."""
     _refuse(layers, counts)
-    return _per_layer(layers.kernels, layers.extents, layers.depthwise, counts, rounding).sum()
-
-
-def _per_layer(
-    kernels: np.ndarray, extents: np.ndarray, depthwise: np.ndarray, counts: Counts, rounding: Rounding
-) -> Tensor:
-    """Cycles of each layer, shape (n_layers,)."""
-    n_spatial = torch.as_tensor(np.ceil(extents / TILE_SIDE).prod(1))
-    height, width = kernels[:, 0], kernels[:, 1]
+    n_spatial = torch.as_tensor(np.ceil(layers.extents / TILE_SIDE).prod(1))
+    height, width = layers.kernels.T
     # Other kernels are composed of 3x3 and 1x1 passes over the same tile.
     n_3x3 = torch.as_tensor((height // 3) * (width // 3)).double()
     rest_high, rest_wide = height % 3, width % 3
     n_1x1 = torch.as_tensor(rest_high * width + rest_wide * height - rest_high * rest_wide).double()
     bits = torch.tensor(counts.weight_bits, dtype=torch.float64)
-    tiles_in = rounding(counts.taken, TILE_IN)[:, None]  # (n_layers, 1)
-    tiles_out = rounding(counts.made, TILE_OUT)  # (n_layers, n_bits)
-    of_3x3 = tiles_out * (LOAD_3X3 * tiles_in + FINISH) + counts.made * (tiles_in * bits + 1.0)
-    of_1x1 = tiles_out * (LOAD_1X1 * tiles_in + FINISH) + counts.made * (tiles_in + 1.0)
-    of_depthwise = DEPTHWISE_TILE * rounding(counts.made, TILE_DEPTHWISE) + (2.0 + bits) * counts.made
+    tiles_in = rounding(counts.in_channels, TILE_IN)[:, None]  # (n_layers, 1)
+    tiles_out = rounding(counts.out_channels, TILE_OUT)  # (n_layers, n_bits)
+    of_3x3 = tiles_out * (LOAD_3X3 * tiles_in + FINISH) + counts.out_channels * (tiles_in * bits + 1.0)
+    of_1x1 = tiles_out * (LOAD_1X1 * tiles_in + FINISH) + counts.out_channels * (tiles_in + 1.0)
+    of_depthwise = DEPTHWISE_TILE * rounding(counts.out_channels, TILE_DEPTHWISE) + (2.0 + bits) * counts.out_channels
     full = n_3x3[:, None] * of_3x3 + n_1x1[:, None] * of_1x1
-    per_tile = torch.where(torch.as_tensor(depthwise)[:, None], of_depthwise, full)
-    return n_spatial * per_tile.sum(1)
+    per_tile = torch.where(torch.as_tensor(layers.depthwise)[:, None], of_depthwise, full)
+    return (n_spatial * per_tile.sum(1)).sum()
 
 
-def _refuse(layers: BitLayers, counts: Counts) -> None:
+def _refuse(layers: BitLayers, counts: ChannelBitCounts) -> None:
     if counts.activation_bits != (8,):
         raise UnknownLayerError(f"NE16 reads activations of 8 bits, not of {list(counts.activation_bits)}")
     for name, kernel, depthwise, groups in zip(

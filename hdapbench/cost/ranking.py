@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.arrays import Integers
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import fill, rounded_widths
 from hdapbench.errors import TargetUnreachableError
@@ -50,7 +50,7 @@ def keep_best(
     return kept
 
 
-def ranks_within(scores: Mapping[str, NDArray[np.floating]], scopes: list[list[str]]) -> dict[str, NDArray[np.float64]]:
+def ranks_within(scores: Mapping[str, NDArray[np.floating]], scopes: list[list[str]]) -> dict[str, Floats]:
     """Scores replaced by their rank among all channels of a scope, in (0, 1]: the least shares of all scopes compare.
 
     Parameters
@@ -58,7 +58,7 @@ def ranks_within(scores: Mapping[str, NDArray[np.floating]], scopes: list[list[s
     scopes
         Lists of groups; each group is in exactly one.
     """
-    ranks: dict[str, NDArray[np.float64]] = {}
+    ranks: dict[str, Floats] = {}
     for names in scopes:
         together = np.concatenate([np.asarray(scores[name], dtype=float) for name in names])
         rank = np.empty(len(together))
@@ -98,8 +98,8 @@ def _least_removed(cost: CostModel, widths_without: Callable[[int], Integers], h
 
 
 def _bring_back(cost: CostModel, widths: Integers, owners: Integers, target_flops: int) -> None:
-    """Widen ``widths`` in place by removed channels, the best first, wherever one still fits under the target."""
-    closed = np.zeros(len(widths), dtype=bool)  # what does not fit now will not fit later
+    """Widen ``widths`` in place by removed channels, the best first, wherever the target allows one more."""
+    closed = np.zeros(len(widths), dtype=bool)  # what exceeds the target now will exceed it later
     for group in owners:
         if closed.all():
             return

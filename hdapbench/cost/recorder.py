@@ -10,36 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hdapbench.cost.records import ChannelCount, Kind, LayerRecord
+from hdapbench.cost.records import ChannelCount, LayerRecord, OperationKind
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
 
 _COUNTED = (nn.Conv2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_REFUSED = (
-    "convolution",
-    "slow_conv2d",
-    "mm",
-    "addmm",
-    "bmm",
-    "addbmm",
-    "baddbmm",
-    "matmul",
-    "dot",
-    "mv",
-    "addmv",
-    "addr",
-    "einsum",
-    "cdist",
-    "fft",
-    "embedding",
-    "lstm",
-    "gru",
-    "scaled_dot_product",
-    "flash_attention",
-    "efficient_attention",
+_REFUSED = tuple(
+    f"{name}_"
+    for name in (
+        *("convolution", "slow_conv2d", "mm", "addmm", "bmm", "addbmm", "baddbmm", "matmul", "dot", "mv", "addmv"),
+        *("addr", "einsum", "cdist", "fft", "embedding", "lstm", "gru"),
+        *("scaled_dot_product", "flash_attention", "efficient_attention"),
+    )
 )
+"""Beginnings of the names of operations that multiply; the name compared ends in an underscore too."""
 _ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
 _RESIZES = {"upsample_nearest2d", "upsample_bilinear2d"}
 
@@ -141,19 +127,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _leave(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Any) -> None:
         self._inside -= 1
-        taken, made = _tensors((inputs, named))[0], _tensors(output)[0]  # max pooling may return indices as well
-        source, _ = self._lookup(taken)
+        x, y = _tensors((inputs, named))[0], _tensors(output)[0]  # max pooling may return indices as well
+        source, _ = self._lookup(x)
         name = self._names[module]
         if isinstance(module, _POOLS):
-            self._add_window(name, taken, made, window=_window(module))
+            self._add_window(name, x, y, window=_window(module))
             return
-        record = self._layer_record(name, module, taken, made, (source,))
+        record = self._layer_record(name, module, x, y, (source,))
         self._called.add(name)
         self.records.append(record)
-        self._remember(made, len(self.records) - 1, record.channels_out)
+        self._remember(y, len(self.records) - 1, record.channels_out)
 
     def _layer_record(
-        self, name: str, module: nn.Module, taken: Tensor | None, made: Tensor | None, inputs: tuple[int, ...]
+        self, name: str, module: nn.Module, x: Tensor | None, y: Tensor | None, inputs: tuple[int, ...]
     ) -> LayerRecord:
         common: dict[str, Any] = {
             "name": name,
@@ -161,16 +147,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             "channels_in": self._in_counts[name],
             "channels_out": self._out_counts[name],
             "first": name not in self._called,
-            "executed": made is not None,
+            "executed": y is not None,
         }
-        if taken is not None and made is not None:
-            common |= dict(zip(("height_in", "width_in"), _extent(taken, module), strict=True))
-            common |= dict(zip(("height_out", "width_out"), _extent(made, module), strict=True))
+        if x is not None and y is not None:
+            common |= dict(zip(("height_in", "width_in"), _extent(x, module), strict=True))
+            common |= dict(zip(("height_out", "width_out"), _extent(y, module), strict=True))
         if isinstance(module, nn.Conv2d):
             depthwise = 1 < module.groups == module.in_channels == module.out_channels
             return LayerRecord(
                 kind="depthwise" if depthwise else "conv",
-                taps=module.kernel_size[0] * module.kernel_size[1],
+                kernel_area=module.kernel_size[0] * module.kernel_size[1],
                 stride=int(module.stride[0]),
                 n_conv_groups=1 if depthwise else module.groups,
                 bias=module.bias is not None,
@@ -190,39 +176,39 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, operation: str, inputs: list[Tensor], output: Any) -> None:
         """Note an operation between layers, and where its outputs come from."""
-        bare = operation.strip("_")
-        if any(bare == word or bare.startswith((f"{word}_", "_scaled_dot", "scaled_dot")) for word in _REFUSED):
+        if f"{operation.strip('_')}_".startswith(_REFUSED):
             raise UnknownLayerError(f"no cost rule for the operation '{operation}' outside of Conv2d and Linear layers")
         outputs = _tensors(output)
         known = [tensor for tensor in inputs if id(tensor) in self._origin]
         if not known or not outputs:
             return
         source, count = self._lookup(known[0])
-        made = outputs[0]
-        if operation == "cat" and made.dim() == 4:
+        y = outputs[0]
+        if operation == "cat" and y.dim() == 4:
             parts = [self._lookup(tensor) for tensor in known]
             total = parts[0][1]
             for _, part in parts[1:]:
                 total = total + part
-            self._add("concat", operation, made, tuple(number for number, _ in parts), total)
-        elif operation in _ARITHMETIC and len(known) > 1 and made.dim() == 4:
+            self._add("concat", operation, y, tuple(number for number, _ in parts), total)
+        elif operation in _ARITHMETIC and len(known) > 1 and y.dim() == 4:
             parts = [self._lookup(tensor) for tensor in known]
-            kind: Kind = "add" if operation.startswith("add") and known[0].shape == known[1].shape else "elementwise"
+            is_sum = operation.startswith("add") and known[0].shape == known[1].shape
             widest = max(range(len(known)), key=lambda number: known[number].numel())
-            self._add(kind, operation, made, tuple(number for number, _ in parts), parts[widest][1])
+            kind: OperationKind = "add" if is_sum else "elementwise"
+            self._add(kind, operation, y, tuple(number for number, _ in parts), parts[widest][1])
         elif (operation == "mean" and known[0].dim() == 4) or "pool2d" in operation:
-            self._add_window(operation, known[0], made)
+            self._add_window(operation, known[0], y)
         elif operation in _RESIZES:
-            self._add("elementwise", operation, made, (source,), count)
+            self._add("elementwise", operation, y, (source,), count)
         else:
             for tensor in outputs:
                 self._remember(tensor, source, _carried(count, known[0], tensor))
 
-    def _add_window(self, name: str, taken: Tensor, made: Tensor, *, window: int | None = None) -> None:
+    def _add_window(self, name: str, x: Tensor, y: Tensor, *, window: int | None = None) -> None:
         """Note a pooling of 4-dimensional maps; windows that are not known are taken not to overlap."""
-        source, count = self._lookup(taken)
-        height, width = taken.shape[2], taken.shape[3]
-        height_out, width_out = (made.shape[2], made.shape[3]) if made.dim() == 4 else (1, 1)
+        source, count = self._lookup(x)
+        height, width = x.shape[2], x.shape[3]
+        height_out, width_out = (y.shape[2], y.shape[3]) if y.dim() == 4 else (1, 1)
         whole = height_out == width_out == 1
         stride = max(height // height_out, 1)
         self.records.append(
@@ -236,16 +222,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 width_in=width,
                 height_out=height_out,
                 width_out=width_out,
-                taps=height * width if whole else window or stride * stride,
+                kernel_area=height * width if whole else window or stride * stride,
                 stride=stride,
             )
         )
-        self._remember(made, len(self.records) - 1, count)
+        self._remember(y, len(self.records) - 1, count)
 
-    def _add(self, kind: Kind, name: str, made: Tensor, inputs: tuple[int, ...], count: ChannelCount) -> None:
-        height, width = made.shape[2], made.shape[3]
+    def _add(self, kind: OperationKind, name: str, y: Tensor, inputs: tuple[int, ...], count: ChannelCount) -> None:
+        height, width = y.shape[2], y.shape[3]
         self.records.append(LayerRecord(name, kind, inputs, count, count, height, width, height, width))
-        self._remember(made, len(self.records) - 1, count)
+        self._remember(y, len(self.records) - 1, count)
 
     def _remember(self, tensor: Tensor, record: int, count: ChannelCount) -> None:
         self._origin[id(tensor)] = (record, count)
@@ -258,15 +244,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _channel_counts(model: nn.Module, group_set: GroupSet) -> tuple[dict[str, ChannelCount], dict[str, ChannelCount]]:
     """Consumed and produced channels of every layer with parameters, as functions of the groups' widths."""
-    taken: dict[str, dict[str, int]] = defaultdict(dict)
-    made: dict[str, dict[str, int]] = defaultdict(dict)
+    in_channels: dict[str, dict[str, int]] = defaultdict(dict)
+    out_channels: dict[str, dict[str, int]] = defaultdict(dict)
     for group in group_set:
         for member in group.members:
             multiplicity = len(member.indices) // group.n_channels
             if member.side in {"in", "both"}:
-                taken[member.layer][group.name] = multiplicity
+                in_channels[member.layer][group.name] = multiplicity
             if member.side in {"out", "both"}:
-                made[member.layer][group.name] = multiplicity
+                out_channels[member.layer][group.name] = multiplicity
     sizes = group_set.sizes
 
     def count(dense: int, multiplicity: dict[str, int]) -> ChannelCount:
@@ -282,7 +268,7 @@ def _channel_counts(model: nn.Module, group_set: GroupSet) -> tuple[dict[str, Ch
             dense_in = dense_out = _norm_size(module)
         else:
             continue
-        counts_in[name], counts_out[name] = count(dense_in, taken[name]), count(dense_out, made[name])
+        counts_in[name], counts_out[name] = count(dense_in, in_channels[name]), count(dense_out, out_channels[name])
     return counts_in, counts_out
 
 
@@ -310,16 +296,16 @@ def _extent(tensor: Tensor, module: nn.Module) -> tuple[int, int]:
     return (tensor.shape[2], tensor.shape[3]) if tensor.dim() == 4 else (1, 1)
 
 
-def _carried(count: ChannelCount, taken: Tensor, made: Tensor) -> ChannelCount:
+def _carried(count: ChannelCount, x: Tensor, y: Tensor) -> ChannelCount:
     """Channels after an operation that costs nothing: the same, flattened, or, where unknown, the dense number."""
-    if made.dim() < 2 or taken.dim() < 2:
-        return ChannelCount(made.shape[-1] if made.dim() else 1)
-    if made.shape[1] == taken.shape[1]:
+    if y.dim() < 2 or x.dim() < 2:
+        return ChannelCount(y.shape[-1] if y.dim() else 1)
+    if y.shape[1] == x.shape[1]:
         return count
-    factor, rest = divmod(made.shape[1], taken.shape[1])
-    if rest == 0 and made.dim() == 2:
+    factor, rest = divmod(y.shape[1], x.shape[1])
+    if rest == 0 and y.dim() == 2:
         return count.scaled(factor)
-    return ChannelCount(made.shape[1])
+    return ChannelCount(y.shape[1])
 
 
 def _tensors(value: Any) -> list[Tensor]:

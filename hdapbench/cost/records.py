@@ -1,4 +1,4 @@
-"""LayerRecord: what one trace notes of each executed operation. Plain values, no torch."""
+"""LayerRecord: what is noted of each executed operation. Plain values, no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["conv", "depthwise", "linear", "norm", "pool", "global_pool", "add", "elementwise", "concat"]
+OperationKind = Literal["conv", "depthwise", "linear", "norm", "pool", "global_pool", "add", "elementwise", "concat"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class LayerRecord:
     area_in, area_out
         Height times width of input and output (tokens for a linear layer).
     height_in, width_in, height_out, width_out
-        The same, apart.
-    taps
+        Height and width of input and output.
+    kernel_area
         Height times width of the kernel or window.
     stride
         Stride of the rows.
@@ -56,7 +56,7 @@ class LayerRecord:
     bias
         Whether it adds a bias.
     parameters_per_channel
-        Of ``norm``: 2 with affine weights.
+        Parameters of a ``norm`` per channel: 2 with affine weights.
     first
         Whether this is the layer's first call: parameters count once, arithmetic at every call.
     executed
@@ -64,7 +64,7 @@ class LayerRecord:
     """
 
     name: str
-    kind: Kind
+    kind: OperationKind
     inputs: tuple[int, ...]
     channels_in: ChannelCount
     channels_out: ChannelCount
@@ -72,7 +72,7 @@ class LayerRecord:
     width_in: int = 1
     height_out: int = 1
     width_out: int = 1
-    taps: int = 1
+    kernel_area: int = 1
     stride: int = 1
     n_conv_groups: int = 1
     bias: bool = False

@@ -1,8 +1,6 @@
-"""Widths that meet a FLOPs target exactly: by one share, by a one-knob family, by repair, by filling up. Pure numpy."""
+"""Widths that meet a FLOPs target exactly: by one share, by repair, by filling up. Pure numpy."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -65,33 +63,6 @@ def largest_share(cost: CostModel, target_flops: int, *, steps: int = 12, round_
     return low
 
 
-def fit(widths_at: Callable[[float], Integers], cost: CostModel, target_flops: int, *, steps: int = 30) -> Integers:
-    """Widths of a one-knob family that meet the target with the knob as low as possible, shape (n_groups,).
-
-    Parameters
-    ----------
-    widths_at
-        Knob in [0, 1] -> widths of shape (n_groups,); FLOPs fall as the knob rises.
-
-    Raises
-    ------
-    TargetUnreachableError
-        When the target is exceeded at knob 1.
-    """
-    low, high, best = 0.0, 1.0, widths_at(1.0)
-    flops = int(cost.flops(best)[0])
-    if flops > target_flops:
-        raise TargetUnreachableError(f"{flops:,} FLOPs at the strongest setting, target {target_flops:,}")
-    for _ in range(steps):
-        middle = (low + high) / 2
-        widths = widths_at(middle)
-        if int(cost.flops(widths)[0]) <= target_flops:
-            best, high = widths, middle
-        else:
-            low = middle
-    return best
-
-
 def fill(cost: CostModel, widths: ArrayLike, target_flops: int, *, round_to: int | Integers = 1) -> Integers:
     """Widths with channels added back while the target allows, shape (n_groups,).
 
@@ -139,8 +110,8 @@ def repair(cost: CostModel, widths: ArrayLike, target_flops: int, *, steps: int 
     low, high = np.zeros(len(wanted)), np.ones(len(wanted))
     for _ in range(steps):
         middle = (low + high) / 2
-        fits = cost.flops(widths_at_share(cost, wanted * middle[:, None], round_to=round_to)) <= target_flops
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+        met = cost.flops(widths_at_share(cost, wanted * middle[:, None], round_to=round_to)) <= target_flops
+        low, high = np.where(met, middle, low), np.where(met, high, middle)
     repaired = plans.copy()
     repaired[over] = widths_at_share(cost, wanted * low[:, None], round_to=round_to)
     return repaired

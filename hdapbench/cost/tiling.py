@@ -18,7 +18,8 @@ class Tiling:
     divisor
         Blocked kernels consume only counts divisible by this; others take another, slower path.
     n_multiprocessors
-        Of a GPU: its tiles are computed in waves of so many, and a part of a wave takes as long as a whole one.
+        Multiprocessors of a GPU, which computes its tiles in waves of so many; a part of a wave takes as long as a
+        whole one.
     """
 
     tiles: tuple[int, ...] = ()

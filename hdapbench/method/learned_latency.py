@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.fitted import fitted_latency, spread_plans
-from hdapbench.surrogate.kinds import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ TableSource = Literal["surrogate", "measured"]
 
 
 def learned_latency(
-    problem: Problem, *, fleet: bool, source: TableSource, n_plans: int, surrogate: Kind
+    problem: Problem, *, fleet: bool, source: TableSource, n_plans: int, surrogate: SurrogateName
 ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
     """Widths of shape (n_plans, n_groups) -> latency in ms, shape (n_plans,).
 
@@ -45,5 +45,5 @@ def learned_latency(
     plans = spread_plans(problem.cost, problem.target_flops, n_plans, problem.rng)
     problem.progress(f"measuring {len(plans)} plans on {len(weights)} devices")
     return fitted_latency(
-        problem.devices.kernels, plans, measure(plans), weights=weights, kind=surrogate, tiling=problem.devices.tiling
+        problem.devices.kernels, plans, measure(plans), weights=weights, name=surrogate, tiling=problem.devices.tiling
     )

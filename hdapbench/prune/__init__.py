@@ -1,1 +1,11 @@
-"""Channel groups of a model, and plans made physical."""
+"""Channel groups of a model, importance of channels, and plans made physical.
+
+- ``grouping``: model -> channel groups
+- ``verify``: which candidate groups survive losing channels
+- ``surgery``: plan -> smaller model, and the masked model that it must agree with
+- ``expand``: weights of a smaller model back in the dense shapes
+- ``importance``: score of every channel, by criterion
+- ``fisher``: the criterion ``fisher``
+- ``norms``: batch norms of channel groups
+- ``reconstruct``: weights that make up for removed channels
+"""

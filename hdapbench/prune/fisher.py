@@ -55,8 +55,8 @@ def fisher_importance(
                 slopes = np.zeros((group.n_channels, len(images)))
                 for member in group.members:
                     if member.side == "in":
-                        taken = _slopes(inputs, member.layer)[:, list(member.indices)]
-                        np.add.at(slopes, np.array(member.channels), taken.T)
+                        own = _slopes(inputs, member.layer)[:, list(member.indices)]
+                        np.add.at(slopes, np.array(member.channels), own.T)
                 totals[group.name] += np.square(slopes).sum(1)
             n_samples += len(images)
     model.train(training)
@@ -74,10 +74,10 @@ def _recorded_inputs(model: nn.Module, groups: GroupSet) -> Iterator[dict[str, l
 
     def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
         def record(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG001 - a hook's signature
-            taken = arguments[0].view_as(arguments[0])  # an alias: its gradient is that through this layer alone
-            taken.retain_grad()
-            inputs.setdefault(name, []).append(taken)
-            return (taken, *arguments[1:])
+            alias = arguments[0].view_as(arguments[0])  # its gradient is that through this layer alone
+            alias.retain_grad()
+            inputs.setdefault(name, []).append(alias)
+            return (alias, *arguments[1:])
 
         return record
 

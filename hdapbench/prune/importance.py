@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.arrays import Floats
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.fisher import fisher_importance
 from hdapbench.prune.norms import norm_members
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "taylor", "sqrt_taylor", "fisher", "random")
 
@@ -33,7 +31,7 @@ def importance(
     batches: Batches | None = None,
     seed: int = 0,
     loss: Callable[[Any, Tensor], Tensor] = functional.cross_entropy,
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Floats]:
     """Score of every channel: group -> array of shape (n_channels,), higher is more important.
 
     Scores of the layers that produce a group's channels are added.
@@ -94,7 +92,8 @@ def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[An
         raise ModelError("gradient criteria need at least one batch of inputs and labels")
 
 
-def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion: str) -> NDArray[np.float64]:
+def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion: str) -> Floats:
+    """Scores of a group's channels, shape (n_channels,): those of its producers' filters, added up."""
     total = np.zeros(group.n_channels)
     for member in group.members:
         if member.side != "out":
@@ -130,7 +129,8 @@ def _weight_scores(filters: Tensor, criterion: str) -> Tensor:
     return scores
 
 
-def _bn_scale(group: ChannelGroup, model: nn.Module) -> NDArray[np.float64]:
+def _bn_scale(group: ChannelGroup, model: nn.Module) -> Floats:
+    """Absolute batch norm scales of a group's channels, shape (n_channels,), added up over its norms."""
     norms = norm_members(model, group)
     if not norms:
         raise ModelError(f"the criterion 'bn_scale' needs batch norm after '{group.name}', which has none")
@@ -138,7 +138,15 @@ def _bn_scale(group: ChannelGroup, model: nn.Module) -> NDArray[np.float64]:
     return sum((by_channel(*pair, group.n_channels) for pair in scores), np.zeros(group.n_channels))
 
 
-def by_channel(member: GroupMember, scores: NDArray[np.float64], n_channels: int) -> NDArray[np.float64]:
-    """Scores of a layer's channels added up per channel of the group."""
+def by_channel(member: GroupMember, scores: Floats, n_channels: int) -> Floats:
+    """Scores per channel of the group, shape (n_channels,), each the sum over the layer's channels that follow it.
+
+    Parameters
+    ----------
+    scores
+        One per channel of the layer, shape (n_layer_channels,).
+    n_channels
+        Channels of the group.
+    """
     weights = scores[list(member.indices)]
     return np.bincount(member.channels, weights=weights, minlength=n_channels).astype(np.float64)

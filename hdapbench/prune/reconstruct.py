@@ -16,21 +16,21 @@ from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
 
 POSITIONS = 16
-"""Places per image at which a convolution is looked at, drawn per batch; a layer of fewer is looked at everywhere."""
+"""Positions per image at which a convolution is looked at, drawn per batch; layers with fewer use all of them."""
 RIDGE = 1e-2
 """Weight of the change of weights in the fit, relative to the mean variance of the layer's inputs."""
 
 
 @dataclass
 class LayerStatistics:
-    """Sums over what a layer takes: its input patches, of kernel height times width values per channel.
+    """Sums over a layer's input patches, of kernel height times width values per channel.
 
     Attributes
     ----------
     products
-        Of each input with each, shape (n_inputs, n_inputs).
+        Sum of products of each two inputs, shape (n_inputs, n_inputs).
     sums
-        Of the inputs, shape (n_inputs,).
+        Sum of each input, shape (n_inputs,).
     n_rows
         Patches seen.
     """
@@ -40,7 +40,7 @@ class LayerStatistics:
     n_rows: int = 0
 
     def covariance(self) -> Tensor:
-        """Of the inputs, shape (n_inputs, n_inputs)."""
+        """Covariance of the inputs, shape (n_inputs, n_inputs)."""
         mean = self.sums / self.n_rows
         return self.products / self.n_rows - torch.outer(mean, mean)
 
@@ -64,9 +64,9 @@ def input_statistics(
     images
         Batches of normalised images, shape (n, channels, height, width) each.
     seed
-        Of the places that are looked at.
+        Seed of the positions that are looked at.
     positions
-        Places per image.
+        Positions per image.
 
     Raises
     ------
@@ -78,8 +78,8 @@ def input_statistics(
     training = model.training
     model.eval()
 
-    def add(name: str, module: nn.Module, taken: Tensor) -> None:
-        rows = _patches(module, taken, positions, generator)
+    def add(name: str, module: nn.Module, x: Tensor) -> None:
+        rows = _patches(module, x, positions, generator)
         n_inputs = rows.shape[1]
         known = found.layers.get(name)
         if known is None:
@@ -113,9 +113,9 @@ def reconstructed(
     Parameters
     ----------
     statistics
-        Of this model, from `input_statistics`.
+        Statistics of this model's inputs, from `input_statistics`.
     ridge
-        Relative to the mean variance of the layer's inputs.
+        Weight of the change of weights, relative to the mean variance of the layer's inputs.
     """
     changed = deepcopy(model)
     modules = dict(changed.named_modules())
@@ -123,10 +123,10 @@ def reconstructed(
         module, seen = modules[name], statistics.layers.get(name)
         if seen is None or not gone or not isinstance(module, nn.Conv2d | nn.Linear):
             continue
-        taps = module.weight[0, 0].numel()
-        is_gone = torch.zeros(len(seen.sums) // taps, dtype=torch.bool)
+        kernel_area = module.weight[0, 0].numel()
+        is_gone = torch.zeros(len(seen.sums) // kernel_area, dtype=torch.bool)
         is_gone[list(gone)] = True
-        is_gone = is_gone.repeat_interleave(taps)
+        is_gone = is_gone.repeat_interleave(kernel_area)
         with torch.no_grad():
             change = _change(module.weight.flatten(1), seen.covariance(), is_gone, ridge)
             if module.bias is not None:
@@ -164,7 +164,7 @@ def _removed_inputs(groups: GroupSet, plan: Plan) -> dict[str, set[int]]:
 
 @contextmanager
 def _watched(model: nn.Module, groups: GroupSet, add: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
-    """Hand over what layers that consume prunable channels take, as the model runs."""
+    """Hand over the inputs of layers that consume prunable channels, as the model runs."""
     modules: Mapping[str, nn.Module] = dict(model.named_modules())
     consumers = sorted({member.layer for group in groups for member in group.members if member.side == "in"})
     watched = [name for name in consumers if _can_be_fitted(modules[name])]
@@ -184,21 +184,21 @@ def _can_be_fitted(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
 
 
-def _patches(module: nn.Module, taken: Tensor, positions: int, generator: torch.Generator) -> Tensor:
+def _patches(module: nn.Module, x: Tensor, positions: int, generator: torch.Generator) -> Tensor:
     """What a layer multiplies its weights with, at random places: shape (n_rows, n_inputs)."""
     if not isinstance(module, nn.Conv2d):
-        return taken.reshape(-1, taken.shape[-1]).float()
+        return x.reshape(-1, x.shape[-1]).float()
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         raise ModelError(f"convolutions padded by '{module.padding}' and {module.padding_mode} cannot be reconstructed")
-    (up, left), (down, right), (wide, high) = module.padding, module.stride, module.dilation
-    padded = nn.functional.pad(taken, (left, left, up, up)).float()
-    reach = [dilation * (size - 1) + 1 for dilation, size in zip(module.dilation, module.kernel_size, strict=True)]
-    n_rows = (padded.shape[2] - reach[0]) // down + 1
-    n_columns = (padded.shape[3] - reach[1]) // right + 1
+    (top, left), stride, dilation = module.padding, module.stride, module.dilation
+    padded = nn.functional.pad(x, (left, left, top, top)).float()
+    height, width = (step * (size - 1) + 1 for step, size in zip(dilation, module.kernel_size, strict=True))
+    n_rows = (padded.shape[2] - height) // stride[0] + 1
+    n_columns = (padded.shape[3] - width) // stride[1] + 1
     places = torch.randperm(n_rows * n_columns, generator=generator)[:positions].tolist()
     found = []
     for place in places:
-        row, column = place // n_columns * down, place % n_columns * right
-        patch = padded[:, :, row : row + reach[0] : wide, column : column + reach[1] : high]
+        row, column = place // n_columns * stride[0], place % n_columns * stride[1]
+        patch = padded[:, :, row : row + height : dilation[0], column : column + width : dilation[1]]
         found.append(patch.flatten(1))
     return torch.cat(found)

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Booleans, Floats, Integers
+from hdapbench.search.cutting_planes import solve_cutting_planes
 from hdapbench.search.eliminate import Eliminator
-from hdapbench.search.summit import summit
 
 ACCURACY = 1e-5
 """The bound is at most this much below the best that prices can give, relative to it."""
@@ -47,7 +46,7 @@ class Limits:
         missing = 1.0 - kept / self.least_kept if self.least_kept > 0 else np.full_like(kept, -1.0)
         return np.stack([flops / self.most_flops - 1.0, least, missing], axis=1)
 
-    def met(self, flops: Floats, kept: Floats) -> NDArray[np.bool_]:
+    def met(self, flops: Floats, kept: Floats) -> Booleans:
         """Which plans satisfy all constraints, importance but for rounding, shape (n_plans,)."""
         return (flops <= self.most_flops) & (flops >= self.least_flops) & (kept >= self.least_kept * (1 - _ROUNDING))
 
@@ -139,7 +138,9 @@ def prices(
         if best >= effort.enough:
             return
         while True:
-            upper, target = summit(np.array([o for o, _ in planes]), np.stack([s for _, s in planes]), box)
+            upper, target = solve_cutting_planes(
+                np.array([o for o, _ in planes]), np.stack([s for _, s in planes]), box
+            )
             if target.max() < 0.99 * box or box >= _LAST_BOX:
                 break
             box *= 100.0

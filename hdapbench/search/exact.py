@@ -29,7 +29,7 @@ MOST_OPERATIONS = 1 << 23
 MOST_PAIRS = 1 << 18
 """Entries of the largest table of a kernel."""
 _THINNER = 4
-"""Where not all levels fit, so many times fewer are taken: finer ones near the best plan follow."""
+"""Where not all levels are affordable, so many times fewer are considered: finer ones near the best plan follow."""
 TOLERANCE = 5e-4
 """Relative gap at which branching stops."""
 MOST_BRANCHED = 1 << 29

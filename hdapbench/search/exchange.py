@@ -7,9 +7,8 @@ allowed. A move here changes one group at random and gives another the least wid
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hdapbench.arrays import Integers
+from hdapbench.arrays import Booleans, Integers
 from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, SearchSpace
 
@@ -84,7 +83,7 @@ def _least_wide(space: SearchSpace, plans: Integers, groups: Integers) -> Intege
     return at(high)
 
 
-def _lacks(space: SearchSpace, plans: Integers) -> NDArray[np.bool_]:
+def _lacks(space: SearchSpace, plans: Integers) -> Booleans:
     """Whether plans need wider groups, shape (n_plans,)."""
     lacking = space.cost.flops(plans) < space.least_flops
     if space.retained is not None and space.least_retained > 0:

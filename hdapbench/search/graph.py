@@ -1,7 +1,7 @@
 """The layer graph: an additive objective, FLOPs and importance as tables over the levels of channel groups. Pure numpy.
 
 Groups are the nodes. A factor is all kernels and FLOPs terms that depend on the same groups, mostly the group that a
-layer reads and the one that it makes; a layer after a concatenation depends on more.
+layer reads and the one that it produces; a layer after a concatenation depends on more.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ class ChannelTerm:
         return cls(int(constant), tuple(groups.tolist()), tuple(row[groups].tolist()))
 
     def values(self, groups: tuple[int, ...], levels: LevelSet) -> Integers:
-        """Channels over the levels of ``groups``: one axis each, of length 1 where the count does not depend on it."""
+        """Channels at every combination of levels, one axis per group of ``groups``.
+
+        An axis has the length n_levels of its group, or 1 where the count does not depend on the group.
+        """
         total = np.full((1,) * len(groups), self.constant, dtype=np.int64)
         for group, times in zip(self.groups, self.multiplicity, strict=True):
             shape = [1] * len(groups)
@@ -65,7 +68,7 @@ class Scopes:
     Attributes
     ----------
     kernels
-        Per kernel the channels that it takes and makes.
+        Per kernel its input and output channels.
     pairs
         FLOPs terms: the two channel counts that are multiplied, and the multiply-accumulates per product.
     n_groups
@@ -147,9 +150,9 @@ class LayerGraph:
         }
         tables[()] = Factor((), np.full((), objective.constant), np.zeros(()))
         known: dict[Hashable, Floats] = {}
-        for number, (taken, made) in enumerate(terms.kernels):
-            factor = tables[scope(taken, made)]
-            counts = taken.values(factor.groups, levels), made.values(factor.groups, levels)
+        for number, (in_channels, out_channels) in enumerate(terms.kernels):
+            factor = tables[scope(in_channels, out_channels)]
+            counts = in_channels.values(factor.groups, levels), out_channels.values(factor.groups, levels)
             factor.cost[...] += _kernel_table(objective, number, counts, known)
         for first, second, flops in terms.pairs:
             factor = tables[scope(first, second)]
@@ -216,17 +219,17 @@ def _kernel_table(
     objective: TableObjective, number: int, counts: tuple[Integers, Integers], known: dict[Hashable, Floats]
 ) -> Floats:
     """Costs of a kernel over broadcast channel counts; each distinct pair is valued once, equal kernels share."""
-    taken, made = counts
-    if any(a > 1 and b > 1 for a, b in zip(taken.shape, made.shape, strict=True)):
+    in_channels, out_channels = counts
+    if any(a > 1 and b > 1 for a, b in zip(in_channels.shape, out_channels.shape, strict=True)):
         # Both depend on one group: a depthwise kernel, or one within a residual stage.
-        shape = np.broadcast_shapes(taken.shape, made.shape)
-        codes, back = np.unique(np.broadcast_to(taken << 32 | made, shape), return_inverse=True)
+        shape = np.broadcast_shapes(in_channels.shape, out_channels.shape)
+        codes, back = np.unique(np.broadcast_to(in_channels << 32 | out_channels, shape), return_inverse=True)
         rows, columns = codes >> 32, codes & 0xFFFFFFFF
         return objective.kernel_cost(number, rows, columns)[back.reshape(shape)]
-    rows, row = np.unique(taken, return_inverse=True)
-    columns, column = np.unique(made, return_inverse=True)
+    rows, row = np.unique(in_channels, return_inverse=True)
+    columns, column = np.unique(out_channels, return_inverse=True)
     key = (objective.table_key(number), rows.tobytes(), columns.tobytes())
     if key not in known:
         pairs = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
         known[key] = objective.kernel_cost(number, *pairs).reshape(len(rows), len(columns))
-    return known[key][row.reshape(taken.shape), column.reshape(made.shape)]
+    return known[key][row.reshape(in_channels.shape), column.reshape(out_channels.shape)]

@@ -7,9 +7,8 @@ budget: removal stops where importance is used up, and the FLOPs target is met b
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Booleans, Floats, Integers
 from hdapbench.search.exchange import refine_until_spent
 from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, SearchSpace
@@ -55,7 +54,7 @@ def _removed(archive: Archive) -> Integers:
     return plan
 
 
-def _allowed(space: SearchSpace, plans: Integers) -> NDArray[np.bool_]:
+def _allowed(space: SearchSpace, plans: Integers) -> Booleans:
     """Which plans keep the importance and the FLOPs asked for."""
     allowed = space.cost.flops(plans) >= max(space.least_flops, 1)
     if space.retained is None or space.least_retained <= 0:

@@ -18,24 +18,24 @@ def best_choices(values: Sequence[Floats], costs: Sequence[Floats], *, resolutio
     Parameters
     ----------
     values, costs
-        Of each choice of each group, arrays of shape (n_choices,); costs may be of any sign and order.
+        Value and cost of each choice, per group an array of shape (n_choices,); costs may be of any sign and order.
     resolution
         Costs are rounded down to this many parts of their range: a total is off by at most one part per group.
     """
     above_least = [np.asarray(cost, dtype=float) - float(np.min(cost)) for cost in costs]
     unit = sum(float(cost.max()) for cost in above_least) / resolution or 1.0
     best = np.zeros(resolution + 1)
-    taken = np.zeros((len(values), resolution + 1), dtype=np.int32)
+    chosen = np.zeros((len(values), resolution + 1), dtype=np.int32)
     units = [np.floor(cost / unit + 1e-9).astype(np.int64) for cost in above_least]
     for group, (value, cost) in enumerate(zip(values, units, strict=True)):
         table = np.full((len(value), resolution + 1), -np.inf)
         for choice, (gain, price) in enumerate(zip(value, cost, strict=True)):
             table[choice, price:] = best[: resolution + 1 - price] + gain
-        taken[group] = np.argmax(table, axis=0)
+        chosen[group] = np.argmax(table, axis=0)
         best = np.max(table, axis=0)
     capacity = np.arange(resolution + 1)
     choices = np.empty((resolution + 1, len(values)), dtype=np.int64)
     for group in reversed(range(len(values))):
-        choices[:, group] = taken[group, capacity]
+        choices[:, group] = chosen[group, capacity]
         capacity = capacity - units[group][choices[:, group]]
     return choices

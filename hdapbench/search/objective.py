@@ -1,8 +1,8 @@
 """Objectives and importances that are sums of tables: what the exact search can take apart.
 
-An engine runs kernel after kernel, so latency is a sum over kernels of a function of the channels that each kernel
-takes and makes. Whatever keeps that form can be minimised exactly: the mean of a simulated fleet, a surrogate that is
-linear in features of single kernels, one nominal board, FLOPs.
+An engine runs kernel after kernel, so latency is a sum over kernels of a function of each kernel's input and output
+channels. Whatever keeps that form can be minimised exactly: the mean of a simulated fleet, a surrogate that is linear
+in features of single kernels, one nominal board, FLOPs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,9 @@ from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.records import ChannelCount
 
-TAKEN, MADE = "taken", "made"
-"""Names of the two groups of a kernel that stands alone."""
-
 
 class TableObjective(ABC):
-    """Widths -> value, as a sum over kernels of functions of the channels taken and made.
+    """Widths -> value, as a sum over kernels of functions of their input and output channels.
 
     Attributes
     ----------
@@ -38,13 +35,13 @@ class TableObjective(ABC):
     constant: float = 0.0
 
     @abstractmethod
-    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+    def kernel_cost(self, number: int, in_channels: Integers, out_channels: Integers) -> Floats:
         """Cost of kernel ``number``, shape (n_pairs,).
 
         Parameters
         ----------
-        taken, made
-            Channels that it takes and makes, shape (n_pairs,).
+        in_channels, out_channels
+            Its input and output channels, shape (n_pairs,).
         """
 
     def table_key(self, number: int) -> Hashable:
@@ -53,8 +50,8 @@ class TableObjective(ABC):
 
     def __call__(self, widths: ArrayLike) -> Floats:
         """Values of plans, shape (n_plans,), for widths of shape (n_plans, n_groups)."""
-        taken, made = self.kernels.channels(widths)
-        codes = taken << 32 | made  # (n_plans, n_kernels)
+        in_channels, out_channels = self.kernels.channels(widths)
+        codes = in_channels << 32 | out_channels  # (n_plans, n_kernels)
         costs = np.empty(codes.shape)
         for numbers in self._alike:
             # Plans share widths, and kernels their shape: each distinct pair of channel counts is valued once.
@@ -114,14 +111,16 @@ class AdditiveImportance:
 
 
 def kernel_alone(kernels: KernelModel, number: int) -> KernelModel:
-    """Model of one kernel, whose two groups are the channels that it takes and makes."""
+    """Model of one kernel, whose two groups are its input and output channels."""
     kernel = kernels.kernels[number]
-    lonely = replace(kernel, channels_in=ChannelCount(0, {TAKEN: 1}), channels_out=ChannelCount(0, {MADE: 1}))
-    return KernelModel((TAKEN, MADE), np.ones(2, dtype=np.int64), (lonely,))
+    groups = ("in_channels", "out_channels")
+    channels_in, channels_out = (ChannelCount(0, {group: 1}) for group in groups)
+    lonely = replace(kernel, channels_in=channels_in, channels_out=channels_out)
+    return KernelModel(groups, np.ones(2, dtype=np.int64), (lonely,))
 
 
 def kernel_shape(kernels: KernelModel, number: int) -> Hashable:
     """All that a kernel's time depends on besides its channels."""
     kernel = kernels.kernels[number]
     sides = (kernel.height_in, kernel.width_in, kernel.height_out, kernel.width_out)
-    return (kernel.kind, *sides, kernel.taps, kernel.stride, kernel.residual)
+    return (kernel.kind, *sides, kernel.kernel_area, kernel.stride, kernel.residual)

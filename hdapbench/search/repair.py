@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Booleans, Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import check_reachable, widths_at_share
 from hdapbench.search.space import SearchSpace
@@ -69,15 +68,15 @@ class _Family:
         """Widths of the largest knob up to ``most`` that meets the FLOPs target."""
         space = self.space
 
-        def fits(plans: Integers) -> NDArray[np.bool_]:
+        def met(plans: Integers) -> Booleans:
             return space.cost.flops(plans) <= space.target_flops
 
         plans = self.at(most)
-        over = ~fits(plans)
+        over = ~met(plans)
         if over.any():
             part = _Family(space, self.shares[over], self.tilt[over])
             low = np.full(int(over.sum()), -_LARGEST_LOG_SCALE)
-            low, _ = _bisected(part.at, fits, low, np.full(len(low), most))
+            low, _ = _bisected(part.at, met, low, np.full(len(low), most))
             plans[over] = part.at(low)
             left = space.cost.flops(plans) > space.target_flops
             plans[left] = widths_at_share(space.cost, 0.0, round_to=space.round_to)
@@ -87,7 +86,7 @@ class _Family:
         """Widths of the smallest knob that keeps the importance and the FLOPs asked for; dense where none does."""
         space = self.space
 
-        def lacks(plans: Integers) -> NDArray[np.bool_]:
+        def lacks(plans: Integers) -> Booleans:
             missing = space.cost.flops(plans) < space.least_flops
             if space.retained is not None:
                 missing |= space.retained(plans) < space.least_retained
@@ -99,7 +98,7 @@ class _Family:
 
 
 def _bisected(
-    at: Callable[[Floats], Integers], passes: Callable[[Integers], NDArray[np.bool_]], low: Floats, high: Floats
+    at: Callable[[Floats], Integers], passes: Callable[[Integers], Booleans], low: Floats, high: Floats
 ) -> tuple[Floats, Floats]:
     """Knobs around the place where plans stop to pass, for a property that low knobs have and high ones lack."""
     for _ in range(_SCALE_STEPS):
@@ -115,16 +114,16 @@ def _tilted(space: SearchSpace, shares: Floats) -> Integers:
     left = np.arange(len(shares))
     for _ in range(_TILT_ROUNDS):
         efficiency = _importance_per_flop(space, shares)
-        tilted, fits = _least_tilt(space, shares, efficiency)
-        plans[left[fits]] = tilted[fits]
-        left, shares = left[~fits], (shares * efficiency)[~fits]
+        tilted, met = _least_tilt(space, shares, efficiency)
+        plans[left[met]] = tilted[met]
+        left, shares = left[~met], (shares * efficiency)[~met]
         if not len(left):
             break
         shares = np.clip(shares / shares.max(axis=1, keepdims=True), _SMALLEST_SHARE, 1.0)
     return plans
 
 
-def _least_tilt(space: SearchSpace, shares: Floats, efficiency: Floats) -> tuple[Integers, NDArray[np.bool_]]:
+def _least_tilt(space: SearchSpace, shares: Floats, efficiency: Floats) -> tuple[Integers, Booleans]:
     """Widths of the least tilt that meets the FLOPs target with all that is asked for; whether there is one."""
     low, high = np.zeros(len(shares)), np.ones(len(shares))
     plans = _Family(space, shares, efficiency).smallest()
@@ -132,9 +131,9 @@ def _least_tilt(space: SearchSpace, shares: Floats, efficiency: Floats) -> tuple
     for _ in range(_TILT_STEPS if possible.any() else 0):
         middle = (low + high) / 2
         tilted = _Family(space, shares, efficiency ** middle[:, None]).smallest()
-        fits = space.cost.flops(tilted) <= space.target_flops
-        plans[fits] = tilted[fits]
-        low, high = np.where(fits, low, middle), np.where(fits, middle, high)
+        met = space.cost.flops(tilted) <= space.target_flops
+        plans[met] = tilted[met]
+        low, high = np.where(met, low, middle), np.where(met, middle, high)
     return plans, possible
 
 
@@ -154,8 +153,8 @@ def _importance_per_flop(space: SearchSpace, shares: Floats) -> Floats:
             # At the dense width the step is taken downwards.
             moved[:, group] = np.where(plans[:, group] + step <= size, plans[:, group] + step, plans[:, group] - step)
             moved[:, group] = np.maximum(moved[:, group], 1)
-            taken = np.maximum(np.abs(moved[:, group] - plans[:, group]), 1)
-            gain[:, group] = np.abs(space.retained(moved) - base) / taken
+            n_moved = np.maximum(np.abs(moved[:, group] - plans[:, group]), 1)
+            gain[:, group] = np.abs(space.retained(moved) - base) / n_moved
     ratio = np.log(np.maximum(gain, 1e-12)) - np.log(np.maximum(flops, 1e-12))
     return np.asarray(np.exp(np.clip(ratio - ratio.mean(axis=1, keepdims=True), -4.0, 4.0) / 2))
 

@@ -106,7 +106,7 @@ class SearchResult:
         Its objective.
     n_evaluations
         Objective values computed.
-    trace
+    history
         (Evaluations so far, best value so far) whenever it improved.
     runners_up
         Widths of other good plans that satisfy the constraints, best first, shape (n_others, n_groups).
@@ -121,7 +121,7 @@ class SearchResult:
     widths: Integers
     value: float
     n_evaluations: int
-    trace: tuple[tuple[int, float], ...]
+    history: tuple[tuple[int, float], ...]
     runners_up: Integers
     bound: float | None = None
     levels: str = ""
@@ -150,7 +150,7 @@ class Archive:
         self.space = space
         self.limit = limit
         self.n_evaluations = 0
-        self.trace: list[tuple[int, float]] = []
+        self.history: list[tuple[int, float]] = []
         self._plans: dict[tuple[int, ...], float] = {}
         self._best: tuple[float, tuple[int, ...]] = (float("inf"), ())
 
@@ -181,7 +181,7 @@ class Archive:
             self._best = min(self._best, (value, plan))
         self.n_evaluations += len(valued)
         if self._best[0] < before:
-            self.trace.append((self.n_evaluations, self._best[0]))
+            self.history.append((self.n_evaluations, self._best[0]))
         if len(self._plans) > 4096:
             self._plans = dict(sorted(self._plans.items(), key=lambda item: item[1])[:1024])
         return values, violation
@@ -225,4 +225,4 @@ class Archive:
             )
         ordered = sorted(self._plans.items(), key=lambda item: (item[1], item[0]))[: n_runners_up + 1]
         plans = np.array([plan for plan, _ in ordered], dtype=np.int64)
-        return SearchResult(plans[0], ordered[0][1], self.n_evaluations, tuple(self.trace), plans[1:], bound, levels)
+        return SearchResult(plans[0], ordered[0][1], self.n_evaluations, tuple(self.history), plans[1:], bound, levels)

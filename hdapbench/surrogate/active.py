@@ -13,7 +13,7 @@ import numpy as np
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.surrogate.base import Surrogate
-from hdapbench.surrogate.kinds import Kind, fit_surrogate
+from hdapbench.surrogate.fit import SurrogateName, fit_surrogate
 from hdapbench.surrogate.linear import NonNegativeSurrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 
@@ -75,11 +75,6 @@ class ActiveResult:
     widths: Integers
     agreed: bool
 
-    @property
-    def optimum_error(self) -> float | None:
-        """Error of the last prediction that was made before its measurement; None without a round."""
-        return self.rounds[-1].error if self.rounds else None
-
 
 @dataclass(frozen=True)
 class ActiveRounds:
@@ -87,24 +82,24 @@ class ActiveRounds:
 
     Attributes
     ----------
-    kind
-        The surrogate.
+    surrogate_name
+        Which surrogate is fitted.
     most_plans
         Plans that may be measured in all rounds together.
     plans_per_round
         Plans measured per round: the optimum, optima of refits, neighbours.
     rivals
-        Of these, optima of surrogates that were refitted to plans drawn with repetition (bootstrap): they differ where
-        the surrogate is unsure.
+        How many of these are optima of surrogates that were refitted to plans drawn with repetition (bootstrap): they
+        differ where the surrogate is unsure.
     tolerance
-        Rounds end when prediction and measurement of the optimum differ by no more, relatively, ...
+        Relative difference of predicted and measured latency of an optimum up to which the two agree.
     agreeing_rounds
-        ... in so many rounds in a row.
+        Rounds end after this many in a row that agree.
     seed
-        Of refits and neighbours.
+        Seed of refits and neighbours.
     """
 
-    kind: Kind = "nnls"
+    surrogate_name: SurrogateName = "nnls"
     most_plans: int = 48
     plans_per_round: int = 12
     rivals: int = 5
@@ -122,7 +117,7 @@ class ActiveRounds:
         search_roughly: Search | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> ActiveResult:
-        """Rounds from plans that are measured already.
+        """Result of rounds that begin with plans that are measured already.
 
         Parameters
         ----------
@@ -178,7 +173,7 @@ class _State:
         return enough and all(abs(entry.error) <= self.settings.tolerance for entry in latest)
 
     def refit(self) -> None:
-        self.surrogate = fit_surrogate(self.settings.kind, self.measured, seed=self.settings.seed)
+        self.surrogate = fit_surrogate(self.settings.surrogate_name, self.measured, seed=self.settings.seed)
         self._average = self.measured.averaged()
 
     def plans_of_round(self, found: Integers, search: Search, neighbours: Neighbours) -> Integers:
@@ -208,7 +203,7 @@ class _State:
         drawn = self._average.subset(self.rng.integers(len(self._average), size=len(self._average)))
         if isinstance(self.surrogate, NonNegativeSurrogate):
             return NonNegativeSurrogate.fit_at(drawn, self.surrogate.strength)
-        return fit_surrogate(self.settings.kind, drawn, seed=self.settings.seed)
+        return fit_surrogate(self.settings.surrogate_name, drawn, seed=self.settings.seed)
 
     def take(self, optimum: Integers, plans: Integers, latency_ms: Floats) -> Round:
         """Note a round's measurements and refit."""

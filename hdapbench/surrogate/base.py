@@ -1,24 +1,21 @@
 """What every latency surrogate answers: measured plans -> predictions for any plan, on all clusters at once.
 
-Kinds differ in what they see and how they learn; `hdapbench.surrogate.kinds.fit_surrogate` fits them all. Those that
+Surrogates differ in what they see and how they learn; `hdapbench.surrogate.fit.fit_surrogate` fits them all. Those that
 are sums over kernels give each kernel's cost for any channels, which is what an exact search needs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.surrogate.measured import MeasuredPlans
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,26 +28,18 @@ class Surrogate(ABC):
         Fused kernels of the model that plans are of.
     weights
         Share of the fleet in each cluster, shape (n_clusters,), summing to one.
-    n_plans
-        Measured plans that it was fitted to.
     """
 
-    kind: ClassVar[str]
-    """How specs and files name it."""
+    name: ClassVar[str]
+    """What specs and reports call it."""
 
     kernels: KernelModel
     weights: Floats
-    n_plans: int
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return len(self.weights)
 
     @classmethod
     @abstractmethod
     def fit(cls, measured: MeasuredPlans, *, seed: int = 0) -> Self:
-        """Surrogate of measured plans.
+        """Surrogate fitted to measured plans.
 
         Raises
         ------
@@ -65,15 +54,6 @@ class Surrogate(ABC):
     def predict_average(self, widths: ArrayLike) -> Floats:
         """Average clustered latency in ms, shape (n_plans,)."""
         return np.asarray(self.predict(widths) @ self.weights)
-
-    @abstractmethod
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `from_arrays` needs besides kernels, weights and the number of plans; no objects."""
-
-    @classmethod
-    @abstractmethod
-    def from_arrays(cls, kernels: KernelModel, weights: Floats, n_plans: int, arrays: Arrays) -> Self:
-        """Inverse of `arrays`."""
 
 
 @dataclass(frozen=True)

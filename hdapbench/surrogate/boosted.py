@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats
-from hdapbench.cost.kernels import KernelModel
-from hdapbench.surrogate.base import Arrays, Surrogate
+from hdapbench.surrogate.base import Surrogate
 from hdapbench.surrogate.features import aggregates, kept_shares
 from hdapbench.surrogate.linear import NonNegativeSurrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.trees import Forests
 
 N_FOLDS = 5
-_FOREST = ("inputs", "thresholds", "leaves", "base")
 
 
 @dataclass(frozen=True)
-class RatioTrees(Surrogate):
+class KeptShareTrees(Surrogate):
     """100 boosted trees of depth 3 on the kept share of every group: the recipe of the public HDAP descriptions.
 
     Trees cannot extrapolate to where an optimiser goes; see docs/hdap.md.
@@ -32,7 +30,7 @@ class RatioTrees(Surrogate):
         One ensemble per cluster.
     """
 
-    kind = "gbrt-on-ratios"
+    name = "gbrt-on-ratios"
 
     forests: Forests
 
@@ -40,20 +38,11 @@ class RatioTrees(Surrogate):
     def fit(cls, measured: MeasuredPlans, *, seed: int = 0) -> Self:
         """Surrogate of measured plans."""
         forests = Forests.fit(kept_shares(measured.kernels, measured.widths), measured.latency_ms, seed=seed)
-        return cls(measured.kernels, measured.weights, len(measured), forests)
+        return cls(measured.kernels, measured.weights, forests)
 
     def predict(self, widths: ArrayLike) -> Floats:
         """Latency in ms on every cluster, shape (n_plans, n_clusters)."""
         return self.forests.predict(kept_shares(self.kernels, widths))
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The trees."""
-        return {name: getattr(self.forests, name) for name in _FOREST}
-
-    @classmethod
-    def from_arrays(cls, kernels: KernelModel, weights: Floats, n_plans: int, arrays: Arrays) -> Self:
-        """Inverse of `arrays`."""
-        return cls(kernels, weights, n_plans, Forests(**{name: arrays[name] for name in _FOREST}))
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class ResidualTrees(Surrogate):
         Relative residuals from kept shares and totals; one ensemble per cluster.
     """
 
-    kind = "nnls+gbrt"
+    name = "nnls+gbrt"
 
     linear: NonNegativeSurrogate
     forests: Forests
@@ -85,19 +74,9 @@ class ResidualTrees(Surrogate):
                 predicted = NonNegativeSurrogate.fit_at(seen, linear.strength).predict(unseen.widths)
                 residual[fold == number] = unseen.latency_ms / predicted - 1.0
         forests = Forests.fit(aggregates(measured.kernels, measured.widths, measured.tiling), residual, seed=seed)
-        return cls(measured.kernels, measured.weights, len(measured), linear, forests)
+        return cls(measured.kernels, measured.weights, linear, forests)
 
     def predict(self, widths: ArrayLike) -> Floats:
         """Latency in ms on every cluster, shape (n_plans, n_clusters)."""
         correction = self.forests.predict(aggregates(self.kernels, widths, self.linear.tiling))
         return np.asarray(self.linear.predict(widths) * (1.0 + correction))
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The linear part and the trees."""
-        return self.linear.arrays() | {name: getattr(self.forests, name) for name in _FOREST}
-
-    @classmethod
-    def from_arrays(cls, kernels: KernelModel, weights: Floats, n_plans: int, arrays: Arrays) -> Self:
-        """Inverse of `arrays`."""
-        linear = NonNegativeSurrogate.from_arrays(kernels, weights, n_plans, arrays)
-        return cls(kernels, weights, n_plans, linear, Forests(**{name: arrays[name] for name in _FOREST}))

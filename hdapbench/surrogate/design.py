@@ -22,7 +22,7 @@ LEAST_FLOPS_SHARE = 0.4
 GRIDS = (1, 8, 16, 32, 64)
 GRID_SHARES = (0.5, 0.125, 0.125, 0.125, 0.125)
 LEAST_POWER, MOST_POWER = 0.25, 16.0
-"""Of the uniform coordinate in the exponent of a share: from nearly all groups empty to nearly all whole."""
+"""Powers of the uniform coordinate in the exponent of a share: from nearly all groups empty to nearly all whole."""
 LEAST_STEPS = 4
 """A grid leaves a group at least this many widths, or it takes the next finer one."""
 _BISECTIONS = 40
@@ -104,7 +104,7 @@ def neighbours(
         if int(cost.flops(plan)[0]) <= most:
             found.append(plan)
         else:
-            spread *= 0.95  # the plan stands close to the limit: smaller steps fit
+            spread *= 0.95  # the plan is close to the limit: try smaller steps
     return np.array(found, dtype=np.int64).reshape(n_plans, n_groups)
 
 
@@ -164,8 +164,8 @@ def _at_flops(
     wanted = np.minimum(np.maximum(flops, cost.flops(at(low))), limit)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        fits = (cost.flops(at(middle)) <= wanted)[:, None]
-        low, high = np.where(fits, middle, low), np.where(fits, high, middle)
+        met = (cost.flops(at(middle)) <= wanted)[:, None]
+        low, high = np.where(met, middle, low), np.where(met, high, middle)
     return at(low)
 
 

@@ -62,24 +62,24 @@ class KernelFeatures:
     def shape_of(self) -> Integers:
         """Class of kernels of equal shape that each kernel belongs to, shape (n_kernels,)."""
         table = self.kernels.table
-        names = ("kind", "taps", "stride", "height_out", "width_out", "area_in", "area_out", "residual")
+        names = ("kind", "kernel_area", "stride", "height_out", "width_out", "area_in", "area_out", "residual")
         return _classes(zip(*(table[name].tolist() for name in names), strict=True))
 
     @cached_property
     def family_of(self) -> Integers:
         """Class of kernels of equal kind, window and stride, shape (n_kernels,)."""
         table = self.kernels.table
-        return _classes(zip(*(table[name].tolist() for name in ("kind", "taps", "stride")), strict=True))
+        return _classes(zip(*(table[name].tolist() for name in ("kind", "kernel_area", "stride")), strict=True))
 
     def terms(self, widths: ArrayLike) -> Floats:
         """Terms of every kernel of plans, shape (n_terms, n_plans, n_kernels)."""
-        taken, made = self.kernels.channels(widths)
-        return self._terms(taken.astype(float), made.astype(float), slice(None))
+        in_channels, out_channels = self.kernels.channels(widths)
+        return self._terms(in_channels.astype(float), out_channels.astype(float), slice(None))
 
     def pair_terms(self, number: int, pairs: ArrayLike) -> Floats:
         """Terms of one kernel for (consumed, produced) channels of shape (n_pairs, 2); shape (n_terms, n_pairs)."""
-        taken, made = np.asarray(pairs, dtype=float).reshape(-1, 2).T
-        return self._terms(taken[:, None], made[:, None], slice(number, number + 1))[:, :, 0]
+        in_channels, out_channels = np.asarray(pairs, dtype=float).reshape(-1, 2).T
+        return self._terms(in_channels[:, None], out_channels[:, None], slice(number, number + 1))[:, :, 0]
 
     def columns(self, widths: ArrayLike) -> Floats:
         """Columns of plans, shape (n_plans, n_columns)."""
@@ -109,11 +109,6 @@ class KernelFeatures:
         return _classes(zip(self.column_term.tolist(), self._shape_family[self.column_shape].tolist(), strict=True))
 
     @cached_property
-    def column_share(self) -> Floats:
-        """What each column is in the dense model: its share of its term's sum over the family, shape (n_columns,)."""
-        return np.asarray(self._dense[self.column_term, self.column_shape] / self._column_unit)
-
-    @cached_property
     def _layout(self) -> tuple[Integers, Integers]:
         """Term and shape of each column: those that are not zero in the dense model."""
         term, shape = np.nonzero(self._dense)
@@ -125,8 +120,8 @@ class KernelFeatures:
 
         Terms of both paths: what the dense model does on one of them is the unit for both.
         """
-        taken, made = self.kernels.channels(self.kernels.sizes)
-        terms = self._terms(taken.astype(float), made.astype(float), slice(None), both_paths=True)
+        in_channels, out_channels = self.kernels.channels(self.kernels.sizes)
+        terms = self._terms(in_channels.astype(float), out_channels.astype(float), slice(None), both_paths=True)
         return np.asarray(terms[:, 0] @ self._membership)
 
     @cached_property
@@ -146,33 +141,33 @@ class KernelFeatures:
         family[self.shape_of] = self.family_of
         return family
 
-    def _terms(self, taken: Floats, made: Floats, kernels: slice, *, both_paths: bool = False) -> Floats:
+    def _terms(self, in_channels: Floats, out_channels: Floats, kernels: slice, *, both_paths: bool = False) -> Floats:
         """Terms for channel counts whose last axis runs over the picked kernels."""
         table = {name: values[kernels] for name, values in self.kernels.table.items()}
         matrix = np.isin(table["kind"], MATRIX_KINDS).astype(float)
-        depth = np.where(np.isin(table["kind"], ("conv", "fc")), taken, 1.0) * table["taps"]
+        depth = np.where(np.isin(table["kind"], ("conv", "fc")), in_channels, 1.0) * table["kernel_area"]
         passes = 1 + table["residual"]
-        terms = np.empty((len(self.term_names), *made.shape))
-        terms[0] = made * depth * table["area_out"]
-        terms[1] = taken * table["area_in"]
-        terms[2] = made * depth * matrix
-        terms[3] = made * table["area_out"] * passes
+        terms = np.empty((len(self.term_names), *out_channels.shape))
+        terms[0] = out_channels * depth * table["area_out"]
+        terms[1] = in_channels * table["area_in"]
+        terms[2] = out_channels * depth * matrix
+        terms[3] = out_channels * table["area_out"] * passes
         for position, tile in enumerate(self.tiling.tiles, start=4):
-            terms[position] = np.ceil(made / tile) * tile * depth * table["area_out"] * matrix
+            terms[position] = np.ceil(out_channels / tile) * tile * depth * table["area_out"] * matrix
         if self.tiling.block:
             block, first = self.tiling.block, 4 + len(self.tiling.tiles)
             is_conv, convolves = table["kind"] == "conv", np.isin(table["kind"], ("conv", "dw"))
             # Few input channels, such as an image's, are read as they are.
-            whole = np.where(taken < block, taken, np.ceil(taken / block) * block)
-            padded = np.ceil(made / block) * block
-            fits = (taken % self.tiling.divisor == 0) | ((taken < block) & is_conv)
-            padded_work = padded * np.where(is_conv, whole, 1.0) * table["taps"] * table["area_out"]
+            whole = np.where(in_channels < block, in_channels, np.ceil(in_channels / block) * block)
+            padded = np.ceil(out_channels / block) * block
+            divisible = (in_channels % self.tiling.divisor == 0) | ((in_channels < block) & is_conv)
+            padded_work = padded * np.where(is_conv, whole, 1.0) * table["kernel_area"] * table["area_out"]
             padded_output = padded * table["area_out"] * passes
             if both_paths:
-                blocked = plain = np.broadcast_to(convolves, made.shape)
+                blocked = plain = np.broadcast_to(convolves, out_channels.shape)
                 excess = (padded_work, padded_output)
             else:
-                blocked, plain = convolves & fits, convolves & ~fits
+                blocked, plain = convolves & divisible, convolves & ~divisible
                 excess = (padded_work - terms[0], padded_output - terms[3])
             terms[first : first + 2] = [blocked * value for value in excess]
             terms[first + 2] = plain * terms[0]
@@ -182,7 +177,7 @@ class KernelFeatures:
             first = len(self.term_names) - len(WAVE_TILES) - 1
             is_product = np.isin(table["kind"], ("conv", "fc")).astype(float)
             for position, (rows, columns) in enumerate(WAVE_TILES, start=first):
-                blocks = np.ceil(table["area_out"] / rows) * np.ceil(made / columns)
+                blocks = np.ceil(table["area_out"] / rows) * np.ceil(out_channels / columns)
                 waves = np.ceil(blocks / self.tiling.n_multiprocessors)
                 terms[position] = waves * self.tiling.n_multiprocessors * rows * columns * depth * is_product
             terms[-1] = terms[first:-1].min(axis=0)

@@ -11,7 +11,7 @@ from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import repair, widths_at_share
 from hdapbench.cost.tiling import GPU_TILES, Tiling
-from hdapbench.surrogate.kinds import Kind, fit_surrogate
+from hdapbench.surrogate.fit import SurrogateName, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 
 
@@ -36,7 +36,7 @@ def fitted_latency(
     latency_ms: Floats,
     *,
     weights: Floats,
-    kind: Kind = "nnls",
+    name: SurrogateName = "nnls",
     tiling: Tiling = GPU_TILES,
 ) -> Callable[[Integers], Floats]:
     """Widths of shape (n_plans, n_groups) -> predicted weighted latency in ms, shape (n_plans,).
@@ -44,17 +44,19 @@ def fitted_latency(
     Parameters
     ----------
     widths
-        Of measured plans, shape (n_plans, n_groups).
+        Widths of measured plans, shape (n_plans, n_groups).
     latency_ms
         Latency in ms on each device, shape (n_plans, n_devices).
     weights
         Weight of each device, shape (n_devices,).
+    name
+        Which surrogate is fitted.
     tiling
         What the fleet's runtimes pad channels to.
 
     Raises
     ------
     SurrogateError
-        When there are too few plans, or shapes do not fit.
+        When there are too few plans, or shapes do not agree.
     """
-    return fit_surrogate(kind, MeasuredPlans(kernels, widths, latency_ms, weights, tiling)).predict_average
+    return fit_surrogate(name, MeasuredPlans(kernels, widths, latency_ms, weights, tiling)).predict_average

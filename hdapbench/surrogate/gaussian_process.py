@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hdapbench.arrays import Floats
-from hdapbench.cost.kernels import MATRIX_KINDS, KernelModel
-from hdapbench.surrogate.base import AdditiveSurrogate, Arrays
+from hdapbench.arrays import Floats, Integers
+from hdapbench.cost.kernels import MATRIX_KINDS
+from hdapbench.surrogate.base import AdditiveSurrogate
 from hdapbench.surrogate.linear import NonNegativeSurrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 
@@ -29,7 +29,7 @@ FLOOR_SHARE = 0.3
 nothing at all."""
 DEVIATIONS = (0.03, 0.06, 0.12, 0.25)
 NOISES = (0.003, 0.006, 0.012, 0.025)
-"""Relative standard deviations tried; the pair of largest marginal likelihood is taken."""
+"""Relative standard deviations tried; the pair of largest marginal likelihood is chosen."""
 _PLANS_AT_A_TIME = 256
 
 
@@ -52,19 +52,13 @@ class GaussianProcess(AdditiveSurrogate):
         Plans it was fitted to, shape (n_plans, n_groups).
     pull
         Weight of each of them in a prediction, shape (n_plans, n_clusters).
-    noise_ms
-        Standard deviation of their measured averages, shape (n_plans,).
-    deviation
-        Prior standard deviation of a kernel's relative deviation.
     """
 
-    kind = "gp"
+    name = "gp"
 
     trend: NonNegativeSurrogate
-    widths: NDArray[np.int64]
+    widths: Integers
     pull: Floats
-    noise_ms: Floats
-    deviation: float
 
     @classmethod
     def fit(cls, measured: MeasuredPlans, *, seed: int = 0) -> Self:  # noqa: ARG003 - nothing here is random
@@ -87,12 +81,9 @@ class GaussianProcess(AdditiveSurrogate):
         return cls(
             kernels=measured.kernels,
             weights=measured.weights,
-            n_plans=len(measured),
             trend=trend,
             widths=measured.widths,
             pull=np.asarray(deviation**2 * np.linalg.solve(covariance, residual), dtype=np.float64),
-            noise_ms=noise * average,
-            deviation=deviation,
         )
 
     @property
@@ -107,17 +98,6 @@ class GaussianProcess(AdditiveSurrogate):
     def predict_average(self, widths: ArrayLike) -> Floats:
         """Average clustered latency in ms, shape (n_plans,)."""
         return self.trend.predict_average(widths) + self._deviations(widths, self.pull @ self.weights)
-
-    def standard_deviation_ms(self, widths: ArrayLike) -> Floats:
-        """How far the true average may stray, given the trend, shape (n_plans,): one standard deviation in ms."""
-        deviations = []
-        for plans in _batches(widths):
-            points = _points(self.trend, plans)
-            cross = self.deviation**2 * _covariance(points, self._points)  # (n_plans, n_measured)
-            explained = (np.linalg.solve(self._factor, cross.T) ** 2).sum(axis=0)
-            prior = self.deviation**2 * np.diag(_covariance(points, points))
-            deviations.append(np.sqrt(np.maximum(prior - explained, 0.0)))
-        return np.concatenate(deviations)
 
     def kernel_cost_ms(self, number: int, pairs: ArrayLike) -> Floats:
         """Cost in ms of one kernel, averaged over the clusters, shape (n_pairs,)."""
@@ -147,52 +127,27 @@ class GaussianProcess(AdditiveSurrogate):
     def _points(self) -> dict[int, _Points]:
         return _points(self.trend, self.widths)
 
-    @cached_property
-    def _factor(self) -> Floats:
-        """Cholesky factor of the covariance of the measured averages, shape (n_plans, n_plans)."""
-        covariance = self.deviation**2 * _covariance(self._points, self._points)
-        return np.asarray(np.linalg.cholesky(covariance + np.diag(self.noise_ms**2)))
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Trend, plans and their weights."""
-        own = {"widths": self.widths, "pull": self.pull, "noise_ms": self.noise_ms}
-        return self.trend.arrays() | own | {"deviation": np.array(self.deviation)}
-
-    @classmethod
-    def from_arrays(cls, kernels: KernelModel, weights: Floats, n_plans: int, arrays: Arrays) -> Self:
-        """Inverse of `arrays`."""
-        return cls(
-            kernels=kernels,
-            weights=weights,
-            n_plans=n_plans,
-            trend=NonNegativeSurrogate.from_arrays(kernels, weights, n_plans, arrays),
-            widths=arrays["widths"],
-            pull=arrays["pull"],
-            noise_ms=arrays["noise_ms"],
-            deviation=float(arrays["deviation"]),
-        )
-
 
 def _points(trend: NonNegativeSurrogate, widths: ArrayLike) -> dict[int, _Points]:
     """Shape of kernels -> those kernels in plans, for shapes that may deviate."""
-    taken, made = (counts.astype(float) for counts in trend.kernels.channels(widths))
+    in_channels, out_channels = (counts.astype(float) for counts in trend.kernels.channels(widths))
     cost = trend.average_kernel_costs_ms(widths) + _floor(trend)
     shape_of = trend.features.shape_of
     found = {}
     for shape in range(int(shape_of.max()) + 1):
         members = np.flatnonzero(shape_of == shape)
         if trend.kernels.kernels[members[0]].kind in MATRIX_KINDS:
-            inputs = _inputs(trend, members, taken[:, members], made[:, members])
+            inputs = _inputs(trend, members, in_channels[:, members], out_channels[:, members])
             found[shape] = _Points(inputs, cost[:, members])
     return found
 
 
-def _inputs(trend: NonNegativeSurrogate, kernels: NDArray[np.int64], taken: Floats, made: Floats) -> Floats:
+def _inputs(trend: NonNegativeSurrogate, kernels: Integers, in_channels: Floats, out_channels: Floats) -> Floats:
     """Scaled inputs of the covariance for channel counts of any shape, shape (..., n_inputs)."""
     depthwise = trend.kernels.table["kind"][kernels] == "dw"
-    columns = [np.log(np.where(depthwise, 1.0, taken)) / CHANNEL_SCALE, np.log(made) / CHANNEL_SCALE]
+    columns = [np.log(np.where(depthwise, 1.0, in_channels)) / CHANNEL_SCALE, np.log(out_channels) / CHANNEL_SCALE]
     tiles = (*trend.tiling.tiles, *((trend.tiling.block,) if trend.tiling.block else ()))
-    columns += [np.log(np.ceil(made / tile) * tile / made) / PADDING_SCALE for tile in tiles]
+    columns += [np.log(np.ceil(out_channels / tile) * tile / out_channels) / PADDING_SCALE for tile in tiles]
     return np.stack(columns, axis=-1)
 
 
@@ -227,6 +182,6 @@ def _log_likelihood(covariance: Floats, residual: Floats) -> float:
     return float(-0.5 * white @ white - np.log(np.diag(factor)).sum())
 
 
-def _batches(widths: ArrayLike) -> list[NDArray[np.int64]]:
+def _batches(widths: ArrayLike) -> list[Integers]:
     plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
     return [plans[first : first + _PLANS_AT_A_TIME] for first in range(0, max(len(plans), 1), _PLANS_AT_A_TIME)]

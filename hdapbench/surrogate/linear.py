@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats
-from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.tiling import Tiling
-from hdapbench.surrogate.base import AdditiveSurrogate, Arrays
+from hdapbench.surrogate.base import AdditiveSurrogate
 from hdapbench.surrogate.features import KernelFeatures
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.regression import LinearFit, fit_non_negative, fit_ridge
@@ -53,7 +52,6 @@ class LinearSurrogate(AdditiveSurrogate):
         return cls(
             kernels=measured.kernels,
             weights=measured.weights,
-            n_plans=len(measured),
             tiling=features.tiling,
             coefficients=solved.coefficients,
             constants=solved.constants,
@@ -108,35 +106,11 @@ class LinearSurrogate(AdditiveSurrogate):
         """Weights of terms averaged over the clusters, shape (n_terms, n_kernels)."""
         return np.asarray(self._per_kernel @ self.weights)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Tiles, coefficients, constants and strength."""
-        return {
-            "tiles": np.array(self.tiling.tiles, dtype=np.int64),
-            "blocks": np.array([self.tiling.block, self.tiling.divisor], dtype=np.int64),
-            "n_multiprocessors": np.array(self.tiling.n_multiprocessors),
-            "coefficients": self.coefficients,
-            "constants": self.constants,
-            "strength": np.array(self.strength),
-        }
-
-    @classmethod
-    def from_arrays(cls, kernels: KernelModel, weights: Floats, n_plans: int, arrays: Arrays) -> Self:
-        """Inverse of `arrays`."""
-        return cls(
-            kernels=kernels,
-            weights=weights,
-            n_plans=n_plans,
-            tiling=_tiling(arrays),
-            coefficients=arrays["coefficients"],
-            constants=arrays["constants"],
-            strength=float(arrays["strength"]),
-        )
-
 
 class RidgeSurrogate(LinearSurrogate):
     """Ridge regression on features of kernels."""
 
-    kind = "ridge"
+    name = "ridge"
 
     @classmethod
     def _regress(cls, features: KernelFeatures, measured: MeasuredPlans) -> LinearFit:
@@ -147,7 +121,7 @@ class RidgeSurrogate(LinearSurrogate):
 class NonNegativeSurrogate(LinearSurrogate):
     """Non-negative least squares on features of kernels: no kernel becomes faster by more work."""
 
-    kind = "nnls"
+    name = "nnls"
 
     @classmethod
     def fit_at(cls, measured: MeasuredPlans, strength: float) -> Self:
@@ -160,10 +134,3 @@ class NonNegativeSurrogate(LinearSurrogate):
         columns = features.columns(measured.widths)
         family = features.column_family
         return fit_non_negative(columns, measured.latency_ms, measured.weights, family=family, strength=strength)
-
-
-def _tiling(arrays: Arrays) -> Tiling:
-    """Tiling of saved arrays; files of older versions know no blocks and no waves."""
-    block, divisor = (int(value) for value in arrays.get("blocks", (0, 1)))
-    n_multiprocessors = int(arrays.get("n_multiprocessors", np.array(1)))
-    return Tiling(tuple(int(tile) for tile in arrays["tiles"]), block, divisor, n_multiprocessors)

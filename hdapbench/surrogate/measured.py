@@ -33,7 +33,7 @@ class MeasuredPlans:
     Raises
     ------
     SurrogateError
-        When shapes do not fit, or a latency is not finite and positive.
+        When shapes do not agree, or a latency is not finite and positive.
     """
 
     kernels: KernelModel

@@ -106,7 +106,7 @@ def fit_non_negative(
     family
         Columns of equal numbers are pulled to a common weight, itself free, shape (n_columns,); None: to zero.
     strength
-        Of that pull; None takes the one of least cross-validated error of the average.
+        Strength of that pull; None takes the one of least cross-validated error of the average.
     """
     own = np.zeros(columns.shape[1], dtype=np.int64) if family is None else family
     pull = _pull_rows(columns, own, shared=family is not None)

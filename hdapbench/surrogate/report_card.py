@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hdapbench.arrays import Floats
-from hdapbench.surrogate.kinds import LEAST_PLANS, Kind, fit_surrogate
+from hdapbench.surrogate.fit import LEAST_PLANS, SurrogateName, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 
 TOP_K = 5
@@ -55,7 +55,7 @@ class ReportCard:
     Attributes
     ----------
     kind
-        The surrogate.
+        Name of the surrogate.
     n_plans, n_clusters
         Measured plans that it was fitted to, and clusters.
     plans
@@ -131,42 +131,42 @@ def agreement(predicted_ms: Floats, measured_ms: Floats) -> Agreement:
 
 
 def report_card(
-    kind: Kind, measured: MeasuredPlans, *, seed: int = 0, sizes: Sequence[int] | None = None
+    name: SurrogateName, measured: MeasuredPlans, *, seed: int = 0, sizes: Sequence[int] | None = None
 ) -> ReportCard:
-    """Report card of a kind of surrogate on measured plans, by cross-validation: no further measurement.
+    """Report card of a surrogate on measured plans, by cross-validation: no further measurement.
 
     Parameters
     ----------
     seed
-        Of the folds and of the surrogate.
+        Seed of the folds and of the surrogate.
     sizes
         Training plans of the learning curve; None halves their number three times.
     """
     order = np.random.default_rng([seed, len(measured)]).permutation(len(measured))
     shuffled = measured.subset(order)
-    predicted = cross_predict(kind, shuffled, seed=seed)
+    predicted = cross_predict(name, shuffled, seed=seed)
     return ReportCard(
-        kind=kind,
+        kind=name,
         n_plans=len(measured),
         n_clusters=measured.n_clusters,
         plans=agreement(predicted @ measured.weights, shuffled.average_ms),
         devices=_held_out_devices(predicted, shuffled.latency_ms),
-        learning_curve=learning_curve(kind, shuffled, seed=seed, sizes=sizes),
+        learning_curve=learning_curve(name, shuffled, seed=seed, sizes=sizes),
     )
 
 
-def cross_predict(kind: Kind, measured: MeasuredPlans, *, seed: int = 0) -> Floats:
-    """Latency in ms of each plan by a surrogate of the other folds, shape (n_plans, n_clusters)."""
+def cross_predict(name: SurrogateName, measured: MeasuredPlans, *, seed: int = 0) -> Floats:
+    """Latency in ms of each plan by a surrogate fitted to the other folds, shape (n_plans, n_clusters)."""
     predicted = np.empty_like(measured.latency_ms)
     fold = np.arange(len(measured)) % N_FOLDS
     for number in range(N_FOLDS):
-        surrogate = fit_surrogate(kind, measured.subset(fold != number), seed=seed)
+        surrogate = fit_surrogate(name, measured.subset(fold != number), seed=seed)
         predicted[fold == number] = surrogate.predict(measured.widths[fold == number])
     return predicted
 
 
 def learning_curve(
-    kind: Kind, measured: MeasuredPlans, *, seed: int = 0, sizes: Sequence[int] | None = None
+    name: SurrogateName, measured: MeasuredPlans, *, seed: int = 0, sizes: Sequence[int] | None = None
 ) -> tuple[tuple[int, float], ...]:
     """(Training plans, mean absolute relative error of averages on the last fifth of the plans), in rising order."""
     n_train = len(measured) - max(1, len(measured) // N_FOLDS)
@@ -177,7 +177,7 @@ def learning_curve(
     curve = []
     for n in sizes:
         if LEAST_PLANS <= n <= n_train:
-            surrogate = fit_surrogate(kind, averaged.subset(np.arange(n)), seed=seed)
+            surrogate = fit_surrogate(name, averaged.subset(np.arange(n)), seed=seed)
             error = np.abs(surrogate.predict_average(test.widths) / test.average_ms - 1.0)
             curve.append((int(n), float(error.mean())))
     return tuple(curve)

@@ -54,10 +54,6 @@ class GroupTable:
         ends = np.cumsum([len(widths) for widths in choices])
         return cls(float(latency[0]), tuple(choices), tuple(np.split(latency[1:], ends[:-1])))
 
-    def saving_ms(self, group: int) -> Floats:
-        """What each choice of a group saves in ms over the current widths, shape (n_choices,); may be negative."""
-        return np.asarray(self.current_ms - self.latency_ms[group])
-
 
 def multiples_below(width: int, step: int) -> Integers:
     """Multiples of ``step`` below ``width``, and ``width`` itself, ascending; never empty.

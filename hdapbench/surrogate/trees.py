@@ -1,4 +1,4 @@
-"""Gradient-boosted trees as plain arrays: fitted by scikit-learn, evaluated and stored without it."""
+"""Gradient-boosted trees as plain arrays: fitted by scikit-learn, evaluated without it."""
 
 from __future__ import annotations
 

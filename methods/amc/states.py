@@ -47,8 +47,15 @@ class StateTable:
             if kernel.kind not in {"conv", "dw", "fc"} or owner is None:
                 continue
             inputs = 1 if kernel.kind == "dw" else int(taken[number])
-            work[owner] += inputs * made[number] * kernel.taps * kernel.height_out * kernel.width_out
-            shape = [made[number], taken[number], kernel.height_in, kernel.width_in, kernel.stride, kernel.taps**0.5]
+            work[owner] += inputs * made[number] * kernel.kernel_area * kernel.height_out * kernel.width_out
+            shape = [
+                made[number],
+                taken[number],
+                kernel.height_in,
+                kernel.width_in,
+                kernel.stride,
+                kernel.kernel_area**0.5,
+            ]
             first.setdefault(owner, np.array(shape, dtype=np.float64))
         n_groups = len(kernels.groups)
         shapes = [first.get(group, np.zeros(6)) for group in range(n_groups)]

@@ -13,7 +13,7 @@ from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Problem
 from hdapbench.search import SearchSpace, TableObjective
 from hdapbench.surrogate.base import AdditiveSurrogate, Surrogate
-from hdapbench.surrogate.kinds import Kind, fit_surrogate
+from hdapbench.surrogate.fit import SurrogateName, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import ReportCard, report_card
 
@@ -29,9 +29,9 @@ class SurrogateObjective(TableObjective):
         self.kernels, self._surrogate = surrogate.kernels, surrogate
         self.constant = surrogate.constant_ms
 
-    def kernel_cost(self, number: int, taken: Integers, made: Integers) -> Floats:
+    def kernel_cost(self, number: int, in_channels: Integers, out_channels: Integers) -> Floats:
         """Predicted cost of one kernel in ms, shape (n_pairs,)."""
-        return self._surrogate.kernel_cost_ms(number, np.stack([taken, made], axis=1))
+        return self._surrogate.kernel_cost_ms(number, np.stack([in_channels, out_channels], axis=1))
 
     def __call__(self, widths: object) -> Floats:
         """Predicted average clustered latency in ms, shape (n_plans,)."""
@@ -59,7 +59,7 @@ class Measurer:
         Whether clusters count alike, whatever their share of the fleet.
     """
 
-    def __init__(self, problem: Problem, *, kind: Kind, devices: Devices, equal_weights: bool) -> None:
+    def __init__(self, problem: Problem, *, kind: SurrogateName, devices: Devices, equal_weights: bool) -> None:
         self._problem, self._kind, self._devices, self._equal_weights = problem, kind, devices, equal_weights
         self._plans: MeasuredPlans | None = None
         self._surrogate: Surrogate | None = None

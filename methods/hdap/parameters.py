@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from hdapbench.method import Method
 from hdapbench.search import Algorithm
-from hdapbench.surrogate.kinds import Kind
+from hdapbench.surrogate.fit import SurrogateName
 
 from .importance import Criterion
 from .measuring import Devices
@@ -22,7 +22,7 @@ class Parameters(Method):
 
     preset: Preset = Field(default="default", description="paper: the public recipe.")
     n_plans: int = Field(default=80, ge=8, description="Plans measured before searches, in all iterations together.")
-    surrogate: Kind = Field(default="nnls", description="gbrt-on-ratios is the public recipe.")
+    surrogate: SurrogateName = Field(default="nnls", description="gbrt-on-ratios is the public recipe.")
     searcher: Algorithm = Field(
         default="exact",
         description="exact, genetic, cma-es, ncs (as published), ncs-refined, greedy or random; exact falls "

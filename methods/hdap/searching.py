@@ -141,7 +141,7 @@ class Searcher:
             note(Round(optimum[0], n_measured, float(predicted[0]), float(latency[0])))
             return
         active = ActiveRounds(
-            kind=self.parameters.surrogate,
+            surrogate_name=self.parameters.surrogate,
             most_plans=self.parameters.active_plans,
             plans_per_round=self.parameters.plans_per_round,
             tolerance=self.parameters.tolerance,
@@ -177,7 +177,7 @@ class Searcher:
             "bound": found.bound,
             "gap": found.gap,
             "levels": found.levels,
-            "trace": [[n, value] for n, value in found.trace],
+            "trace": [[n, value] for n, value in found.history],
             "reason": f"not exact: {found.reason}" if found.reason else "",
         }
         self.accounts[tuple(found.widths.tolist())] = account

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.bits import Counts
+from hdapbench.cost.bits import ChannelBitCounts
 from hdapbench.quant.training.searchable import SearchNetwork
 
 REACHED_AT = 0.6
@@ -50,7 +50,7 @@ class Controller:
     """
 
     network: SearchNetwork
-    cost: Callable[[Counts], Tensor]
+    cost: Callable[[ChannelBitCounts], Tensor]
     target: float
     settle: Callable[[], None]
     n_steps: int
@@ -70,7 +70,7 @@ class Controller:
         self._optimizer = torch.optim.SGD(logits, lr=self.learning_rate, momentum=0.9)
         self.network.penalty = self._penalty
 
-    def _penalty(self, counts: Counts) -> Tensor:
+    def _penalty(self, counts: ChannelBitCounts) -> Tensor:
         share = self.cost(counts)
         value = float(share.detach())
         if self._start is None:

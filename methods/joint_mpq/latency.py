@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hdapbench.arrays import Floats, Integers
-from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.cost.bits import BitLayers, ChannelBitCounts
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Problem
 from hdapbench.quant.training.assign import Bits
@@ -149,7 +149,7 @@ class FleetLatency:
             least=least,
         )
 
-    def __call__(self, _: BitLayers, counts: Counts) -> Tensor:
+    def __call__(self, _: BitLayers, counts: ChannelBitCounts) -> Tensor:
         """Share predicted for counts, hard or soft."""
         return self.cost(counts.kept[list(self.positions)])
 

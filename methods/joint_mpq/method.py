@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hdapbench.errors import ModelError
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.quant.training.kinds import RangeRule, Sampling
+from hdapbench.quant.training.choices import RangeRule, Sampling
 from hdapbench.spec import TargetKind
 
 Choose = Literal["joint", "channel", "layer", "fixed", "sequence"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.bits import Counts
+from hdapbench.cost.bits import ChannelBitCounts
 from hdapbench.quant.training.searchable import SearchNetwork
 from hdapbench.quant.training.selection import SelectionLogits
 
@@ -63,7 +63,7 @@ class PriceControl:
     """
 
     network: SearchNetwork
-    cost: Callable[[Counts], Tensor]
+    cost: Callable[[ChannelBitCounts], Tensor]
     target: float
     settle: Callable[[], None]
     n_steps: int

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.cost.bits import BitLayers, ChannelBitCounts
 from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost, soft_cost
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.groups import GroupSet
@@ -190,14 +190,14 @@ class _Goal:
         """The same limit for another model."""
         return replace(self, layers=folded.layers)
 
-    def cost(self, counts: Counts) -> Tensor:
+    def cost(self, counts: ChannelBitCounts) -> Tensor:
         return (self.latency or hardware_cost(self.name))(self.layers, counts)
 
     @property
     def target(self) -> float:
         return self.limit / self.reference
 
-    def share(self, counts: Counts) -> Tensor:
+    def share(self, counts: ChannelBitCounts) -> Tensor:
         """Cost of soft choices, as a share of the dense model's."""
         return (self.latency or soft_cost(self.name))(self.layers, counts) / self.soft_reference
 

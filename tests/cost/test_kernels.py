@@ -65,12 +65,12 @@ def test_kernels_of_a_plan_are_those_of_the_really_pruned_model(name, side):
         }
         plan = Plan(kept=kept)
 
-        taken, made = net.kernels.channels(plan.widths(net.kernels.groups))
+        in_channels, out_channels = net.kernels.channels(plan.widths(net.kernels.groups))
         real = kernels_of(apply_plan(net.model, net.group_set, plan), net.input_shape)
 
-        real_taken, real_made = real.channels(np.zeros((1, 0)))
-        assert np.array_equal(taken, real_taken)
-        assert np.array_equal(made, real_made)
+        real_in, real_out = real.channels(np.zeros((1, 0)))
+        assert np.array_equal(in_channels, real_in)
+        assert np.array_equal(out_channels, real_out)
         for column, values in net.kernels.table.items():
             assert np.array_equal(values, real.table[column]), column
         assert [kernel.name for kernel in net.kernels.kernels] == [kernel.name for kernel in real.kernels]
@@ -162,7 +162,7 @@ def test_a_kernel_keeps_its_geometry():
 
     assert {name: values.tolist() for name, values in kernels.table.items()} == {
         "kind": ["conv"],
-        "taps": [9],
+        "kernel_area": [9],
         "stride": [2],
         "height_out": [5],
         "width_out": [3],
@@ -176,20 +176,20 @@ def small_kernels() -> KernelModel:
     """A 3x3 convolution of group a with a residual, a depthwise one, and a classifier."""
     wide = ChannelCount(0, {"a": 1})
     records = (
-        LayerRecord("conv", "conv", (-1,), ChannelCount(3), wide, 4, 4, 4, 4, taps=9),
+        LayerRecord("conv", "conv", (-1,), ChannelCount(3), wide, 4, 4, 4, 4, kernel_area=9),
         LayerRecord("add", "add", (0, -1), wide, wide, 4, 4, 4, 4),
-        LayerRecord("dw", "depthwise", (1,), wide, wide, 4, 4, 4, 4, taps=9),
-        LayerRecord("pool", "global_pool", (2,), wide, wide, 4, 4, 1, 1, taps=16),
+        LayerRecord("dw", "depthwise", (1,), wide, wide, 4, 4, 4, 4, kernel_area=9),
+        LayerRecord("pool", "global_pool", (2,), wide, wide, 4, 4, 1, 1, kernel_area=16),
         LayerRecord("fc", "linear", (3,), wide, ChannelCount(5)),
     )
     return KernelModel.from_records(records, {"a": 8})
 
 
 def test_channels_come_in_one_row_per_plan_and_one_column_per_kernel():
-    taken, made = small_kernels().channels([[8], [3]])
+    in_channels, out_channels = small_kernels().channels([[8], [3]])
 
-    assert taken.tolist() == [[3, 8, 8, 8], [3, 3, 3, 3]]
-    assert made.tolist() == [[8, 8, 8, 5], [3, 3, 3, 5]]
+    assert in_channels.tolist() == [[3, 8, 8, 8], [3, 3, 3, 3]]
+    assert out_channels.tolist() == [[8, 8, 8, 5], [3, 3, 3, 5]]
 
 
 def test_layers_that_never_run_are_no_kernels():

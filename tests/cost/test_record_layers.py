@@ -109,8 +109,8 @@ def test_sizes_windows_and_strides_are_noted():
 
     stem, pool = records["stem"], records["pool"]
     assert (stem.height_in, stem.width_in, stem.height_out, stem.width_out) == (8, 8, 4, 4)
-    assert (stem.taps, stem.stride, stem.bias) == (9, 2, False)
-    assert (pool.taps, pool.area_in, pool.area_out) == (4, 16, 4)
+    assert (stem.kernel_area, stem.stride, stem.bias) == (9, 2, False)
+    assert (pool.kernel_area, pool.area_in, pool.area_out) == (4, 16, 4)
     assert records["left"].bias
 
 

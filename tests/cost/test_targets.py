@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.records import ChannelCount, LayerRecord
-from hdapbench.cost.target import fill, fit, largest_share, repair, widths_at_share
+from hdapbench.cost.target import fill, largest_share, repair, widths_at_share
 from hdapbench.errors import TargetUnreachableError
 
 
@@ -18,8 +18,10 @@ def chain(sizes: list[int], side: int = 4) -> CostModel:
     names = [f"g{number}" for number in range(len(sizes))]
     counts = [ChannelCount(3), *(ChannelCount(0, {name: 1}) for name in names), ChannelCount(10)]
     records = [
-        LayerRecord(f"layer{number}", "conv", (number - 1,), taken, made, side, side, side, side, taps=9)
-        for number, (taken, made) in enumerate(pairwise(counts))
+        LayerRecord(
+            f"layer{number}", "conv", (number - 1,), in_channels, out_channels, side, side, side, side, kernel_area=9
+        )
+        for number, (in_channels, out_channels) in enumerate(pairwise(counts))
     ]
     return CostModel.from_records(records, dict(zip(names, sizes, strict=True)))
 
@@ -146,17 +148,3 @@ def test_repaired_widths_can_be_multiples():
     repaired = repair(COST, [[16, 40, 24], [16, 24, 24]], COST.dense.flops // 3, round_to=8)
 
     assert (repaired % 8 == 0).all()
-
-
-def test_a_one_knob_family_is_pruned_no_more_than_needed():
-    target = COST.dense.flops // 2
-
-    widths = fit(lambda knob: widths_at_share(COST, 1.0 - knob), COST, target)
-
-    assert flops_of(COST, widths) <= target
-    assert flops_of(COST, widths_at_share(COST, largest_share(COST, target, steps=30))) == flops_of(COST, widths)
-
-
-def test_a_family_that_cannot_reach_the_target_says_how_far_it_got():
-    with pytest.raises(TargetUnreachableError, match=f"{COST.dense.flops:,} FLOPs at the strongest setting"):
-        fit(lambda _: COST.sizes, COST, COST.dense.flops - 1)

@@ -21,15 +21,27 @@ def random_network(rng: np.random.Generator, n_kernels: int = 24) -> KernelModel
         window = int(rng.choice([1, 3, 5])) if kind in ("conv", "dw", "pool") else 1
         stride = int(rng.choice([1, 2])) if kind in ("conv", "dw", "pool") else 1
         extent = 1 if kind == "fc" else int(rng.choice([2, 7, 15, 28, 56]))
-        taken = ChannelCount(int(rng.integers(0, 40)), {str(rng.choice(groups)): int(rng.integers(1, 3))})
-        made = ChannelCount(0, {str(rng.choice(groups)): 1})
+        in_channels = ChannelCount(int(rng.integers(0, 40)), {str(rng.choice(groups)): int(rng.integers(1, 3))})
+        out_channels = ChannelCount(0, {str(rng.choice(groups)): 1})
         if kind not in ("conv", "fc"):
-            made = taken
+            out_channels = in_channels
         out = 1 if kind == "gap" else -(-extent // stride)
-        taps = extent**2 if kind == "gap" else window**2
+        kernel_area = extent**2 if kind == "gap" else window**2
         residual = kind == "conv" and bool(rng.random() < 0.4)
         kernels.append(
-            Kernel(f"k{number}", kind, taken, made, extent, extent, out, out, taps, stride, residual=residual)
+            Kernel(
+                f"k{number}",
+                kind,
+                in_channels,
+                out_channels,
+                extent,
+                extent,
+                out,
+                out,
+                kernel_area,
+                stride,
+                residual=residual,
+            )
         )
     return KernelModel(groups, sizes.astype(np.int64), tuple(kernels))
 
@@ -46,7 +58,7 @@ def shapes_of(kernels: KernelModel, widths: np.ndarray) -> list[Shape]:
             t=kernel.kind,
             ci=channels(kernel.channels_in),
             co=channels(kernel.channels_out),
-            k=round(kernel.taps**0.5),
+            k=round(kernel.kernel_area**0.5),
             s=kernel.stride,
             hi=kernel.height_in,
             wi=kernel.width_in,

@@ -32,7 +32,7 @@ def single_kernel(kind: str = "conv", **changes: object) -> KernelModel:
         "width_in": 56,
         "height_out": 56,
         "width_out": 56,
-        "taps": 9,
+        "kernel_area": 9,
         "stride": 1,
     }
     return KernelModel(("g",), np.array([64]), (Kernel("k", kind, **(fields | changes)),))  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ def test_tensor_cores_also_pad_the_maps_of_depthwise_kernels() -> None:
 def test_a_residual_read_in_the_epilogue_costs_memory_time_only() -> None:
     profile = load_profile("nano")
     plain, residual = (
-        kernel_times(single_kernel(taps=1, residual=flag), [[64]], profile, "fp32") for flag in (False, True)
+        kernel_times(single_kernel(kernel_area=1, residual=flag), [[64]], profile, "fp32") for flag in (False, True)
     )
 
     extra_bytes = (residual.memory_ms - plain.memory_ms) * profile.bytes_per_ms
@@ -178,7 +178,7 @@ def test_a_residual_read_in_the_epilogue_costs_memory_time_only() -> None:
 
 def test_wave_quantisation_makes_latency_a_staircase_in_channels() -> None:
     """One channel more than a tile holds costs a whole tile: pruning to 64 pays, to 65 hardly."""
-    profile, kernels = load_profile("nano"), single_kernel(taps=1)
+    profile, kernels = load_profile("nano"), single_kernel(kernel_area=1)
 
     compute = kernel_times(kernels, np.arange(60, 70)[:, None], profile, "fp32").compute_ms[:, 0]
 

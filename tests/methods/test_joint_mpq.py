@@ -71,8 +71,8 @@ def test_a_limit_below_every_assignment_is_out_of_reach():
 def test_no_group_dies_at_the_strongest_limit():
     bench = tiny_workbench("residual")
     layers = bench.quantizer.folded.layers
-    fewest = {s.name: tuple(0 if s.prunable and k else 2 for k in range(s.n_channels)) for s in layers.selectors}
-    least = float(hardware_cost("size")(layers, layers.exact_counts(fewest))) / reference_cost("size", layers)
+    fewest = torch.tensor([[s.n_channels - 1, 1] if s.prunable else [0, s.n_channels] for s in layers.selectors])
+    least = float(hardware_cost("size")(layers, layers.counts(fewest, (0, 2)))) / reference_cost("size", layers)
 
     plan = JointMpq(epochs=0.5).compress(problem("size", 1.1 * least))
 

@@ -99,13 +99,13 @@ class Chunk(nn.Module):
 
 
 class _PaddedBlock(nn.Module):
-    def __init__(self, taken: int, made: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(taken, made, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(made)
-        self.conv2 = nn.Conv2d(made, made, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(made)
-        self.margin, self.stride = (made - taken) // 2, stride
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.margin, self.stride = (out_channels - in_channels) // 2, stride
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))

@@ -203,7 +203,9 @@ def test_a_cost_of_one_hot_choices_is_exact_and_reaches_the_logits(kind, cost):
     assert float(model.selection.logits.grad.abs().sum()) > 0.0
     model.eval()
     model(images(4))
-    exact = HARDWARE_COSTS[cost](model.layers, model.layers.exact_counts(model.choices()))
+    bits, columns = model.choices(), model.selection.bits
+    channels = torch.tensor([[bits[s.name].count(column) for column in columns] for s in model.layers.selectors])
+    exact = HARDWARE_COSTS[cost](model.layers, model.counts_at(channels))
     assert float(HARDWARE_COSTS[cost](model.layers, model.counts())) == pytest.approx(float(exact))
 
 

@@ -22,15 +22,15 @@ class RandomTables(TableObjective):
     def __init__(self, kernels: KernelModel, rng: np.random.Generator) -> None:
         self.kernels = kernels
         self.constant = float(rng.uniform(0, 5))
-        taken, made = (counts[0] for counts in kernels.channels(kernels.sizes))
+        in_channels, out_channels = (counts[0] for counts in kernels.channels(kernels.sizes))
         self._tables = []
-        for kernel, (rows, columns) in enumerate(zip(taken, made, strict=True)):
+        for kernel, (rows, columns) in enumerate(zip(in_channels, out_channels, strict=True)):
             smooth = np.arange(rows + 1)[:, None] * (1 + np.arange(columns + 1)) * rng.uniform(0, 2)
             rough = rng.uniform(0, 1, (rows + 1, columns + 1)) * rng.uniform(0, 40)
             self._tables.append(smooth + (np.floor(rough) if kernel % 2 else rough))
 
-    def kernel_cost(self, number: int, taken: np.ndarray, made: np.ndarray) -> np.ndarray:
-        return self._tables[number][taken, made]
+    def kernel_cost(self, number: int, in_channels: np.ndarray, out_channels: np.ndarray) -> np.ndarray:
+        return self._tables[number][in_channels, out_channels]
 
 
 def model(shape: str, rng: np.random.Generator) -> tuple[CostModel, KernelModel]:
@@ -53,12 +53,21 @@ def model(shape: str, rng: np.random.Generator) -> tuple[CostModel, KernelModel]
     area = rng.integers(1, 5, size=len(pairs))
     records = [
         LayerRecord(
-            f"c{i}", "conv", (i - 1,), taken, made, 1, int(area[i]), 1, int(area[i]), taps=int(rng.choice([1, 9]))
+            f"c{i}",
+            "conv",
+            (i - 1,),
+            in_channels,
+            out_channels,
+            1,
+            int(area[i]),
+            1,
+            int(area[i]),
+            kernel_area=int(rng.choice([1, 9])),
         )
-        for i, (taken, made) in enumerate(pairs)
+        for i, (in_channels, out_channels) in enumerate(pairs)
     ]
     depthwise = width[names[-1]]
-    records.append(LayerRecord("dw", "depthwise", (len(records) - 1,), depthwise, depthwise, 2, 2, 2, 2, taps=9))
+    records.append(LayerRecord("dw", "depthwise", (len(records) - 1,), depthwise, depthwise, 2, 2, 2, 2, kernel_area=9))
     return CostModel.from_records(records, sizes), KernelModel.from_records(records, sizes)
 
 

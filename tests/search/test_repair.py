@@ -18,7 +18,7 @@ def space(target: float, *, kept: float = 0.0, least: float = 0.0, round_to: int
     counts = [ChannelCount(3), *(ChannelCount(0, {name: 1}) for name in SIZES)]
     sides = [8, 8, 4, 4]
     records = [
-        LayerRecord(name, "conv", (), counts[i], counts[i + 1], sides[i], sides[i], sides[i], sides[i], taps=9)
+        LayerRecord(name, "conv", (), counts[i], counts[i + 1], sides[i], sides[i], sides[i], sides[i], kernel_area=9)
         for i, name in enumerate(SIZES)
     ]
     cost = CostModel.from_records(records, SIZES)

@@ -122,19 +122,19 @@ def test_evaluations_are_charged_exactly(algorithm: str, n_evaluations: int) -> 
 
     assert isinstance(problem.objective, Counted)
     assert found.n_evaluations == problem.objective.n_plans == n_evaluations
-    assert found.trace[-1][1] == found.value
-    assert [n for n, _ in found.trace] == sorted({n for n, _ in found.trace})
-    assert all(later < earlier for (_, earlier), (_, later) in zip(found.trace, found.trace[1:], strict=False))
+    assert found.history[-1][1] == found.value
+    assert [n for n, _ in found.history] == sorted({n for n, _ in found.history})
+    assert all(later < earlier for (_, earlier), (_, later) in zip(found.history, found.history[1:], strict=False))
 
 
 @pytest.mark.parametrize("algorithm", HEURISTICS)
 def test_the_same_seed_gives_the_same_plans_and_trace_and_another_seed_others(algorithm: str) -> None:
     first, again, other = (search(space(sizes=WIDE, guarded=True), algorithm, seed=seed) for seed in (3, 3, 4))
 
-    assert first.trace == again.trace
+    assert first.history == again.history
     assert (first.widths == again.widths).all()
     assert (first.runners_up == again.runners_up).all()
-    assert (first.trace, first.runners_up.tolist()) != (other.trace, other.runners_up.tolist())
+    assert (first.history, first.runners_up.tolist()) != (other.history, other.runners_up.tolist())
 
 
 @pytest.mark.parametrize("algorithm", HEURISTICS)

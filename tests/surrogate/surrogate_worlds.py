@@ -21,15 +21,15 @@ def records() -> tuple[LayerRecord, ...]:
     """Two 3x3 convolutions, a residual block whose kernels share a shape, a depthwise one, pooling, a classifier."""
     a, b, c, d, e = (ChannelCount(0, {name: 1}) for name in SIZES)
     return (
-        LayerRecord("conv1", "conv", (-1,), ChannelCount(3), a, 16, 16, 16, 16, taps=9),
-        LayerRecord("conv2", "conv", (0,), a, b, 16, 16, 16, 16, taps=9),
-        LayerRecord("conv3", "conv", (1,), b, c, 16, 16, 8, 8, taps=1, stride=2),
-        LayerRecord("conv4", "conv", (2,), c, d, 8, 8, 8, 8, taps=1),
-        LayerRecord("conv5", "conv", (3,), d, c, 8, 8, 8, 8, taps=1),
+        LayerRecord("conv1", "conv", (-1,), ChannelCount(3), a, 16, 16, 16, 16, kernel_area=9),
+        LayerRecord("conv2", "conv", (0,), a, b, 16, 16, 16, 16, kernel_area=9),
+        LayerRecord("conv3", "conv", (1,), b, c, 16, 16, 8, 8, kernel_area=1, stride=2),
+        LayerRecord("conv4", "conv", (2,), c, d, 8, 8, 8, 8, kernel_area=1),
+        LayerRecord("conv5", "conv", (3,), d, c, 8, 8, 8, 8, kernel_area=1),
         LayerRecord("add", "add", (2, 4), c, c, 8, 8, 8, 8),
-        LayerRecord("dw", "depthwise", (5,), c, c, 8, 8, 8, 8, taps=9),
-        LayerRecord("conv6", "conv", (6,), c, e, 8, 8, 8, 8, taps=1),
-        LayerRecord("pool", "global_pool", (7,), e, e, 8, 8, 1, 1, taps=64),
+        LayerRecord("dw", "depthwise", (5,), c, c, 8, 8, 8, 8, kernel_area=9),
+        LayerRecord("conv6", "conv", (6,), c, e, 8, 8, 8, 8, kernel_area=1),
+        LayerRecord("pool", "global_pool", (7,), e, e, 8, 8, 1, 1, kernel_area=64),
         LayerRecord("fc", "linear", (8,), e, ChannelCount(10)),
     )
 
@@ -41,11 +41,11 @@ def small_model() -> tuple[CostModel, KernelModel]:
 
 def staircase_ms(kernels: KernelModel, widths: np.ndarray) -> np.ndarray:
     """Latency in ms on a device that works in tiles of 32 channels and loses a little by every kernel."""
-    taken, made = (counts.astype(float) for counts in kernels.channels(widths))
+    in_channels, out_channels = (counts.astype(float) for counts in kernels.channels(widths))
     table = kernels.table
-    depth = np.where(np.isin(table["kind"], ("conv", "fc")), taken, 1.0) * table["taps"]
-    work = np.where(table["kind"] == "gap", made, np.ceil(made / 32) * 32) * depth * table["area_out"]
-    moved = taken * table["area_in"] + made * table["area_out"]
+    depth = np.where(np.isin(table["kind"], ("conv", "fc")), in_channels, 1.0) * table["kernel_area"]
+    work = np.where(table["kind"] == "gap", out_channels, np.ceil(out_channels / 32) * 32) * depth * table["area_out"]
+    moved = in_channels * table["area_in"] + out_channels * table["area_out"]
     return np.asarray(0.05 + (2e-7 * work + 1e-6 * moved + 0.004).sum(axis=1))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hdapbench.surrogate.kinds import KINDS, Kind
+from hdapbench.surrogate.fit import SURROGATES, SurrogateName
 from hdapbench.surrogate.report_card import ReportCard, agreement, cross_predict, learning_curve, report_card
 from tests.surrogate.surrogate_worlds import measured_world
 
@@ -62,8 +62,8 @@ def test_ranks_compare_plans_on_each_device_and_not_devices() -> None:
     assert found.n == 6
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_plans_are_predicted_without_having_been_seen(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", SURROGATES)
+def test_plans_are_predicted_without_having_been_seen(kind: SurrogateName) -> None:
     measured = measured_world(25)
     spoilt = measured.latency_ms.copy()
     spoilt[3] *= 50.0  # whoever has seen it would follow it
@@ -90,8 +90,8 @@ def test_a_card_tells_a_good_surrogate_from_a_poor_one_on_plans_and_on_devices()
 
 def test_devices_that_nothing_else_resembles_are_seen_on_the_card() -> None:
     def other_ms(kernels, widths):  # type: ignore[no-untyped-def]
-        made = kernels.channels(widths)[1].astype(float)
-        return 0.1 + 1e-3 * (made.sum(axis=1) ** 1.2)
+        out_channels = kernels.channels(widths)[1].astype(float)
+        return 0.1 + 1e-3 * (out_channels.sum(axis=1) ** 1.2)
 
     alike = measured_world(60)
     latency = alike.latency_ms.copy()

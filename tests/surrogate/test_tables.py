@@ -21,7 +21,6 @@ def test_a_table_holds_the_latency_of_one_group_changed_at_a_time() -> None:
 
     assert table.current_ms == 48
     assert [latency.tolist() for latency in table.latency_ms] == [[42, 44, 48], [18, 48]]
-    assert table.saving_ms(0).tolist() == [6, 4, 0]
     assert len(asked) == 1  # one session: all entries share the devices' state
     assert len(asked[0]) == 4  # no plan is asked for twice
 
@@ -52,7 +51,7 @@ def test_fitted_latency_averages_devices_by_their_weight() -> None:
     slow = 1.0 + problem.cost.flops(plans) / problem.cost.dense.flops
 
     predict = fitted_latency(
-        problem.devices.kernels, plans, np.stack([slow, 3 * slow], axis=1), weights=np.array([0.75, 0.25]), kind="nnls"
+        problem.devices.kernels, plans, np.stack([slow, 3 * slow], axis=1), weights=np.array([0.75, 0.25]), name="nnls"
     )
 
     assert predict(plans) == pytest.approx(1.5 * slow, rel=0.02)

@@ -14,7 +14,6 @@ import numpy as np
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
 from hdapbench.spec import RuntimeSpec
-from hdapbench.surrogate.surrogate_file import model_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +50,7 @@ class ExportedModels:
         if variants is None:
             raise FleetError("these workloads have no models to run; a local fleet needs Workloads.variants")
         widths = np.asarray(workloads.widths[position], dtype=np.int64)
-        about = (variants.model_id, model_digest(workloads.kernels), variants.input_shape, widths.tolist())
+        about = (variants.model_id, workloads.kernels.digest, variants.input_shape, widths.tolist())
         path = self._path(repr(about), runtime)
         if path.exists():
             os.utime(path)

@@ -130,7 +130,7 @@ class _Constants:
         found = ["efficiency", "memory_bytes_per_cycle", "launch_us", "prologue_cycles"]
         if any(kernel.kind == "dw" for kernel in kernels):
             found.append("depthwise_efficiency")
-        if self.precision != "tc16" and any(k.kind == "conv" and k.taps == 9 and k.stride == 1 for k in kernels):
+        if self.precision != "tc16" and any(k.kind == "conv" and k.kernel_area == 9 and k.stride == 1 for k in kernels):
             found.append("winograd_gain")
         return tuple(found)
 

@@ -74,11 +74,11 @@ class _Matrices:
 
     rows: Floats  # output positions
     columns: Floats  # output channels, padded
-    depth: Floats  # input channels times taps, padded
+    depth: Floats  # input channels times kernel_area, padded
     bytes_moved: Floats
     winograd: bool
     tiles_2x2: Floats  # Winograd output tiles
-    channels_in: Floats
+    in_channels: Floats
 
 
 def tile_menu(precision: str, stack: SoftwareStack = CURRENT_STACK) -> tuple[tuple[float, int, int, float], ...]:
@@ -112,12 +112,12 @@ def kernel_times(
         When the board does not compute in this precision.
     """
     profile.check_precision(precision)
-    taken, made = kernels.channels(widths)
-    compute = np.empty(taken.shape)
-    memory = np.empty(taken.shape)
+    in_channels, out_channels = kernels.channels(widths)
+    compute = np.empty(in_channels.shape)
+    memory = np.empty(in_channels.shape)
     for number in range(len(kernels)):
         # Plans share widths: each distinct pair of channel counts is timed once.
-        codes, back = np.unique(taken[:, number] << 32 | made[:, number], return_inverse=True)
+        codes, back = np.unique(in_channels[:, number] << 32 | out_channels[:, number], return_inverse=True)
         pairs = np.stack([codes >> 32, codes & 0xFFFFFFFF]).astype(float)
         parts = [
             _kernel_cost(kernels, number, pairs[:, first : first + _PAIRS_AT_A_TIME], profile, precision, stack)
@@ -193,25 +193,25 @@ def _kernel_cost(
     area_in, area_out = kernel.height_in * kernel.width_in, kernel.height_out * kernel.width_out
     value_bytes = _BYTES[precision]
     unpadded = pairs[1]
-    taken, made = np.ceil(pairs / 8) * 8 if precision == "tc16" else pairs
+    in_channels, out_channels = np.ceil(pairs / 8) * 8 if precision == "tc16" else pairs
     if kernel.kind not in {"conv", "fc"}:
         rate = profile.fma_per_cycle["fp32"] * profile.n_multiprocessors * profile.depthwise_efficiency
         depthwise = kernel.kind == "dw"
         worked = np.ceil(unpadded / 32) * 32 * stack.depthwise_slowdown if depthwise else unpadded
-        weights = made * kernel.taps if depthwise else 0.0
-        cycles = worked * area_out * kernel.taps / rate + profile.prologue_cycles
-        return cycles, value_bytes * (taken * area_in + weights + made * area_out)
-    depth = taken * kernel.taps
-    outputs = made * area_out * (2 if kernel.residual else 1)
-    winograd = kernel.taps == 9 and kernel.stride == 1 and kernel.kind == "conv" and precision != "tc16"
+        weights = out_channels * kernel.kernel_area if depthwise else 0.0
+        cycles = worked * area_out * kernel.kernel_area / rate + profile.prologue_cycles
+        return cycles, value_bytes * (in_channels * area_in + weights + out_channels * area_out)
+    depth = in_channels * kernel.kernel_area
+    outputs = out_channels * area_out * (2 if kernel.residual else 1)
+    winograd = kernel.kernel_area == 9 and kernel.stride == 1 and kernel.kind == "conv" and precision != "tc16"
     shape = _Matrices(
-        rows=np.full_like(made, area_out),
-        columns=made,
+        rows=np.full_like(out_channels, area_out),
+        columns=out_channels,
         depth=depth,
-        bytes_moved=value_bytes * (taken * area_in + made * depth + outputs),
+        bytes_moved=value_bytes * (in_channels * area_in + out_channels * depth + outputs),
         winograd=winograd,
-        tiles_2x2=np.full_like(made, np.ceil(kernel.height_out / 2) * np.ceil(kernel.width_out / 2)),
-        channels_in=taken,
+        tiles_2x2=np.full_like(out_channels, np.ceil(kernel.height_out / 2) * np.ceil(kernel.width_out / 2)),
+        in_channels=in_channels,
     )
     return _fastest_candidate(shape, profile, precision, tile_menu(precision, stack))
 
@@ -234,13 +234,13 @@ def _fastest_candidate(
     partial_sums = np.where(split == 1, 0.0, 8.0 * shape.rows * shape.columns * split)  # (n_splits, n_shapes)
     moved = np.tile(shape.bytes_moved + partial_sums, (len(menu), 1))
     if shape.winograd:
-        steps = np.ceil(shape.channels_in / tile_depth)
+        steps = np.ceil(shape.in_channels / tile_depth)
         blocks = 16 * np.ceil(shape.tiles_2x2 / tile_rows) * np.ceil(shape.columns / tile_columns)
         per_sm = np.ceil(blocks / profile.n_multiprocessors)  # (n_tiles, 1, n_shapes)
         work = per_sm * tile_rows * tile_columns * tile_depth * steps
         gain = 2.25 / profile.winograd_gain
         time = work / (throughput * relative * _hiding(per_sm)) * gain + 2 * profile.prologue_cycles
-        transforms = 8 * _BYTES[precision] * shape.tiles_2x2 * (shape.channels_in + shape.columns)
+        transforms = 8 * _BYTES[precision] * shape.tiles_2x2 * (shape.in_channels + shape.columns)
         cycles = np.concatenate([cycles, time.reshape(len(menu), n_shapes)])
         moved = np.concatenate([moved, np.tile(shape.bytes_moved + transforms, (len(menu), 1))])
     best = np.argmin(np.maximum(cycles / profile.cycles_per_ms, moved / profile.bytes_per_ms), axis=0)

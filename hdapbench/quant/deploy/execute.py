@@ -28,8 +28,8 @@ def run_integer(model: IntegerModel, images: Tensor) -> Tensor:
     """
     values: dict[str, Tensor] = {}
     for operation in model.operations:
-        taken = [values[name] for name in operation.inputs]
-        values[operation.name] = _input(operation, images) if operation.op == "input" else _apply(operation, taken)
+        inputs = [values[name] for name in operation.inputs]
+        values[operation.name] = _input(operation, images) if operation.op == "input" else _apply(operation, inputs)
     return values[model.operations[-1].name].long()
 
 
@@ -39,28 +39,28 @@ def _input(operation: IntegerOperation, images: Tensor) -> Tensor:
     return torch.round(images * inverse).clamp(operation.low, operation.high).to(torch.int32)
 
 
-def _apply(operation: IntegerOperation, taken: Sequence[Tensor]) -> Tensor:
-    return _RULES[operation.op](operation, taken)
+def _apply(operation: IntegerOperation, inputs: Sequence[Tensor]) -> Tensor:
+    return _RULES[operation.op](operation, inputs)
 
 
-def _layer(operation: IntegerOperation, taken: Sequence[Tensor]) -> Tensor:
+def _layer(operation: IntegerOperation, inputs: Sequence[Tensor]) -> Tensor:
     assert operation.layer is not None  # noqa: S101 - every layer operation has one
-    return _cut(operation, operation.rescale[0](layer_sums(operation.layer, taken[0])))
+    return _cut(operation, operation.rescale[0](layer_sums(operation.layer, inputs[0])))
 
 
-def _add(operation: IntegerOperation, taken: Sequence[Tensor]) -> Tensor:
+def _add(operation: IntegerOperation, inputs: Sequence[Tensor]) -> Tensor:
     first, second = operation.rescale
-    products = taken[0].long() * first.multiplier + taken[1].long() * second.multiplier
+    products = inputs[0].long() * first.multiplier + inputs[1].long() * second.multiplier
     return _cut(operation, (products + (1 << (first.shift - 1))) >> first.shift)
 
 
-def _relu(operation: IntegerOperation, taken: Sequence[Tensor]) -> Tensor:
-    return _cut(operation, operation.rescale[0](taken[0]) if operation.rescale else taken[0])
+def _relu(operation: IntegerOperation, inputs: Sequence[Tensor]) -> Tensor:
+    return _cut(operation, operation.rescale[0](inputs[0]) if operation.rescale else inputs[0])
 
 
-def _function(operation: IntegerOperation, taken: Sequence[Tensor]) -> Tensor:
+def _function(operation: IntegerOperation, inputs: Sequence[Tensor]) -> Tensor:
     assert operation.table is not None  # noqa: S101 - every function operation has one
-    return operation.table[(taken[0] - operation.table_start).long()].to(torch.int32)
+    return operation.table[(inputs[0] - operation.table_start).long()].to(torch.int32)
 
 
 def _cut(operation: IntegerOperation, values: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _grouped(x: Tensor, weight: Tensor, layer: IntegerLayer, mine: slice | None)
     """
     n_filters = sum(len(part.weight) for part in layer.parts)
     per_group = n_filters // layer.shape.groups
-    taken = weight.shape[1]
+    in_channels = weight.shape[1]
     if mine is not None:
         filters = torch.arange(mine.start, mine.stop)
     else:
@@ -118,10 +118,10 @@ def _grouped(x: Tensor, weight: Tensor, layer: IntegerLayer, mine: slice | None)
             sum(len(p.weight) for p in layer.parts[:k]) for k, p in enumerate(layer.parts) if p.weight is weight
         )
         filters = layer.order.argsort()[first : first + len(weight)]
-    channels = (filters // per_group)[:, None] * taken + torch.arange(taken)  # (n_filters, taken)
+    channels = (filters // per_group)[:, None] * in_channels + torch.arange(in_channels)  # (n_filters, in_channels)
     windows = _sliding(x, weight.shape[2:], layer.shape)
     total = torch.zeros(len(x), len(weight), *windows.shape[2:4], dtype=torch.int32)
-    for place in range(taken):
+    for place in range(in_channels):
         chosen = windows[:, channels[:, place]]
         total += (chosen * weight[:, place, None, None].to(torch.int32)).sum((4, 5), dtype=torch.int32)
     return total
@@ -137,8 +137,8 @@ def _padded(x: Tensor, shape: LayerShape, kernel: Sequence[int]) -> Tensor:
         if shape.padding == "valid":
             return x
         total = [d * (k - 1) for d, k in zip(shape.dilation, kernel, strict=True)]
-        high, wide = (n // 2 for n in total)
-        return functional.pad(x, (wide, total[1] - wide, high, total[0] - high))
+        top, left = (n // 2 for n in total)
+        return functional.pad(x, (left, total[1] - left, top, total[0] - top))
     return functional.pad(x, (shape.padding[1], shape.padding[1], shape.padding[0], shape.padding[0]))
 
 
@@ -180,13 +180,13 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 _RULES: Mapping[Op, Callable[[IntegerOperation, Sequence[Tensor]], Tensor]] = {
     "layer": _layer,
     "add": _add,
-    "mul": lambda operation, taken: _cut(operation, operation.rescale[0](taken[0].long() * taken[1].long())),
-    "avg_pool": lambda operation, taken: _cut(
-        operation, operation.rescale[0](_windows(taken[0], operation, 0).sum((4, 5)))
+    "mul": lambda operation, inputs: _cut(operation, operation.rescale[0](inputs[0].long() * inputs[1].long())),
+    "avg_pool": lambda operation, inputs: _cut(
+        operation, operation.rescale[0](_windows(inputs[0], operation, 0).sum((4, 5)))
     ),
-    "max_pool": lambda operation, taken: _windows(taken[0], operation, LEAST).amax((4, 5)),
+    "max_pool": lambda operation, inputs: _windows(inputs[0], operation, LEAST).amax((4, 5)),
     "relu": _relu,
     "function": _function,
-    "concat": lambda _, taken: torch.cat(list(taken), 1),
-    "flatten": lambda _, taken: taken[0].flatten(1),
+    "concat": lambda _, inputs: torch.cat(list(inputs), 1),
+    "flatten": lambda _, inputs: inputs[0].flatten(1),
 }

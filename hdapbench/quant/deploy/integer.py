@@ -111,9 +111,9 @@ class IntegerOperation:
     rescale
         One per input for sums, one otherwise; empty where values only move.
     layer
-        Of ``layer``.
+        The convolution or linear layer of a ``layer`` operation.
     table : Tensor of int16, or None
-        Of ``function``: output for each input value, the least first.
+        Output of a ``function`` for each input value, the least first.
     table_start
         Input value of the table's first entry.
     arguments

@@ -81,39 +81,39 @@ class _Lowering:
         return IntegerModel(tuple(operations), input_shape)
 
     def _lower(self, operation: Operation, inputs: tuple[str, ...]) -> IntegerOperation:
-        taken = [self._values[name] for name in inputs]
-        value = self._output(operation, taken)
+        sources = [self._values[name] for name in inputs]
+        value = self._output(operation, sources)
         common: dict[str, Any] = {"name": operation.name, "op": operation.op, "inputs": inputs}
         if value is not None:
             self._values[operation.name] = value
             common |= {"scale": value.scale, "low": value.low, "high": value.high}
-        if operation.op == "input" or (operation.op in MOVES and value is not None and value.scale == taken[0].scale):
+        if operation.op == "input" or (operation.op in MOVES and value is not None and value.scale == sources[0].scale):
             return IntegerOperation(**common, arguments=_arguments(operation))
         if operation.op == "layer":
-            return self._layer(operation, taken[0], value, common)
+            return self._layer(operation, sources[0], value, common)
         if operation.op == "function":
-            return self._table(operation, taken[0], value, common)
-        return self._arithmetic(operation, taken, value, common)
+            return self._table(operation, sources[0], value, common)
+        return self._arithmetic(operation, sources, value, common)
 
-    def _output(self, operation: Operation, taken: Sequence[_Value]) -> _Value | None:
+    def _output(self, operation: Operation, sources: Sequence[_Value]) -> _Value | None:
         """Grid of an operation's output; None for an output that is not quantised but computed."""
         if operation.quantizer is not None:
             grid = self._grids[operation.quantizer]
             high = grid.high if operation.cap is None else min(grid.high, round(operation.cap / grid.scale))
             low = 0 if operation.relu or operation.op == "relu" else grid.low
             return _Value(grid.scale, low, high)
-        if operation.op in MOVES and taken:
-            low = min(value.low for value in taken)
-            high = max(value.high for value in taken)
-            return _Value(taken[0].scale, max(low, 0) if operation.op == "relu" else low, high)
+        if operation.op in MOVES and sources:
+            low = min(value.low for value in sources)
+            high = max(value.high for value in sources)
+            return _Value(sources[0].scale, max(low, 0) if operation.op == "relu" else low, high)
         return None
 
     def _layer(
-        self, operation: Operation, taken: _Value, value: _Value | None, common: dict[str, Any]
+        self, operation: Operation, source: _Value, value: _Value | None, common: dict[str, Any]
     ) -> IntegerOperation:
         name = operation.name
         order = self._orders[name]
-        layer = self._integer_layer(name, order, taken.scale)
+        layer = self._integer_layer(name, order, source.scale)
         if value is not None:
             rescale = Rescale.by(layer.scale / value.scale)
             return IntegerOperation(**common, rescale=(rescale,), layer=layer)
@@ -135,7 +135,7 @@ class _Lowering:
         low, high = (torch.tensor([float(r[side]) for r in ranges])[:, None] for side in (0, 1))
         whole = whole.clamp(low, high).view_as(weight).to(torch.int8)
         by_bits = bits.argsort(stable=True)
-        parts = tuple(SubLayer(int(kind), whole[by_bits][bits[by_bits] == kind]) for kind in sorted(set(bits.tolist())))
+        parts = tuple(SubLayer(p, whole[by_bits][bits[by_bits] == p]) for p in sorted(set(bits.tolist())))
         scale = steps.double() * scale_in
         bias = (self._biases[name][order.rows].double() / scale).round().clamp(-(2**31), 2**31 - 1).to(torch.int32)
         in_order = bool((by_bits == torch.arange(len(by_bits))).all())
@@ -143,27 +143,27 @@ class _Lowering:
         return IntegerLayer(shape, parts, bias, scale, None if in_order else by_bits.argsort())
 
     def _table(
-        self, operation: Operation, taken: _Value, value: _Value | None, common: dict[str, Any]
+        self, operation: Operation, source: _Value, value: _Value | None, common: dict[str, Any]
     ) -> IntegerOperation:
         if value is None or operation.function is None:
             raise UnknownLayerError(f"'{operation.name}' ends the network with a function that needs real numbers")
-        whole = torch.arange(taken.low, taken.high + 1)
-        results = operation.function((whole * taken.scale).float()).double() / value.scale
+        whole = torch.arange(source.low, source.high + 1)
+        results = operation.function((whole * source.scale).float()).double() / value.scale
         table = results.round().clamp(value.low, value.high).to(torch.int16)
-        return IntegerOperation(**common, table=table, table_start=taken.low)
+        return IntegerOperation(**common, table=table, table_start=source.low)
 
     def _arithmetic(
-        self, operation: Operation, taken: Sequence[_Value], value: _Value | None, common: dict[str, Any]
+        self, operation: Operation, sources: Sequence[_Value], value: _Value | None, common: dict[str, Any]
     ) -> IntegerOperation:
         """Sums, products, averages, and ReLUs that cut on a grid of their own."""
         if operation.op == "mul":
-            factors = [taken[0].scale * taken[1].scale]
+            factors = [sources[0].scale * sources[1].scale]
         elif operation.op == "avg_pool":
             kernel = operation.arguments["kernel_size"]
             size = kernel * kernel if isinstance(kernel, int) else kernel[0] * kernel[1]
-            factors = [taken[0].scale / size]
+            factors = [sources[0].scale / size]
         else:
-            factors = [entry.scale for entry in taken]
+            factors = [entry.scale for entry in sources]
         scale = max(factors) / 2**OUTPUT_BITS if value is None else value.scale
         if value is None:
             common |= {"scale": scale, "low": 0 if operation.relu else None}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdapbench.errors import MissingExtraError, UnknownLayerError
+from hdapbench.files import replacing
 from hdapbench.quant.deploy.execute import pooling_window, run_integer
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation
 
@@ -45,9 +46,8 @@ def export_onnx(model: IntegerModel, path: Path) -> None:
         raise MissingExtraError("onnx", "onnx", "ONNX export") from None
     content = _Graph().model(model)
     onnx.checker.check_model(content, full_check=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content.SerializeToString())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(content.SerializeToString())
 
 
 class _Graph:
@@ -70,13 +70,13 @@ class _Graph:
         last = model.operations[-1]
         self._operation(last)
         self._node("Identity", [_real(last.name)], OUTPUT)
-        kind = self._onnx.TensorProto.FLOAT
+        element = self._onnx.TensorProto.FLOAT
         shape = run_integer(model, torch.zeros(1, *model.input_shape)).shape[1:]
         graph = self._helper.make_graph(
             self._nodes,
             "hdapbench",
-            [self._helper.make_tensor_value_info(INPUT, kind, ["n", *model.input_shape])],
-            [self._helper.make_tensor_value_info(OUTPUT, kind, ["n", *shape])],
+            [self._helper.make_tensor_value_info(INPUT, element, ["n", *model.input_shape])],
+            [self._helper.make_tensor_value_info(OUTPUT, element, ["n", *shape])],
             self._constants,
         )
         return self._helper.make_model(
@@ -134,11 +134,11 @@ class _Graph:
             )
         for part in layer.parts:
             stop = start + len(part.weight)
-            taken = source
+            part_source = source
             if depthwise and len(layer.parts) > 1:
-                taken = self._slice(f"{name}.in{part.bits}", source, start, stop)
+                part_source = self._slice(f"{name}.in{part.bits}", source, start, stop)
             groups = (stop - start if len(layer.parts) > 1 else layer.shape.groups) if depthwise else layer.shape.groups
-            parts.append(self._part(f"{name}.{part.bits}bit", layer, (start, stop), taken, groups=groups))
+            parts.append(self._part(f"{name}.{part.bits}bit", layer, (start, stop), part_source, groups=groups))
             start = stop
         joined = self._node("Concat", parts, f"{name}.joined", axis=1) if len(parts) > 1 else parts[0]
         if layer.order is None:
@@ -167,8 +167,8 @@ class _Graph:
     def _weight(self, name: str, values: NDArray[Any], bits: int) -> str:
         if bits == 8:
             return self._constant(name, values.astype(np.int8))
-        kind = self._onnx.TensorProto.INT4
-        self._constants.append(self._helper.make_tensor(name, kind, values.shape, values.astype(np.int8).flatten()))
+        int4 = self._onnx.TensorProto.INT4
+        self._constants.append(self._helper.make_tensor(name, int4, values.shape, values.astype(np.int8).flatten()))
         return name
 
     def _slice(self, name: str, source: str, start: int, stop: int) -> str:
@@ -199,8 +199,8 @@ class _Graph:
         real = (_array(operation.table).astype(np.float64) * operation.scale).astype(np.float32)
         return self._node("Gather", [self._constant(f"{name}.table", real), whole], f"{name}.raw", axis=0)
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(self._helper.make_node(kind, inputs, [output], name=output, **attributes))
+    def _node(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self._nodes.append(self._helper.make_node(op_type, inputs, [output], name=output, **attributes))
         return output
 
     def _constant(self, name: str, value: Any) -> str:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hdapbench.errors import PlanError
+from hdapbench.files import replacing
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation, Rescale, SubLayer
 from hdapbench.quant.graph.walk import LayerShape
 
@@ -60,12 +61,9 @@ def packed_bytes(model: IntegerModel) -> bytes:
 
 
 def save_packed(model: IntegerModel, path: Path) -> int:
-    """Write a model in one step; the number of bytes."""
-    content = packed_bytes(model)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-    return len(content)
+    """Write a model, whole or not at all; the number of bytes."""
+    with replacing(path) as partial:
+        return partial.write_bytes(packed_bytes(model))
 
 
 def load_packed(path: Path) -> IntegerModel:
@@ -139,8 +137,8 @@ class _Writer:
             "reordered": layer.order is not None,
         }
 
-    def _array(self, values: Tensor, kind: type[np.generic]) -> None:
-        array = values.numpy().astype(kind)
+    def _array(self, values: Tensor, dtype: type[np.generic]) -> None:
+        array = values.numpy().astype(dtype)
         self.blobs.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
@@ -188,8 +186,8 @@ class _Reader:
         }
         return IntegerLayer(LayerShape(**given), tuple(parts), bias, scale, order)
 
-    def _array(self, n: int, kind: type[np.generic], target: torch.dtype) -> Tensor:
-        dtype = np.dtype(kind).newbyteorder("<")
+    def _array(self, n: int, stored: type[np.generic], target: torch.dtype) -> Tensor:
+        dtype = np.dtype(stored).newbyteorder("<")
         values = np.frombuffer(self._take(n * dtype.itemsize), dtype=dtype)
         return torch.tensor(values.astype(np.float64 if target == torch.float64 else np.int64)).to(target)
 
@@ -199,6 +197,3 @@ class _Reader:
             raise ValueError("the file ends too early")
         self.position += n_bytes
         return found
-
-
-__all__: list[str] = ["load_packed", "pack_bits", "packed_bytes", "save_packed", "unpack_bits"]

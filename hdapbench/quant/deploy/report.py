@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.bits import BitLayers, Counts
+from hdapbench.cost.bits import BitLayers, ChannelBitCounts
 from hdapbench.cost.hardware import hardware_cost
 from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.deploy.execute import run_integer
@@ -48,28 +49,13 @@ def deploy(network: FixedNetwork, folded: FoldedModel, batches: Iterable[tuple[T
     """
     model = lower(network.eval(), folded.group_set, folded.input_shape)
     inputs = {name: network.activation_bits[place] for name, place in network.graph.input_quantizers.items()}
-    counts = folded.layers.counts_of_layers(network.weight_bits, inputs)
-    n_compared = n_different = n_correct = 0
-    with torch.no_grad():
-        for images, labels in batches:
-            found = run_integer(model, images).argmax(1)
-            n_different += int((network(images).argmax(1) != found).sum())
-            n_correct += int((found == labels).sum())
-            n_compared += len(images)
-    return Deployed(
-        model,
-        BitMetrics(
-            weight_bytes=model.n_weight_bits / 8,
-            packed_bytes=len(packed_bytes(model)),
-            bit_operations=_cost("bitops", folded.layers, counts) or 0.0,
-            mpic_cycles=_cost("mpic", folded.layers, counts),
-            ne16_cycles=_cost("ne16", folded.layers, counts),
-            channels_at_bits=_census(network.weight_bits),
-            integer_accuracy=n_correct / max(1, n_compared),
-            argmax_differences=n_different,
-            n_compared=n_compared,
-        ),
+    metrics = BitMetrics(
+        weight_bytes=model.n_weight_bits / 8,
+        packed_bytes=len(packed_bytes(model)),
+        **_costs(folded, network.weight_bits, inputs),
+        **_agreement(lambda images: run_integer(model, images), network, batches),
     )
+    return Deployed(model, metrics)
 
 
 def describe_onnx(
@@ -94,36 +80,52 @@ def describe_onnx(
     batches
         Normalised images and labels to compare on.
     """
-    counts = folded.layers.counts_of_layers(weight_bits, dict.fromkeys(folded.graph.layers, 8))
-    n_compared = n_different = n_correct = 0
-    with torch.no_grad():
-        for images, labels in batches:
-            found = network(images).argmax(1)
-            n_different += int((model(images).argmax(1) != found).sum())
-            n_correct += int((found == labels).sum())
-            n_compared += len(images)
-    whole = not network.is_dynamic()
+    costs = _costs(folded, weight_bits, dict.fromkeys(folded.graph.layers, 8))
+    if network.is_dynamic():
+        costs |= {"mpic_cycles": None, "ne16_cycles": None}
     return BitMetrics(
         weight_bytes=network.weight_bytes(),
         packed_bytes=len(network.content),
-        bit_operations=_cost("bitops", folded.layers, counts) or 0.0,
-        mpic_cycles=_cost("mpic", folded.layers, counts) if whole else None,
-        ne16_cycles=_cost("ne16", folded.layers, counts) if whole else None,
-        channels_at_bits=_census(weight_bits),
-        integer_accuracy=n_correct / max(1, n_compared),
-        argmax_differences=n_different,
-        n_compared=n_compared,
+        **costs,
+        **_agreement(network, model, batches),
     )
 
 
-def _cost(name: str, layers: BitLayers, counts: Counts) -> float | None:
+def _agreement(
+    deployed: Callable[[Tensor], Tensor], reference: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
+) -> dict[str, Any]:
+    """How often a deployed network is right and names other classes than its reference, as fields of `BitMetrics`."""
+    n_compared = n_different = n_correct = 0
+    with torch.no_grad():
+        for images, labels in batches:
+            found = deployed(images).argmax(1)
+            n_different += int((reference(images).argmax(1) != found).sum())
+            n_correct += int((found == labels).sum())
+            n_compared += len(images)
+    return {
+        "integer_accuracy": n_correct / max(1, n_compared),
+        "argmax_differences": n_different,
+        "n_compared": n_compared,
+    }
+
+
+def _costs(
+    folded: FoldedModel, weight_bits: Mapping[str, tuple[int, ...]], input_bits: Mapping[str, int]
+) -> dict[str, Any]:
+    """Operations, cycles and channels at each bit-width, as fields of `BitMetrics`."""
+    counts = folded.layers.counts_of_layers(weight_bits, input_bits)
+    every = [bits for found in weight_bits.values() for bits in found]
+    return {
+        "bit_operations": _cost("bitops", folded.layers, counts) or 0.0,
+        "mpic_cycles": _cost("mpic", folded.layers, counts),
+        "ne16_cycles": _cost("ne16", folded.layers, counts),
+        "channels_at_bits": {bits: every.count(bits) for bits in sorted(set(every))},
+    }
+
+
+def _cost(name: str, layers: BitLayers, counts: ChannelBitCounts) -> float | None:
     """Cost of a network, or None where the processor cannot run it."""
     try:
         return float(hardware_cost(name)(layers, counts))
     except UnknownLayerError:
         return None
-
-
-def _census(weight_bits: Mapping[str, tuple[int, ...]]) -> dict[int, int]:
-    every = [bits for found in weight_bits.values() for bits in found]
-    return {bits: every.count(bits) for bits in sorted(set(every))}

@@ -13,12 +13,12 @@ from torch.fx.passes.shape_prop import ShapeProp
 from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.graph.fold import symbolic_graph
 from hdapbench.quant.graph.graph import Op, Operation, QuantGraph
-from hdapbench.quant.graph.insert_quantizers import place_quantizers
+from hdapbench.quant.graph.insert_quantizers import insert_quantizers
 from hdapbench.quant.graph.recognise import Meaning, recognise
 
 
 def trace_graph(model: nn.Module, input_shape: tuple[int, int, int], *, signed_input: bool = True) -> QuantGraph:
-    """Operations of a model, with activation quantisers in place.
+    """Operations of a model, with activation quantisers inserted.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def trace_graph(model: nn.Module, input_shape: tuple[int, int, int], *, signed_i
     graph = symbolic_graph(copy)
     with torch.no_grad():
         ShapeProp(fx.GraphModule(copy, graph)).propagate(torch.zeros(2, *input_shape))
-    return place_quantizers(_Reader(copy, graph).operations(), signed_input=signed_input)
+    return insert_quantizers(_Reader(copy, graph).operations(), signed_input=signed_input)
 
 
 @dataclass
 class _Reader:
-    """Walks the nodes of a trace."""
+    """Walks the nodes of a torch.fx trace."""
 
     model: nn.Module
     graph: fx.Graph

@@ -1,4 +1,4 @@
-"""FoldedModel: a float network ready for quantisation, with everything that its traces tell."""
+"""FoldedModel: a float network ready for quantisation, with its operations, channel groups and layers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FoldedModel:
 
     @cached_property
     def graph(self) -> QuantGraph:
-        """Operations, with activation quantisers in place."""
+        """Operations, with activation quantisers inserted."""
         return trace_graph(self.model, self.input_shape, signed_input=self.signed_input)
 
     @cached_property

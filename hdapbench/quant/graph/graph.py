@@ -1,4 +1,4 @@
-"""QuantGraph: a network as a list of operations, with the places where activations are quantised. Plain values.
+"""QuantGraph: a network as a list of operations, with its activation quantisers. Plain values.
 
 Training, integer execution and export all walk the same list, so they cannot disagree about what the network is.
 """
@@ -22,7 +22,7 @@ class Quantizer:
     Attributes
     ----------
     name
-        Of the first operation whose output it quantises.
+        Name of the first operation whose output it quantises.
     signed
         Whether values below zero occur. Zero is on the grid either way.
     """

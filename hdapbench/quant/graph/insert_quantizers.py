@@ -1,4 +1,4 @@
-"""Where activations are quantised: ReLUs are absorbed, grids are shared through concatenations."""
+"""Quantisers of activations inserted into a list of operations: ReLUs are absorbed, concatenations share a grid."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat"})
 ABSORBS_RELU = frozenset({"layer", "add", "mul"})
 
 
-def place_quantizers(operations: Sequence[Operation], *, signed_input: bool) -> QuantGraph:
-    """Graph of operations in order of execution.
+def insert_quantizers(operations: Sequence[Operation], *, signed_input: bool) -> QuantGraph:
+    """Graph of operations in order of execution, with activation quantisers inserted.
 
     A ReLU that alone reads a layer, sum or product is absorbed: the quantiser after it starts at zero. Every other
     layer, sum, product, average and pointwise function has a quantiser of its own, signed where values below zero
@@ -108,7 +108,7 @@ def _sources(by_name: dict[str, Operation], owner: dict[str, str], name: str) ->
     """Quantised operations whose values reach ``name`` through exact operations."""
     if name in owner:
         return [name]
-    return [source for taken in by_name[name].inputs for source in _sources(by_name, owner, taken)]
+    return [source for read in by_name[name].inputs for source in _sources(by_name, owner, read)]
 
 
 def _unite(owner: dict[str, str], first: str, second: str) -> None:

@@ -66,7 +66,7 @@ def recognise(node: fx.Node, modules: Mapping[str, nn.Module]) -> Meaning | str:
 
 
 def _of_module(module: nn.Module, source: fx.Node, node: fx.Node) -> Meaning | None:
-    rule = next((rule for kinds, rule in _MODULE_RULES if isinstance(module, kinds)), None)
+    rule = next((rule for types, rule in _MODULE_RULES if isinstance(module, types)), None)
     return rule(module, source, node) if rule else None
 
 
@@ -130,29 +130,31 @@ def _average(source: fx.Node, given: Mapping[str, Any]) -> Meaning | None:
 
 
 def _adaptive_average(source: fx.Node, node: fx.Node) -> Meaning | None:
-    taken, made = _shape(source), _shape(node)
-    if taken == made:
+    shape_in, shape_out = _shape(source), _shape(node)
+    if shape_in == shape_out:
         return Meaning(None, (source,))
-    if taken[1] % made[1] or taken[2] % made[2]:
+    if shape_in[1] % shape_out[1] or shape_in[2] % shape_out[2]:
         return None  # windows of unequal size
-    return Meaning("avg_pool", (source,), arguments={"kernel_size": (taken[1] // made[1], taken[2] // made[2])})
+    return Meaning(
+        "avg_pool", (source,), arguments={"kernel_size": (shape_in[1] // shape_out[1], shape_in[2] // shape_out[2])}
+    )
 
 
 def _mean(source: fx.Node, node: fx.Node) -> Meaning | None:
     """Mean over height and width."""
-    taken, made = _shape(source), _shape(node)
+    shape_in, shape_out = _shape(source), _shape(node)
     over = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     spatial = isinstance(over, tuple | list) and {axis % 4 for axis in over if isinstance(axis, int)} == {2, 3}
-    if len(taken) != 3 or not spatial:
+    if len(shape_in) != 3 or not spatial:
         return None
-    return Meaning("avg_pool", (source,), arguments={"kernel_size": taken[1:]}, flatten=len(made) == 1)
+    return Meaning("avg_pool", (source,), arguments={"kernel_size": shape_in[1:]}, flatten=len(shape_out) == 1)
 
 
 def _flatten(source: fx.Node, node: fx.Node) -> Meaning | None:
-    taken, made = _shape(source), _shape(node)
-    if taken == made:
+    shape_in, shape_out = _shape(source), _shape(node)
+    if shape_in == shape_out:
         return Meaning(None, (source,))
-    return Meaning("flatten", (source,)) if made == (math.prod(taken),) else None
+    return Meaning("flatten", (source,)) if shape_out == (math.prod(shape_in),) else None
 
 
 def _dropout(source: fx.Node, node: fx.Node) -> Meaning:

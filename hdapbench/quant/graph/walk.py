@@ -67,15 +67,15 @@ def run_graph(
     """
     values: dict[str, Tensor] = {}
     for operation in graph.operations:
-        taken = [values[name] for name in operation.inputs]
+        inputs = [values[name] for name in operation.inputs]
         if operation.op == "layer":
-            value = layer(operation.name, taken[0])
+            value = layer(operation.name, inputs[0])
         elif operation.op == "input":
             value = x
         elif operation.op == "dropout":
-            value = functional.dropout(taken[0], operation.arguments["p"], training)
+            value = functional.dropout(inputs[0], operation.arguments["p"], training)
         else:
-            value = _RULES[operation.op](operation, taken)
+            value = _RULES[operation.op](operation, inputs)
         if operation.cap is not None:
             value = value.clamp(max=operation.cap)
         if operation.quantizer is not None:
@@ -93,18 +93,18 @@ def float_rectify(operation: Operation, value: Tensor) -> Tensor:
     return value.relu() if operation.relu else value
 
 
-def _function(operation: Operation, taken: list[Tensor]) -> Tensor:
+def _function(operation: Operation, inputs: list[Tensor]) -> Tensor:
     assert operation.function is not None  # noqa: S101 - every function operation has one
-    return operation.function(taken[0])
+    return operation.function(inputs[0])
 
 
 _RULES: Mapping[Op, Callable[[Operation, list[Tensor]], Tensor]] = {
-    "add": lambda _, taken: taken[0] + taken[1],
-    "mul": lambda _, taken: taken[0] * taken[1],
-    "concat": lambda _, taken: torch.cat(taken, 1),
+    "add": lambda _, inputs: inputs[0] + inputs[1],
+    "mul": lambda _, inputs: inputs[0] * inputs[1],
+    "concat": lambda _, inputs: torch.cat(inputs, 1),
     "function": _function,
-    "relu": lambda _, taken: taken[0].relu(),
-    "max_pool": lambda operation, taken: functional.max_pool2d(taken[0], **operation.arguments),
-    "avg_pool": lambda operation, taken: functional.avg_pool2d(taken[0], **operation.arguments),
-    "flatten": lambda _, taken: taken[0].flatten(1),
+    "relu": lambda _, inputs: inputs[0].relu(),
+    "max_pool": lambda operation, inputs: functional.max_pool2d(inputs[0], **operation.arguments),
+    "avg_pool": lambda operation, inputs: functional.avg_pool2d(inputs[0], **operation.arguments),
+    "flatten": lambda _, inputs: inputs[0].flatten(1),
 }

@@ -104,7 +104,7 @@ class _Rows:
         refused: set[tuple[int, int, int]] = set()
         while True:
             candidates = []
-            for selector, here, there in self._kinds(up=True):
+            for selector, here, there in self._moves(up=True):
                 if (selector, here, there) in refused:
                     continue
                 rows = self._movable(selector, here, there)
@@ -112,12 +112,12 @@ class _Rows:
                 candidates.append((float(lead.min()), int(rows[lead.argmin()]), (selector, here, there)))
             if not candidates:
                 return
-            _, row, kind = min(candidates)
+            _, row, move = min(candidates)
             before = int(self.column[row])
-            self.column[row] = kind[2]
+            self.column[row] = move[2]
             if cost(self.counts()) > limit:
                 self.column[row] = before
-                refused.add(kind)  # costs only rise from here on: no other channel of this kind will fit either
+                refused.add(move)  # costs only rise from here on: no other channel can make this move either
 
     def fill_tiles(self, cost: CostOfChannels) -> None:
         """Move channels up wherever that does not cost anything."""
@@ -125,7 +125,7 @@ class _Rows:
         while changed:
             changed = False
             now = cost(self.counts())
-            for selector, here, there in self._kinds(up=True):
+            for selector, here, there in self._moves(up=True):
                 rows = self._movable(selector, here, there)
                 lead = self.logits[rows, here] - self.logits[rows, there]
                 rows = rows[lead.argsort(stable=True)]
@@ -147,7 +147,7 @@ class _Rows:
             for number, selector in enumerate(self.selection.selectors)
         }
 
-    def _kinds(self, *, up: bool) -> Iterator[tuple[int, int, int]]:
+    def _moves(self, *, up: bool) -> Iterator[tuple[int, int, int]]:
         """(Selector, present column, other column) of every kind of move that some row can make."""
         counts = self.counts()
         for selector in range(len(counts)):
@@ -175,7 +175,7 @@ class _Rows:
         """Kind of move -> what it saves per channel, averaged over all channels that could make it."""
         counts = self.counts()
         saved = {}
-        for selector, here, there in self._kinds(up=up):
+        for selector, here, there in self._moves(up=up):
             changed = counts.clone()
             n = counts[selector, here]
             if self.prunes and there == 0:  # as many as may go

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hdapbench.errors import PlanError
 from hdapbench.quant.graph.graph import Operation, QuantGraph
-from hdapbench.quant.training.kinds import RangeRule
+from hdapbench.quant.training.choices import RangeRule
 from hdapbench.quant.training.network import Layers, QuantNetwork
 from hdapbench.quant.training.quantizers import ActivationGrid, clip_activations, round_layers
 from hdapbench.quant.training.ranges import integer_range, weight_steps
@@ -66,9 +66,9 @@ class FixedNetwork(QuantNetwork):
         for name, weight in zip(self.graph.layers, self.weights, strict=True):
             bits = torch.tensor(self.weight_bits[name])
             steps = torch.empty(len(weight), dtype=weight.dtype)
-            for kind in set(self.weight_bits[name]):
-                chosen = bits == kind
-                steps[chosen] = weight_steps(weight[chosen], [kind], self.rule)[:, 0]
+            for p in set(self.weight_bits[name]):
+                chosen = bits == p
+                steps[chosen] = weight_steps(weight[chosen], [p], self.rule)[:, 0]
             found.append(steps)
         return torch.cat(found)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hdapbench.quant.graph.graph import Operation, QuantGraph
 from hdapbench.quant.graph.walk import LayerShape, run_graph
-from hdapbench.quant.training.kinds import RangeRule
+from hdapbench.quant.training.choices import RangeRule
 from hdapbench.quant.training.quantizers import LEAST_SCALE, ActivationGrid
 
 REFRESH = 20

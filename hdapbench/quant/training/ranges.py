@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hdapbench.quant.training.kinds import RangeRule
+from hdapbench.quant.training.choices import RangeRule
 
 _SHARES = torch.cat([torch.linspace(0.25, 1.0, 16), torch.linspace(1.08, 1.4, 5)])
 """Steps that are tried, relative to the step of the largest weight; above one the larger side is clipped less."""

@@ -9,10 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from hdapbench.cost.bits import Counts, Selector
+from hdapbench.cost.bits import ChannelBitCounts, Selector
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.graph.graph import Operation
-from hdapbench.quant.training.kinds import Granularity, RangeRule, Sampling
+from hdapbench.quant.training.choices import Granularity, RangeRule, Sampling
 from hdapbench.quant.training.network import Layers, QuantNetwork
 from hdapbench.quant.training.quantizers import ActivationGrid, clip_activations, mix_layers
 from hdapbench.quant.training.ranges import weight_steps
@@ -81,7 +81,7 @@ class SearchNetwork(QuantNetwork):
         if len(self.activation_bits) > 1:
             places = [Selector(quantizer.name, 1, False) for quantizer in self.graph.quantizers]
             self.activation_selection = SelectionLogits(places, self.activation_bits, sampling=options.sampling)
-        self.penalty: Callable[[Counts], Tensor] | None = None
+        self.penalty: Callable[[ChannelBitCounts], Tensor] | None = None
         self.watch: Callable[[int, Tensor], None] | None = None
         self.register_buffer("channel_of_row", channel_of_row(folded), persistent=False)
         self.channel_of_row: Tensor
@@ -101,13 +101,13 @@ class SearchNetwork(QuantNetwork):
             self._let_watch(self.watch)
         return super().forward(x)
 
-    def counts(self) -> Counts:
+    def counts(self) -> ChannelBitCounts:
         """Counts of the last forward pass, for the hardware costs; gradients flow to the logits."""
         if self._shares is None:
             return self._counts(self.selection(), self._sample_activations())
         return self._counts(self._shares, self._activation_shares)
 
-    def _counts(self, shares: Tensor, activation: Tensor | None) -> Counts:
+    def _counts(self, shares: Tensor, activation: Tensor | None) -> ChannelBitCounts:
         channels = self.selection.counts(shares)
         if activation is not None:
             activation = activation[self._inputs_by_layer()]
@@ -132,11 +132,11 @@ class SearchNetwork(QuantNetwork):
             if shares is not None and shares.requires_grad:
                 shares.register_hook(partial(watch, place))  # type: ignore[no-untyped-call]
 
-    def counts_of(self, shares: Tensor, activation: Tensor | None = None) -> Counts:
+    def counts_of(self, shares: Tensor, activation: Tensor | None = None) -> ChannelBitCounts:
         """Counts of shares of weight bits (n_channels, n_bits), and of activation bits (n_quantizers, n_bits)."""
         return self._counts(shares, activation)
 
-    def counts_at(self, channels: Tensor) -> Counts:
+    def counts_at(self, channels: Tensor) -> ChannelBitCounts:
         """Counts of an assignment, with the likeliest activation bits.
 
         Parameters

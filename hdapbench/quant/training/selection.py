@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hdapbench.cost.bits import Selector
 from hdapbench.errors import ModelError
-from hdapbench.quant.training.kinds import Granularity, Sampling
+from hdapbench.quant.training.choices import Granularity, Sampling
 
 SETTLED = 1e-3
 """Temperature at which logits that differ by one leave a share of exactly one."""
@@ -149,5 +149,5 @@ class SelectionLogits(nn.Module):
         columns = table.topk(least, dim=1, largest=False).indices  # (n_selectors, least)
         n_channels = self.table.sum(1)
         first = n_channels.cumsum(0) - n_channels
-        fits = (columns < n_channels[:, None]) & self.prunable[:, None]
-        return (first[:, None] + columns)[fits]
+        real = (columns < n_channels[:, None]) & self.prunable[:, None]
+        return (first[:, None] + columns)[real]

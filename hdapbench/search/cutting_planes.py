@@ -1,7 +1,7 @@
-"""The highest point below planes over a box of prices: a tiny linear program, solved by the simplex method. Pure numpy.
+"""The linear program of the cutting-plane method: the highest point below planes over a box of prices. Pure numpy.
 
-The dual's prices are two or three numbers, its planes a few dozen: a general solver spends a hundred times longer on
-checks than on pivots.
+It is solved by the simplex method. The dual's prices are two or three numbers, its planes a few dozen: a general solver
+spends a hundred times longer on checks than on pivots.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _MOST_PIVOTS = 200
 _ROUNDING = 1e-10
 
 
-def summit(offsets: Floats, slopes: Floats, box: float) -> tuple[float, Floats]:
+def solve_cutting_planes(offsets: Floats, slopes: Floats, box: float) -> tuple[float, Floats]:
     """Largest value over ``0 <= price <= box`` of the least ``offset + slope @ price``, and the prices there.
 
     The weights of planes that mix to no slope are the variables (the program's dual, with one row per price), so a new
-    plane is a new column. Should rounding keep pivots from ending, the value is that of the prices reached, which is a
-    summit of all but a few planes.
+    plane is a new column. Should rounding keep pivots from ending, the prices reached are returned with their value:
+    a bound, though not the tightest.
 
     Parameters
     ----------
