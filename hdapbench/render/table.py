@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import floor, log10
 
-from hdapbench.leaderboard.build import Estimate, Leaderboard, Row, Section
+from hdapbench.leaderboard.build import Leaderboard, Row, Section
+from hdapbench.leaderboard.statistics import Estimate
 from hdapbench.spec import parse_target
 
 _RANKING = (
@@ -128,7 +129,7 @@ def bit_cells(row: Row) -> tuple[str, ...]:
         significant(bits.packed_bytes / 1000),
         _kilo(bits.mpic_cycles),
         _kilo(bits.ne16_cycles),
-        ", ".join(f"{kind}: {n:g}" if n == int(n) else f"{kind}: {n:.1f}" for kind, n in bits.channels.items()),
+        ", ".join(f"{width}: {n:g}" if n == int(n) else f"{width}: {n:.1f}" for width, n in bits.channels.items()),
         f"{bits.integer_accuracy * 100:.2f}",
         f"{bits.difference_share * 100:.3f}",
     )
