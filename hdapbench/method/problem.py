@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from hdapbench.bench.workbench import RECALIBRATION_IMAGES
 from hdapbench.method.budget import Budget
+from hdapbench.method.decisions import as_json
 from hdapbench.plan import Plan
 from hdapbench.spec import TargetKind
 
@@ -157,15 +157,14 @@ class Problem:
             self._on_progress(text)
 
     def remember(self, name: str, value: Any) -> None:
-        """Keep a JSON-able fact about what was decided and why; ``hdapbench explain`` shows it with the trial.
+        """Keep a value of `hdapbench.method.decisions` or any JSON-able fact; ``hdapbench explain`` shows it.
 
         Raises
         ------
         TypeError
             When the value cannot be written as JSON.
         """
-        json.dumps(value, allow_nan=False)
-        self.decisions[name] = value
+        self.decisions[name] = as_json(value)
 
     # Plans -----------------------------------------------------------------------------------------------------
 
