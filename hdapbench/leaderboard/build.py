@@ -259,7 +259,7 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
 
 
 def labels_of(trials: Sequence[Trial]) -> dict[str, str]:
-    """Trial id -> method, with as many parameters as tell its variants apart; earlier ones say more than later ones."""
+    """Trial id -> method, with the fewest of its first parameters that tell its variants apart."""
     variants: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         variants.setdefault(trial.method, []).append(trial.parameters)
