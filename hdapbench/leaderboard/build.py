@@ -139,11 +139,13 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         here = [result for result in found if result.trial.fleet_hash == fleet_hash(fleet)]
         for reference in (result for result in here if result.trial.method == DENSE and result.metrics):
             dense[fleet.name] = reference
+        missing = [result for result in here if result.trial.method == DENSE and result.metrics is None]
         for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
-            chosen = [result for result in here if result.trial.target == target or _is_missing_dense(result)]
+            chosen = [*missing, *(result for result in here if result.trial.target == target)]
             rows, gaps = _rows(chosen, dense.get(fleet.name), labels, n_planned=len(spec.seeds))
             origins = [*chosen, *filter(None, [dense.get(fleet.name)])]
-            sections.append(Section(fleet.name, target, _target_flops(chosen), _source(origins), rows, gaps))
+            flops = next((result.metrics.flops_target for result in chosen if result.metrics), None)
+            sections.append(Section(fleet.name, target, flops, _source(origins), rows, gaps))
     return Leaderboard(
         name=benchmark.name,
         spec_hash=benchmark.spec_hash,
@@ -155,10 +157,6 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         n_trials=len(benchmark.trial_ids),
         n_finished=len(finished & set(benchmark.trial_ids)),
     )
-
-
-def _is_missing_dense(result: Result) -> bool:
-    return result.trial.method == DENSE and result.metrics is None
 
 
 def _rows(
@@ -208,10 +206,6 @@ def _ranked(rows: list[Row]) -> tuple[Row, ...]:
 def _by_accuracy(rows: Sequence[Row]) -> bool:
     """Whether the target limits bits or latency: what is left to compete in is accuracy."""
     return any(row.target_share is not None for row in rows)
-
-
-def _target_flops(results: list[Result]) -> int | None:
-    return next((result.metrics.flops_target for result in results if result.metrics), None)
 
 
 def _source(results: list[Result]) -> str:

@@ -80,18 +80,6 @@ class ReportCard:
         """The same card with the error at an optimum."""
         return replace(self, optimum_error=float(error))
 
-    def __str__(self) -> str:
-        parts = [
-            f"{self.kind} on {self.n_plans} plans: MAPE {self.plans.mape:.1%}",
-            f"within 5 % {self.plans.within_5:.0%}",
-            f"rank correlation {self.plans.spearman:.2f}",
-        ]
-        if self.devices is not None:
-            parts.append(f"on other devices {self.devices.mape:.1%}")
-        if self.optimum_error is not None:
-            parts.append(f"at the optimum {self.optimum_error:+.1%}")
-        return ", ".join(parts)
-
 
 def agreement(predicted_ms: Floats, measured_ms: Floats) -> Agreement:
     """Agreement of predictions with measurements, arrays of one shape (n_plans,) or (n_plans, n_devices).

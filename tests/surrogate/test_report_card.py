@@ -117,12 +117,5 @@ def test_the_learning_curve_falls_with_training_plans() -> None:
     assert [n for n, _ in learning_curve("nnls", measured_world(30), sizes=(4, 10, 20, 500))] == [10, 20]
 
 
-def test_a_card_reads_as_a_line() -> None:
-    text = str(report_card("nnls", measured_world(30, noise=0.01)).at_optimum(0.021))
-
-    assert text.startswith("nnls on 30 plans: MAPE 0.")
-    assert text.endswith("at the optimum +2.1%")
-
-
 def test_the_same_measurements_give_the_same_card() -> None:
     assert report_card("nnls", measured_world(30), seed=3) == report_card("nnls", measured_world(30), seed=3)
