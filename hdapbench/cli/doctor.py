@@ -22,7 +22,6 @@ PACKAGES = (
     ("stable-baselines3", "amc", "AMC-style reinforcement learning"),
     ("onnx", "onnx", "export"),
     ("onnxruntime", "onnx", "measured latency"),
-    ("ray", "ray", "trials on several machines"),
     ("matplotlib", "report", "pictures"),
 )
 """Distribution, extra that brings it (None: always needed), and what it is for."""

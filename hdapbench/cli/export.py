@@ -40,38 +40,38 @@ def run(arguments: argparse.Namespace) -> int:
     trial_id = result.trial.id
     directory = Workspace(arguments.workspace).artifacts / trial_id
     has_bits = (directory / PACKED).is_file()
-    kind = arguments.format or ("packed" if has_bits else "onnx")
-    if kind == "packed" and not has_bits:
+    chosen = arguments.format or ("packed" if has_bits else "onnx")
+    if chosen == "packed" and not has_bits:
         raise PlanError(
             f"trial {trial_id} has no bit-widths to pack; choose one of a method such as joint-mpq, or --format onnx"
         )
     if not directory.is_dir():
         reason = result.reason or "its artifact was removed"
         raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
-    target = arguments.output or Path(f"{trial_id}{SUFFIXES[kind]}")
+    target = arguments.output or Path(f"{trial_id}{SUFFIXES[chosen]}")
     target.parent.mkdir(parents=True, exist_ok=True)
     finished = directory / ONNX
     if finished.is_file():
         target.write_bytes(finished.read_bytes())
         print(f"{target}: {target.stat().st_size:,} bytes")
     elif has_bits:
-        _export_bits(directory / PACKED, target, kind)
+        _export_bits(directory / PACKED, target, chosen)
     else:
         _export_float(directory, target, batch=arguments.batch)
     return 0
 
 
-def _export_bits(source: Path, target: Path, kind: str) -> None:
+def _export_bits(source: Path, target: Path, chosen: str) -> None:
     from hdapbench.quant.deploy.packed import load_packed, save_packed
 
     model = load_packed(source)
-    if kind == "packed":
+    if chosen == "packed":
         save_packed(model, target)
     else:
         from hdapbench.quant.deploy.onnx_export import export_onnx
 
         export_onnx(model, target)
-    weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if kind == "packed" else ""
+    weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if chosen == "packed" else ""
     print(f"{target}: {target.stat().st_size:,} bytes{weights}")
 
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(arguments)
     parsed = parser.parse_args(arguments)
-    if not hasattr(parsed, "handler"):
+    if parsed.handler is None:
         parser.print_help()
         return 0
     try:
@@ -61,6 +61,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hdapbench {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    parser.set_defaults(handler=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     named = next((argument for argument in arguments if argument in COMMANDS), None)
     for name, help_text in COMMANDS.items():

@@ -71,6 +71,19 @@ def existing_database(workspace: Path) -> Path:
     return database
 
 
+def named_methods(registry: MethodRegistry, text: str) -> tuple[str, ...]:
+    """Name of a method; of a file or folder, which is executed, the names of all methods in it.
+
+    Raises
+    ------
+    MethodError
+        When the file cannot be used.
+    """
+    from hdapbench.method.registry import is_path
+
+    return registry.add_file(Path(text)) if is_path(text) else (text,)
+
+
 def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, MethodRegistry]:
     """Spec of a command line, with the methods of ``--method`` added, and the registry that knows them all.
 

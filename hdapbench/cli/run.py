@@ -6,8 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.run.inspection import inspect_model
     from hdapbench.run.runner import Run, forward
     from hdapbench.run.workspace import Workspace
+    from hdapbench.spec import canonical_json, spec_hash
     from hdapbench.store.sqlite import open_store
     from hdapbench.trial import Status
 
@@ -45,10 +45,15 @@ def run(arguments: argparse.Namespace) -> int:
     trials = plan_trials(loaded, registry)
     workspace = Workspace(arguments.workspace)
     with open_store(workspace.database) as store:
-        register(store, loaded, trials)
+        store.register(  # boards can be rendered from the database alone
+            loaded.spec.name,
+            spec_hash=spec_hash(loaded.spec),
+            spec_json=canonical_json(loaded.spec),
+            trial_ids=[trial.id for trial in trials],
+        )
         done = store.finished([trial.id for trial in trials], include_failed=not arguments.retry_failed)
         todo = [trial for trial in trials if trial.id not in done]
-        with progress(trials, n_done=len(done), quiet=arguments.quiet) as listener:
+        with _progress(trials, n_done=len(done), quiet=arguments.quiet) as listener:
             _announce(listener, loaded.spec.name, len(trials), len(done))
             if todo and not done:  # a model that cannot be pruned is refused before its base is trained
                 listener.phase("checking the model")
@@ -81,18 +86,6 @@ def _let_threads_sleep() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def register(store: Any, loaded: Any, trials: tuple[Trial, ...]) -> None:
-    """Note the spec and its trials, so that boards can be rendered from the database alone."""
-    from hdapbench.spec import canonical_json, spec_hash
-
-    store.register(
-        loaded.spec.name,
-        spec_hash=spec_hash(loaded.spec),
-        spec_json=canonical_json(loaded.spec),
-        trial_ids=[trial.id for trial in trials],
-    )
-
-
 def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None:
     if n_done == n_trials:
         listener.phase(f"{name}: all {n_trials} trials are done, nothing to run")
@@ -118,15 +111,12 @@ def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[R
         print_leaderboard(board)
 
 
-@contextmanager
-def progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> Iterator[Listener]:
+def _progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> AbstractContextManager[Listener]:
     """Listener that suits where stderr goes: a live display, plain lines, or nothing."""
     from hdapbench.cli.progress import LiveProgress, PlainProgress, Silence
 
     if quiet:
-        yield Silence()
-    elif sys.stderr.isatty():
-        with LiveProgress(trials, n_done=n_done) as live:
-            yield live
-    else:
-        yield PlainProgress(trials, n_done=n_done)
+        return nullcontext(Silence())
+    if sys.stderr.isatty():
+        return LiveProgress(trials, n_done=n_done)
+    return nullcontext(PlainProgress(trials, n_done=n_done))

@@ -38,13 +38,13 @@ def bit_costs(metrics: Sequence[Metrics]) -> BitCosts | None:
         known = [number for number in values if number is not None]
         return fmean(known) if len(known) == len(values) else None
 
-    kinds = sorted({kind for bits in found for kind in bits.channels_at_bits})
+    widths = sorted({width for bits in found for width in bits.channels_at_bits})
     return BitCosts(
         weight_bytes=fmean(bits.weight_bytes for bits in found),
         packed_bytes=fmean(bits.packed_bytes for bits in found),
         mpic_cycles=mean(lambda bits: bits.mpic_cycles),
         ne16_cycles=mean(lambda bits: bits.ne16_cycles),
-        channels={kind: fmean(bits.channels_at_bits.get(kind, 0) for bits in found) for kind in kinds},
+        channels={width: fmean(bits.channels_at_bits.get(width, 0) for bits in found) for width in widths},
         integer_accuracy=fmean(bits.integer_accuracy for bits in found),
         difference_share=sum(b.argmax_differences for b in found) / sum(b.n_compared for b in found),
     )

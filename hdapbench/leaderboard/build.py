@@ -1,15 +1,16 @@
-"""Results -> Leaderboard: rows, ranks, intervals, comparisons, Pareto flags. All statistics live here."""
+"""Leaderboard: ranked rows of stored results, with the trials that have no numbers and the provenance."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from math import inf, sqrt
-from statistics import fmean, stdev
+from dataclasses import dataclass, replace
+from math import inf
+from statistics import fmean
 from typing import Any
 
 from hdapbench.leaderboard.bits import BitCosts, bit_costs
+from hdapbench.leaderboard.statistics import Estimate, estimate, pareto_front
 from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import Spec
 from hdapbench.store.sqlite import Benchmark
@@ -20,28 +21,6 @@ LEAST_SHARE = 0.97
 
 METRICS = {"classification": "accuracy", "detection": "mAP50-95"}
 """Task -> name of the metric in `Metrics.accuracy`."""
-
-# Two-sided 95 % quantiles of Student's t distribution by degrees of freedom, standard tables.
-_STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Mean over seeds with the half-width of its 95 % interval; None with a single seed."""
-
-    mean: float
-    half_width: float | None
-    n: int
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval; the mean itself with a single seed."""
-        return self.mean - (self.half_width or 0.0)
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval; the mean itself with a single seed."""
-        return self.mean + (self.half_width or 0.0)
 
 
 @dataclass(frozen=True)
@@ -131,11 +110,12 @@ class Leaderboard:
         found = [(s.target, row, row.bits) for s in self.sections if s.fleet == fleet for row in s.rows]
         sized = [(target, row, bits.weight_bytes) for target, row, bits in found if bits is not None]
         sized.sort(key=lambda entry: (entry[2], -entry[1].accuracy.mean))
-        best, marked = -inf, []
-        for target, row, _ in sized:
-            marked.append((target, row, row.accuracy.mean > best))
-            best = max(best, row.accuracy.mean)
-        return tuple(marked)
+        points = [(weight_bytes, -row.accuracy.mean) for _, row, weight_bytes in sized]
+        leads = pareto_front(points)
+        return tuple(  # of equal points the first leads
+            (target, row, leads[number] and points[number] not in points[:number])
+            for number, (target, row, _) in enumerate(sized)
+        )
 
     @property
     def metric(self) -> str:
@@ -159,11 +139,13 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         here = [result for result in found if result.trial.fleet_hash == fleet_hash(fleet)]
         for reference in (result for result in here if result.trial.method == DENSE and result.metrics):
             dense[fleet.name] = reference
+        missing = [result for result in here if result.trial.method == DENSE and result.metrics is None]
         for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
-            chosen = [result for result in here if result.trial.target == target or _is_missing_dense(result)]
+            chosen = [*missing, *(result for result in here if result.trial.target == target)]
             rows, gaps = _rows(chosen, dense.get(fleet.name), labels, n_planned=len(spec.seeds))
             origins = [*chosen, *filter(None, [dense.get(fleet.name)])]
-            sections.append(Section(fleet.name, target, _target_flops(chosen), _source(origins), rows, gaps))
+            flops = next((result.metrics.flops_target for result in chosen if result.metrics), None)
+            sections.append(Section(fleet.name, target, flops, _source(origins), rows, gaps))
     return Leaderboard(
         name=benchmark.name,
         spec_hash=benchmark.spec_hash,
@@ -175,26 +157,6 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         n_trials=len(benchmark.trial_ids),
         n_finished=len(finished & set(benchmark.trial_ids)),
     )
-
-
-def _is_missing_dense(result: Result) -> bool:
-    return result.trial.method == DENSE and result.metrics is None
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval (Student's t) of values from independent seeds."""
-    n = len(values)
-    if n < 2:
-        return Estimate(values[0], None, n)
-    return Estimate(fmean(values), _student_95(n - 1) * stdev(values) / sqrt(n), n)
-
-
-def _student_95(degrees: int) -> float:
-    """Two-sided 95 % quantile; beyond the table, Fisher's expansion around the normal one (error below 0.2 %)."""
-    if degrees <= len(_STUDENT_95):
-        return _STUDENT_95[degrees - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def _rows(
@@ -210,13 +172,35 @@ def _rows(
         else:
             gaps.append(Gap(label, result.trial.seed, result.status.value, result.reason or "no reason given"))
     rows = [_row(label, group, dense, n_planned=n_planned) for label, group in groups.items()]
+    return _ranked(rows), tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
+
+
+def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+    """Rows in order, each with its rank, its place on the Pareto front, and whether it is level with the first.
+
+    Accuracy competes with latency or, where the target limits bits or latency, with what is limited.
+    """
     by_accuracy = _by_accuracy(rows)
-    rows.sort(
-        key=lambda row: (-row.accuracy.mean if by_accuracy else row.latency_ms.mean, -row.accuracy.mean, row.label)
+
+    def competing(row: Row) -> Estimate:
+        return row.accuracy if by_accuracy else row.latency_ms
+
+    def cost(row: Row) -> float:
+        if not by_accuracy:
+            return row.latency_ms.mean
+        return inf if row.target_share is None else row.target_share
+
+    rows = sorted(rows, key=lambda row: (0.0 if by_accuracy else cost(row), -row.accuracy.mean, row.label))
+    front = pareto_front([(cost(row), -row.accuracy.mean) for row in rows])
+    return tuple(
+        replace(
+            row,
+            rank=rank,
+            pareto=on_front,
+            level_with_first=rank > 1 and competing(row).overlaps(competing(rows[0])),
+        )
+        for rank, (row, on_front) in enumerate(zip(rows, front, strict=True), start=1)
     )
-    standing = _with_accuracy_standing if by_accuracy else _with_standing
-    ranked = tuple(standing(row, rank, rows) for rank, row in enumerate(rows, start=1))
-    return ranked, tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
 
 
 def _by_accuracy(rows: Sequence[Row]) -> bool:
@@ -224,42 +208,9 @@ def _by_accuracy(rows: Sequence[Row]) -> bool:
     return any(row.target_share is not None for row in rows)
 
 
-def _target_flops(results: list[Result]) -> int | None:
-    return next((result.metrics.flops_target for result in results if result.metrics), None)
-
-
 def _source(results: list[Result]) -> str:
     """``simulated`` or ``measured``; both joined where they met, for they must not share a table unmarked."""
     return " and ".join(sorted({result.metrics.latency_source for result in results if result.metrics})) or "unknown"
-
-
-def _with_standing(row: Row, rank: int, rows: list[Row]) -> Row:
-    dominated = any(
-        other.latency_ms.mean <= row.latency_ms.mean
-        and other.accuracy.mean >= row.accuracy.mean
-        and (other.latency_ms.mean, -other.accuracy.mean) != (row.latency_ms.mean, -row.accuracy.mean)
-        for other in rows
-    )
-    first = rows[0].latency_ms
-    spread_is_known = row.latency_ms.half_width is not None or first.half_width is not None
-    level = rank > 1 and spread_is_known and row.latency_ms.low <= first.high
-    return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
-
-
-def _with_accuracy_standing(row: Row, rank: int, rows: list[Row]) -> Row:
-    """Standing under a limit on bits or latency: accuracy against what is limited, level where accuracies overlap."""
-
-    def place(other: Row) -> tuple[float, float]:
-        return (inf if other.target_share is None else other.target_share, -other.accuracy.mean)
-
-    dominated = any(
-        place(other)[0] <= place(row)[0] and place(other)[1] <= place(row)[1] and place(other) != place(row)
-        for other in rows
-    )
-    first = rows[0].accuracy
-    spread_is_known = row.accuracy.half_width is not None or first.half_width is not None
-    level = rank > 1 and spread_is_known and row.accuracy.high >= first.low
-    return Row(**{**row.__dict__, "rank": rank, "pareto": not dominated, "level_with_first": level})
 
 
 def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: int) -> Row:
@@ -302,7 +253,7 @@ def _row(label: str, results: list[Result], dense: Result | None, *, n_planned: 
 
 
 def labels_of(trials: Sequence[Trial]) -> dict[str, str]:
-    """Trial id -> method, with as many parameters as tell its variants apart; earlier ones say more than later ones."""
+    """Trial id -> method, with the fewest of its first parameters that tell its variants apart."""
     variants: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         variants.setdefault(trial.method, []).append(trial.parameters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +13,7 @@ from hdapbench.bench.limit import Limit
 from hdapbench.cost.ranking import keep_best, top_channels
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.method.budget import Budget
+from hdapbench.method.decisions import as_json
 from hdapbench.method.devices import Devices
 from hdapbench.method.quantization import Quantization
 from hdapbench.method.training import Training
@@ -116,16 +116,16 @@ class Problem:
             self._on_progress(text)
 
     def remember(self, name: str, value: Any) -> None:
-        """Keep a JSON-able fact about what was decided and why; ``hdapbench explain`` shows it with the trial.
+        """Keep a value of `hdapbench.method.decisions` or any JSON-able fact; ``hdapbench explain`` shows it.
 
         Raises
         ------
         TypeError
             When the value cannot be written as JSON.
         """
-        json.dumps(value, allow_nan=False)
+        plain = as_json(value)
         if self._on_decision is not None:
-            self._on_decision(name, value)
+            self._on_decision(name, plain)
 
     def solve_ratio(self, steps: int = 12, round_to: int = 1) -> float:
         """Largest kept share that every group may have under the target, in (0, 1].

@@ -1,1 +1,10 @@
-"""Leaderboard -> markdown or terminal: pure, deterministic."""
+"""Boards, trials and sessions as text, HTML and pictures: pure, the same for the same values.
+
+- table: what a board's cells, titles and sentences say, for all of its forms
+- markdown: a board as markdown
+- terminal: a board on a terminal or in a pipe
+- account: what is known of a trial and its method's decisions, as plain values and as text
+- page: the same as a web page, with templates/explanation.html
+- session: measured latencies of a session on a terminal
+- picture: pictures of fleets, as PNG bytes
+"""

@@ -1,96 +1,82 @@
-"""Which of a method's decisions are told in words of their own: those in the shapes below.
+"""What is known of a trial and of what its method decided: plain values, and lines of text.
 
-A plug-in may use the same names for something else; `hdapbench explain` then shows that like any other fact.
+Decisions in the shapes of `hdapbench.method.decisions` are told in words, other facts are shown as they were stored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
+from hdapbench.method.decisions import ComparedPlan, MeasuredOptimum, SearchAccount, read_decisions
+from hdapbench.surrogate.report_card import ReportCard
+from hdapbench.trial import Result
 
+BAR = 30
+"""Characters of a bar that stands for all channels of a group."""
 
-class _Search(BaseModel):
-    """How a search went; its trace holds evaluations and the best value so far."""
-
-    algorithm: str
-    n_evaluations: int
-    unit: Literal["ms", "FLOPs"]
-    value: float
-    bound: float | None = None
-    gap: float | None = None
-    levels: str | None = None
-    reason: str | None = None
-    trace: list[tuple[PositiveInt, float]] = []
-
-    @model_validator(mode="after")
-    def _a_bound_has_a_gap(self) -> Self:
-        if self.bound is not None and self.gap is None:
-            raise ValueError("a bound without a gap")
-        return self
-
-
-class _Agreement(BaseModel):
-    """`hdapbench.surrogate.report_card.Agreement`, without what that module needs."""
-
-    mape: float
-    within_5: float
-    bias: float
-    spearman: float
-    kendall: float
-    top_k_regret: float
-    n: int
-
-
-class _ReportCard(BaseModel):
-    """`hdapbench.surrogate.report_card.ReportCard`."""
-
-    kind: str
-    n_plans: int
-    n_clusters: int
-    plans: _Agreement | None
-    devices: _Agreement | None
-    learning_curve: list[tuple[int, float]]
-    optimum_error: float | None
-
-
-class _Round(BaseModel):
-    """An optimum that was measured."""
-
-    predicted_ms: float
-    measured_ms: PositiveFloat
-
-
-class _Compared(BaseModel):
-    """A plan that was compared with others, and what was looked at."""
-
-    plan: str
-    latency_ms: float = 0.0
-    flops: float = 0.0
-    recalibrated_loss: float = 0.0
-    accuracy_at_once: float = 0.0
-    accuracy: float = 0.0
-
-
-SHAPES: Mapping[str, TypeAdapter[Any]] = {
-    "search": TypeAdapter(_Search),
-    "surrogate": TypeAdapter(_ReportCard),
-    "rounds": TypeAdapter(list[_Round]),
-    "accuracies": TypeAdapter(list[_Compared]),
-    "predicted_ms": TypeAdapter(list[float]),
-    "dense_widths": TypeAdapter(dict[str, PositiveInt]),
-    "uniform_widths": TypeAdapter(dict[str, int]),
-    "why": TypeAdapter(str),
+SEEN = {
+    "latency_ms": "{:.4g} ms",
+    "flops": "{:,.0f} FLOPs",
+    "recalibrated_loss": "loss {:.3g} with batch norms recalibrated",
+    "accuracy_at_once": "accuracy {:.2%} right after pruning",
+    "accuracy": "accuracy {:.2%} on the search split after fine-tuning",
 }
-"""Name of a decision -> what it holds where it is told in words."""
+"""What may have been looked at when plans were compared -> how it is said."""
 
 
-def split_decisions(decisions: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Decisions that are told in words, and the others; both name -> value as it was stored."""
-    told = {name: value for name, value in decisions.items() if name in SHAPES and _fits(SHAPES[name], value)}
-    return told, {name: value for name, value in decisions.items() if name not in told}
+def explanation(result: Result) -> dict[str, Any]:
+    """Everything known about how a trial's plan came about, as plain values."""
+    metrics = result.metrics
+    return {
+        "trial": str(result.trial),
+        "status": result.status.value,
+        "reason": result.reason,
+        "parameters": result.trial.parameters,
+        "spent": result.spent.model_dump(),
+        "average_ms": None if metrics is None else metrics.latency_ms,
+        "interval_ms": None if metrics is None else [metrics.latency_low_ms, metrics.latency_high_ms],
+        "clusters": [
+            {
+                "cluster": device.cluster,
+                "device": device.device,
+                "weight": device.weight,
+                "measured_ms": sorted(device.samples_ms)[len(device.samples_ms) // 2],
+            }
+            for device in result.devices
+        ],
+        "kept": {} if result.plan is None else {name: len(kept) for name, kept in result.plan.kept.items()},
+        "decisions": result.notes.get("decisions", {}),
+    }
+
+
+def explanation_text(content: Mapping[str, Any]) -> str:
+    """Lines of text that tell an `explanation`."""
+    spent = content["spent"]
+    why = f" ({content['reason']})" if content["reason"] else ""
+    queries = f"{spent['device_queries']:,} device queries, {spent['accuracy_evals']} accuracy evaluations"
+    lines = [
+        f"{content['trial']}: {content['status']}{why}",
+        f"spent: {queries}, {spent['train_epochs']:g} training epochs, {spent['wall_seconds']:.1f} s",
+    ]
+    told, others = read_decisions(content["decisions"])
+    if not content["decisions"]:
+        lines.append("the method left no account of its decisions")
+    if told.search is not None:
+        lines += _search(told.search)
+    if told.surrogate is not None:
+        lines += _surrogate(told.surrogate)
+    if told.rounds is not None:
+        lines += _rounds(told.rounds)
+    if told.accuracies is not None:
+        lines += ["plans compared:", *map(_compared, told.accuracies)]
+    lines += _clusters(content, told.predicted_ms or ())
+    lines += _widths(content["kept"], told.uniform_widths or {}, told.dense_widths or {})
+    if told.why is not None:
+        lines.append(f"why: {told.why}")
+    lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in others.items()]
+    return "\n".join(lines)
 
 
 def amount(value: float, unit: str) -> str:
@@ -98,26 +84,89 @@ def amount(value: float, unit: str) -> str:
     return f"{value:.4g} {unit}" if unit == "ms" else f"{value:,.0f} {unit}"
 
 
-def search_sentences(search: Mapping[str, Any]) -> list[str]:
+def search_sentences(search: SearchAccount) -> list[str]:
     """What a search found, how far from the optimum that is at most, and why it was not the exact one."""
-    unit = search["unit"]
+    unit = search.unit
     found, of = ("predicted ", " of this surrogate") if unit == "ms" else ("", "")
-    said = [
-        f"{search['algorithm']}, {search['n_evaluations']:,} evaluations, {found}{amount(search['value'], unit)}",
-    ]
-    if search.get("bound") is not None:
-        over = f" over {search['levels']}" if search.get("levels") else ""
-        said.append(
-            f"no plan{of} is below {amount(search['bound'], unit)}: within {search['gap']:.2%} of optimal{over}"
-        )
-    if search.get("reason"):
-        said.append(search["reason"])
+    said = [f"{search.algorithm}, {search.n_evaluations:,} evaluations, {found}{amount(search.value, unit)}"]
+    if search.bound is not None:
+        over = f" over {search.levels}" if search.levels else ""
+        said.append(f"no plan{of} is below {amount(search.bound, unit)}: within {search.gap:.2%} of optimal{over}")
+    if search.reason:
+        said.append(search.reason)
     return said
 
 
-def _fits(shape: TypeAdapter[Any], value: object) -> bool:
-    try:
-        shape.validate_json(json.dumps(value), strict=True)
-    except ValidationError:
-        return False
-    return True
+def _search(search: SearchAccount) -> list[str]:
+    first, *others = search_sentences(search)
+    trace = search.trace
+    shown = trace if len(trace) <= 8 else [*trace[:: max(1, len(trace) // 7)], trace[-1]]
+    return [
+        f"search: {first}",
+        *(f"  {sentence}" for sentence in others),
+        *(f"  after {n:>8,} evaluations {amount(value, search.unit)}" for n, value in shown),
+    ]
+
+
+def _surrogate(card: ReportCard) -> list[str]:
+    lines = [f"surrogate: {card.kind}, fitted to {card.n_plans} plans on {card.n_clusters} clusters"]
+    for name, held_out in (("plans", card.plans), ("devices", card.devices)):
+        if held_out is not None:
+            lines.append(
+                f"  on {name} left out: MAPE {held_out.mape:.1%}, within 5 % {held_out.within_5:.0%}, "
+                f"bias {held_out.bias:+.1%}, Spearman {held_out.spearman:.3f}, Kendall {held_out.kendall:.3f}, "
+                f"top-5 regret {held_out.top_k_regret:.1%} ({held_out.n:,} predictions)"
+            )
+    if card.learning_curve:
+        curve = ", ".join(f"{error:.1%} of {n}" for n, error in card.learning_curve)
+        lines.append(f"  MAPE by training plans: {curve}")
+    if card.optimum_error is not None:
+        lines.append(f"  bias at the last optimum, before it was measured: {card.optimum_error:+.1%}")
+    return lines
+
+
+def _rounds(rounds: Sequence[MeasuredOptimum]) -> list[str]:
+    return ["rounds of measuring the optimum:"] + [
+        f"  {number}: predicted {found.predicted_ms:.4g} ms, measured {found.measured_ms:.4g} ms ({found.error:+.1%})"
+        for number, found in enumerate(rounds, start=1)
+    ]
+
+
+def _compared(plan: ComparedPlan) -> str:
+    seen = [said.format(value) for name, said in SEEN.items() if (value := getattr(plan, name)) is not None]
+    return f"  {plan.plan}: {', '.join(seen)}"
+
+
+def _clusters(content: Mapping[str, Any], predicted_ms: Sequence[float]) -> list[str]:
+    if not content["clusters"]:
+        return []
+    low, high = content["interval_ms"]
+    lines = [f"average over the fleet {content['average_ms']:.4g} ms ({low:.4g} to {high:.4g}); measured devices:"]
+    for entry in content["clusters"]:
+        said = ""
+        if entry["cluster"] < len(predicted_ms):
+            value = predicted_ms[entry["cluster"]]
+            said = f", predicted {value:.4g} ms ({value / entry['measured_ms'] - 1:+.1%})"
+        lines.append(
+            f"  cluster {entry['cluster']}, {entry['weight']:.1%} of the fleet, {entry['device']}: "
+            f"{entry['measured_ms']:.4g} ms{said}"
+        )
+    return lines
+
+
+def _widths(kept: Mapping[str, int], uniform: Mapping[str, int], dense: Mapping[str, int]) -> list[str]:
+    if not kept:
+        return []
+    lines = ["channels kept per group" + (" (| is uniform pruning):" if uniform else ":")]
+    width = max(map(len, kept))
+    for name, n_kept in kept.items():
+        line = f"  {name:<{width}} {n_kept:>5}"
+        if name in dense:
+            bar = list("#" * round(BAR * n_kept / dense[name]) + "." * (BAR - round(BAR * n_kept / dense[name])))
+            if name in uniform:
+                bar[min(BAR - 1, round(BAR * uniform[name] / dense[name]))] = "|"
+            line += f" of {dense[name]:>5}  {''.join(bar)}"
+        if name in uniform:
+            line += f"  uniform {uniform[name]}"
+        lines.append(line)
+    return lines

@@ -60,7 +60,7 @@ def _section(board: Leaderboard, section: Section) -> list[str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a markdown table; every column but the second is right-aligned when it holds numbers."""
+    """Lines of a markdown table; columns of words are left-aligned, all others right-aligned."""
     content = [[_escape(cell) for cell in row] for row in rows]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(header, *content, strict=True)]
     textual = {"method", "status", "reason"}

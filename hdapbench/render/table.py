@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import floor, log10
 
-from hdapbench.leaderboard.build import Estimate, Leaderboard, Row, Section
+from hdapbench.leaderboard.build import Leaderboard, Row, Section
+from hdapbench.leaderboard.statistics import Estimate
 from hdapbench.spec import parse_target
 
 _RANKING = (
@@ -128,7 +129,7 @@ def bit_cells(row: Row) -> tuple[str, ...]:
         significant(bits.packed_bytes / 1000),
         _kilo(bits.mpic_cycles),
         _kilo(bits.ne16_cycles),
-        ", ".join(f"{kind}: {n:g}" if n == int(n) else f"{kind}: {n:.1f}" for kind, n in bits.channels.items()),
+        ", ".join(f"{width}: {n:g}" if n == int(n) else f"{width}: {n:.1f}" for width, n in bits.channels.items()),
         f"{bits.integer_accuracy * 100:.2f}",
         f"{bits.difference_share * 100:.3f}",
     )
@@ -186,9 +187,9 @@ def one_line(text: str) -> str:
 
 def section_title(board: Leaderboard, section: Section) -> str:
     """Target and fleet, and how latency came about."""
-    kind = parse_target(section.target).kind
-    if kind != "flops":
-        what = {"size": "weights", "latency": "average clustered latency"}.get(kind, f"{kind.upper()} cycles")
+    limited = parse_target(section.target).kind
+    if limited != "flops":
+        what = {"size": "weights", "latency": "average clustered latency"}.get(limited, f"{limited.upper()} cycles")
         amount = section.target.partition(" ")[0]
         return f"{what} at most {amount}, fleet {section.fleet} ({latency_origin(board, section)})"
     flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""
@@ -207,32 +208,20 @@ def latency_origin(board: Leaderboard, section: Section) -> str:
 
 
 def answer(section: Section, metric: str = "accuracy") -> str:
-    """One sentence: which method is fastest here, and what it costs."""
+    """One sentence: which method is first here, by latency or by accuracy, with what numbers."""
     if not section.rows:
         return "No method has a complete row yet."
+    first = section.rows[0]
+    points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
     if section.by_accuracy:
-        return _answer_by_accuracy(section, metric)
-    first = section.rows[0]
-    level = [row.label for row in section.rows[1:] if row.level_with_first]
-    beside = f" Not shown to be slower: {', '.join(level)}." if level else ""
-    single = "" if first.latency_ms.half_width is not None else " (one seed: no interval)"
-    speed = "" if first.speed_up is None else f"{first.speed_up:.2f}x the dense model's speed, "
-    points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
-    return (
-        f"Fastest on average: **{first.label}**, {significant(first.latency_ms.mean)} ms, "
-        f"{speed}{metric} {first.accuracy.mean:.2%}{points}{single}.{beside}"
-    )
-
-
-def _answer_by_accuracy(section: Section, metric: str) -> str:
-    """One sentence: which method is most accurate under a limit on bits or latency."""
-    first = section.rows[0]
-    level = [row.label for row in section.rows[1:] if row.level_with_first]
-    beside = f" Not shown to be less accurate: {', '.join(level)}." if level else ""
-    single = "" if first.accuracy.half_width is not None else " (one seed: no interval)"
-    points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
-    size = "" if first.bits is None else f"{significant(first.bits.weight_bytes / 1000)} kB of weights, "
-    return (
-        f"Most accurate: **{first.label}**, {size}{metric} {interval(first.accuracy, 100.0, decimals=2)} %"
-        f"{points}{single}.{beside}"
-    )
+        best, worse, competing = "Most accurate", "less accurate", first.accuracy
+        size = "" if first.bits is None else f"{significant(first.bits.weight_bytes / 1000)} kB of weights, "
+        said = f"{size}{metric} {interval(first.accuracy, 100.0, decimals=2)} %{points}"
+    else:
+        best, worse, competing = "Fastest on average", "slower", first.latency_ms
+        speed = "" if first.speed_up is None else f"{first.speed_up:.2f}x the dense model's speed, "
+        said = f"{significant(first.latency_ms.mean)} ms, {speed}{metric} {first.accuracy.mean:.2%}{points}"
+    single = "" if competing.half_width is not None else " (one seed: no interval)"
+    level = ", ".join(row.label for row in section.rows[1:] if row.level_with_first)
+    beside = f" Not shown to be {worse}: {level}." if level else ""
+    return f"{best}: **{first.label}**, {said}{single}.{beside}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ReportCard:
-    """What is known about a surrogate's errors. All values are plain numbers: `to_dict` is JSON.
+    """What is known about a surrogate's errors. All values are plain numbers and texts, as JSON has them.
 
     Attributes
     ----------
@@ -80,35 +79,6 @@ class ReportCard:
     def at_optimum(self, error: float) -> ReportCard:
         """The same card with the error at an optimum."""
         return replace(self, optimum_error=float(error))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ReportCard:
-        """Inverse of `to_dict`."""
-        devices = values["devices"]
-        return cls(
-            **{
-                **values,
-                "plans": Agreement(**values["plans"]),
-                "devices": None if devices is None else Agreement(**devices),
-                "learning_curve": tuple((int(n), float(error)) for n, error in values["learning_curve"]),
-            }
-        )
-
-    def __str__(self) -> str:
-        parts = [
-            f"{self.kind} on {self.n_plans} plans: MAPE {self.plans.mape:.1%}",
-            f"within 5 % {self.plans.within_5:.0%}",
-            f"rank correlation {self.plans.spearman:.2f}",
-        ]
-        if self.devices is not None:
-            parts.append(f"on other devices {self.devices.mape:.1%}")
-        if self.optimum_error is not None:
-            parts.append(f"at the optimum {self.optimum_error:+.1%}")
-        return ", ".join(parts)
 
 
 def agreement(predicted_ms: Floats, measured_ms: Floats) -> Agreement:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from hdapbench.arrays import Integers
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
+from hdapbench.method.decisions import ComparedPlan
 
 from .stage import Stage
 
@@ -60,7 +60,7 @@ class Judge:
     quantity
         What candidates are ordered by: ``latency_ms`` or ``flops``.
     record
-        What was seen of each plan, for the trial's account.
+        Name of a plan -> what was seen of it, for the trial's account.
     """
 
     problem: Problem
@@ -68,7 +68,7 @@ class Judge:
     tolerance: float
     loss_tolerance: float
     quantity: str = "latency_ms"
-    record: list[dict[str, Any]] = field(default_factory=list)
+    record: dict[str, ComparedPlan] = field(default_factory=dict)
 
     def affordable(self, candidates: Sequence[Candidate], spare: int) -> list[Candidate]:
         """Candidates as many as the budget allows to evaluate, with some evaluations to spare; references stay.
@@ -197,11 +197,8 @@ class Judge:
         return accuracy
 
     def _note(self, candidate: Candidate, **seen: float) -> None:
-        entry = next((entry for entry in self.record if entry["plan"] == candidate.name), None)
-        if entry is None:
-            entry = {"plan": candidate.name, self.quantity: candidate.latency}
-            self.record.append(entry)
-        entry.update(seen)
+        known = self.record.get(candidate.name, ComparedPlan(plan=candidate.name))
+        self.record[candidate.name] = known.model_copy(update={self.quantity: candidate.latency, **seen})
 
 
 def _front(candidates: Sequence[Candidate], losses: Sequence[float]) -> list[Candidate]:

@@ -11,6 +11,7 @@ import numpy as np
 from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Problem
+from hdapbench.method.decisions import MeasuredOptimum
 from hdapbench.search import SearchSpace, TableObjective
 from hdapbench.surrogate.base import AdditiveSurrogate, Surrogate
 from hdapbench.surrogate.fit import SurrogateName, fit_surrogate
@@ -63,7 +64,7 @@ class Measurer:
         self._problem, self._kind, self._devices, self._equal_weights = problem, kind, devices, equal_weights
         self._plans: MeasuredPlans | None = None
         self._surrogate: Surrogate | None = None
-        self.rounds: list[dict[str, float]] = []  # of active measuring: latency predicted and measured, in ms
+        self.rounds: list[MeasuredOptimum] = []
 
     @cached_property
     def _weights(self) -> Floats:

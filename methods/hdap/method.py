@@ -143,7 +143,7 @@ class Hdap(Parameters):
             if account is not None:  # not the last search, but the one that found the plan
                 problem.remember("search", account)
         problem.remember("criterion", chosen.stage.criterion)
-        problem.remember("accuracies", judge.record)
+        problem.remember("accuracies", list(judge.record.values()))
         problem.remember("why", why)
         return chosen.stage.plan(chosen.widths)
 
@@ -236,9 +236,7 @@ class Hdap(Parameters):
 def _explain_surrogate(problem: Problem, measured: Measurer, plan: Plan) -> None:
     """Keep the surrogate's report card, and what it predicts of the plan on every cluster."""
     card, rounds = measured.card(), measured.rounds
-    if rounds:
-        card = card.at_optimum(rounds[-1]["predicted_ms"] / rounds[-1]["measured_ms"] - 1.0)
-    problem.remember("surrogate", card.to_dict())
+    problem.remember("surrogate", card.at_optimum(rounds[-1].error) if rounds else card)
     if measured.covers_fleet:
         widths = np.array(plan.widths(list(problem.groups)), dtype=np.int64)
         problem.remember("predicted_ms", measured.surrogate.predict(widths)[0].tolist())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import TargetUnreachableError
+from hdapbench.method.decisions import MeasuredOptimum, SearchAccount
 from hdapbench.search import FALLBACK, SearchResult, SearchSpace, minimise, solve_exact, why_not_exact
 from hdapbench.surrogate.active import ActiveRounds, Round
 from hdapbench.surrogate.base import Surrogate
@@ -42,7 +42,7 @@ class Searcher:
     parameters: Parameters
     stage: Stage
     measured: Measurer
-    accounts: dict[tuple[int, ...], dict[str, Any]] = field(default_factory=dict)
+    accounts: dict[tuple[int, ...], SearchAccount] = field(default_factory=dict)
 
     def space(self, lost: float | None, guard: Guard | None = None) -> SearchSpace:
         """Constraints of a search.
@@ -127,10 +127,10 @@ class Searcher:
         def near(widths: Integers, n_plans: int, rng: np.random.Generator) -> Integers:
             return neighbours(self.stage.cost, widths, n_plans, rng=rng, limit=self.stage.target_flops)
 
-        self.measured.rounds = rounds = list[dict[str, float]]()
+        self.measured.rounds = rounds = list[MeasuredOptimum]()
 
         def note(latest: Round) -> None:
-            rounds.append({"predicted_ms": latest.predicted_ms, "measured_ms": latest.measured_ms})
+            rounds.append(MeasuredOptimum(predicted_ms=latest.predicted_ms, measured_ms=latest.measured_ms))
             problem.remember("rounds", rounds)
             problem.progress(f"active round {len(rounds)}: {latest.error:+.1%} off at the optimum")
 
@@ -169,17 +169,17 @@ class Searcher:
         algorithm = FALLBACK if found.reason else parameters.searcher
         gap = "" if found.gap is None else f", within {found.gap:.2%} of optimal"
         problem.progress(f"{algorithm} search: {found.n_evaluations:,} plans, predicted {found.value:.4g}{gap}")
-        account = {
-            "algorithm": algorithm,
-            "n_evaluations": found.n_evaluations,
-            "unit": "FLOPs" if parameters.goal == "flops" else "ms",
-            "value": found.value,
-            "bound": found.bound,
-            "gap": found.gap,
-            "levels": found.levels,
-            "trace": [[n, value] for n, value in found.history],
-            "reason": f"not exact: {found.reason}" if found.reason else "",
-        }
+        account = SearchAccount(
+            algorithm=algorithm,
+            n_evaluations=found.n_evaluations,
+            unit="FLOPs" if parameters.goal == "flops" else "ms",
+            value=found.value,
+            bound=found.bound,
+            gap=found.gap,
+            levels=found.levels,
+            trace=found.history,
+            reason=f"not exact: {found.reason}" if found.reason else "",
+        )
         self.accounts[tuple(found.widths.tolist())] = account
         problem.remember("search", account)
         return found

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import main
+from hdapbench.method.decisions import as_json, read_decisions
 from hdapbench.store.sqlite import open_store
 from hdapbench.surrogate.report_card import Agreement, ReportCard
 from hdapbench.testing.store_contract import example_result
@@ -42,7 +43,7 @@ def explained(tmp_path: Path, decisions: dict[str, Any], *options: str) -> int:
 
 
 def test_the_surrogates_report_card_is_shown_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert explained(tmp_path, {"surrogate": CARD.to_dict()}) == 0
+    assert explained(tmp_path, {"surrogate": as_json(CARD)}) == 0
 
     lines = capsys.readouterr().out.splitlines()
     first = lines.index("surrogate: nnls, fitted to 128 plans on 16 clusters")
@@ -57,7 +58,7 @@ def test_the_surrogates_report_card_is_shown_whole(tmp_path: Path, capsys: pytes
 def test_a_card_without_devices_or_an_optimum_leaves_their_lines_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    card = CARD.to_dict() | {"devices": None, "optimum_error": None, "learning_curve": []}
+    card = as_json(CARD) | {"devices": None, "optimum_error": None, "learning_curve": []}
 
     assert explained(tmp_path, {"surrogate": card}) == 0
 
@@ -80,10 +81,10 @@ def test_predictions_stand_beside_measurements_of_each_cluster(
 
 
 def test_json_holds_the_card_as_it_was_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    explained(tmp_path, {"surrogate": CARD.to_dict()}, "--json")
+    explained(tmp_path, {"surrogate": as_json(CARD)}, "--json")
 
-    stored = json.loads(capsys.readouterr().out)["decisions"]["surrogate"]
-    assert ReportCard.from_dict(stored) == CARD
+    told, _ = read_decisions(json.loads(capsys.readouterr().out)["decisions"])
+    assert told.surrogate == CARD
 
 
 COMPARED = [
@@ -114,7 +115,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_names(
     assert kept is not None
     group = next(iter(kept.kept))
     decisions = {
-        "surrogate": CARD.to_dict(),
+        "surrogate": as_json(CARD),
         "accuracies": COMPARED,
         "why": "candidate 2: <b>fast</b>",
         "dense_widths": {group: 64},

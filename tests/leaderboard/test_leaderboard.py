@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdapbench.leaderboard.build import Leaderboard, Section, _telling, build_leaderboard, estimate
+from hdapbench.leaderboard.build import Leaderboard, Section, _telling, build_leaderboard
+from hdapbench.leaderboard.statistics import estimate
 from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import Spec
 from hdapbench.store.sqlite import Benchmark

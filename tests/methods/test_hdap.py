@@ -23,10 +23,10 @@ from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
+from hdapbench.method.decisions import read_decisions
 from hdapbench.method.plans import flops_of
 from hdapbench.models import build_model
 from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.surrogate.report_card import ReportCard
 from hdapbench.testing import SIDE, RecordingProblem, tiny_workbench
 
 QUICK = Hdap(
@@ -446,7 +446,7 @@ def test_a_plan_is_certified_and_its_story_is_remembered() -> None:
     assert "the fastest plan" in problem.decisions["why"]
     assert set(plan.kept) == set(problem.decisions["dense_widths"])
 
-    card = ReportCard.from_dict(problem.decisions["surrogate"])
+    card = read_decisions(problem.decisions)[0].surrogate
     assert card.optimum_error == pytest.approx(rounds[-1]["predicted_ms"] / rounds[-1]["measured_ms"] - 1)
     assert QUICK.n_plans <= card.n_plans <= QUICK.n_plans + QUICK.active_plans
     assert card.plans.mape < 0.2
@@ -462,7 +462,7 @@ def test_without_active_rounds_the_optimum_is_still_measured_and_its_error_known
     QUICK.model_copy(update={"active_plans": 0}).compress(problem)
 
     assert len(problem.decisions["rounds"]) == 1
-    assert ReportCard.from_dict(problem.decisions["surrogate"]).optimum_error is not None
+    assert read_decisions(problem.decisions)[0].surrogate.optimum_error is not None
 
 
 def test_one_device_has_no_prediction_for_the_fleets_clusters() -> None:
@@ -471,7 +471,7 @@ def test_one_device_has_no_prediction_for_the_fleets_clusters() -> None:
     QUICK.model_copy(update={"devices": "nominal", "active_plans": 0}).compress(problem)
 
     assert "predicted_ms" not in problem.decisions
-    assert ReportCard.from_dict(problem.decisions["surrogate"]).devices is None
+    assert read_decisions(problem.decisions)[0].surrogate.devices is None
 
 
 def test_trees_are_no_sum_over_kernels_and_are_searched_otherwise() -> None:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hdapbench.leaderboard.build import Estimate, Leaderboard, build_leaderboard
+from hdapbench.leaderboard.build import Leaderboard, build_leaderboard
+from hdapbench.leaderboard.statistics import Estimate
 from hdapbench.render.markdown import render_markdown, table
 from hdapbench.render.table import interval, significant
 from hdapbench.render.terminal import print_leaderboard

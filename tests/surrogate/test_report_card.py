@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hdapbench.surrogate.fit import SURROGATES, SurrogateName
-from hdapbench.surrogate.report_card import ReportCard, agreement, cross_predict, learning_curve, report_card
+from hdapbench.surrogate.report_card import agreement, cross_predict, learning_curve, report_card
 from tests.surrogate.surrogate_worlds import measured_world
 
 
@@ -116,22 +115,6 @@ def test_the_learning_curve_falls_with_training_plans() -> None:
     assert sizes == (20, 40, 80, 160)
     assert errors[-1] < 0.7 * errors[0]
     assert [n for n, _ in learning_curve("nnls", measured_world(30), sizes=(4, 10, 20, 500))] == [10, 20]
-
-
-def test_a_card_survives_json() -> None:
-    card = report_card("ridge", measured_world(30, noise=0.01)).at_optimum(-0.013)
-
-    again = ReportCard.from_dict(json.loads(json.dumps(card.to_dict())))
-
-    assert again == card
-    assert again.optimum_error == -0.013
-
-
-def test_a_card_reads_as_a_line() -> None:
-    text = str(report_card("nnls", measured_world(30, noise=0.01)).at_optimum(0.021))
-
-    assert text.startswith("nnls on 30 plans: MAPE 0.")
-    assert text.endswith("at the optimum +2.1%")
 
 
 def test_the_same_measurements_give_the_same_card() -> None:

@@ -1,4 +1,9 @@
-"""``hdapbench methods [NAME|PATH | new NAME | test NAME|PATH]``: list, describe, begin and test pruning methods."""
+"""``hdapbench methods [NAME|PATH | new NAME | test NAME|PATH]``: list, describe, begin and test pruning methods.
+
+- show: the list of methods, and the card of one
+- new: a file to begin a method with
+- test: the contract suite, rule by rule
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,9 @@ USAGE = "write: hdapbench methods [NAME|PATH], hdapbench methods new NAME, or hd
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser(
-        "methods", help="list, describe, begin and test pruning methods", description=__doc__
+        "methods",
+        help="list, describe, begin and test pruning methods",
+        description=(__doc__ or "").partition("\n")[0],
     )
     parser.add_argument(
         "words",
@@ -55,13 +62,3 @@ def run(arguments: argparse.Namespace) -> int:
     if len(words) == 1 and words[0] not in {"new", "test"}:
         return show.describe(registry, words[0], as_json=arguments.json)
     raise MethodError(USAGE)
-
-
-def named(registry: Any, text: str) -> tuple[str, ...]:
-    """Name of a method; of a file or folder, which is executed, the names of all methods in it."""
-    from hdapbench.method.registry import is_path
-
-    if is_path(text):
-        names: tuple[str, ...] = registry.add_file(Path(text))
-        return names
-    return (text,)

@@ -6,7 +6,7 @@ import json
 import textwrap
 from dataclasses import asdict, dataclass
 
-from hdapbench.cli.methods import named
+from hdapbench.cli.options import named_methods
 from hdapbench.errors import MethodError
 from hdapbench.method.card import Card, Parameter, card_of, missing_packages
 from hdapbench.method.registry import MethodRegistry
@@ -43,7 +43,7 @@ def list_methods(registry: MethodRegistry, *, as_json: bool) -> int:
 def describe(registry: MethodRegistry, text: str, *, as_json: bool) -> int:
     """Print the cards of a method, or of all methods in a file."""
     rows, cards = [], []
-    for name in named(registry, text):
+    for name in named_methods(registry, text):
         cards.append(card_of(registry.get(name)))  # what is wrong with it is the answer here, not a row
         rows.append(_row(registry, name))
     if as_json:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hdapbench.cli.methods import named
+from hdapbench.cli.options import named_methods
 from hdapbench.errors import MethodError
 from hdapbench.method import Method
 from hdapbench.method.registry import MethodRegistry
@@ -46,7 +46,7 @@ def test(registry: MethodRegistry, text: str, *, overrides: Sequence[str], one_p
     torch.set_num_threads(1)
     try:
         parameters = _parameters(overrides)
-        methods = [_method(registry, name, parameters) for name in named(registry, text)]
+        methods = [_method(registry, name, parameters) for name in named_methods(registry, text)]
         verdicts = [_verdict(method, None if one_process else text) for method in methods]
     finally:
         torch.set_num_threads(threads)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import pytest
+
+from hdapbench.cli.main import main
+from hdapbench.method.registry import MethodRegistry
+from hdapbench.run.grid import plan_trials
+from hdapbench.spec import load
+from hdapbench.store.sqlite import open_store
+
+BEFORE = Path(__file__).parent / "quickstart_before"
+"""What commit e6a91a3 made of the quickstart: its spec, its database, and the board that its run wrote."""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / "results.db").write_bytes(lzma.decompress((BEFORE / "results.db.xz").read_bytes()))
+    return tmp_path
+
+
+def test_the_database_of_before_renders_the_board_of_before(workspace: Path) -> None:
+    board = workspace / "board.md"
+
+    assert main(["board", "quickstart", "--workspace", str(workspace), "--output", str(board)]) == 0
+
+    assert board.read_bytes() == (BEFORE / "board.md").read_bytes()
+
+
+def test_the_trials_of_before_are_the_trials_of_today_so_that_none_runs_again(workspace: Path) -> None:
+    ids = [trial.id for trial in plan_trials(load(str(BEFORE / "quickstart.yaml"), []), MethodRegistry())]
+
+    with open_store(workspace / "results.db") as store:
+        assert tuple(ids) == store.benchmark("quickstart").trial_ids
+        assert set(ids) == set(store.finished(ids, include_failed=False))
