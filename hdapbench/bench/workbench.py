@@ -290,9 +290,9 @@ class Workbench:
         regularize
             Called with the model after every backward pass; it may change the gradients.
         """
-        from hdapbench.tasks.training import Setting, fit
+        from hdapbench.tasks.training import Setting, train_model
 
-        return fit(
+        return train_model(
             model,
             self.data.train,
             self.recipe,

@@ -46,7 +46,7 @@ def cache_key(*parts: object) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class DecodedPart:
     """A part: images mapped from a file (or still in theirs), labels in the same order, and what it was made of."""
 
     images: Tensor | FileImages
@@ -55,7 +55,7 @@ class Part:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def read_part(folder: Path) -> Part | None:
+def read_part(folder: Path) -> DecodedPart | None:
     """Decoded part under ``folder``, or None when it is not there.
 
     Raises
@@ -73,7 +73,7 @@ def read_part(folder: Path) -> Part | None:
         raise DataError(f"the cache '{folder}' is damaged ({error}); delete that folder") from error
     if list(images.shape) != layout.shape:
         raise DataError(f"the cache '{folder}' is damaged; delete that folder")
-    return Part(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout, extras)
+    return DecodedPart(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout, extras)
 
 
 def write_part(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hdapbench.data.cache import Layout, Part, cache_key, write_part
+from hdapbench.data.cache import DecodedPart, Layout, cache_key, write_part
 from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import decode_image
 from hdapbench.data.live import FileImages, Listing, read_listing, write_listing
@@ -54,7 +54,9 @@ class FolderKind:
     version: tuple[object, ...] = ()
 
 
-def load_folder(reading: Reading, *, cache_dir: Path, kind: FolderKind | None = None) -> tuple[Part, Part]:
+def load_folder(
+    reading: Reading, *, cache_dir: Path, kind: FolderKind | None = None
+) -> tuple[DecodedPart, DecodedPart]:
     """Decoded train and test parts of a folder or tar archive of images, each in stratified order.
 
     Parameters
@@ -99,7 +101,7 @@ def load_folder(reading: Reading, *, cache_dir: Path, kind: FolderKind | None = 
             skipped=skipped,
         )
 
-    def part(split: str) -> Part:
+    def part(split: str) -> DecodedPart:
         folder = cache_dir / "data" / f"{key}-{split}"
         listing = folder.with_suffix(".json")
         known_live = reading.decode == "auto" and listing.is_file()
@@ -150,7 +152,7 @@ def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
 
 def _live_part(
     reading: Reading, path: Path, files: Callable[[], Mapping[str, str]], classes: Callable[[], list[str]]
-) -> Part:
+) -> DecodedPart:
     """Part whose images stay in their files; these are checked and hashed once."""
     reading.is_live(0)  # an archive is refused before it is read
 
@@ -162,13 +164,13 @@ def _live_part(
         )
         write_listing(path, reading, listing)
 
-    def read() -> Part | None:
+    def read() -> DecodedPart | None:
         found = read_listing(path)
         if found is None:
             return None
         images = FileImages(reading.source, found.names, reading.input_shape)
         layout = Layout(found.labels, found.classes, list(images.shape), found.digest, found.skipped)
-        return Part(images, torch.tensor(found.labels, dtype=torch.int64), layout)
+        return DecodedPart(images, torch.tensor(found.labels, dtype=torch.int64), layout)
 
     return cached_part(path, reading, lambda: sorted(files()), write, read=read)
 

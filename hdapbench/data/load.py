@@ -26,7 +26,7 @@ from hdapbench.errors import DataError
 from hdapbench.files import expand_path
 
 if TYPE_CHECKING:
-    from hdapbench.data.cache import Part
+    from hdapbench.data.cache import DecodedPart
     from hdapbench.spec import DataSpec
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -209,17 +209,20 @@ LOADERS: Mapping[str, Callable[[Request], Labelled]] = {
 """Sets of labelled images: name in the spec -> loader."""
 
 
-def _yolo(request: Request) -> tuple[Part, Part]:
+def _yolo(request: Request) -> tuple[DecodedPart, DecodedPart]:
     return load_yolo(request.reading(box_layout.ADVICE), cache_dir=request.cache_dir)
 
 
-def _digit_scenes(request: Request) -> tuple[Part, Part]:
+def _digit_scenes(request: Request) -> tuple[DecodedPart, DecodedPart]:
     folder = make_scenes(request.cache_dir, request.input_shape)
     reading = Reading(folder, request.input_shape, on_progress=request.on_progress)
     return load_yolo(reading, cache_dir=request.cache_dir)
 
 
-BOX_LOADERS: Mapping[str, Callable[[Request], tuple[Part, Part]]] = {"yolo": _yolo, "digit-scenes": _digit_scenes}
+BOX_LOADERS: Mapping[str, Callable[[Request], tuple[DecodedPart, DecodedPart]]] = {
+    "yolo": _yolo,
+    "digit-scenes": _digit_scenes,
+}
 """Sets of images with boxes: name in the spec -> loader."""
 
 
@@ -251,7 +254,7 @@ def _splits(spec: DataSpec, found: Labelled) -> DataSplits:
     return DataSplits(*parts, n_classes=n_classes, content_hash=digest.hexdigest(), n_skipped=found.skipped)
 
 
-def _box_splits(spec: DataSpec, train: Part, test: Part) -> DataSplits:
+def _box_splits(spec: DataSpec, train: DecodedPart, test: DecodedPart) -> DataSplits:
     """Splits of images with boxes in stratified order, the first of which are searched on."""
     n_classes = len(train.layout.classes)
     if len(train.labels) < 4:
@@ -259,7 +262,7 @@ def _box_splits(spec: DataSpec, train: Part, test: Part) -> DataSplits:
     n_search = share_count(len(train.labels), spec.search_share, min(n_classes, 2))
     digest = repr((train.layout.digest, test.layout.digest, n_search, spec.augment))
 
-    def box_set(part: Part, first: int, last: int) -> BoxSet:
+    def box_set(part: DecodedPart, first: int, last: int) -> BoxSet:
         starts = part.extras[STARTS][first : last + 1]
         boxes = part.extras[BOXES][int(starts[0]) : int(starts[-1])]
         assert isinstance(part.images, Tensor)  # noqa: S101 - images with boxes are always decoded once

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hdapbench.data.box_labels import BOX_VALUES, label_path, parse_labels
 from hdapbench.data.box_layout import BoxLayout, read_layout
-from hdapbench.data.cache import Part, cache_key, write_part
+from hdapbench.data.cache import DecodedPart, cache_key, write_part
 from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import Letterbox, decode_letterboxed
 from hdapbench.data.reading import Reading, decode_each
@@ -26,7 +26,7 @@ Labels = dict[str, NDArray[np.float32]]
 """Image -> its boxes, shape (k, 5)."""
 
 
-def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[Part, Part]:
+def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[DecodedPart, DecodedPart]:
     """Decoded train and test parts of a detection set; extras ``boxes`` and ``starts`` hold their boxes.
 
     A part's labels are the rarest class in each image, by which the order is stratified.
@@ -47,7 +47,7 @@ def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[Part, Part]:
     reading = Reading(layout.root, reading.input_shape, reading.corrupt, reading.on_progress)
     key = cache_key("boxes", fingerprint(layout.root), layout.classes, layout.train, layout.test, reading.input_shape)
 
-    def part(split: str, names: tuple[str, ...]) -> Part:
+    def part(split: str, names: tuple[str, ...]) -> DecodedPart:
         folder = cache_dir / "data" / f"{key}-{split}"
         return cached_part(
             folder, reading, lambda: list(names), lambda left, skipped: _decode(reading, layout, left, skipped, folder)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hdapbench.data import DataSplits
     from hdapbench.method import Method, Problem
     from hdapbench.run.limit import Use
-    from hdapbench.tasks.base import BaseModel
+    from hdapbench.tasks.base import DenseBase
 
 
 class Listener(Protocol):
@@ -97,7 +97,7 @@ class Run:
         self.registry = registry
         self.workspace = workspace
         self.listener = listener
-        self._prepared: tuple[DataSplits, BaseModel, Network] | None = None
+        self._prepared: tuple[DataSplits, DenseBase, Network] | None = None
         self._benches: dict[str, Workbench] = {}
 
     def results(self, trials: Sequence[Trial]) -> Iterator[Result]:
@@ -306,7 +306,7 @@ class Run:
             )
         return self._benches[fleet_name]
 
-    def _prepare(self) -> tuple[DataSplits, BaseModel, Network]:
+    def _prepare(self) -> tuple[DataSplits, DenseBase, Network]:
         if self._prepared is None:
             from hdapbench.bench.network import trace
             from hdapbench.data import load_data
