@@ -95,7 +95,7 @@ def decode_letterboxed(stream: IO[bytes], input_shape: tuple[int, int, int]) -> 
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)), frame
 
 
-def fit_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
+def resized_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
     """Images as uint8 of shape (n, *input_shape), from any number of pixels and from 1 or 3 channels.
 
     Parameters

@@ -29,7 +29,7 @@ Files = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class FolderKind:
+class FolderFormat:
     """How files of classes are laid out and what they are.
 
     Attributes
@@ -54,9 +54,7 @@ class FolderKind:
     version: tuple[object, ...] = ()
 
 
-def load_folder(
-    reading: Reading, *, cache_dir: Path, kind: FolderKind | None = None
-) -> tuple[DecodedPart, DecodedPart]:
+def load_folder(reading: Reading, *, cache_dir: Path, form: FolderFormat) -> tuple[DecodedPart, DecodedPart]:
     """Decoded train and test parts of a folder or tar archive of images, each in stratified order.
 
     Parameters
@@ -65,25 +63,25 @@ def load_folder(
         Where the images are and what they are decoded to; a single folder around the splits is looked into.
     cache_dir
         Where decoded parts are kept: by names, sizes and times of a folder's files, or by the hash of an archive.
-    kind
-        What the files are; by default images in class folders.
+    form
+        What the files are.
 
     Raises
     ------
     DataError
         When the source is missing, is laid out otherwise, or holds files that are no images: those are named.
     """
-    source, kind = reading.source, kind or CLASS_FOLDERS
+    source = reading.source
     if not source.exists():
-        raise DataError(f"there is no '{source}'; {kind.advice}, as a folder or a tar archive")
-    if kind.decode is not decode_image and reading.decode == "live":
+        raise DataError(f"there is no '{source}'; {form.advice}, as a folder or a tar archive")
+    if form.decode is not decode_image and reading.decode == "live":
         raise DataError("data.decode: live is for images; write once or auto")
-    key = cache_key(fingerprint(source), reading.input_shape, *kind.version)
+    key = cache_key(fingerprint(source), reading.input_shape, *form.version)
     files: Files = {}
 
     def listed(split: str) -> dict[str, str]:
         if not files:
-            files.update(checked_files(kind.files(source), source, kind))
+            files.update(checked_files(form.files(source), source, form))
         return files[split]
 
     def classes() -> list[str]:
@@ -95,7 +93,7 @@ def load_folder(
         write_part(
             folder,
             labels.numbers[labels.order],
-            decode_each(reading, positions, lambda _, content: kind.decode(BytesIO(content), reading.input_shape)),
+            decode_each(reading, positions, lambda _, content: form.decode(BytesIO(content), reading.input_shape)),
             image_shape=reading.input_shape,
             classes=labels.classes,
             skipped=skipped,
@@ -131,7 +129,7 @@ def class_folders(source: Path) -> Files:
     return found
 
 
-def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
+def checked_files(found: Files, source: Path, form: FolderFormat) -> Files:
     """Files of both splits, of the same classes.
 
     Raises
@@ -141,9 +139,9 @@ def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
     """
     for split in (TRAIN, TEST):
         if not found[split]:
-            raise DataError(f"'{source}' holds no images under {split}/; {kind.advice}")
+            raise DataError(f"'{source}' holds no images under {split}/; {form.advice}")
     train_classes, test_classes = (set(found[split].values()) for split in (TRAIN, TEST))
-    differing = sorted(train_classes ^ test_classes if kind.all_tested else test_classes - train_classes)
+    differing = sorted(train_classes ^ test_classes if form.all_tested else test_classes - train_classes)
     if differing:
         shown = ", ".join(differing[:SHOWN_NAMES])
         raise DataError(f"'{source}': train and test must hold the same classes; only in one of them: {shown}")
@@ -191,5 +189,5 @@ def _labels(files: Mapping[str, str], classes: list[str], names: list[str]) -> _
     return _Labels(numbers, stratified_order(numbers), classes)
 
 
-CLASS_FOLDERS = FolderKind(class_folders, LAYOUT, all_tested=True)
+CLASS_FOLDERS = FolderFormat(class_folders, LAYOUT, all_tested=True)
 """Images in folders named by class."""

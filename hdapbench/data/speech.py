@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.data.folder import TEST, TRAIN, VAL, Files, FolderKind
+from hdapbench.data.folder import TEST, TRAIN, VAL, Files, FolderFormat
 from hdapbench.data.source import AUDIO_SUFFIX, file_names, read_texts
 from hdapbench.errors import DataError
 
@@ -129,5 +129,5 @@ def _cosines(n_coefficients: int) -> NDArray[np.float64]:
     return transform
 
 
-SPEECH_COMMANDS = FolderKind(speech_files, ADVICE, decode=decode_speech, version=("speech", VERSION))
+SPEECH_COMMANDS = FolderFormat(speech_files, ADVICE, decode=decode_speech, version=("speech", VERSION))
 """Words as Speech Commands lays them out."""

@@ -2,6 +2,7 @@
 
 from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
+from hdapbench.spec.data import DataSpec, NormalizeSpec, dataset_group
 from hdapbench.spec.document import path_text
 from hdapbench.spec.fleets import (
     FleetSpec,
@@ -26,11 +27,9 @@ from hdapbench.spec.runtime import RuntimeSpec
 from hdapbench.spec.schema import (
     BaseRecipe,
     BudgetSpec,
-    DataSpec,
     DistillationSpec,
     MethodSpec,
     ModelSpec,
-    NormalizeSpec,
     Recipe,
     Spec,
     TargetSpec,
@@ -65,6 +64,7 @@ __all__ = [
     "TargetSpec",
     "canonical_json",
     "context_hash",
+    "dataset_group",
     "did_you_mean",
     "load",
     "load_fleets",

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from hdapbench.errors import SpecError, SpecProblem
 from hdapbench.spec.base import did_you_mean
+from hdapbench.spec.data import dataset_names
 from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
 from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
 from hdapbench.spec.local_fleet import LocalFleetSpec
@@ -94,6 +95,7 @@ def _validated(
         except ValueError as error:
             problems.append(SpecProblem(f"--set {text}", 0, 0, "", str(error)))
     loaded = _Source(str(path), document, overridden, models)
+    problems += _unknown_data_set(loaded)
     try:
         spec = validate(document.values)
     except ValidationError as error:
@@ -102,6 +104,15 @@ def _validated(
     if problems:
         raise SpecError(sorted(set(problems), key=_order))
     return spec, loaded
+
+
+def _unknown_data_set(source: _Source) -> list[SpecProblem]:
+    """Problem of a data set that no installed package offers; stored specs may name such ones."""
+    data, known = source.document.values.get("data"), dataset_names()
+    name = data.get("name") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name in known:
+        return []
+    return [source.at(("data", "name"), f"unknown value {name!r}{did_you_mean(name, known)}")]
 
 
 def problem_at(loaded: LoadedSpec, path: Path_, message: str) -> SpecProblem:
