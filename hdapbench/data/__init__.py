@@ -1,10 +1,26 @@
 """Data sets, split into disjoint train, search and test images.
 
-dataset: what an entry point offers; `load_data`, the door. shipped: the data sets that ship.
-images, boxes: batches of images with one class each, and with boxes. labelled, split: how images are held out.
-folder, imagenet, speech, cifar: how sets of labelled images are laid out.
-yolo, box_layout, box_labels, mosaic, scenes: the same of images with boxes, their augmentation, generated pictures.
-source, reading, decode: files in folders and archives, decoded to pixels. cache, cached, live: kept decoded, or not.
+dataset: what an entry point offers, and `load_data`, the door.
+shipped: the data sets that ship.
+images: batches of images of one class each.
+boxes: batches of images with boxes.
+labelled: images of one class each, held out and normalised.
+split: stratified orders, of which parts are slices.
+folder: images in folders named by class.
+imagenet: ImageNet and Tiny ImageNet as they are published.
+speech: Speech Commands, and cepstral coefficients of a recording.
+cifar: CIFAR-10's pickled batches.
+yolo: detection sets in ultralytics' layout.
+box_layout: their data yamls.
+box_labels: their label files.
+mosaic: augmentation of images with boxes.
+scenes: generated pictures of digits.
+source: files in folders and tar archives.
+reading: files decoded in parallel.
+decode: pixels of one file, at the size and channels of the network.
+cache: decoded images on disk.
+cached: parts from the cache, written first where they are missing.
+live: images decoded whenever they are needed.
 """
 
 from hdapbench.data.boxes import BoxSet

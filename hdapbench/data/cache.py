@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdapbench.arrays import Integers
 from hdapbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def read_part(folder: Path) -> DecodedPart | None:
 
 def write_part(
     folder: Path,
-    labels: NDArray[np.int64],
+    labels: Integers,
     images: Iterable[tuple[int, NDArray[np.uint8]]],
     *,
     image_shape: tuple[int, int, int],

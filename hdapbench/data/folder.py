@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.data.cache import DecodedPart, Layout, cache_key, write_part
 from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import decode_image
@@ -177,8 +178,8 @@ def _live_part(
 class _Labels:
     """Class numbers of files, shape (n,), the stratified order of the files, and the names of the classes."""
 
-    numbers: NDArray[np.int64]
-    order: NDArray[np.int64]
+    numbers: Integers
+    order: Integers
     classes: list[str]
 
 

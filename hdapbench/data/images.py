@@ -29,12 +29,24 @@ class Samples(Protocol):
     """What models are trained and evaluated on."""
 
     def __len__(self) -> int:
-        """Images in the set."""
+        """Number of images."""
 
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images, shape (n, channels, height, width), and their labels, in the form that the task takes."""
+        """Images, shape (n, channels, height, width), and their labels, in the form that the task takes.
+
+        Parameters
+        ----------
+        batch_size
+            Images per batch; the last batch may be smaller.
+        shuffle_seed
+            Fixes order and augmentation; None keeps the stored order.
+        augment
+            Whether the set's augmentation is applied.
+        limit
+            Only so many images, the first ones in that order.
+        """
 
 
 @dataclass(frozen=True)
@@ -64,19 +76,7 @@ class ImageSet:
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised float32 images, shape (batch_size, channels, height, width), and their labels.
-
-        Parameters
-        ----------
-        batch_size
-            Images per batch; the last batch may be smaller.
-        shuffle_seed
-            Fixes order and augmentation; None keeps the stored order.
-        augment
-            Whether the set's augmentation is applied.
-        limit
-            Only so many images, the first ones in that order.
-        """
+        """Normalised float32 images, shape (batch_size, channels, height, width), and labels, shape (batch_size,)."""
         made = self._batches(batch_size, shuffle_seed, augment=augment, limit=limit)
         return made if isinstance(self.images, Tensor) else ahead(made)
 

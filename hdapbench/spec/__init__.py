@@ -1,4 +1,17 @@
-"""The spec: what a benchmark is, read strictly from YAML. Imports no torch."""
+"""The spec: what a benchmark is, read strictly from YAML. Imports no torch.
+
+document: YAML text, and where its values stand.
+loader: a file as a checked spec, with all problems at once.
+schema: the keys of a spec.
+data: keys of its data, and names of data sets.
+fleets: keys of simulated and recorded fleets.
+local_fleet: keys of a fleet of local processes.
+clustering: keys of a fleet's clustering.
+runtime: keys of a runtime.
+units: targets as people write them.
+plugins: what installed packages offer by entry point.
+base: what all parts are made of.
+"""
 
 from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec

@@ -221,25 +221,25 @@ def _is_echo(details: ErrorDetails) -> bool:
 
 def _message(details: ErrorDetails, path: Path_, roots: tuple[type[BaseModel], ...]) -> str:
     """What is wrong, in the words of a spec's author."""
-    kind, value = details["type"], details["input"]
+    mistake, value = details["type"], details["input"]
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
     text = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     context = details.get("ctx", {})
-    if kind == "extra_forbidden":
+    if mistake == "extra_forbidden":
         text = f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(details['loc'], roots))}"
-    elif kind == "too_short":
+    elif mistake == "too_short":
         text = "must have at least one entry"
-    elif kind == "union_tag_not_found":
+    elif mistake == "union_tag_not_found":
         text = "the key 'kind' is missing: simulated or recorded"
-    elif kind == "union_tag_invalid":
+    elif mistake == "union_tag_invalid":
         allowed = context["expected_tags"].replace("'", "").split(", ")
         text = f"kind: unknown value '{context['tag']}'{did_you_mean(context['tag'], allowed)}"
-    elif kind == "missing":
+    elif mistake == "missing":
         text = f"the key '{details['loc'][-1]}' is missing"
-    elif kind == "literal_error":
+    elif mistake == "literal_error":
         allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         text = f"unknown value {shown}{did_you_mean(str(value), allowed)}"
-    elif kind != "value_error":
+    elif mistake != "value_error":
         text = f"{shown} should be {text}" if details["msg"].startswith("Input") else f"{text} (here: {shown})"
     return text
 
@@ -260,8 +260,8 @@ def _known_keys(location: Path_, roots: tuple[type[BaseModel], ...]) -> list[str
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
     """Values of the key that tells the branches of a union apart."""
-    kind = model.model_fields.get("kind")
-    return get_args(kind.annotation) if kind is not None else ()
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field is not None else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

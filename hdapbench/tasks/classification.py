@@ -23,7 +23,7 @@ class Classification(Task):
     metric = "accuracy"
 
     def objective(self, model: nn.Module, *, label_smoothing: float = 0.0) -> Objective:  # noqa: ARG002
-        """Cross-entropy."""
+        """Cross-entropy of scores and class numbers."""
         return partial(functional.cross_entropy, label_smoothing=label_smoothing)
 
     def distance(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -36,7 +36,13 @@ class Classification(Task):
         return functional.kl_div(softened, target, reduction="batchmean", log_target=True) * temperature**2
 
     def scores(self, model: nn.Module, data: Samples) -> Scores:
-        """Top-1 accuracy."""
+        """Top-1 accuracy.
+
+        Raises
+        ------
+        DataError
+            When there are no images.
+        """
         return Scores(evaluate(model, data))
 
 
