@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,9 +107,7 @@ def write_part(
     extras
         Called once all images are stored: further arrays by name, such as boxes.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         shape = (len(labels), *image_shape)
         stored = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         for position, pixels in images:
@@ -131,6 +130,18 @@ def write_part(
             extras=list(arrays),
         )
         (partial / "layout.json").write_text(json.dumps(asdict(layout)), encoding="utf-8")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Empty folder to fill, which becomes ``folder`` when the block ends without an error: readers see all or nothing.
+
+    When another process made ``folder`` meanwhile, that one is kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        yield partial
         try:
             partial.rename(folder)
         except OSError:

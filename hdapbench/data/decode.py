@@ -18,7 +18,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, ITU-R BT.601, as Pillow converts to grey."""
 
 LETTERBOX_GREY = 114
-"""What ultralytics fills letterboxes with."""
+"""What ultralytics fills letterboxes with, and what no image of a mosaic covers."""
 
 RESIZE_CHUNK = 1000
 

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from hdapbench.data.live import FileImages, ahead
 
-Pixels = Tensor | FileImages
+StoredImages = Tensor | FileImages
+"""In memory, mapped from a file, or still in their files."""
 
 CROP_MARGIN = 4
 """Pixels of padding around an image before a random crop (He et al. 2016, section 4.2)."""
@@ -64,7 +65,7 @@ class ImageSet:
         What ``batches(augment=True)`` does to images: ``none``, ``flip-crop``, ``shift`` or ``resized-crop``.
     """
 
-    images: Pixels
+    images: StoredImages
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -119,7 +120,7 @@ class DataSplits:
     n_skipped: int = 0
 
 
-def part_of(images: Pixels, chosen: slice) -> Pixels:
+def part_of(images: StoredImages, chosen: slice) -> StoredImages:
     """The images of a slice, neither copied nor decoded."""
     return images[chosen] if isinstance(images, Tensor) else images.part(chosen)
 

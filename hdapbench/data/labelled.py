@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from hdapbench.data.decode import GREY, RGB
-from hdapbench.data.images import DataSplits, ImageSet, Pixels, part_of
+from hdapbench.data.images import DataSplits, ImageSet, StoredImages, part_of
 from hdapbench.data.split import share_count
 from hdapbench.errors import DataError
 
@@ -40,8 +40,8 @@ class Labelled:
         Files that could not be read and were left out.
     """
 
-    train: tuple[Pixels, Tensor]
-    test: tuple[Pixels, Tensor]
+    train: tuple[StoredImages, Tensor]
+    test: tuple[StoredImages, Tensor]
     statistics: Statistics
     n_classes: int | None = None
     digest: str | None = None
@@ -63,7 +63,7 @@ def split_labelled(spec: DataSpec, found: Labelled) -> DataSplits:
     n_search = share_count(len(labels), spec.search_share, n_classes)
     mean, std = _normalisation(spec, found.statistics, images.shape[1])
 
-    def image_set(part_images: Pixels, part_labels: Tensor) -> ImageSet:
+    def image_set(part_images: StoredImages, part_labels: Tensor) -> ImageSet:
         return ImageSet(part_images, part_labels, mean=mean, std=std, augment=spec.augment)
 
     parts = (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.arrays import Floats, Integers
+from hdapbench.data.cache import whole_folder
 
 VERSION = 1
 """Raised whenever other pictures come out."""
@@ -48,17 +47,8 @@ def make_scenes(cache_dir: Path, input_shape: tuple[int, int, int]) -> Path:
     folder = cache_dir / "data" / f"digit-scenes-{VERSION}-{height}x{width}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         _write(partial, (height, width))
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process made the same folder meanwhile
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

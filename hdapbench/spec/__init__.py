@@ -45,9 +45,8 @@ from hdapbench.spec.schema import (
     ModelSpec,
     Recipe,
     Spec,
-    TargetSpec,
 )
-from hdapbench.spec.units import CostTarget, FlopsTarget, TargetKind, parse_flops, parse_target
+from hdapbench.spec.units import CostTarget, TargetKind, parse_flops, parse_target
 
 __all__ = [
     "BaseRecipe",
@@ -58,7 +57,6 @@ __all__ = [
     "DataSpec",
     "DistillationSpec",
     "FleetSpec",
-    "FlopsTarget",
     "LoadedSpec",
     "LocalDeviceSpec",
     "LocalFleetSpec",
@@ -74,7 +72,6 @@ __all__ = [
     "SimulatedFleetSpec",
     "Spec",
     "TargetKind",
-    "TargetSpec",
     "canonical_json",
     "context_hash",
     "dataset_group",
