@@ -169,7 +169,11 @@ class Environment(_Value):
 
 
 class Result(_Value):
-    """What came of one trial. ``metrics`` is present exactly when the status is complete or infeasible-by-FLOPs."""
+    """What came of one trial.
+
+    ``metrics`` and ``devices`` are present exactly when the status is complete. A plan above its target is infeasible:
+    it is neither fine-tuned nor measured, and only ``plan`` and ``spent`` are kept.
+    """
 
     trial: Trial
     status: Status

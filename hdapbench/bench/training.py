@@ -14,7 +14,7 @@ from hdapbench.data import Samples
 from hdapbench.spec import Recipe
 from hdapbench.tasks.recalibrate import recalibrate
 from hdapbench.tasks.task import Objective, Scores, Task
-from hdapbench.tasks.training import EpochReport, Regularizer, Setting, TrainReport, fit, on_device
+from hdapbench.tasks.training import EpochReport, Regularizer, Setting, TrainReport, on_device, train_model
 
 RECALIBRATION_BATCH = 128
 PROBE_IMAGES = 4
@@ -72,7 +72,7 @@ class Trainer:
         regularize
             Called with the model after every backward pass; it may change the gradients.
         """
-        return fit(
+        return train_model(
             model,
             self.train,
             self.recipe,

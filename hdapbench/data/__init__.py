@@ -1,7 +1,42 @@
-"""Data sets, split into disjoint train, search and test images."""
+"""Data sets, split into disjoint train, search and test images.
+
+dataset: what an entry point offers, and `load_data`, the door.
+shipped: the data sets that ship.
+images: batches of images of one class each.
+boxes: batches of images with boxes.
+labelled: images of one class each, held out and normalised.
+split: stratified orders, of which parts are slices.
+folder: images in folders named by class.
+imagenet: ImageNet and Tiny ImageNet as they are published.
+speech: Speech Commands, and cepstral coefficients of a recording.
+cifar: CIFAR-10's pickled batches.
+yolo: detection sets in ultralytics' layout.
+box_layout: their data yamls.
+box_labels: their label files.
+mosaic: augmentation of images with boxes.
+scenes: generated pictures of digits.
+source: files in folders and tar archives.
+reading: files decoded in parallel.
+decode: pixels of one file, at the size and channels of the network.
+cache: decoded images on disk.
+cached: parts from the cache, written first where they are missing.
+live: images decoded whenever they are needed.
+"""
 
 from hdapbench.data.boxes import BoxSet
+from hdapbench.data.dataset import DataRequest, DataSet, count_classes, load_data
 from hdapbench.data.images import DataSplits, ImageSet, Samples
-from hdapbench.data.load import count_classes, load_data
+from hdapbench.data.labelled import Labelled, split_labelled
 
-__all__ = ["BoxSet", "DataSplits", "ImageSet", "Samples", "count_classes", "load_data"]
+__all__ = [
+    "BoxSet",
+    "DataRequest",
+    "DataSet",
+    "DataSplits",
+    "ImageSet",
+    "Labelled",
+    "Samples",
+    "count_classes",
+    "load_data",
+    "split_labelled",
+]

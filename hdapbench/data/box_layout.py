@@ -65,9 +65,9 @@ def read_layout(source: Path) -> BoxLayout:
         return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
     def listed(entry: str) -> list[str]:
-        place = root / expand_path(entry)
-        if place.is_dir():
-            return [f"{entry.rstrip('/')}/{name}" for name in sorted(file_names(place)) if is_image(name)]
+        folder = root / expand_path(entry)
+        if folder.is_dir():
+            return [f"{entry.rstrip('/')}/{name}" for name in sorted(file_names(folder)) if is_image(name)]
         return _listed_in(entry, text(entry), lambda name: (root / name).is_file())
 
     return _layout(root, content, str(path), listed, text)
@@ -94,8 +94,8 @@ def read_classes(source: Path) -> tuple[str, ...]:
 def _of_archive(source: Path) -> BoxLayout:
     texts = read_texts(source)
     yaml_name = _first_yaml(texts, source)
-    place = f"{source}:{yaml_name}"
-    content = _parsed(texts[yaml_name], place)
+    origin = f"{source}:{yaml_name}"
+    content = _parsed(texts[yaml_name], origin)
     root = posixpath.normpath(posixpath.join(posixpath.dirname(yaml_name), str(content.get("path") or ".")))
     images = [name for name in file_names(source) if is_image(name)]
     known = set(images)
@@ -105,13 +105,13 @@ def _of_archive(source: Path) -> BoxLayout:
         inside = sorted(name for name in images if PurePosixPath(name).is_relative_to(folder))
         return inside or _listed_in(folder, texts.get(folder), lambda name: posixpath.normpath(name) in known)
 
-    return _layout(source, content, place, listed, texts.get)
+    return _layout(source, content, origin, listed, texts.get)
 
 
 def _layout(
     root: Path,
     content: Mapping[str, Any],
-    place: str,
+    origin: str,
     listed: Callable[[str], list[str]],
     text: Callable[[str], str | None],
 ) -> BoxLayout:
@@ -120,35 +120,35 @@ def _layout(
         found = [name for entry in ([entries] if isinstance(entries, str) else entries) for name in listed(str(entry))]
         return tuple(dict.fromkeys(found))
 
-    classes = _classes(content, place)
+    classes = _classes(content, origin)
     train, test = images("train"), images("test") or images("val")
     for key, found in (("train", train), ("test or val", test)):
         if not found:
-            raise DataError(f"'{place}': no images of {key} were found under '{root}'; {ADVICE}")
+            raise DataError(f"'{origin}': no images of {key} were found under '{root}'; {ADVICE}")
     shared = set(train) & set(test)
     if shared:
-        raise DataError(f"'{place}': train and test share {len(shared)} images, such as {min(shared)}")
+        raise DataError(f"'{origin}': train and test share {len(shared)} images, such as {min(shared)}")
     return BoxLayout(root, classes, train, test, text)
 
 
-def _classes(content: Mapping[str, Any], place: str) -> tuple[str, ...]:
+def _classes(content: Mapping[str, Any], origin: str) -> tuple[str, ...]:
     names = content.get("names")
     if isinstance(names, Mapping) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if names is None and isinstance(content.get("nc"), int):
         names = list(range(content["nc"]))
     if not isinstance(names, list) or not names:
-        raise DataError(f"'{place}': names must list the classes, counted from 0; {ADVICE}")
+        raise DataError(f"'{origin}': names must list the classes, counted from 0; {ADVICE}")
     return tuple(str(name) for name in names)
 
 
-def _parsed(text: str, place: str) -> Mapping[str, Any]:
+def _parsed(text: str, origin: str) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise DataError(f"'{place}' is not valid YAML: {' '.join(str(error).split())[:200]}") from error
+        raise DataError(f"'{origin}' is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(content, Mapping):
-        raise DataError(f"'{place}' is not a mapping; {ADVICE}")
+        raise DataError(f"'{origin}' is not a mapping; {ADVICE}")
     return content
 
 

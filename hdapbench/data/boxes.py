@@ -43,17 +43,6 @@ class BoxSet:
         """Images in [0, 1], float32 of shape (batch_size, channels, height, width), and their boxes, shape (m, 6).
 
         A box is the number of its image in the batch, class, centre x and y, width and height.
-
-        Parameters
-        ----------
-        batch_size
-            Images per batch; the last batch may be smaller.
-        shuffle_seed
-            Fixes order and augmentation; None keeps the stored order.
-        augment
-            Whether the set's augmentation is applied.
-        limit
-            Only so many images, the first ones in that order.
         """
         rng = np.random.default_rng(shuffle_seed)
         order = np.arange(len(self)) if shuffle_seed is None else rng.permutation(len(self))

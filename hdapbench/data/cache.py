@@ -6,7 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdapbench.arrays import Integers
 from hdapbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def cache_key(*parts: object) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class DecodedPart:
     """A part: images mapped from a file (or still in theirs), labels in the same order, and what it was made of."""
 
     images: Tensor | FileImages
@@ -55,7 +57,7 @@ class Part:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def read_part(folder: Path) -> Part | None:
+def read_part(folder: Path) -> DecodedPart | None:
     """Decoded part under ``folder``, or None when it is not there.
 
     Raises
@@ -73,12 +75,12 @@ def read_part(folder: Path) -> Part | None:
         raise DataError(f"the cache '{folder}' is damaged ({error}); delete that folder") from error
     if list(images.shape) != layout.shape:
         raise DataError(f"the cache '{folder}' is damaged; delete that folder")
-    return Part(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout, extras)
+    return DecodedPart(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout, extras)
 
 
 def write_part(
     folder: Path,
-    labels: NDArray[np.int64],
+    labels: Integers,
     images: Iterable[tuple[int, NDArray[np.uint8]]],
     *,
     image_shape: tuple[int, int, int],
@@ -105,9 +107,7 @@ def write_part(
     extras
         Called once all images are stored: further arrays by name, such as boxes.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         shape = (len(labels), *image_shape)
         stored = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         for position, pixels in images:
@@ -130,6 +130,18 @@ def write_part(
             extras=list(arrays),
         )
         (partial / "layout.json").write_text(json.dumps(asdict(layout)), encoding="utf-8")
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Empty folder to fill, which becomes ``folder`` when the block ends without an error: readers see all or nothing.
+
+    When another process made ``folder`` meanwhile, that one is kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        yield partial
         try:
             partial.rename(folder)
         except OSError:

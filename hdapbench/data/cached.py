@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from hdapbench.data.cache import Part, read_part
+from hdapbench.data.cache import DecodedPart, read_part
 from hdapbench.data.reading import SHOWN_NAMES, Reading, UnreadableError
 from hdapbench.errors import DataError
 
@@ -17,8 +17,8 @@ def cached_part(
     names: Callable[[], list[str]],
     write: Callable[[list[str], dict[str, str]], None],
     *,
-    read: Callable[[], Part | None] | None = None,
-) -> Part:
+    read: Callable[[], DecodedPart | None] | None = None,
+) -> DecodedPart:
     """Part under ``folder``, written first when it is not there.
 
     Parameters

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hdapbench.arrays import Integers
 from hdapbench.errors import DataError
 
 FOLDER = "cifar-10-batches-py"
@@ -24,7 +25,7 @@ ADVICE = (
 )
 
 
-def load_cifar10(source: Path) -> tuple[Tensor, NDArray[np.int64], Tensor, NDArray[np.int64]]:
+def load_cifar10(source: Path) -> tuple[Tensor, Integers, Tensor, Integers]:
     """Train images and labels, test images and labels; images are uint8 of shape (n, 3, 32, 32).
 
     Parameters
@@ -44,7 +45,7 @@ def load_cifar10(source: Path) -> tuple[Tensor, NDArray[np.int64], Tensor, NDArr
     return *_batches(folder, TRAIN_FILES), *_batches(folder, TEST_FILES)
 
 
-def _batches(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, NDArray[np.int64]]:
+def _batches(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, Integers]:
     images, labels = [], []
     for name in names:
         path = folder / name
@@ -62,7 +63,13 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Unpickler of numpy arrays in plain containers; anything else is refused, so that no code can run."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Callable of that name, when it is one that arrays need."""
+        """Callable of that name, when it is one that arrays need.
+
+        Raises
+        ------
+        UnpicklingError
+            When it is another one.
+        """
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return _reconstruct
         if module == "numpy" and name in ("ndarray", "dtype"):
@@ -72,9 +79,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
 
 
-def _reconstruct(kind: type, shape: tuple[int, ...], code: object) -> NDArray[Any]:
+def _reconstruct(array_type: type, shape: tuple[int, ...], code: object) -> NDArray[Any]:
     """Empty array that the pickle then fills."""
-    del kind, shape, code  # always an ndarray of shape (0,)
+    del array_type, shape, code  # always an ndarray of shape (0,)
     return np.empty((0,), dtype=np.uint8)
 
 

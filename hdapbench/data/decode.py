@@ -18,7 +18,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, ITU-R BT.601, as Pillow converts to grey."""
 
 LETTERBOX_GREY = 114
-"""What ultralytics fills letterboxes with."""
+"""What ultralytics fills letterboxes with, and what no image of a mosaic covers."""
 
 RESIZE_CHUNK = 1000
 
@@ -95,7 +95,7 @@ def decode_letterboxed(stream: IO[bytes], input_shape: tuple[int, int, int]) -> 
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)), frame
 
 
-def fit_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
+def resized_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
     """Images as uint8 of shape (n, *input_shape), from any number of pixels and from 1 or 3 channels.
 
     Parameters

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hdapbench.data.cache import Layout, Part, cache_key, write_part
+from hdapbench.arrays import Integers
+from hdapbench.data.cache import DecodedPart, Layout, cache_key, write_part
 from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import decode_image
 from hdapbench.data.live import FileImages, Listing, read_listing, write_listing
@@ -29,7 +30,7 @@ Files = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class FolderKind:
+class FolderFormat:
     """How files of classes are laid out and what they are.
 
     Attributes
@@ -54,7 +55,7 @@ class FolderKind:
     version: tuple[object, ...] = ()
 
 
-def load_folder(reading: Reading, *, cache_dir: Path, kind: FolderKind | None = None) -> tuple[Part, Part]:
+def load_folder(reading: Reading, *, cache_dir: Path, form: FolderFormat) -> tuple[DecodedPart, DecodedPart]:
     """Decoded train and test parts of a folder or tar archive of images, each in stratified order.
 
     Parameters
@@ -63,25 +64,25 @@ def load_folder(reading: Reading, *, cache_dir: Path, kind: FolderKind | None = 
         Where the images are and what they are decoded to; a single folder around the splits is looked into.
     cache_dir
         Where decoded parts are kept: by names, sizes and times of a folder's files, or by the hash of an archive.
-    kind
-        What the files are; by default images in class folders.
+    form
+        What the files are.
 
     Raises
     ------
     DataError
         When the source is missing, is laid out otherwise, or holds files that are no images: those are named.
     """
-    source, kind = reading.source, kind or CLASS_FOLDERS
+    source = reading.source
     if not source.exists():
-        raise DataError(f"there is no '{source}'; {kind.advice}, as a folder or a tar archive")
-    if kind.decode is not decode_image and reading.decode == "live":
+        raise DataError(f"there is no '{source}'; {form.advice}, as a folder or a tar archive")
+    if form.decode is not decode_image and reading.decode == "live":
         raise DataError("data.decode: live is for images; write once or auto")
-    key = cache_key(fingerprint(source), reading.input_shape, *kind.version)
+    key = cache_key(fingerprint(source), reading.input_shape, *form.version)
     files: Files = {}
 
     def listed(split: str) -> dict[str, str]:
         if not files:
-            files.update(checked_files(kind.files(source), source, kind))
+            files.update(checked_files(form.files(source), source, form))
         return files[split]
 
     def classes() -> list[str]:
@@ -93,13 +94,13 @@ def load_folder(reading: Reading, *, cache_dir: Path, kind: FolderKind | None = 
         write_part(
             folder,
             labels.numbers[labels.order],
-            decode_each(reading, positions, lambda _, content: kind.decode(BytesIO(content), reading.input_shape)),
+            decode_each(reading, positions, lambda _, content: form.decode(BytesIO(content), reading.input_shape)),
             image_shape=reading.input_shape,
             classes=labels.classes,
             skipped=skipped,
         )
 
-    def part(split: str) -> Part:
+    def part(split: str) -> DecodedPart:
         folder = cache_dir / "data" / f"{key}-{split}"
         listing = folder.with_suffix(".json")
         known_live = reading.decode == "auto" and listing.is_file()
@@ -129,7 +130,7 @@ def class_folders(source: Path) -> Files:
     return found
 
 
-def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
+def checked_files(found: Files, source: Path, form: FolderFormat) -> Files:
     """Files of both splits, of the same classes.
 
     Raises
@@ -139,9 +140,9 @@ def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
     """
     for split in (TRAIN, TEST):
         if not found[split]:
-            raise DataError(f"'{source}' holds no images under {split}/; {kind.advice}")
+            raise DataError(f"'{source}' holds no images under {split}/; {form.advice}")
     train_classes, test_classes = (set(found[split].values()) for split in (TRAIN, TEST))
-    differing = sorted(train_classes ^ test_classes if kind.all_tested else test_classes - train_classes)
+    differing = sorted(train_classes ^ test_classes if form.all_tested else test_classes - train_classes)
     if differing:
         shown = ", ".join(differing[:SHOWN_NAMES])
         raise DataError(f"'{source}': train and test must hold the same classes; only in one of them: {shown}")
@@ -150,7 +151,7 @@ def checked_files(found: Files, source: Path, kind: FolderKind) -> Files:
 
 def _live_part(
     reading: Reading, path: Path, files: Callable[[], Mapping[str, str]], classes: Callable[[], list[str]]
-) -> Part:
+) -> DecodedPart:
     """Part whose images stay in their files; these are checked and hashed once."""
     reading.is_live(0)  # an archive is refused before it is read
 
@@ -162,13 +163,13 @@ def _live_part(
         )
         write_listing(path, reading, listing)
 
-    def read() -> Part | None:
+    def read() -> DecodedPart | None:
         found = read_listing(path)
         if found is None:
             return None
         images = FileImages(reading.source, found.names, reading.input_shape)
         layout = Layout(found.labels, found.classes, list(images.shape), found.digest, found.skipped)
-        return Part(images, torch.tensor(found.labels, dtype=torch.int64), layout)
+        return DecodedPart(images, torch.tensor(found.labels, dtype=torch.int64), layout)
 
     return cached_part(path, reading, lambda: sorted(files()), write, read=read)
 
@@ -177,8 +178,8 @@ def _live_part(
 class _Labels:
     """Class numbers of files, shape (n,), the stratified order of the files, and the names of the classes."""
 
-    numbers: NDArray[np.int64]
-    order: NDArray[np.int64]
+    numbers: Integers
+    order: Integers
     classes: list[str]
 
 
@@ -189,5 +190,5 @@ def _labels(files: Mapping[str, str], classes: list[str], names: list[str]) -> _
     return _Labels(numbers, stratified_order(numbers), classes)
 
 
-CLASS_FOLDERS = FolderKind(class_folders, LAYOUT, all_tested=True)
+CLASS_FOLDERS = FolderFormat(class_folders, LAYOUT, all_tested=True)
 """Images in folders named by class."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderKind, class_folders
+from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderFormat, class_folders
 from hdapbench.data.source import file_names, is_image, read_texts
 from hdapbench.errors import DataError
 
@@ -85,4 +85,4 @@ def count_class_folders(source: Path) -> int:
 
 
 IMAGENET = replace(CLASS_FOLDERS, advice=IMAGENET_ADVICE)
-TINY_IMAGENET = FolderKind(tiny_imagenet_files, TINY_ADVICE)
+TINY_IMAGENET = FolderFormat(tiny_imagenet_files, TINY_ADVICE)

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from hdapbench.data.live import FileImages, ahead
 
-Pixels = Tensor | FileImages
+StoredImages = Tensor | FileImages
+"""In memory, mapped from a file, or still in their files."""
 
 CROP_MARGIN = 4
 """Pixels of padding around an image before a random crop (He et al. 2016, section 4.2)."""
@@ -29,12 +30,24 @@ class Samples(Protocol):
     """What models are trained and evaluated on."""
 
     def __len__(self) -> int:
-        """Images in the set."""
+        """Number of images."""
 
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images, shape (n, channels, height, width), and their labels, in the form that the task takes."""
+        """Images, shape (n, channels, height, width), and their labels, in the form that the task takes.
+
+        Parameters
+        ----------
+        batch_size
+            Images per batch; the last batch may be smaller.
+        shuffle_seed
+            Fixes order and augmentation; None keeps the stored order.
+        augment
+            Whether the set's augmentation is applied.
+        limit
+            Only so many images, the first ones in that order.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class ImageSet:
         What ``batches(augment=True)`` does to images: ``none``, ``flip-crop``, ``shift`` or ``resized-crop``.
     """
 
-    images: Pixels
+    images: StoredImages
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -64,19 +77,7 @@ class ImageSet:
     def batches(
         self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised float32 images, shape (batch_size, channels, height, width), and their labels.
-
-        Parameters
-        ----------
-        batch_size
-            Images per batch; the last batch may be smaller.
-        shuffle_seed
-            Fixes order and augmentation; None keeps the stored order.
-        augment
-            Whether the set's augmentation is applied.
-        limit
-            Only so many images, the first ones in that order.
-        """
+        """Normalised float32 images, shape (batch_size, channels, height, width), and labels, shape (batch_size,)."""
         made = self._batches(batch_size, shuffle_seed, augment=augment, limit=limit)
         return made if isinstance(self.images, Tensor) else ahead(made)
 
@@ -119,7 +120,7 @@ class DataSplits:
     n_skipped: int = 0
 
 
-def part_of(images: Pixels, chosen: slice) -> Pixels:
+def part_of(images: StoredImages, chosen: slice) -> StoredImages:
     """The images of a slice, neither copied nor decoded."""
     return images[chosen] if isinstance(images, Tensor) else images.part(chosen)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from hdapbench.data.decode import decode_image
 from hdapbench.data.reading import Reading, decode_each, n_workers
+from hdapbench.files import replacing
 
 Item = TypeVar("Item")
 
@@ -107,13 +106,8 @@ def write_listing(path: Path, reading: Reading, listing: Listing) -> None:
     for number, (name, label) in enumerate(zip(listing.names, listing.labels, strict=True)):
         digest.update(f"{name}|{label}|".encode() + hashes[number].tobytes())
     listing = replace(listing, digest=digest.hexdigest())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial-", dir=path.parent))
-    try:
-        (partial / path.name).write_text(json.dumps(asdict(listing)), encoding="utf-8")
-        (partial / path.name).replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(asdict(listing)), encoding="utf-8")
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

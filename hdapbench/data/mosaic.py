@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-GREY = 114
-"""Value of what no image covers."""
+from hdapbench.data.decode import LETTERBOX_GREY, LUMINANCE
 
 SCALE = 0.5
 SHIFT = 0.1
@@ -23,8 +22,6 @@ BRIGHTNESS = 0.4
 LEAST_SIDE = 2.0
 LEAST_SHARE = 0.1
 """Boxes of fewer pixels per side are dropped, and those of which less than this share is left."""
-
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 Pixels = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
@@ -56,7 +53,7 @@ def composed(scenes: Sequence[Scene], rng: np.random.Generator, *, flip: bool) -
         Whether half of the results are mirrored from left to right.
     """
     channels, height, width = scenes[0].image.shape
-    canvas = np.full((channels, 2 * height, 2 * width), GREY, dtype=np.uint8)
+    canvas = np.full((channels, 2 * height, 2 * width), LETTERBOX_GREY, dtype=np.uint8)
     middle = (int(rng.uniform(0.5, 1.5) * height), int(rng.uniform(0.5, 1.5) * width))
     placed = []
     for number, scene in enumerate(scenes):
@@ -67,7 +64,7 @@ def composed(scenes: Sequence[Scene], rng: np.random.Generator, *, flip: bool) -
     shift = rng.uniform(-SHIFT, SHIFT, 2) * (height, width)
     extent = (round(height / scale), round(width / scale))
     corner = (round(height - extent[0] / 2 + shift[0]), round(width - extent[1] / 2 + shift[1]))
-    view = np.full((channels, *extent), GREY, dtype=np.uint8)
+    view = np.full((channels, *extent), LETTERBOX_GREY, dtype=np.uint8)
     _paste(view, canvas, (-corner[0], -corner[1]))
     image = _resized(view, (height, width))
     boxes = _seen(np.concatenate(placed), (2 * height, 2 * width), corner, extent, (height, width))
@@ -134,7 +131,7 @@ def _recoloured(image: Pixels, rng: np.random.Generator) -> Pixels:
     saturation, brightness = rng.uniform(1 - SATURATION, 1 + SATURATION), rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
     values = image.astype(np.float32)
     if len(image) == len(LUMINANCE):
-        grey = np.tensordot(LUMINANCE, values, 1)
+        grey = np.tensordot(np.array(LUMINANCE, dtype=np.float32), values, 1)
         values = grey + np.float32(saturation) * (values - grey)
     return np.asarray(np.clip(np.rint(values * np.float32(brightness)), 0, 255), dtype=np.uint8)
 

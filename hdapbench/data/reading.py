@@ -20,7 +20,7 @@ from hdapbench.errors import DataError
 Corrupt = Literal["fail", "skip"]
 Decode = Literal["auto", "once", "live"]
 Decoder = Callable[[str, bytes], NDArray[np.uint8]]
-Pending = deque[tuple[str, "Future[NDArray[np.uint8]]"]]
+Pending = deque[tuple[str, Future[NDArray[np.uint8]]]]
 
 _MEMORY_ADDRESS = re.compile(r" <_io\.[^>]*>")
 REPORT_EVERY = 5000

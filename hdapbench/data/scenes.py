@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hdapbench.arrays import Floats, Integers
+from hdapbench.data.cache import whole_folder
 
 VERSION = 1
 """Raised whenever other pictures come out."""
@@ -46,17 +47,8 @@ def make_scenes(cache_dir: Path, input_shape: tuple[int, int, int]) -> Path:
     folder = cache_dir / "data" / f"digit-scenes-{VERSION}-{height}x{width}"
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         _write(partial, (height, width))
-        try:
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process made the same folder meanwhile
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
@@ -71,8 +63,8 @@ def _write(folder: Path, size: tuple[int, int]) -> None:
     n_test = round(TEST_SHARE * len(shuffled))
     hands = {"test": shuffled[:n_test], "train": shuffled[n_test:]}
     for split, count in (("train", N_TRAIN), ("test", N_TEST)):
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True)
+        for part in ("images", "labels"):
+            (folder / part / split).mkdir(parents=True)
         for number in range(count):
             pixels, boxes = _scene(raw.images, raw.target, rng.permutation(hands[split]), size, rng)
             name = f"{number:05}"
@@ -84,9 +76,9 @@ def _write(folder: Path, size: tuple[int, int]) -> None:
 
 
 def _scene(
-    images: NDArray[np.float64],
-    targets: NDArray[np.int64],
-    candidates: NDArray[np.int64],
+    images: Floats,
+    targets: Integers,
+    candidates: Integers,
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], list[tuple[float, ...]]]:
@@ -98,10 +90,10 @@ def _scene(
     boxes: list[tuple[float, ...]] = []
     for index in candidates[: int(rng.integers(*COUNTS))]:
         stroke = _enlarged(images[index], round(rng.uniform(*SIZES) * min(size)))
-        place = _free_place(stroke.shape, size, taken, rng)
-        if place is None:
+        corner = _free_corner(stroke.shape, size, taken, rng)
+        if corner is None:
             continue
-        top, left = place
+        top, left = corner
         bottom, right = top + stroke.shape[0], left + stroke.shape[1]
         taken.append((top, left, bottom, right))
         ink = rng.uniform(0.65, 1.0, 3) * 255
@@ -112,7 +104,7 @@ def _scene(
     return pixels.round().clip(0, 255).astype(np.uint8), boxes
 
 
-def _enlarged(digit: NDArray[np.float64], height: int) -> NDArray[np.float64]:
+def _enlarged(digit: Floats, height: int) -> Floats:
     """Opacity in [0, 1] of a digit, cut to its ink and enlarged to a height, shape (height, width)."""
     from PIL import Image
 
@@ -124,7 +116,7 @@ def _enlarged(digit: NDArray[np.float64], height: int) -> NDArray[np.float64]:
     return np.asarray(picture.resize((width, max(height, 4)), Image.Resampling.BICUBIC), dtype=np.float64) / 255
 
 
-def _free_place(
+def _free_corner(
     shape: tuple[int, ...], size: tuple[int, int], taken: list[tuple[int, int, int, int]], rng: np.random.Generator
 ) -> tuple[int, int] | None:
     """Top left corner where a digit covers no earlier one by much, or None when none was found."""

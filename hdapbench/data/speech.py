@@ -10,7 +10,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.data.folder import TEST, TRAIN, VAL, Files, FolderKind
+from hdapbench.arrays import Floats
+from hdapbench.data.folder import TEST, TRAIN, VAL, Files, FolderFormat
 from hdapbench.data.source import AUDIO_SUFFIX, file_names, read_texts
 from hdapbench.errors import DataError
 
@@ -92,7 +93,7 @@ def decode_speech(stream: IO[bytes], shape: tuple[int, int, int]) -> NDArray[np.
     return picture
 
 
-def _samples(stream: IO[bytes]) -> NDArray[np.float64]:
+def _samples(stream: IO[bytes]) -> Floats:
     """The first second, in [-1, 1]."""
     try:
         with wave.open(stream) as recording:
@@ -106,7 +107,7 @@ def _samples(stream: IO[bytes]) -> NDArray[np.float64]:
 
 
 @cache
-def _mel_bands() -> NDArray[np.float64]:
+def _mel_bands() -> Floats:
     """Triangular bands at even distances in mel, shape (n_bins, n_mels)."""
     low, high = (_mel(np.array(hertz)) for hertz in MEL_HZ)
     edges = np.linspace(low, high, N_MELS + 2)
@@ -116,18 +117,18 @@ def _mel_bands() -> NDArray[np.float64]:
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mel(hertz: Floats) -> Floats:
     return np.asarray(1127.0 * np.log1p(hertz / 700.0), dtype=np.float64)
 
 
 @cache
-def _cosines(n_coefficients: int) -> NDArray[np.float64]:
+def _cosines(n_coefficients: int) -> Floats:
     """Orthonormal discrete cosine transform of type II, shape (n_mels, n_coefficients)."""
-    place = np.pi * (np.arange(N_MELS)[:, None] + 0.5) * np.arange(n_coefficients) / N_MELS
-    transform: NDArray[np.float64] = np.cos(place) * np.sqrt(2.0 / N_MELS)
+    angles = np.pi * (np.arange(N_MELS)[:, None] + 0.5) * np.arange(n_coefficients) / N_MELS
+    transform: Floats = np.cos(angles) * np.sqrt(2.0 / N_MELS)
     transform[:, 0] /= np.sqrt(2.0)
     return transform
 
 
-SPEECH_COMMANDS = FolderKind(speech_files, ADVICE, decode=decode_speech, version=("speech", VERSION))
+SPEECH_COMMANDS = FolderFormat(speech_files, ADVICE, decode=decode_speech, version=("speech", VERSION))
 """Words as Speech Commands lays them out."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from hdapbench.arrays import Integers
 
 SPLIT_SEED = 20_080_901
 """All splits of a data set use this seed, so that results of different specs can be compared."""
 
 
-def stratified_order(labels: NDArray[np.int64], *, seed: int = SPLIT_SEED) -> NDArray[np.int64]:
+def stratified_order(labels: Integers, *, seed: int = SPLIT_SEED) -> Integers:
     """Permutation of the images, every prefix of which is stratified by class.
 
     Splits are then plain slices, and slices of a mapped file cost no memory.

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hdapbench.arrays import Integers
 from hdapbench.data.box_labels import BOX_VALUES, label_path, parse_labels
 from hdapbench.data.box_layout import BoxLayout, read_layout
-from hdapbench.data.cache import Part, cache_key, write_part
+from hdapbench.data.cache import DecodedPart, cache_key, write_part
 from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import Letterbox, decode_letterboxed
 from hdapbench.data.reading import Reading, decode_each
@@ -26,7 +27,7 @@ Labels = dict[str, NDArray[np.float32]]
 """Image -> its boxes, shape (k, 5)."""
 
 
-def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[Part, Part]:
+def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[DecodedPart, DecodedPart]:
     """Decoded train and test parts of a detection set; extras ``boxes`` and ``starts`` hold their boxes.
 
     A part's labels are the rarest class in each image, by which the order is stratified.
@@ -47,7 +48,7 @@ def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[Part, Part]:
     reading = Reading(layout.root, reading.input_shape, reading.corrupt, reading.on_progress)
     key = cache_key("boxes", fingerprint(layout.root), layout.classes, layout.train, layout.test, reading.input_shape)
 
-    def part(split: str, names: tuple[str, ...]) -> Part:
+    def part(split: str, names: tuple[str, ...]) -> DecodedPart:
         folder = cache_dir / "data" / f"{key}-{split}"
         return cached_part(
             folder, reading, lambda: list(names), lambda left, skipped: _decode(reading, layout, left, skipped, folder)
@@ -76,7 +77,7 @@ def _decode(reading: Reading, layout: BoxLayout, names: list[str], skipped: dict
         pixels, frames[name] = decode_letterboxed(BytesIO(content), reading.input_shape)
         return pixels
 
-    def extras() -> Mapping[str, NDArray[np.float32] | NDArray[np.int64]]:
+    def extras() -> Mapping[str, NDArray[np.float32] | Integers]:
         placed = [_placed(labels[names[index]], frames[names[index]], reading.input_shape) for index in order]
         starts = np.cumsum([0, *(len(boxes) for boxes in placed)], dtype=np.int64)
         return {BOXES: np.concatenate([*placed, np.zeros((0, BOX_VALUES), np.float32)]), STARTS: starts}
@@ -105,7 +106,7 @@ def _parsed(texts: Mapping[str, str | None], n_classes: int) -> tuple[Labels, di
     return labels, problems
 
 
-def _rarest_classes(labels: list[NDArray[np.float32]], n_classes: int) -> NDArray[np.int64]:
+def _rarest_classes(labels: list[NDArray[np.float32]], n_classes: int) -> Integers:
     """For each image, its class of which there are fewest boxes in all; ``n_classes`` for images without boxes."""
     counts = Counter(int(label) for boxes in labels for label in boxes[:, 0])
     return np.array(

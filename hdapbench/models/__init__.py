@@ -1,4 +1,17 @@
-"""The zoo, adapters to other packages' models, and weights."""
+"""Networks to compress, and their weights.
+
+build: the network that a spec names.
+resnet: ResNets for small images.
+vgg: VGG16 for small images.
+mobilenet: MobileNetV1.
+tiny: networks of microcontroller benchmarks.
+pooled: the head that most of these share.
+torchvision_models: torchvision's classifiers and published weights.
+yolo: ultralytics' networks.
+user_code: networks of a callable that the user names.
+weights: state dicts, loaded strictly and hashed.
+checkpoint: weights of ultralytics' files, whose code is not run.
+"""
 
 from hdapbench.models.build import ZOO, build_model
 from hdapbench.models.resnet import calibrate_identity_shortcuts

@@ -88,8 +88,8 @@ def _tensors(module: _Inert, prefix: str) -> list[tuple[str, Tensor]]:
     left_out = state.get("_non_persistent_buffers_set") or ()
     found = [
         (f"{prefix}{name}", value.detach())
-        for kind in ("_parameters", "_buffers")
-        for name, value in (state.get(kind) or {}).items()
+        for table in ("_parameters", "_buffers")
+        for name, value in (state.get(table) or {}).items()
         if isinstance(value, Tensor) and name not in left_out
     ]
     for name, child in (state.get("_modules") or {}).items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from hdapbench.models.pooled import PooledNetwork
 
 STEM_WIDTH = 32
 BLOCKS = (
@@ -20,7 +21,7 @@ BLOCKS = (
 """Output channels and stride of every depthwise separable block."""
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(PooledNetwork):
     """MobileNetV1 of width 1.
 
     Parameters
@@ -34,21 +35,13 @@ class MobileNetV1(nn.Module):
     """
 
     def __init__(self, *, n_classes: int, in_channels: int = 3, small_input: bool = False) -> None:
-        super().__init__()
         layers = _convolution(in_channels, STEM_WIDTH, kernel=3, stride=1 if small_input else 2)
         channels = STEM_WIDTH
         for width, stride in BLOCKS:
             layers += _convolution(channels, channels, kernel=3, stride=stride, groups=channels)
             layers += _convolution(channels, width, kernel=1)
             channels = width
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(channels, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores, shape (n, n_classes)."""
-        scores: Tensor = self.linear(torch.flatten(self.pool(self.features(x)), 1))
-        return scores
+        super().__init__(layers, channels, n_classes)
 
 
 def _convolution(

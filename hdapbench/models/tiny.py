@@ -1,4 +1,7 @@
-"""Reference networks of microcontroller benchmarks: ResNet-8, DS-CNN, and ResNet-18 for 64x64 images."""
+"""Reference networks of microcontroller benchmarks: ResNet-8, DS-CNN, and ResNet-18 for 64x64 images.
+
+All take ``n_classes``, the outputs of the last layer, and ``in_channels``, the channels of an input image.
+"""
 
 from __future__ import annotations
 
@@ -6,68 +9,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.models.pooled import PooledNetwork
+
 RESNET8_WIDTHS = (16, 32, 64)
+RESNET6_WIDTHS = (16, 32)
 DSCNN_WIDTH = 64
 DSCNN_BLOCKS = 4
 
 
-class ResNet8(nn.Module):
+class _SmallResNet(nn.Module):
+    """A 3x3 convolution, one residual block per width, global average pooling and a linear layer."""
+
+    def __init__(self, widths: tuple[int, ...], *, n_classes: int, in_channels: int, norm: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        in_widths = (widths[0], *widths[:-1])
+        self.blocks = nn.Sequential(*(_Block(*pair, norm=norm) for pair in zip(in_widths, widths, strict=True)))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(widths[-1], n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores, shape (n, n_classes)."""
+        x = self.blocks(functional.relu(self.bn1(self.conv1(x))))
+        scores: Tensor = self.linear(torch.flatten(self.pool(x), 1))
+        return scores
+
+
+class ResNet8(_SmallResNet):
     """ResNet-8 of MLPerf Tiny's image classification, as arXiv 2407.01054 trains it.
 
     The second convolution of each block has a bias before its batch norm; projection shortcuts have a bias and no norm.
-
-    Parameters
-    ----------
-    n_classes
-        Outputs of the last layer.
-    in_channels
-        Channels of an input image.
     """
 
     def __init__(self, *, n_classes: int, in_channels: int = 3) -> None:
-        super().__init__()
-        first = RESNET8_WIDTHS[0]
-        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(first)
-        taken = (first, *RESNET8_WIDTHS[:-1])
-        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(taken, RESNET8_WIDTHS, strict=True)))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(RESNET8_WIDTHS[-1], n_classes)
+        super().__init__(RESNET8_WIDTHS, n_classes=n_classes, in_channels=in_channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores, shape (n, n_classes)."""
-        x = self.blocks(functional.relu(self.bn1(self.conv1(x))))
-        scores: Tensor = self.linear(torch.flatten(self.pool(x), 1))
-        return scores
 
-
-class ResNet6(nn.Module):
-    """Two residual blocks of 16 and 32 channels, for 8x8 digits: 19,408 weights, a batch norm after every convolution.
-
-    Parameters
-    ----------
-    n_classes
-        Outputs of the last layer.
-    in_channels
-        Channels of an input image.
-    """
+class ResNet6(_SmallResNet):
+    """Two residual blocks of 16 and 32 channels, for 8x8 digits: 19,408 weights, batch norm after every convolution."""
 
     def __init__(self, *, n_classes: int, in_channels: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.blocks = nn.Sequential(_Block(16, 16, norm=True), _Block(16, 32, norm=True))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(32, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores, shape (n, n_classes)."""
-        x = self.blocks(functional.relu(self.bn1(self.conv1(x))))
-        scores: Tensor = self.linear(torch.flatten(self.pool(x), 1))
-        return scores
+        super().__init__(RESNET6_WIDTHS, n_classes=n_classes, in_channels=in_channels, norm=True)
 
 
 class _Block(nn.Module):
@@ -95,19 +81,13 @@ class _Block(nn.Module):
         return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-class DsCnn(nn.Module):
+class DsCnn(PooledNetwork):
     """DS-CNN for keyword spotting (Zhang et al. 2017, small; MLPerf Tiny): one convolution, four separable blocks.
 
-    Parameters
-    ----------
-    n_classes
-        Outputs of the last layer.
-    in_channels
-        Channels of the input: 1, a map of 49 frames by 10 cepstral coefficients.
+    Its input is a map of 49 frames by 10 cepstral coefficients.
     """
 
     def __init__(self, *, n_classes: int, in_channels: int = 1) -> None:
-        super().__init__()
         width = DSCNN_WIDTH
         layers = _normalised(nn.Conv2d(in_channels, width, (10, 4), 2, padding=(5, 1)))
         layers.append(nn.Dropout(0.2))
@@ -115,14 +95,7 @@ class DsCnn(nn.Module):
             layers += _normalised(nn.Conv2d(width, width, 3, padding=1, groups=width))
             layers += _normalised(nn.Conv2d(width, width, 1))
         layers.append(nn.Dropout(0.4))
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(width, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores, shape (n, n_classes)."""
-        scores: Tensor = self.linear(torch.flatten(self.pool(self.features(x)), 1))
-        return scores
+        super().__init__(layers, width, n_classes)
 
 
 def _normalised(convolution: nn.Conv2d) -> list[nn.Module]:
@@ -130,15 +103,7 @@ def _normalised(convolution: nn.Conv2d) -> list[nn.Module]:
 
 
 def small_resnet18(*, n_classes: int, in_channels: int = 3) -> nn.Module:
-    """ResNet-18 for 64x64 images: torchvision's, with a 3x3 stem of stride 1 and no max pooling.
-
-    Parameters
-    ----------
-    n_classes
-        Outputs of the last layer.
-    in_channels
-        Channels of an input image.
-    """
+    """ResNet-18 for 64x64 images: torchvision's, with a 3x3 stem of stride 1 and no max pooling."""
     from torchvision.models import resnet18
 
     model: nn.Module = resnet18(num_classes=n_classes)

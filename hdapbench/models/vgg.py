@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from hdapbench.models.pooled import PooledNetwork
 
 POOL = "pool"
 VGG16_LAYERS: tuple[int | str, ...] = (
@@ -17,7 +18,7 @@ MINIMUM_SIDE = 32
 """Five poolings halve the image to one pixel."""
 
 
-class CifarVgg(nn.Module):
+class CifarVgg(PooledNetwork):
     """VGG16-BN (Simonyan and Zisserman 2015, configuration D) with global pooling instead of hidden linear layers.
 
     Parameters
@@ -29,7 +30,6 @@ class CifarVgg(nn.Module):
     """
 
     def __init__(self, *, n_classes: int, in_channels: int = 3) -> None:
-        super().__init__()
         layers: list[nn.Module] = []
         channels = in_channels
         for layer in VGG16_LAYERS:
@@ -40,11 +40,4 @@ class CifarVgg(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             layers += [conv, nn.BatchNorm2d(layer), nn.ReLU()]
             channels = layer
-        self.features = nn.Sequential(*layers)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(channels, n_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores, shape (n, n_classes)."""
-        scores: Tensor = self.linear(torch.flatten(self.pool(self.features(x)), 1))
-        return scores
+        super().__init__(layers, channels, n_classes)

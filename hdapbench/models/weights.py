@@ -54,8 +54,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         found_state = ultralytics_state(path)
         if found_state is not None:
             return found_state
-        kind = "holds pickled objects, not only tensors" if "GLOBAL" in str(error) else "is not a file of torch"
-        raise ModelError(f"weights '{path}': the file {kind}; {advice}") from error
+        reason = "holds pickled objects, not only tensors" if "GLOBAL" in str(error) else "is not a file of torch"
+        raise ModelError(f"weights '{path}': the file {reason}; {advice}") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"weights '{path}': holds a {type(content).__name__} instead of a state_dict; {advice}")
     for wrapper in ("state_dict", "model"):

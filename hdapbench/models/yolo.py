@@ -45,7 +45,7 @@ class SplitC2f(nn.Module):
         self.cv1 = _half(block.cv1, slice(n_channels, 2 * n_channels))
         self.cv2 = block.cv2
         self.m = block.m
-        # The place in the network's graph, which ultralytics notes on the layers themselves.
+        # The position in the network's graph, which ultralytics notes on the layers themselves.
         for name in ("i", "f", "type", "np"):
             setattr(self, name, getattr(block, name))
 
@@ -83,11 +83,11 @@ def build_yolo(
         path = _yaml_path(name, base_dir)
         try:
             config = tasks.yaml_model_load(path)
-            kind = tasks.guess_model_task(config)
+            task = tasks.guess_model_task(config)
             classes = {"detect": tasks.DetectionModel, "classify": tasks.ClassificationModel}
-            if kind not in classes:
-                raise ModelError(f"ultralytics:{name} is a {kind} network; only detection and classification are known")
-            model: nn.Module = classes[kind](config, ch=input_shape[0], nc=n_classes, verbose=False)
+            if task not in classes:
+                raise ModelError(f"ultralytics:{name} is a {task} network; only detection and classification are known")
+            model: nn.Module = classes[task](config, ch=input_shape[0], nc=n_classes, verbose=False)
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             raise ModelError(f"ultralytics:{name} cannot be built: {error}") from error
         split_blocks(model)

@@ -14,7 +14,7 @@ from hdapbench.run.grid import base_directory
 from hdapbench.run.listener import Listener
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec
-from hdapbench.tasks.base import BaseModel, prepare_base
+from hdapbench.tasks.base import DenseBase, prepare_base
 from hdapbench.tasks.open import open_task
 from hdapbench.tasks.training import Setting
 
@@ -49,7 +49,7 @@ class Preparation:
         )
 
     @cached_property
-    def base(self) -> BaseModel:
+    def base(self) -> DenseBase:
         """The dense model, trained or loaded."""
         spec, data = self.loaded.spec, self.data
         self.listener.phase("preparing the base model")

@@ -1,6 +1,21 @@
-"""The spec: what a benchmark is, read strictly from YAML. Imports no torch."""
+"""The spec: what a benchmark is, read strictly from YAML. Imports no torch.
 
+document: YAML text, and where its values stand.
+loader: a file as a checked spec, with all problems at once.
+schema: the keys of a spec.
+data: keys of its data, and names of data sets.
+fleets: keys of simulated and recorded fleets.
+local_fleet: keys of a fleet of local processes.
+clustering: keys of a fleet's clustering.
+runtime: keys of a runtime.
+units: targets as people write them.
+plugins: what installed packages offer by entry point.
+base: what all parts are made of.
+"""
+
+from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
+from hdapbench.spec.data import DataSpec, NormalizeSpec, dataset_group
 from hdapbench.spec.document import path_text
 from hdapbench.spec.fleets import (
     FleetSpec,
@@ -13,7 +28,6 @@ from hdapbench.spec.loader import (
     LoadedSpec,
     canonical_json,
     context_hash,
-    did_you_mean,
     load,
     load_fleets,
     load_spec,
@@ -26,16 +40,13 @@ from hdapbench.spec.runtime import RuntimeSpec
 from hdapbench.spec.schema import (
     BaseRecipe,
     BudgetSpec,
-    DataSpec,
     DistillationSpec,
     MethodSpec,
     ModelSpec,
-    NormalizeSpec,
     Recipe,
     Spec,
-    TargetSpec,
 )
-from hdapbench.spec.units import CostTarget, FlopsTarget, TargetKind, parse_flops, parse_target
+from hdapbench.spec.units import CostTarget, TargetKind, parse_flops, parse_target
 
 __all__ = [
     "BaseRecipe",
@@ -46,7 +57,6 @@ __all__ = [
     "DataSpec",
     "DistillationSpec",
     "FleetSpec",
-    "FlopsTarget",
     "LoadedSpec",
     "LocalDeviceSpec",
     "LocalFleetSpec",
@@ -62,9 +72,9 @@ __all__ = [
     "SimulatedFleetSpec",
     "Spec",
     "TargetKind",
-    "TargetSpec",
     "canonical_json",
     "context_hash",
+    "dataset_group",
     "did_you_mean",
     "load",
     "load_fleets",

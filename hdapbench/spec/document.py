@@ -150,7 +150,13 @@ class _Reader:
         self._constructor = _Loader("")
 
     def value(self, node: yaml.Node, path: Path_) -> Any:
-        """Value of a node and of all below it."""
+        """Value of a node and of all below it.
+
+        Raises
+        ------
+        SpecError
+            When there are too many values, or too many levels.
+        """
         place = (node.start_mark.line + 1, node.start_mark.column + 1)
         self._n_nodes += 1
         if self._n_nodes > MAX_NODES:

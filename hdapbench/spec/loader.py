@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,6 +14,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hdapbench.errors import SpecError, SpecProblem
+from hdapbench.spec.base import did_you_mean
+from hdapbench.spec.data import dataset_names
 from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
 from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
 from hdapbench.spec.local_fleet import LocalFleetSpec
@@ -94,6 +95,7 @@ def _validated(
         except ValueError as error:
             problems.append(SpecProblem(f"--set {text}", 0, 0, "", str(error)))
     loaded = _Source(str(path), document, overridden, models)
+    problems += _unknown_data_set(loaded)
     try:
         spec = validate(document.values)
     except ValidationError as error:
@@ -102,6 +104,15 @@ def _validated(
     if problems:
         raise SpecError(sorted(set(problems), key=_order))
     return spec, loaded
+
+
+def _unknown_data_set(source: _Source) -> list[SpecProblem]:
+    """Problem of a data set that no installed package offers; stored specs may name such ones."""
+    data, known = source.document.values.get("data"), dataset_names()
+    name = data.get("name") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name in known:
+        return []
+    return [source.at(("data", "name"), f"unknown value {name!r}{did_you_mean(name, known)}")]
 
 
 def problem_at(loaded: LoadedSpec, path: Path_, message: str) -> SpecProblem:
@@ -122,14 +133,6 @@ def parse_override(text: str) -> tuple[Path_, Any]:
         raise ValueError("write it as key=value, such as fleets[0].n_devices=8")
     parts = [part for part in re.split(r"[.\[\]]+", key.strip()) if part]
     return tuple(int(part) if part.isdigit() else part for part in parts), parse_scalar(value)
-
-
-def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """`` did you mean 'x'? Known: a, b`` for a word that is none of ``known``."""
-    names = list(known)
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{hint} Known: {', '.join(names)}"
 
 
 def schema_json() -> str:
@@ -218,25 +221,25 @@ def _is_echo(details: ErrorDetails) -> bool:
 
 def _message(details: ErrorDetails, path: Path_, roots: tuple[type[BaseModel], ...]) -> str:
     """What is wrong, in the words of a spec's author."""
-    kind, value = details["type"], details["input"]
+    mistake, value = details["type"], details["input"]
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
     text = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     context = details.get("ctx", {})
-    if kind == "extra_forbidden":
+    if mistake == "extra_forbidden":
         text = f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(details['loc'], roots))}"
-    elif kind == "too_short":
+    elif mistake == "too_short":
         text = "must have at least one entry"
-    elif kind == "union_tag_not_found":
+    elif mistake == "union_tag_not_found":
         text = "the key 'kind' is missing: simulated or recorded"
-    elif kind == "union_tag_invalid":
+    elif mistake == "union_tag_invalid":
         allowed = context["expected_tags"].replace("'", "").split(", ")
         text = f"kind: unknown value '{context['tag']}'{did_you_mean(context['tag'], allowed)}"
-    elif kind == "missing":
+    elif mistake == "missing":
         text = f"the key '{details['loc'][-1]}' is missing"
-    elif kind == "literal_error":
+    elif mistake == "literal_error":
         allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         text = f"unknown value {shown}{did_you_mean(str(value), allowed)}"
-    elif kind != "value_error":
+    elif mistake != "value_error":
         text = f"{shown} should be {text}" if details["msg"].startswith("Input") else f"{text} (here: {shown})"
     return text
 
@@ -257,8 +260,8 @@ def _known_keys(location: Path_, roots: tuple[type[BaseModel], ...]) -> list[str
 
 def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
     """Values of the key that tells the branches of a union apart."""
-    kind = model.model_fields.get("kind")
-    return get_args(kind.annotation) if kind is not None else ()
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field is not None else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

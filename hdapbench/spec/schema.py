@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hdapbench.spec.base import Name, Share, Strict, sequence_to_tuple
+from hdapbench.spec.base import Name, Strict, sequence_to_tuple
+from hdapbench.spec.data import BOX_DATASETS, DataSpec
 from hdapbench.spec.fleets import FleetSpec
+from hdapbench.spec.plugins import plugin_names
 from hdapbench.spec.units import parse_flops, parse_target
 
 
@@ -24,9 +26,6 @@ def _check_flops(value: object) -> object:
     if isinstance(value, str):
         parse_flops(value)
     return value
-
-
-Channels = Annotated[tuple[float, ...], BeforeValidator(sequence_to_tuple), Field(min_length=1, max_length=4)]
 
 
 class ModelSpec(Strict):
@@ -51,72 +50,6 @@ class ModelSpec(Strict):
         description="Path of a state_dict or of an ultralytics .pt, or torchvision:NAME of a weights enum; null trains "
         "by the base recipe.",
     )
-
-
-class NormalizeSpec(Strict):
-    """Mean and standard deviation per channel, of inputs scaled to [0, 1]."""
-
-    mean: Channels = Field(description="Mean per channel.")
-    std: Channels = Field(description="Standard deviation per channel.")
-
-
-BOX_SETS = frozenset({"digit-scenes", "yolo"})
-BOX_AUGMENTATIONS = frozenset({"mosaic", "mosaic-flip"})
-
-
-class DataSpec(Strict):
-    """The data set and how it is split into disjoint train, search and test parts."""
-
-    name: Literal[
-        "digits", "imagefolder", "cifar10", "tiny-imagenet", "imagenet", "speech-commands", "digit-scenes", "yolo"
-    ] = Field(
-        description="Labelled images: digits, imagefolder, cifar10, tiny-imagenet, imagenet, speech-commands; with "
-        "boxes: digit-scenes, yolo."
-    )
-    path: str | None = Field(
-        default=None,
-        description="Folder, tar archive or, of yolo, data yaml; ${NAME}, ${NAME:-default} and ~ are expanded.",
-    )
-    search_share: Share = Field(
-        default=0.1, description="Share of the training images held out for methods to search on."
-    )
-    test_share: Share = Field(default=0.2, description="Share held out for testing, for sets without a test split.")
-    normalize: NormalizeSpec | None = Field(default=None, description="Input normalisation; the set's own by default.")
-    augment: Literal["none", "flip-crop", "shift", "resized-crop", "mosaic", "mosaic-flip"] = Field(
-        default="none",
-        description="Training augmentation: flip-crop, shift and resized-crop of single images; mosaic and mosaic-flip "
-        "of images with boxes.",
-    )
-    corrupt: Literal["fail", "skip"] = Field(
-        default="fail",
-        exclude_if=lambda value: value == "fail",
-        description="What files that cannot be read do: end the run, or be left out and counted.",
-    )
-
-    decode: Literal["auto", "once", "live"] = Field(
-        default="auto",
-        exclude_if=lambda value: value == "auto",
-        description="Keep decoded images in the cache (once), or decode them whenever they are needed (live); auto is "
-        "live for folders of more than 20 GiB decoded.",
-    )
-
-    @property
-    def holds_boxes(self) -> bool:
-        """Whether images are labelled with boxes rather than with one class each."""
-        return self.name in BOX_SETS
-
-    @model_validator(mode="after")
-    def _shares_leave_training_images(self) -> DataSpec:
-        if self.search_share + self.test_share >= 1.0:
-            raise ValueError("search_share + test_share must stay below 1, or nothing is left to train on")
-        return self
-
-    @model_validator(mode="after")
-    def _augmentation_fits(self) -> DataSpec:
-        if self.augment != "none" and self.holds_boxes != (self.augment in BOX_AUGMENTATIONS):
-            fitting = "mosaic, mosaic-flip" if self.holds_boxes else "flip-crop, shift, resized-crop"
-            raise ValueError(f"augment: {self.augment} is not for {self.name}; write one of: none, {fitting}")
-        return self
 
 
 class DistillationSpec(Strict):
@@ -268,8 +201,8 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _parts_fit_the_task(self) -> Spec:
         detects = self.task == "detection"
-        if detects != self.data.holds_boxes:
-            wanted = ", ".join(sorted(BOX_SETS)) if detects else "a set of labelled images"
+        if self.data.holds_boxes not in (None, detects):
+            wanted = ", ".join(plugin_names(BOX_DATASETS)) if detects else "a set of labelled images"
             raise ValueError(f"task: {self.task} does not fit data.name: {self.data.name}; it needs {wanted}")
         recipes = {"base": self.base, "fine_tune": self.fine_tune}
         smoothed = [name for name, recipe in recipes.items() if recipe.label_smoothing]
@@ -305,17 +238,3 @@ class Spec(Strict):
         if strange:
             raise ValueError(f"methods name {strange}, which targets does not have; known: {', '.join(sorted(known))}")
         return self
-
-
-__all__ = [
-    "BaseRecipe",
-    "BudgetSpec",
-    "DataSpec",
-    "DistillationSpec",
-    "MethodSpec",
-    "ModelSpec",
-    "NormalizeSpec",
-    "Recipe",
-    "Spec",
-    "TargetSpec",
-]

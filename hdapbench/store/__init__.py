@@ -1,1 +1,5 @@
-"""The results database."""
+"""The results database: an SQLite file.
+
+sqlite: adds, finds and counts results.
+migrations: versions of the schema.
+"""

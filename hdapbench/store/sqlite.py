@@ -142,7 +142,13 @@ class Store:
         return Benchmark(name, row[0], json.loads(row[1]), tuple(found[0] for found in ids))
 
     def add(self, result: Result) -> None:
-        """Store a result and its raw latencies in one transaction; the latest result of a trial wins."""
+        """Store a result and its raw latencies in one transaction; the latest result of a trial wins.
+
+        Raises
+        ------
+        StoreError
+            When the database refuses it, such as for a latency that is not positive.
+        """
         trial, metrics = result.trial, result.metrics
         row = (
             trial.id,

@@ -1,1 +1,13 @@
-"""Tasks: how a model is trained, evaluated and scored."""
+"""Tasks: how a network is trained and scored.
+
+task: what a task defines: loss, distance to a teacher, scores.
+classification: cross-entropy and top-1 accuracy.
+detection: ultralytics' loss and mean average precision.
+average_precision: from detections and true boxes.
+open: the task that a spec names.
+training: the training loop, one for every task.
+schedule: learning rates.
+average: moving average of weights.
+base: the dense model, trained once or loaded.
+recalibrate: batch norm statistics after pruning.
+"""

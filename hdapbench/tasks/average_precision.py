@@ -1,4 +1,4 @@
-"""Average precision of detections: what COCO and ultralytics report as mAP50-95 and mAP50."""
+"""Average precision of detections as ultralytics computes it, which calls its means mAP50-95 and mAP50."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from hdapbench.arrays import Floats
+from hdapbench.arrays import Booleans, Floats
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-"""COCO interpolates precision at 101 recalls."""
+"""Precision is interpolated at 101 recalls, as in COCO, and integrated by trapezoids, as in ultralytics."""
 
 
 def average_precision(detections: Sequence[Tensor], truths: Sequence[Tensor]) -> Floats:
@@ -37,7 +36,7 @@ def average_precision(detections: Sequence[Tensor], truths: Sequence[Tensor]) ->
     )
 
 
-def _matches(detections: Tensor, truths: Tensor) -> NDArray[np.bool_]:
+def _matches(detections: Tensor, truths: Tensor) -> Booleans:
     """Which detections of an image are right at each threshold, shape (k, 10).
 
     The most confident detection takes the truth of its class that it overlaps most and that nobody took before.
@@ -67,7 +66,7 @@ def _overlaps(first: Tensor, second: Tensor) -> Tensor:
     return common / (areas[0][:, None] + areas[1][None, :] - common).clamp_min(1e-7)
 
 
-def _class_precision(correct: NDArray[np.bool_], n_truths: int) -> Floats:
+def _class_precision(correct: Booleans, n_truths: int) -> Floats:
     """Area under the precision envelope over recall at each threshold, shape (10,), of one class."""
     if not len(correct):
         return np.zeros(len(IOU_THRESHOLDS))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from hdapbench.files import expand_path
+from hdapbench.files import expand_path, replacing
 from hdapbench.models import (
     build_model,
     calibrate_identity_shortcuts,
@@ -25,7 +24,7 @@ from hdapbench.models import (
     state_hash,
 )
 from hdapbench.tasks.classification import Classification
-from hdapbench.tasks.training import EpochReport, Setting, fit, on_device
+from hdapbench.tasks.training import EpochReport, Setting, check_device, train_model
 
 if TYPE_CHECKING:
     from hdapbench.data import DataSplits, Samples
@@ -40,28 +39,22 @@ CALIBRATION_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class DenseBase:
     """A dense model ready to be compressed.
 
     Attributes
     ----------
     model
         In evaluation mode.
-    weights_path
-        File of its state dict; None for weights that torchvision keeps.
     hash
         SHA-256 of its state dict.
     trained
         Whether it was trained by the recipe, now or earlier, rather than loaded from given weights.
-    test_accuracy
-        The task's metric in [0, 1] on the test split.
     """
 
     model: nn.Module
-    weights_path: Path | None
     hash: str
     trained: bool
-    test_accuracy: float
 
 
 def prepare_base(
@@ -73,7 +66,7 @@ def prepare_base(
     cache_dir: Path,
     setting: Setting | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
-) -> BaseModel:
+) -> DenseBase:
     """Dense model of a spec: from its weights when it names some, else trained by the recipe or taken from the cache.
 
     Parameters
@@ -83,7 +76,7 @@ def prepare_base(
     recipe
         How to train it when it has no weights; its seed also fixes the initial weights.
     data
-        What to train and test on.
+        What to train on, and its classes.
     base_dir
         Folder that relative paths of the spec start from.
     cache_dir
@@ -96,46 +89,37 @@ def prepare_base(
     Raises
     ------
     ModelError
-        When the model cannot be built, its weights do not fit, or training diverges.
+        When there is no such device, the model cannot be built, its weights do not fit, or training diverges.
+    MissingExtraError
+        When the model needs a package that is not installed.
     """
     setting = setting or Setting(Classification())
+    check_device(setting.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build_model(spec, n_classes=data.n_classes, base_dir=base_dir)
-    path: Path | None
     if spec.weights is None:
         path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir)}.pt"
         if not path.is_file():
-            fit(model, data.train, recipe, setting=setting, seed=recipe.seed, on_epoch=on_epoch)
-            _save(model, path)
+            train_model(model, data.train, recipe, setting=setting, seed=recipe.seed, on_epoch=on_epoch)
+            with replacing(path) as partial:
+                torch.save(model.state_dict(), partial)
         load_weights(model, path)
     else:
-        path = _load_given(model, spec, data, base_dir)
+        _load_given(model, spec.weights, spec.name, data, base_dir)
     model.eval()
-    with on_device(model, setting.device):
-        scores = setting.task.scores(model, data.test)
-    return BaseModel(
-        model=model,
-        weights_path=path,
-        hash=state_hash(model),
-        trained=spec.weights is None,
-        test_accuracy=scores.accuracy,
-    )
+    return DenseBase(model=model, hash=state_hash(model), trained=spec.weights is None)
 
 
-def _load_given(model: nn.Module, spec: ModelSpec, data: DataSplits, base_dir: Path) -> Path | None:
-    """Fill the model with the weights that the spec names; their file, if it is the user's."""
-    weights = spec.weights or ""
-    path = None
+def _load_given(model: nn.Module, weights: str, name: str, data: DataSplits, base_dir: Path) -> None:
+    """Fill the model of a name with the weights that its spec names."""
     if weights.startswith(TORCHVISION):
-        name = spec.name.removeprefix(TORCHVISION)
-        state = published_state(name, weights.removeprefix(TORCHVISION), n_classes=data.n_classes)
+        published = weights.removeprefix(TORCHVISION)
+        state = published_state(name.removeprefix(TORCHVISION), published, n_classes=data.n_classes)
         load_state(model, state, source=weights)
     else:
-        path = base_dir / expand_path(weights)
-        load_weights(model, path)
+        load_weights(model, base_dir / expand_path(weights))
     calibrate_identity_shortcuts(model, _calibration_images(data.train))
-    return path
 
 
 def _calibration_images(images: Samples) -> list[torch.Tensor]:
@@ -154,11 +138,3 @@ def _recipe_key(spec: ModelSpec, recipe: BaseRecipe, data: DataSplits, base_dir:
     if code is not None:
         content["code"] = hashlib.sha256(code.read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _save(model: nn.Module, path: Path) -> None:
-    """Write a state dict in one step: a kill leaves the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    torch.save(model.state_dict(), partial)
-    partial.replace(path)

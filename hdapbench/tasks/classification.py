@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,9 @@ from torch.nn import functional
 
 from hdapbench.errors import DataError
 from hdapbench.tasks.task import Objective, Scores, Task
-from hdapbench.tasks.training import EpochReport, Regularizer, Setting, TrainReport, fit
 
 if TYPE_CHECKING:
     from hdapbench.data import Samples
-    from hdapbench.spec import Recipe
-
-__all__ = ["Classification", "EpochReport", "TrainReport", "evaluate", "train"]
 
 
 class Classification(Task):
@@ -28,7 +23,7 @@ class Classification(Task):
     metric = "accuracy"
 
     def objective(self, model: nn.Module, *, label_smoothing: float = 0.0) -> Objective:  # noqa: ARG002
-        """Cross-entropy."""
+        """Cross-entropy of scores and class numbers."""
         return partial(functional.cross_entropy, label_smoothing=label_smoothing)
 
     def distance(self, outputs: Tensor, taught: Tensor, temperature: float) -> Tensor:
@@ -41,23 +36,14 @@ class Classification(Task):
         return functional.kl_div(softened, target, reduction="batchmean", log_target=True) * temperature**2
 
     def scores(self, model: nn.Module, data: Samples) -> Scores:
-        """Top-1 accuracy."""
+        """Top-1 accuracy.
+
+        Raises
+        ------
+        DataError
+            When there are no images.
+        """
         return Scores(evaluate(model, data))
-
-
-def train(
-    model: nn.Module,
-    data: Samples,
-    recipe: Recipe,
-    *,
-    epochs: float | None = None,
-    seed: int,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-    regularize: Regularizer | None = None,
-) -> TrainReport:
-    """Train a classifier in place on the CPU, without a teacher; see `hdapbench.tasks.training.fit`."""
-    setting = Setting(Classification())
-    return fit(model, data, recipe, setting=setting, epochs=epochs, seed=seed, on_epoch=on_epoch, regularize=regularize)
 
 
 def evaluate(model: nn.Module, data: Samples, batch_size: int = 256) -> float:

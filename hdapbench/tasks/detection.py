@@ -87,7 +87,13 @@ class Detection(Task):
         return distance
 
     def scores(self, model: nn.Module, data: Samples) -> Scores:
-        """Mean average precision over the classes that occur, at IoUs from 0.5 to 0.95 and at 0.5."""
+        """Mean average precision, as ultralytics computes it, over the classes that occur: at IoUs 0.5 to 0.95, at 0.5.
+
+        Raises
+        ------
+        DataError
+            When no image has a box.
+        """
         found, real = [], []
         for detections, truths in detect(model, data):
             found.append(detections)

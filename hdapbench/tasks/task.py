@@ -33,7 +33,7 @@ class Scores:
 
 
 class Task(ABC):
-    """What a network is trained for and judged by.
+    """What a network is trained for and judged by: classification or detection.
 
     Attributes
     ----------
@@ -54,11 +54,26 @@ class Task(ABC):
         ----------
         model
             The network, on the device that it runs on.
+        label_smoothing
+            Share of every label that is spread over all classes, in [0, 1); detection takes none.
+
+        Raises
+        ------
+        ModelError
+            When the task cannot be learned by this network.
         """
 
     @abstractmethod
     def distance(self, outputs: Any, taught: Any, temperature: float) -> Tensor:
-        """Scalar by which a network's outputs differ from those of the network that it learns from."""
+        """Scalar by which a network's outputs differ from those of the network that it learns from.
+
+        Parameters
+        ----------
+        outputs, taught
+            Outputs of the two networks for the same images.
+        temperature
+            What logits are divided by before they are compared.
+        """
 
     @abstractmethod
     def scores(self, model: nn.Module, data: Samples) -> Scores:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,11 @@ class EpochReport:
         The epoch that just ended, from 1, and how many there are; the last may be a fraction of one.
     loss
         Mean training loss of the epoch.
-    images_per_second
-        Speed of the epoch.
     """
 
     epoch: int
     epochs: int
     loss: float
-    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,11 @@ class TrainReport:
         Images, each counted as often as it was seen.
     final_loss
         Mean loss of the last epoch; None when no step was made.
-    seconds
-        Wall-clock time.
     """
 
     epochs: float
     images_seen: int
     final_loss: float | None
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ class Setting:
     teacher: nn.Module | None = None
 
 
-def fit(
+def train_model(
     model: nn.Module,
     data: Samples,
     recipe: Recipe,
@@ -113,7 +107,7 @@ def fit(
     recipe
         Optimizer, learning rates, batch size, epochs and the rest.
     setting
-        What for and where.
+        What the training is for and where it happens.
     epochs
         Instead of the recipe's; 0.5 is half the steps of an epoch, 0 does nothing.
     seed
@@ -133,17 +127,28 @@ def fit(
     wanted = float(recipe.epochs if epochs is None else epochs)
     n_images = min(len(data), recipe.max_train_images or len(data))
     if wanted <= 0.0:
-        return TrainReport(epochs=0.0, images_seen=0, final_loss=None, seconds=0.0)
+        return TrainReport(epochs=0.0, images_seen=0, final_loss=None)
     if n_images < 2:
         raise DataError(f"training needs two images at least, for batch norm; there are {n_images}")
     n_steps = max(1, round(wanted * _steps_per_epoch(n_images, recipe.batch_size)))
-    started = time.perf_counter()
     with torch.random.fork_rng(devices=[]), on_device(model, setting.device), _training_layout(model):
         torch.manual_seed(seed)  # for dropout, within the fork only
         stepper = _Stepper(model, recipe, setting, regularize)
         images_seen, loss = _run(stepper, data, recipe, (n_images, n_steps), seed=seed, on_epoch=on_epoch)
         stepper.finish()
-    return TrainReport(epochs=wanted, images_seen=images_seen, final_loss=loss, seconds=time.perf_counter() - started)
+    return TrainReport(epochs=wanted, images_seen=images_seen, final_loss=loss)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises
+    ------
+    ModelError
+        When it is ``cuda`` and torch finds no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device: cuda, but torch finds no GPU here; write device: cpu")
 
 
 @contextmanager
@@ -155,9 +160,8 @@ def on_device(model: nn.Module, device: str) -> Iterator[None]:
     ModelError
         When this machine has no such device.
     """
+    check_device(device)
     before = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device: cuda, but torch finds no GPU here; write device: cpu")
     model.to(device)
     try:
         yield
@@ -192,7 +196,7 @@ def _run(
     step = images_seen = 0
     mean_loss = math.nan
     for epoch in range(epochs):
-        started, total, count = time.perf_counter(), 0.0, 0
+        total, count = 0.0, 0
         order_seed = seed * SEED_STRIDE + epoch
         batches = data.batches(recipe.batch_size, shuffle_seed=order_seed, augment=True, limit=n_images)
         for images, labels in batches:
@@ -211,8 +215,7 @@ def _run(
         images_seen += count
         mean_loss = total / count
         if on_epoch is not None:
-            speed = count / max(time.perf_counter() - started, 1e-9)
-            on_epoch(EpochReport(epoch=epoch + 1, epochs=epochs, loss=mean_loss, images_per_second=speed))
+            on_epoch(EpochReport(epoch=epoch + 1, epochs=epochs, loss=mean_loss))
     return images_seen, mean_loss
 
 
@@ -276,8 +279,6 @@ class _Stepper:
         """Copy of the teacher on the device, in evaluation mode."""
         if self._distillation is None or self._setting.teacher is None:
             return None
-        from copy import deepcopy
-
         teacher = deepcopy(self._setting.teacher).to(self._setting.device).eval().requires_grad_(False)
         teacher.to(memory_format=torch.channels_last)
         return teacher

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from hdapbench.data import BoxSet
-from hdapbench.data.mosaic import GREY, Scene, composed
+from hdapbench.data.decode import LETTERBOX_GREY
+from hdapbench.data.mosaic import Scene, composed
 
 SIDE = 64
 
@@ -108,4 +109,4 @@ def test_what_no_image_covers_is_grey():
     values = {int(value) for _ in range(20) for value in np.unique(composed(scenes, rng, flip=False).image)}
 
     assert 0 in values
-    assert any(GREY * 0.6 - 1 <= value <= GREY * 1.4 + 1 for value in values)
+    assert any(LETTERBOX_GREY * 0.6 - 1 <= value <= LETTERBOX_GREY * 1.4 + 1 for value in values)

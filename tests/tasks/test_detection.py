@@ -19,7 +19,7 @@ from hdapbench.prune.importance import importance
 from hdapbench.prune.surgery import apply_plan, checked_apply, mask_model
 from hdapbench.spec import DataSpec, DistillationSpec, ModelSpec, Recipe
 from hdapbench.tasks.detection import Detection, detect, suppressed
-from hdapbench.tasks.training import Setting, fit
+from hdapbench.tasks.training import Setting, train_model
 
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
 
@@ -123,7 +123,7 @@ def test_a_pruned_detector_is_trained_by_our_loop_as_it_is(network, data):
     recipe = Recipe(epochs=20.0, optimizer="adamw", learning_rate=2e-3, batch_size=8)
     losses: list[float] = []
 
-    fit(model, data, recipe, setting=Setting(TASK), seed=0, on_epoch=lambda report: losses.append(report.loss))
+    train_model(model, data, recipe, setting=Setting(TASK), seed=0, on_epoch=lambda report: losses.append(report.loss))
 
     assert sum(parameter.numel() for parameter in model.parameters()) == n_params
     # Boxes count by how well classes are told apart: what learns rises first, and falls when boxes fit. How far hangs on
@@ -273,7 +273,7 @@ def test_distillation_brings_a_detector_nearer_to_its_teacher(data):
             return float(TASK.distance(student(images), teacher(images), 4.0))
 
     before = distance()
-    fit(student, data, recipe, setting=Setting(TASK, teacher=teacher), seed=0)
+    train_model(student, data, recipe, setting=Setting(TASK, teacher=teacher), seed=0)
 
     assert distance() < 0.9 * before
 

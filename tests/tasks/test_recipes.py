@@ -15,7 +15,7 @@ from hdapbench.models import state_hash
 from hdapbench.spec import DistillationSpec, Recipe, load_spec
 from hdapbench.tasks.average import WeightAverage
 from hdapbench.tasks.classification import Classification, evaluate
-from hdapbench.tasks.training import Setting, fit
+from hdapbench.tasks.training import Setting, train_model
 from hdapbench.testing import tiny_workbench
 
 TASK = Classification()
@@ -31,21 +31,10 @@ def network(seed: int = 0) -> nn.Module:
 
 
 @pytest.fixture
-def data() -> ImageSet:
-    """Ninety images of two classes: bright above, or bright below."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(90) % 2
-    images = torch.randint(0, 128, (90, 1, 8, 8), generator=generator)
-    images[labels == 0, :, :4] += 100
-    images[labels == 1, :, 4:] += 100
-    return ImageSet(images.to(torch.uint8), labels, mean=(0.4,), std=(0.25,))
-
-
-@pytest.fixture
 def teacher(data) -> nn.Module:
     """A network that tells the classes apart."""
     model = network(seed=1)
-    fit(model, data, RECIPE, setting=Setting(TASK), seed=0)
+    train_model(model, data, RECIPE, setting=Setting(TASK), seed=0)
     return model
 
 
@@ -59,7 +48,7 @@ def test_a_student_follows_its_teacher_as_far_as_the_weight_says(data, teacher, 
     student = network(seed=2)
     recipe = RECIPE.model_copy(update={"distillation": DistillationSpec(weight=weight, temperature=1.0)})
 
-    fit(student, with_wrong_labels(data), recipe, setting=Setting(TASK, teacher=teacher), seed=0)
+    train_model(student, with_wrong_labels(data), recipe, setting=Setting(TASK, teacher=teacher), seed=0)
 
     assert evaluate(student, data) == pytest.approx(expected, abs=0.05)
 
@@ -69,7 +58,7 @@ def test_a_teacher_stays_as_it_is(data, teacher):
     before = state_hash(teacher)
     recipe = RECIPE.model_copy(update={"epochs": 1.0, "distillation": DistillationSpec()})
 
-    fit(network(), data, recipe, setting=Setting(TASK, teacher=teacher), seed=0)
+    train_model(network(), data, recipe, setting=Setting(TASK, teacher=teacher), seed=0)
 
     assert state_hash(teacher) == before
     assert teacher.training
@@ -79,7 +68,7 @@ def test_a_teacher_stays_as_it_is(data, teacher):
 def test_a_teacher_is_heard_only_when_the_recipe_says_so(data, teacher):
     models = [network(), network()]
     for model, setting in zip(models, (Setting(TASK), Setting(TASK, teacher=teacher)), strict=True):
-        fit(model, data, RECIPE, setting=setting, seed=0)
+        train_model(model, data, RECIPE, setting=setting, seed=0)
 
     assert state_hash(models[0]) == state_hash(models[1])
 
@@ -136,7 +125,7 @@ def test_averaged_weights_are_those_of_the_closed_form():
 def test_an_average_of_the_present_alone_is_the_last_model_and_one_of_the_past_is_not(data):
     models = {decay: network() for decay in (None, 1e-9, 0.99)}
     for decay, model in models.items():
-        fit(model, data, RECIPE.model_copy(update={"ema": decay}), setting=Setting(TASK), seed=0)
+        train_model(model, data, RECIPE.model_copy(update={"ema": decay}), setting=Setting(TASK), seed=0)
     last, present, past = (model.state_dict() for model in models.values())
 
     for name, value in last.items():
@@ -149,7 +138,7 @@ def test_an_average_of_the_present_alone_is_the_last_model_and_one_of_the_past_i
 
 def test_bf16_training_leaves_single_precision_weights_that_learned_as_much(data):
     model = network()
-    fit(model, data, RECIPE.model_copy(update={"precision": "bf16"}), setting=Setting(TASK), seed=0)
+    train_model(model, data, RECIPE.model_copy(update={"precision": "bf16"}), setting=Setting(TASK), seed=0)
 
     assert {value.dtype for value in model.parameters()} == {torch.float32}
     assert evaluate(model, data) > 0.95
@@ -165,7 +154,7 @@ def test_a_regulariser_sees_the_gradients_of_every_step_and_may_change_them(data
         trained[0].weight.grad.zero_()
 
     recipe = RECIPE.model_copy(update={"epochs": 1.0, "weight_decay": 0.0})
-    fit(model, data, recipe, setting=Setting(TASK), seed=0, regularize=hold_first_layer)
+    train_model(model, data, recipe, setting=Setting(TASK), seed=0, regularize=hold_first_layer)
 
     assert len(seen) == 6
     assert min(seen) > 0
