@@ -50,6 +50,10 @@ class MissingExtraError(HdapbenchError):
         )
 
 
+class PluginError(HdapbenchError):
+    """A plug-in of an installed package is not there, is offered twice, or cannot be imported."""
+
+
 class ModelError(HdapbenchError):
     """A model cannot be built, loaded or traced."""
 

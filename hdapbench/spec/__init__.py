@@ -1,5 +1,6 @@
 """The spec: what a benchmark is, read strictly from YAML. Imports no torch."""
 
+from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
 from hdapbench.spec.document import path_text
 from hdapbench.spec.fleets import (
@@ -13,7 +14,6 @@ from hdapbench.spec.loader import (
     LoadedSpec,
     canonical_json,
     context_hash,
-    did_you_mean,
     load,
     load_fleets,
     load_spec,

@@ -1,7 +1,9 @@
-"""What all parts of a spec are made of: strict, frozen, unknown keys refused."""
+"""What all parts of a spec are made of: strict, frozen, unknown keys refused; and hints on words that are unknown."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,3 +22,11 @@ class Strict(BaseModel):
     """Base of all parts of a spec."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """`` did you mean 'x'? Known: a, b`` for a word that is none of ``known``."""
+    names = list(known)
+    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{hint} Known: {', '.join(names)}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hdapbench.errors import SpecError, SpecProblem
+from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
 from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
 from hdapbench.spec.local_fleet import LocalFleetSpec
@@ -122,14 +122,6 @@ def parse_override(text: str) -> tuple[Path_, Any]:
         raise ValueError("write it as key=value, such as fleets[0].n_devices=8")
     parts = [part for part in re.split(r"[.\[\]]+", key.strip()) if part]
     return tuple(int(part) if part.isdigit() else part for part in parts), parse_scalar(value)
-
-
-def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """`` did you mean 'x'? Known: a, b`` for a word that is none of ``known``."""
-    names = list(known)
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else "."
-    return f"{hint} Known: {', '.join(names)}"
 
 
 def schema_json() -> str:
