@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.files import replacing
 from hdapbench.runtimes.inputs import random_input
 from hdapbench.runtimes.model_file import ModelFile, checked, frozen, one_line, quiet
 from hdapbench.runtimes.onnx_file import write_onnx
@@ -55,19 +56,14 @@ def write_program(
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     x = torch.from_numpy(random_input((batch, *input_shape))).to(kind)
     subject, expected = frozen(model, x)
-    partial = path.with_name(f"{path.stem}.partial.pt2")  # torch.export.save insists on the suffix
-    try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(subject, (x,))
-            torch.export.save(program, partial)
-            module = torch.export.load(partial).module()
-            found = module(x)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
-        raise ModelError(f"the model cannot be exported for torch: {one_line(error)}") from error
-    try:
+    with replacing(path) as partial:
+        try:
+            with quiet(), torch.no_grad():
+                program = torch.export.export(subject, (x,))
+                torch.export.save(program, partial)
+                module = torch.export.load(partial).module()
+                found = module(x)
+        except Exception as error:
+            raise ModelError(f"the model cannot be exported for torch: {one_line(error)}") from error
         difference, largest = checked(found.float(), expected.float(), what="the exported program")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return ModelFile(path, path.stat().st_size, difference, largest, None, "torch.export")

@@ -96,7 +96,7 @@ def test_a_fingerprint_costs_one_query_per_device_and_probe_and_says_when_and_ho
 
     taken = take_fingerprint(fleet, kernels, runs=3, seed=5, model="mine")
 
-    assert (taken.n_devices, taken.n_queries, taken.runs) == (20, 60, 3)
+    assert (taken.n_devices, taken.latency_ms.size, taken.runs) == (20, 60, 3)
     assert taken.probes == ("probe0", "probe1", "probe2")
     assert datetime.fromisoformat(taken.taken_at).utcoffset() is not None
     assert taken.conditions["fleet"] == fleet.describe()

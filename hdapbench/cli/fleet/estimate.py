@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure the design's devices and print estimates, beside the truth where it is known."""
     from hdapbench.fleet.estimate.choice import choose_estimator
     from hdapbench.fleet.estimate.clustered import cluster_fleet
-    from hdapbench.fleet.simulated.exact import conditional_value_at_risk, weighted_percentile
+    from hdapbench.fleet.statistics import conditional_value_at_risk, weighted_percentile
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)

@@ -92,7 +92,7 @@ def _states(fleet: SimulatedFleet) -> dict[str, Any]:
 
 def _spread(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> dict[str, float]:
     """Mean, percentiles and conditional value at risk."""
-    from hdapbench.fleet.simulated.exact import conditional_value_at_risk, weighted_percentile
+    from hdapbench.fleet.statistics import conditional_value_at_risk, weighted_percentile
 
     column = values[:, None]
     found = {"mean": float(np.average(values, weights=weights))}

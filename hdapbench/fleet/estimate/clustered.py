@@ -24,7 +24,7 @@ from hdapbench.fleet.estimate.estimators import (
     relative_half_width,
 )
 from hdapbench.fleet.estimate.probes import take_fingerprint
-from hdapbench.fleet.simulated.exact import weighted_percentile
+from hdapbench.fleet.statistics import weighted_percentile
 from hdapbench.spec import ClusteringSpec
 
 AUTO_HALF_WIDTH = 0.015

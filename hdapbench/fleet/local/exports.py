@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hdapbench.errors import FleetError
+from hdapbench.files import replacing
 from hdapbench.fleet.base import Workloads
 from hdapbench.spec import RuntimeSpec
 from hdapbench.surrogate.surrogate_file import model_digest
@@ -89,17 +90,14 @@ class ExportedModels:
 
         from hdapbench.runtimes.program_file import write_model
 
-        self.directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{os.getpid()}-{path.name}")
         n_threads = torch.get_num_threads()
         # A model's few forward passes on all CPUs wait for whoever keeps one of them busy: 16 s instead of 2.
         torch.set_num_threads(1)
         try:
-            write_model(model, shape, partial, runtime=runtime)
-            partial.replace(path)
+            with replacing(path) as partial:
+                write_model(model, shape, partial, runtime=runtime)
         finally:
             torch.set_num_threads(n_threads)
-            partial.unlink(missing_ok=True)
 
 
 def _reference_network() -> nn.Module:

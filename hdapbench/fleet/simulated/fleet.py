@@ -17,7 +17,6 @@ from hdapbench.fleet.simulated.engine import KernelTimes, device_latency_ms, ker
 from hdapbench.fleet.simulated.exact import SortedDevices
 from hdapbench.fleet.simulated.profile import load_profile
 from hdapbench.fleet.simulated.scenario import DeviceStates, draw_states, resolve_scenario
-from hdapbench.fleet.weights import device_shares
 from hdapbench.spec import NoiseSpec, SimulatedFleetSpec
 
 _BLOCK = 256  # devices that share a stream of noise: few enough to ask one alone, many enough to ask a million
@@ -89,25 +88,6 @@ class SimulatedFleet(Fleet):
             total += devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)
         return total
 
-    def mean_over(self, workloads: Workloads, devices: Integers, weights: Floats | None = None) -> Floats:
-        """Exact noise-free mean over some of the devices, shape (n_workloads,).
-
-        Parameters
-        ----------
-        weights
-            Weight of each picked device, shape (n_picked_devices,); normalised; None counts all alike.
-
-        Raises
-        ------
-        FleetError
-            When there are no devices, or a weight is not finite and positive.
-        """
-        share = device_shares(len(devices), weights)
-        total = np.zeros(len(workloads))
-        for number, sorted_devices in self._sort(np.asarray(devices, dtype=np.int64), share).items():
-            total += sorted_devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)
-        return total
-
     def kernel_mean_ms(self, compute_and_memory: dict[int, tuple[Floats, Floats]]) -> Floats:
         """Exact fleet mean of single kernels without their launch, elementwise.
 
@@ -173,15 +153,11 @@ class SimulatedFleet(Fleet):
 
     @cached_property
     def _sorted(self) -> dict[int, SortedDevices]:
-        return self._sort(None, np.full(self.n_devices, 1 / self.n_devices))
-
-    def _sort(self, devices: Integers | None, share: Floats) -> dict[int, SortedDevices]:
-        states = self.states
-        every = slice(None) if devices is None else devices
-        alpha, beta, gamma = (values[every] for values in (states.alpha, states.beta, states.gamma))
-        stack_index = states.stack_index[every]
+        """Number of each software stack -> the devices that run it."""
+        states, share = self.states, np.full(self.n_devices, 1 / self.n_devices)
         found = {}
-        for number in np.flatnonzero(np.bincount(stack_index, minlength=1)):
-            rows = stack_index == number
-            found[int(number)] = SortedDevices.of(alpha[rows], beta[rows], gamma[rows], share[rows])
+        for number in np.flatnonzero(np.bincount(states.stack_index, minlength=1)):
+            rows = states.stack_index == number
+            every = (states.alpha, states.beta, states.gamma, share)
+            found[int(number)] = SortedDevices.of(*(values[rows] for values in every))
         return found
