@@ -3,6 +3,7 @@
 from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
 from hdapbench.spec.document import path_text
+from hdapbench.spec.fleet_kinds import AnyFleetSpec, FleetKind, Opening
 from hdapbench.spec.fleets import (
     FleetSpec,
     NoiseSpec,
@@ -38,6 +39,7 @@ from hdapbench.spec.schema import (
 from hdapbench.spec.units import CostTarget, FlopsTarget, TargetKind, parse_flops, parse_target
 
 __all__ = [
+    "AnyFleetSpec",
     "BaseRecipe",
     "BudgetSpec",
     "ClusteringSpec",
@@ -45,6 +47,7 @@ __all__ = [
     "CostTarget",
     "DataSpec",
     "DistillationSpec",
+    "FleetKind",
     "FleetSpec",
     "FlopsTarget",
     "LoadedSpec",
@@ -55,6 +58,7 @@ __all__ = [
     "ModelSpec",
     "NoiseSpec",
     "NormalizeSpec",
+    "Opening",
     "Recipe",
     "RecordedFleetSpec",
     "RuntimeSpec",

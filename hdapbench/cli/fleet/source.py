@@ -289,11 +289,11 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from hdapbench.spec import FleetSpec
+    from hdapbench.spec import AnyFleetSpec
     from hdapbench.spec.document import set_value
     from hdapbench.spec.loader import parse_override
 
-    adapter: TypeAdapter[FleetSpec] = TypeAdapter(FleetSpec)
+    adapter: TypeAdapter[FleetSpec] = TypeAdapter(AnyFleetSpec)
     for text in overrides:
         try:
             key, value = parse_override(text)
