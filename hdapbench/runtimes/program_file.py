@@ -9,13 +9,11 @@ from torch import nn
 
 from hdapbench.errors import ModelError
 from hdapbench.files import replacing
+from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.inputs import random_input
 from hdapbench.runtimes.model_file import ModelFile, checked, frozen, one_line, quiet
 from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.spec import RuntimeSpec
-
-SUFFIXES = {"onnxruntime": ".onnx", "eager": ".pt2", "compile": ".pt2"}
-"""Runtime -> suffix of the files that it loads."""
 
 
 def write_model(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, runtime: RuntimeSpec) -> ModelFile:
@@ -26,14 +24,9 @@ def write_model(model: nn.Module, input_shape: tuple[int, int, int], path: Path,
     MissingExtraError, ModelError
         As those two do.
     """
-    if runtime.runtime == "onnxruntime":
+    if find_runtime(runtime.runtime).suffix == ".onnx":
         return write_onnx(model, input_shape, path, batch=runtime.batch)
     return write_program(model, input_shape, path, batch=runtime.batch, precision=runtime.precision)
-
-
-def suffix(runtime: RuntimeSpec) -> str:
-    """Suffix of the files that a runtime loads."""
-    return ".onnx" if runtime.runtime == "onnxruntime" else ".pt2"
 
 
 def write_program(

@@ -14,6 +14,7 @@ import numpy as np
 from hdapbench.errors import FleetError
 from hdapbench.files import replacing
 from hdapbench.fleet.base import Workloads
+from hdapbench.runtimes.base import find_runtime
 from hdapbench.spec import RuntimeSpec
 from hdapbench.surrogate.surrogate_file import model_digest
 
@@ -80,10 +81,9 @@ class ExportedModels:
                     path.unlink()
 
     def _path(self, about: str, runtime: RuntimeSpec) -> Path:
-        kind = "onnx" if runtime.runtime == "onnxruntime" else "pt2"
         settings = (runtime.batch, runtime.precision)
         name = hashlib.sha256(f"{about} {settings}".encode()).hexdigest()[:24]
-        return self.directory / f"{name}.{kind}"
+        return self.directory / f"{name}{find_runtime(runtime.runtime).suffix}"
 
     def _write(self, model: nn.Module, shape: tuple[int, int, int], path: Path, runtime: RuntimeSpec) -> None:
         import torch
