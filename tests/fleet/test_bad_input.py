@@ -73,11 +73,6 @@ def toy(speed: np.ndarray) -> ToyFleet:
     return ToyFleet({name: base * speed for name, base in PLANS.items()})
 
 
-def load(*ids: str) -> Workloads:
-    nothing = KernelModel((), np.zeros(0, dtype=np.int64), ())
-    return Workloads(nothing, np.zeros((len(ids), 0), dtype=np.int64), ids)
-
-
 def clustered(speed: np.ndarray, **clustering: object) -> ClusteredFleet:
     fleet = toy(speed)
     fingerprint = np.stack([fleet.table["dense"], fleet.table["thin"]], axis=1)
@@ -200,7 +195,7 @@ def test_a_device_a_hundred_times_slower_is_a_cluster_of_its_own_and_counts_by_i
     speed = with_outlier()
     fleet = clustered(speed, n_clusters=8)
 
-    measured = fleet.measure_clusters(load("half"), runs=1, seed=0)
+    measured = fleet.measure_clusters(Workloads.named(("half",)), runs=1, seed=0)
     found = fleet.average(measured.device_latency_ms)
 
     assert fleet.clustering.ranked[-1] == (30,)

@@ -178,11 +178,6 @@ def remembered_variants(fingerprint: Fingerprint, fleet: Fleet) -> Variants | No
     return trace_model(ModelSpec.model_validate_json(json.dumps(fields)), known["n_classes"]).variants
 
 
-def trace_kernels(spec: ModelSpec, n_classes: int) -> KernelModel:
-    """Fused kernels of a model."""
-    return trace_model(spec, n_classes).kernels
-
-
 def trace_model(spec: ModelSpec, n_classes: int) -> Network:
     """An untrained model, traced."""
     import torch
