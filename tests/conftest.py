@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,29 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip("real data is absent; set HDAPBENCH_DATA to the folder that holds cifar10/")
     return root
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder into which pip has installed tests/plugin_package from elsewhere, without a network."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "package"
+    shutil.copytree(ROOT / "tests" / "plugin_package", elsewhere)
+    folder = tmp_path_factory.mktemp("site")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*install, "--disable-pip-version-check", "--target", str(folder), str(elsewhere)],
+        capture_output=True,
+        text=True,
+    )
+    if "No module named pip" in done.stderr:
+        pytest.skip("pip is not installed")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The same folder, on the path; the working directory is empty."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(site)
+    return site

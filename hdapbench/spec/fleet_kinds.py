@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SerializeAsAny, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticKnownError
 
 from hdapbench.errors import PluginError
@@ -72,13 +80,21 @@ def fleet_kind(name: str) -> FleetKind:
     return found
 
 
-def _of_any_kind(value: object, validate_built_in: ValidatorFunctionWrapHandler) -> object:
+class _StoredFleetSpec(FleetSpec):
+    """Stored spec of a kind that no installed package offers: boards can be built, and nothing can be measured."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _of_any_kind(value: object, validate_built_in: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
     kind = value.get("kind") if isinstance(value, dict) else None
     if isinstance(value, FleetSpec):
         return value
     if not isinstance(kind, str) or kind in BUILT_IN:
         return validate_built_in(value)
     others = [name for name in plugin_names(GROUP) if name not in BUILT_IN]
+    if kind not in others and info.mode == "json":
+        return _StoredFleetSpec.model_validate(value)
     if kind not in others:
         tags = ", ".join(map(repr, (*BUILT_IN, *others)))
         raise PydanticKnownError("union_tag_invalid", {"discriminator": "'kind'", "tag": kind, "expected_tags": tags})
@@ -91,4 +107,7 @@ AnyFleetSpec = Annotated[
     SerializeAsAny[Annotated[SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec, Field(discriminator="kind")]],
     WrapValidator(_of_any_kind),
 ]
-"""Spec of any kind of fleet, told apart by ``kind``; the schema for editors shows the built-in ones."""
+"""Spec of any kind of fleet, told apart by ``kind``; the schema for editors shows the built-in ones.
+
+JSON is taken for stored: its kind need not be installed.
+"""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,32 +41,6 @@ class Speechless(NoPlan):
     def skip(self, problem):
         return ""
 """
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder into which pip has installed tests/plugin_package from elsewhere, without a network."""
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "package"
-    shutil.copytree(ROOT / "tests" / "plugin_package", elsewhere)
-    folder = tmp_path_factory.mktemp("site")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*install, "--disable-pip-version-check", "--target", str(folder), str(elsewhere)],
-        capture_output=True,
-        text=True,
-    )
-    if "No module named pip" in done.stderr:
-        pytest.skip("pip is not installed")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture
-def installed(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The same folder, on the path; the working directory is empty."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(site)
-    return site
 
 
 def listed(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:

@@ -296,7 +296,7 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
         except ValueError as error:
             raise FleetError(f"--set {text}: {error}") from None
     try:
-        return adapter.validate_json(json.dumps(values))
+        return adapter.validate_python(values)
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in e['loc'][1:])} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}"

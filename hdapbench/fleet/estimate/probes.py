@@ -25,10 +25,10 @@ def choose_probes(kernels: KernelModel, fleet: Fleet | None = None, *, n_probes:
     memory; one that is narrow where maps are large and wide where they are small; then their mirror image and a
     half-wide one.
 
-    With such a fleet, probes are chosen from a candidate set: the dense model first, then the ones that add most to what the
-    probes tell apart. What bounds a model (`Fleet.bound_shares`) is the share of its latency that goes to launches,
-    compute and memory, which is the gradient of its log latency in the devices' multipliers; the choice maximises the
-    determinant of the gradients' Gram matrix (a greedy D-optimal design).
+    With such a fleet, probes are chosen from a candidate set: the dense model first, then the ones that add most to
+    what the probes tell apart. What bounds a model (`Fleet.bound_shares`) is the share of its latency that goes to
+    launches, compute and memory, which is the gradient of its log latency in the devices' multipliers; the choice
+    maximises the determinant of the gradients' Gram matrix (a greedy D-optimal design).
 
     Parameters
     ----------
