@@ -46,8 +46,8 @@ def write_program(
     ModelError
         When the model cannot be exported, or the program computes something else.
     """
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    x = torch.from_numpy(random_input((batch, *input_shape))).to(kind)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    x = torch.from_numpy(random_input((batch, *input_shape))).to(dtype)
     subject, expected = frozen(model, x)
     with replacing(path) as partial:
         try:

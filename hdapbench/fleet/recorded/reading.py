@@ -94,7 +94,7 @@ def require_column(frame: pl.LazyFrame, column: str, path: Path) -> None:
 
 
 def latency_column(frame: pl.LazyFrame, spec: RecordedFleetSpec, path: Path) -> tuple[str, Unit | None]:
-    """Name of the latency column, and its unit as far as the name tells."""
+    """Name of the latency column, and its unit as far as the name tells; `FleetError` when a column is missing."""
     names = frame.collect_schema().names()
     column = spec.latency_column
     if column is None:
@@ -155,6 +155,11 @@ def checked_unit(medians: pl.DataFrame, told: Unit | None, spec: RecordedFleetSp
     ----------
     told
         What the column's name tells.
+
+    Raises
+    ------
+    FleetError
+        When the unit is in doubt, or the spec and the column's name disagree.
     """
     typical = float(medians["latency"].median() or 0.0)  # type: ignore[arg-type]
     low, high = PLAUSIBLE_MS

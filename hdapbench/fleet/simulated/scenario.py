@@ -129,7 +129,7 @@ class DeviceStates:
 
     @property
     def mode(self) -> NDArray[np.str_]:
-        """Name of each device's power mode."""
+        """Name of each device's power mode, shape (n_devices,)."""
         return np.array(self.mode_names)[self.mode_index]
 
 
