@@ -70,7 +70,7 @@ def examine(kernels: KernelModel, sku: str, scenario: str, seed: int) -> Finding
     fields = {"name": "f", "kind": "simulated", "sku": sku, "n_devices": N_DEVICES, "seed": seed}
     own = {"base": scenario, "stacks": [{"share": 0.5, "depthwise_slowdown": 3.0}]}
     fleet = SimulatedFleet(SimulatedFleetSpec.model_validate(fields | {"scenario": own}))
-    fingerprint = take_fingerprint(fleet, kernels, runs=RUNS, seed=0, widths=choose_probes(kernels, fleet.profile))
+    fingerprint = take_fingerprint(fleet, kernels, runs=RUNS, seed=0, widths=choose_probes(kernels, fleet))
     models = pruned(kernels, seed)
     truth = fleet.mean_latency_ms(models)
     found = {}

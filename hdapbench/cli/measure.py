@@ -35,7 +35,12 @@ def add_parser(subparsers: Any) -> None:
         help="a model as a spec names it (random weights), a spec (its dense model), the id of a trial, or an .onnx "
         "file; ratios are to the first",
     )
-    parser.add_argument("--runtime", choices=("onnxruntime", "eager", "compile"), default="onnxruntime")
+    parser.add_argument(
+        "--runtime",
+        default="onnxruntime",
+        metavar="NAME",
+        help="onnxruntime (default), eager, compile, or one that an installed package offers",
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: eager and compile")
@@ -124,17 +129,20 @@ def _prepared(arguments: argparse.Namespace, runtime: RuntimeSpec, folder: Path)
 
 
 def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, stem: Path) -> _Subject:
+    from hdapbench.runtimes.base import find_runtime
+
+    suffix = find_runtime(runtime.runtime).suffix
     if name.endswith(".onnx"):
         path = Path(name)
-        if not path.is_file() or runtime.runtime != "onnxruntime":
+        if not path.is_file() or suffix != ".onnx":
             why = "there is no such file" if not path.is_file() else f"{runtime.runtime} does not load it"
             raise ModelError(f"'{name}': {why}")
         return _Subject(name, path, {"path": name, "n_bytes": path.stat().st_size})
 
     from hdapbench.quant.deploy.packed import PACKED
-    from hdapbench.runtimes.program_file import SUFFIXES, write_model
+    from hdapbench.runtimes.program_file import write_model
 
-    path = stem.with_suffix(SUFFIXES[runtime.runtime])
+    path = stem.with_suffix(suffix)
     if TRIAL_ID.fullmatch(name):
         directory = _artifact(name, arguments.workspace)
         if (directory / PACKED).is_file():

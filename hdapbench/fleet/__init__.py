@@ -1,1 +1,10 @@
-"""Fleets: devices of one SKU that differ, how they are clustered, and what their average is."""
+"""Fleets: devices of one SKU that differ, how they are clustered, and what their average is.
+
+- ``base``: Fleet, one way to ask devices for latencies; Workloads, what they are asked for
+- ``open``: spec of a fleet -> Fleet; the kinds that ship
+- ``ids``, ``weights``: names of devices, and the share of the fleet that each stands for
+- ``statistics``: percentiles and conditional value at risk over devices
+- ``fingerprint``: Fingerprint, medians of probe models on every device, and its file
+- ``simulated/``, ``local/``, ``recorded/``: one kind of fleet each
+- ``estimate/``: clusters and averages, the same for all kinds
+"""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -65,6 +65,12 @@ class Workloads:
     ids: tuple[str, ...]
     variants: Variants | None = None
 
+    @classmethod
+    def named(cls, ids: Sequence[str]) -> Workloads:
+        """Workloads of which nothing but the names is known: enough for a fleet that lists its ``plans``."""
+        no_groups = KernelModel((), np.zeros(0, dtype=np.int64), ())
+        return cls(no_groups, np.zeros((len(ids), 0), dtype=np.int64), tuple(ids))
+
     def __len__(self) -> int:
         return len(self.widths)
 
@@ -113,12 +119,33 @@ class Fleet(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
     def close(self) -> None:  # noqa: B027 - most fleets hold nothing
         """Give back what the fleet holds, such as processes; it may be asked again, and closed again."""
+
+    @property
+    def plans(self) -> tuple[str, ...] | None:
+        """Names of the workloads that can be timed, where others cannot; None: any model can."""
+        return None
+
+    def describe_devices(self) -> dict[str, Any]:
+        """What is known of how the devices differ, as plain values; empty where that shows only when they are timed."""
+        return {}
+
+    def bound_shares(self, kernels: KernelModel, widths: Integers) -> Floats | None:  # noqa: ARG002
+        """Share of latency that each kind of bound takes, shape (n_plans, n_bounds); None where it is not known."""
+        return None
+
+    def true_latency_ms(self, workloads: Workloads, devices: Integers | None = None) -> Floats | None:  # noqa: ARG002
+        """Noise-free latencies in ms, shape (n_picked_devices, n_workloads); None where they can only be measured."""
+        return None
+
+    def mean_latency_ms(self, workloads: Workloads) -> Floats | None:  # noqa: ARG002
+        """Mean over all devices in ms, shape (n_workloads,), where it is known without asking them; else None."""
+        return None
 
     def recorded_fingerprint(self) -> Fingerprint | None:
         """Fingerprint that the fleet brings along; None when its probes have to be measured."""
@@ -148,7 +175,7 @@ class Fleet(ABC):
         """
 
     def measure(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
-        """`sample`, checked: what callers use.
+        """`sample`, checked: what callers use. Shape (n_picked_devices, n_workloads, runs), in ms.
 
         Raises
         ------

@@ -12,6 +12,7 @@ import numpy as np
 
 from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
+from hdapbench.files import replacing
 from hdapbench.fleet.ids import NumberedIds
 
 _FORMAT = 1
@@ -52,11 +53,6 @@ class Fingerprint:
         """Number of devices."""
         return len(self.latency_ms)
 
-    @property
-    def n_queries(self) -> int:
-        """Device queries that it took: one per device and probe."""
-        return int(self.latency_ms.size)
-
 
 def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
     """Write a fingerprint as Parquet: one row per device, one column per probe; conditions in the file's metadata."""
@@ -77,10 +73,8 @@ def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
         "conditions": fingerprint.conditions,
         "numbered": [fingerprint.device_ids.prefix, fingerprint.n_devices] if numbered else None,  # type: ignore[attr-defined]
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pl.DataFrame(columns).write_parquet(partial, metadata={"hdapbench": json.dumps(about)})
-    partial.replace(path)
+    with replacing(path) as partial:
+        pl.DataFrame(columns).write_parquet(partial, metadata={"hdapbench": json.dumps(about)})
 
 
 def load_fingerprint(path: Path) -> Fingerprint:

@@ -1,4 +1,4 @@
-"""Fleet specs -> fleets."""
+"""Fleet specs -> fleets, and the kinds that this package offers by entry point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hdapbench.fleet.base import Fleet
-from hdapbench.spec import FleetSpec, LocalFleetSpec, SimulatedFleetSpec
+from hdapbench.fleet.local.fleet import LocalFleet
+from hdapbench.fleet.recorded.fleet import RecordedFleet
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from hdapbench.spec import FleetKind, FleetSpec, LocalFleetSpec, Opening, RecordedFleetSpec, SimulatedFleetSpec
+from hdapbench.spec.fleet_kinds import fleet_kind
+
+SIMULATED = FleetKind(SimulatedFleetSpec, lambda spec, _: SimulatedFleet(spec))
+RECORDED = FleetKind(RecordedFleetSpec, lambda spec, _: RecordedFleet(spec))
+LOCAL = FleetKind(
+    LocalFleetSpec,
+    lambda spec, opening: LocalFleet(spec, cache_dir=opening.cache_dir, on_progress=opening.on_progress),
+)
 
 
 def open_fleet(
@@ -25,15 +36,8 @@ def open_fleet(
     ------
     FleetError
         When it cannot be made or read.
+    PluginError
+        When no installed package offers its kind.
     """
-    if isinstance(spec, SimulatedFleetSpec):
-        from hdapbench.fleet.simulated.fleet import SimulatedFleet
-
-        return SimulatedFleet(spec)
-    if isinstance(spec, LocalFleetSpec):
-        from hdapbench.fleet.local.fleet import LocalFleet
-
-        return LocalFleet(spec, cache_dir=cache_dir, on_progress=on_progress)
-    from hdapbench.fleet.recorded.fleet import RecordedFleet
-
-    return RecordedFleet(spec)
+    fleet: Fleet = fleet_kind(spec.kind).open(spec, Opening(cache_dir, on_progress))
+    return fleet

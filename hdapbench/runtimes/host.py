@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -102,7 +102,7 @@ def read_host(root: Path = ROOT) -> Host:
         memory_limit_bytes=_memory_limit(root),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        packages=_versions(PACKAGES),
+        packages=package_versions(PACKAGES),
     )
 
 
@@ -111,6 +111,17 @@ def usable_cpus() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Name -> version of those distributions that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _clocks(root: Path, info: str) -> tuple[float, ...]:
@@ -168,13 +179,3 @@ def _text(path: Path) -> str | None:
         return path.read_text().strip() or None
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def _versions(names: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

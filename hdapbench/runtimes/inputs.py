@@ -26,10 +26,10 @@ def random_input(shape: Sequence[int]) -> Floats:
 
 
 def to_input(pixels: Pixels) -> Floats:
-    """Images scaled to [-1, 1] with channels first: the first step of the boundary ``end_to_end``."""
+    """Images, shape (n, channels, height, width), scaled to [-1, 1]: the first step of the boundary ``end_to_end``."""
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(127.5) - np.float32(1.0)
 
 
 def largest(outputs: Any) -> NDArray[np.int64]:
-    """Index of the largest output of each input: the last step of the boundary ``end_to_end``."""
+    """Index of the largest output of each input, shape (n,): the last step of the boundary ``end_to_end``."""
     return np.asarray(outputs.reshape(len(outputs), -1).argmax(axis=1))

@@ -23,17 +23,17 @@ def _load(path: str, runtime: dict[str, Any]) -> Callable[[], object]:
 
     program = torch.export.load(path)
     example = program.example_inputs[0][0]
-    shape, kind = tuple(example.shape), example.dtype
+    shape, dtype = tuple(example.shape), example.dtype
     if shape[0] != runtime["batch"]:
         raise ValueError(f"the file holds batches of {shape[0]}, the runtime is for batches of {runtime['batch']}")
     wanted = torch.bfloat16 if runtime["precision"] == "bf16" else torch.float32
-    if kind != wanted:
-        raise ValueError(f"the file is in {kind}, the runtime is for {wanted}")
+    if dtype != wanted:
+        raise ValueError(f"the file is in {dtype}, the runtime is for {wanted}")
     module: Callable[..., Any] = program.module()
     if runtime["runtime"] == "compile":
         module = torch.compile(module)
     x, pixels = random_input(shape), random_pixels(shape)
-    ready = torch.from_numpy(x).to(kind)
+    ready = torch.from_numpy(x).to(dtype)
     module(ready)
 
     def first(values: Any) -> Any:
@@ -45,6 +45,6 @@ def _load(path: str, runtime: dict[str, Any]) -> Callable[[], object]:
         case "engine":
             return lambda: module(ready)
         case "copies":
-            return lambda: first(module(torch.from_numpy(x).to(kind, copy=True))).copy()
+            return lambda: first(module(torch.from_numpy(x).to(dtype, copy=True))).copy()
         case _:
-            return lambda: largest(first(module(torch.from_numpy(to_input(pixels)).to(kind))))
+            return lambda: largest(first(module(torch.from_numpy(to_input(pixels)).to(dtype))))

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import MissingExtraError, ModelError
+from hdapbench.files import replacing
 from hdapbench.runtimes.inputs import random_input
 from hdapbench.runtimes.model_file import ModelFile, checked, frozen, one_line, quiet
+from hdapbench.runtimes.on_onnxruntime import session_options
 
 OPSET = 20
 """The newest that torch's TorchScript-based exporter writes."""
@@ -48,24 +50,19 @@ def write_onnx(model: nn.Module, input_shape: tuple[int, int, int], path: Path, 
     _require_onnx()
     x = torch.from_numpy(random_input((batch, *input_shape)))
     subject, expected = frozen(model, x)
-    partial = path.with_name(f"{path.name}.partial")
-    with quiet():
-        exporter = "torchscript"
-        try:
-            _export(subject, x, partial, dynamo=False)
-        except Exception as first:  # noqa: BLE001 - the exporter raises whatever it likes
-            exporter = "dynamo"
+    with replacing(path) as partial:
+        with quiet():
+            exporter = "torchscript"
             try:
-                _export(subject, x, partial, dynamo=True)
-            except Exception:  # noqa: BLE001 - the first exporter's complaint is the telling one
-                partial.unlink(missing_ok=True)
-                raise ModelError(f"the model cannot be written as ONNX: {one_line(first)}") from first
-    try:
+                _export(subject, x, partial, dynamo=False)
+            except Exception as first:  # noqa: BLE001 - the exporter raises whatever it likes
+                exporter = "dynamo"
+                try:
+                    _export(subject, x, partial, dynamo=True)
+                except Exception:  # noqa: BLE001 - the first exporter's complaint is the telling one
+                    raise ModelError(f"the model cannot be written as ONNX: {one_line(first)}") from first
         found = torch.from_numpy(_run_onnx(partial, x))
         difference, largest = checked(found, expected, what="onnxruntime")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return ModelFile(path, path.stat().st_size, difference, largest, OPSET, exporter)
 
 
@@ -85,8 +82,6 @@ def _export(subject: nn.Module, x: Tensor, path: Path, *, dynamo: bool) -> None:
 
 def _run_onnx(path: Path, x: Tensor) -> np.ndarray[Any, Any]:
     import onnxruntime
-
-    from hdapbench.runtimes.on_onnxruntime import session_options
 
     options = session_options(threads=1, graph_optimization="all")
     try:

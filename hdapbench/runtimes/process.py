@@ -6,6 +6,7 @@ model. Standard output belongs to the answers; what libraries print there goes t
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
@@ -34,7 +35,7 @@ def main() -> int:
             answer: dict[str, Any] = {}
             match request["do"]:
                 case "start":
-                    load = _loader(request["runtime"], request["cpus"])
+                    load = _loader(request["prepare"], request["runtime"], request["cpus"])
                 case "load" if load is not None:
                     models[request["key"]] = load(request["path"])
                 case "unload":
@@ -64,15 +65,13 @@ def _read(requests: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-def _loader(runtime: dict[str, Any], cpus: list[int] | None) -> Callable[[str], Run]:
+def _loader(prepare: str, runtime: dict[str, Any], cpus: list[int] | None) -> Callable[[str], Run]:
     """Function that loads a file for a runtime; affinity is set before the runtime starts its threads."""
     if cpus is not None:
         os.sched_setaffinity(0, cpus)
-    if runtime["runtime"] == "onnxruntime":
-        from hdapbench.runtimes.on_onnxruntime import prepare
-    else:
-        from hdapbench.runtimes.on_torch import prepare
-    return prepare(runtime)
+    module, _, function = prepare.partition(":")
+    load: Callable[[str], Run] = getattr(importlib.import_module(module), function)(runtime)
+    return load
 
 
 if __name__ == "__main__":

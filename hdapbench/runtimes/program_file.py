@@ -8,13 +8,12 @@ import torch
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.files import replacing
+from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.inputs import random_input
 from hdapbench.runtimes.model_file import ModelFile, checked, frozen, one_line, quiet
 from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.spec import RuntimeSpec
-
-SUFFIXES = {"onnxruntime": ".onnx", "eager": ".pt2", "compile": ".pt2"}
-"""Runtime -> suffix of the files that it loads."""
 
 
 def write_model(model: nn.Module, input_shape: tuple[int, int, int], path: Path, *, runtime: RuntimeSpec) -> ModelFile:
@@ -25,14 +24,9 @@ def write_model(model: nn.Module, input_shape: tuple[int, int, int], path: Path,
     MissingExtraError, ModelError
         As those two do.
     """
-    if runtime.runtime == "onnxruntime":
+    if find_runtime(runtime.runtime).suffix == ".onnx":
         return write_onnx(model, input_shape, path, batch=runtime.batch)
     return write_program(model, input_shape, path, batch=runtime.batch, precision=runtime.precision)
-
-
-def suffix(runtime: RuntimeSpec) -> str:
-    """Suffix of the files that a runtime loads."""
-    return ".onnx" if runtime.runtime == "onnxruntime" else ".pt2"
 
 
 def write_program(
@@ -52,22 +46,17 @@ def write_program(
     ModelError
         When the model cannot be exported, or the program computes something else.
     """
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    x = torch.from_numpy(random_input((batch, *input_shape))).to(kind)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    x = torch.from_numpy(random_input((batch, *input_shape))).to(dtype)
     subject, expected = frozen(model, x)
-    partial = path.with_name(f"{path.stem}.partial.pt2")  # torch.export.save insists on the suffix
-    try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(subject, (x,))
-            torch.export.save(program, partial)
-            module = torch.export.load(partial).module()
-            found = module(x)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
-        raise ModelError(f"the model cannot be exported for torch: {one_line(error)}") from error
-    try:
+    with replacing(path) as partial:
+        try:
+            with quiet(), torch.no_grad():
+                program = torch.export.export(subject, (x,))
+                torch.export.save(program, partial)
+                module = torch.export.load(partial).module()
+                found = module(x)
+        except Exception as error:
+            raise ModelError(f"the model cannot be exported for torch: {one_line(error)}") from error
         difference, largest = checked(found.float(), expected.float(), what="the exported program")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return ModelFile(path, path.stat().st_size, difference, largest, None, "torch.export")

@@ -119,8 +119,8 @@ class Session:
         if np.isnan(self.foreign_cores).all():
             found.append("foreign load unknown")
         if n_kept >= FEWEST and abs(self.drift) > SLOWDOWN:
-            kind = "slower: throttled, or others came" if self.drift > 0 else "faster: others left, or it was cold"
-            found.append(f"all models became {abs(self.drift):.0%} {kind}")
+            change = "slower: throttled, or others came" if self.drift > 0 else "faster: others left, or it was cold"
+            found.append(f"all models became {abs(self.drift):.0%} {change}")
         return found
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 import hdapbench
 from hdapbench.arrays import Floats
 from hdapbench.errors import MissingExtraError, RuntimeLostError, RuntimeRefusedError
+from hdapbench.runtimes.base import find_runtime
 from hdapbench.spec import RuntimeSpec
 
 START_SECONDS = 120.0
@@ -55,6 +56,8 @@ class Worker:
         When the process does not start.
     MissingExtraError
         When the runtime is not installed.
+    PluginError
+        When no installed package offers the runtime.
     RuntimeRefusedError
         When the processors are not there.
     """
@@ -64,6 +67,7 @@ class Worker:
     ) -> None:
         if runtime.runtime == "onnxruntime" and find_spec("onnxruntime") is None:
             raise MissingExtraError("onnxruntime", "onnx", "measuring on onnxruntime")
+        prepare = find_runtime(runtime.runtime).prepare
         self.runtime, self.name, self.timeout = runtime, name, timeout
         # A file, not a pipe: nobody reads it until something goes wrong, and a full pipe would stop the process.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
@@ -76,10 +80,8 @@ class Worker:
         )
         self._pending = b""
         try:
-            self._ask(
-                {"do": "start", "runtime": runtime.model_dump(mode="json"), "cpus": None if cpus is None else [*cpus]},
-                timeout=max(timeout, START_SECONDS),
-            )
+            settings = {"runtime": runtime.model_dump(mode="json"), "cpus": None if cpus is None else [*cpus]}
+            self._ask({"do": "start", "prepare": prepare} | settings, timeout=max(timeout, START_SECONDS))
         except BaseException:
             self.close()
             raise
@@ -132,7 +134,7 @@ class Worker:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 

@@ -5,6 +5,7 @@ loader: a file as a checked spec, with all problems at once.
 schema: the keys of a spec.
 data: keys of its data, and names of data sets.
 fleets: keys of simulated and recorded fleets.
+fleet_kinds: kinds of fleet by entry point.
 local_fleet: keys of a fleet of local processes.
 clustering: keys of a fleet's clustering.
 runtime: keys of a runtime.
@@ -17,6 +18,7 @@ from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
 from hdapbench.spec.data import DataSpec, NormalizeSpec, dataset_group
 from hdapbench.spec.document import path_text
+from hdapbench.spec.fleet_kinds import AnyFleetSpec, FleetKind, Opening
 from hdapbench.spec.fleets import (
     FleetSpec,
     NoiseSpec,
@@ -49,6 +51,7 @@ from hdapbench.spec.schema import (
 from hdapbench.spec.units import CostTarget, TargetKind, parse_flops, parse_target
 
 __all__ = [
+    "AnyFleetSpec",
     "BaseRecipe",
     "BudgetSpec",
     "ClusteringSpec",
@@ -56,6 +59,7 @@ __all__ = [
     "CostTarget",
     "DataSpec",
     "DistillationSpec",
+    "FleetKind",
     "FleetSpec",
     "LoadedSpec",
     "LocalDeviceSpec",
@@ -65,6 +69,7 @@ __all__ = [
     "ModelSpec",
     "NoiseSpec",
     "NormalizeSpec",
+    "Opening",
     "Recipe",
     "RecordedFleetSpec",
     "RuntimeSpec",

@@ -8,12 +8,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hdapbench.spec.base import Name, Strict, sequence_to_tuple
 from hdapbench.spec.clustering import ClusteringSpec
-from hdapbench.spec.local_fleet import LocalFleetSpec
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Load = Annotated[float, Field(ge=0.0, lt=1.0)]
 LogSd = Annotated[float, Field(ge=0.0, le=3.0)]
 LoadRange = Annotated[tuple[Load, Load], BeforeValidator(sequence_to_tuple)]
+
+
+class FleetSpec(Strict):
+    """What every fleet's spec has; that of a kind adds its own keys and narrows ``kind`` to its name."""
+
+    name: Name = Field(description="How boards call this fleet.")
+    kind: str = Field(description="Where latencies come from.")
+    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
+    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
 
 
 class PlaceSpec(Strict):
@@ -92,10 +100,9 @@ class NoiseSpec(Strict):
     session_drift_log_sd: LogSd = Field(default=0.01, description="Drift of a device from session to session.")
 
 
-class SimulatedFleetSpec(Strict):
+class SimulatedFleetSpec(FleetSpec):
     """Devices of one SKU, simulated by the reference model of docs/fleets.md."""
 
-    name: Name = Field(description="How boards call this fleet.")
     kind: Literal["simulated"] = Field(description="Where latencies come from.")
     sku: str = Field(min_length=1, description="Profile of the board (xavier_nx, nano), or a YAML file of one.")
     scenario: Annotated[ScenarioSpec, BeforeValidator(_named_scenario)] = Field(
@@ -108,14 +115,11 @@ class SimulatedFleetSpec(Strict):
         default=None, ge=0.0, description="Seconds since devices started cold; null: in thermal equilibrium."
     )
     noise: NoiseSpec = Field(default_factory=NoiseSpec, description="How measurements stray.")
-    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
-    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
 
 
-class RecordedFleetSpec(Strict):
+class RecordedFleetSpec(FleetSpec):
     """Devices whose latencies were measured elsewhere and stand in a file, one row per sample."""
 
-    name: Name = Field(description="How boards call this fleet.")
     kind: Literal["recorded"] = Field(description="Where latencies come from.")
     path: str = Field(min_length=1, description="CSV or Parquet file; ${NAME}, ${NAME:-default} and ~ are expanded.")
     unit: Literal["s", "ms", "us", "ns"] | None = Field(
@@ -133,9 +137,3 @@ class RecordedFleetSpec(Strict):
     invalid: Literal["fail", "drop"] = Field(
         default="fail", description="What rows with impossible latencies do: fail, or drop with a count."
     )
-    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
-    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
-
-
-FleetSpec = Annotated[SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec, Field(discriminator="kind")]
-"""Any kind of fleet, told apart by ``kind``."""

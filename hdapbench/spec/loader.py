@@ -17,8 +17,9 @@ from hdapbench.errors import SpecError, SpecProblem
 from hdapbench.spec.base import did_you_mean
 from hdapbench.spec.data import dataset_names
 from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
-from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
-from hdapbench.spec.local_fleet import LocalFleetSpec
+from hdapbench.spec.fleet_kinds import BUILT_IN, GROUP, AnyFleetSpec, fleet_kind
+from hdapbench.spec.fleets import FleetSpec
+from hdapbench.spec.plugins import plugin_names
 from hdapbench.spec.schema import Spec
 
 Checked = TypeVar("Checked")
@@ -75,9 +76,8 @@ def load_fleets(path: str | Path, overrides: Sequence[str] = ()) -> tuple[FleetS
     """
     if "fleets" in read_document(Path(path)).values:
         return load(path, overrides).spec.fleets
-    one: TypeAdapter[FleetSpec] = TypeAdapter(FleetSpec)
-    kinds = (SimulatedFleetSpec, RecordedFleetSpec, LocalFleetSpec)
-    return (_validated(path, overrides, one.validate_python, *kinds)[0],)
+    one: TypeAdapter[FleetSpec] = TypeAdapter(AnyFleetSpec)
+    return (_validated(path, overrides, one.validate_python, *BUILT_IN.values())[0],)
 
 
 def _validated(
@@ -251,6 +251,8 @@ def _known_keys(location: Path_, roots: tuple[type[BaseModel], ...]) -> list[str
         if isinstance(part, int):
             continue
         branch = [model for model in models if len(models) > 1 and part in _tags(model)]
+        if not branch and models and issubclass(models[0], FleetSpec) and part in plugin_names(GROUP):
+            branch = [fleet_kind(str(part)).spec]
         inner = [
             found for m in models if part in m.model_fields for found in _models_in(m.model_fields[part].annotation)
         ]

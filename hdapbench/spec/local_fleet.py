@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from hdapbench.spec.base import Name, Strict, sequence_to_tuple
-from hdapbench.spec.clustering import ClusteringSpec
+from hdapbench.spec.fleets import FleetSpec
 from hdapbench.spec.runtime import RuntimeSpec
 
 CpuShare = Annotated[float, Field(ge=0.05, le=1.0)]
@@ -64,10 +64,9 @@ class LocalKindSpec(ConditionsSpec):
         return self
 
 
-class LocalFleetSpec(Strict):
+class LocalFleetSpec(FleetSpec):
     """Devices on this host that differ for real: each a process of its own that runs the exported models."""
 
-    name: Name = Field(description="How boards call this fleet.")
     kind: Literal["local"] = Field(description="Where latencies come from.")
     devices: Annotated[tuple[LocalDeviceSpec, ...], BeforeValidator(sequence_to_tuple)] | None = Field(
         default=None, description="The devices one by one; or n_devices and mix."
@@ -87,8 +86,6 @@ class LocalFleetSpec(Strict):
     drift: Literal["divide", "keep"] = Field(
         default="divide", description="Divide out by how much a fixed reference network became slower since the start."
     )
-    runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
-    clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
 
     @model_validator(mode="after")
     def _devices_are_declared_once(self) -> LocalFleetSpec:

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticKnownError
 
 from hdapbench.spec.base import Strict
+from hdapbench.spec.plugins import plugin_names
+
+GROUP = "hdapbench.runtimes"
+"""Entry point group under which packages offer runtimes."""
+
+BUILT_IN = ("onnxruntime", "eager", "compile")
+
+
+def _known(name: object, info: ValidationInfo) -> object:
+    """The name, when an installed package offers it; JSON is taken for stored, where that need not be so."""
+    if info.mode == "json" or name in BUILT_IN or name in (offered := plugin_names(GROUP)):
+        return name
+    *first, last = map(repr, dict.fromkeys((*BUILT_IN, *offered)))
+    raise PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
 
 
 class RuntimeSpec(Strict):
     """Runtime, threads, arithmetic and timing boundary: two latencies compare only where all of these agree."""
 
-    runtime: Literal["onnxruntime", "eager", "compile"] = Field(
+    runtime: Annotated[str, BeforeValidator(_known)] = Field(
         default="onnxruntime",
+        json_schema_extra={"enum": list(BUILT_IN)},
         description="onnxruntime, as models are deployed; eager (torch) or compile (torch.compile).",
     )
     threads: int = Field(default=1, ge=1, le=256, description="Threads of the runtime; leave a core to the others.")

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hdapbench.spec.base import Name, Strict, sequence_to_tuple
 from hdapbench.spec.data import BOX_DATASETS, DataSpec
-from hdapbench.spec.fleets import FleetSpec
+from hdapbench.spec.fleet_kinds import AnyFleetSpec
 from hdapbench.spec.plugins import plugin_names
 from hdapbench.spec.units import parse_flops, parse_target
 
@@ -177,7 +177,7 @@ class Spec(Strict):
         description="Recipe of the dense model, used when model.weights is null.",
     )
     fine_tune: Recipe = Field(description="Recipe of fine-tuning, the same for every method.")
-    fleets: Annotated[tuple[FleetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
+    fleets: Annotated[tuple[AnyFleetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
         min_length=1, description="Device fleets."
     )
     targets: Annotated[tuple[TargetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(

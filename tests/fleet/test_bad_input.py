@@ -25,6 +25,7 @@ from hdapbench.fleet.estimate.estimators import ESTIMATORS, Estimator, Reference
 from hdapbench.fleet.estimate.planner import plan_measurements
 from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fingerprint
+from hdapbench.fleet.weights import device_shares
 from hdapbench.spec import ClusteringSpec
 from hdapbench.spec.clustering import ClusteringMethod
 from tests.fleet.making import RUNS, ToyFleet, pruned, simulated
@@ -72,11 +73,6 @@ def toy(speed: np.ndarray) -> ToyFleet:
     return ToyFleet({name: base * speed for name, base in PLANS.items()})
 
 
-def load(*ids: str) -> Workloads:
-    nothing = KernelModel((), np.zeros(0, dtype=np.int64), ())
-    return Workloads(nothing, np.zeros((len(ids), 0), dtype=np.int64), ids)
-
-
 def clustered(speed: np.ndarray, **clustering: object) -> ClusteredFleet:
     fleet = toy(speed)
     fingerprint = np.stack([fleet.table["dense"], fleet.table["thin"]], axis=1)
@@ -104,11 +100,11 @@ def test_an_empty_fleet_cannot_be_fingerprinted(kernels: KernelModel) -> None:
         take_fingerprint(toy(np.empty(0)), kernels, runs=3, seed=0)
 
 
-def test_the_mean_over_no_device_is_refused_and_none_measured_is_none(kernels: KernelModel) -> None:
+def test_no_devices_have_no_average_and_nothing_is_measured_on_them(kernels: KernelModel) -> None:
     fleet, nobody = simulated(n_devices=3), np.array([], dtype=np.int64)
 
     with pytest.raises(FleetError, match="empty fleet has no average"):
-        fleet.mean_over(pruned(kernels, 2, seed=0), nobody)
+        device_shares(0)
     assert fleet.measure(pruned(kernels, 2, seed=0), nobody, runs=3, seed=0).shape == (0, 2, 3)
 
 
@@ -199,7 +195,7 @@ def test_a_device_a_hundred_times_slower_is_a_cluster_of_its_own_and_counts_by_i
     speed = with_outlier()
     fleet = clustered(speed, n_clusters=8)
 
-    measured = fleet.measure_clusters(load("half"), runs=1, seed=0)
+    measured = fleet.measure_clusters(Workloads.named(("half",)), runs=1, seed=0)
     found = fleet.average(measured.device_latency_ms)
 
     assert fleet.clustering.ranked[-1] == (30,)
@@ -391,14 +387,13 @@ def test_weights_are_taken_in_proportion_in_python() -> None:
 
 
 @pytest.mark.parametrize("bad", IMPOSSIBLE)
-def test_impossible_weights_are_refused_naming_the_device(bad: float, kernels: KernelModel) -> None:
+def test_impossible_weights_are_refused_naming_the_device(bad: float) -> None:
     fingerprint, weights = np.outer(speeds(5), [30.0, 9.0]), np.ones(5)
     weights[2] = bad
 
     for ask in (
         lambda: cluster_devices(fingerprint, weights=weights),
         lambda: Reference.of(fingerprint, weights),
-        lambda: simulated().mean_over(pruned(kernels, 1, seed=0), np.arange(5), weights),
     ):
         with pytest.raises(FleetError, match="weights must be finite and positive; that of device 2 is"):
             ask()

@@ -7,8 +7,9 @@ import pytest
 
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated.engine import KernelTimes
-from hdapbench.fleet.simulated.exact import SortedDevices, conditional_value_at_risk, weighted_percentile
+from hdapbench.fleet.simulated.exact import SortedDevices
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
+from hdapbench.fleet.statistics import conditional_value_at_risk, weighted_percentile
 from tests.fleet.making import simulated
 from tests.fleet.networks import random_network, random_widths
 
@@ -60,29 +61,6 @@ def test_a_fleets_mean_is_that_of_its_devices_whatever_their_software(scenario: 
 
     assert len(np.unique(fleet.states.stack_index)) == len(fleet.states.stacks)
     np.testing.assert_allclose(fleet.mean_latency_ms(load), dense.mean(axis=0), rtol=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_means_over_some_devices_with_weights_are_those_of_the_dense_evaluation(seed: int) -> None:
-    fleet, load = simulated("harsh", 500, seed=seed), plans(seed)
-    rng = np.random.default_rng(seed)
-    picked = rng.choice(500, size=120, replace=False)
-    weights = rng.exponential(size=120) * 7  # need not sum to one
-
-    plain, weighted = fleet.mean_over(load, picked), fleet.mean_over(load, picked, weights)
-
-    dense = fleet.true_latency_ms(load, picked)
-    np.testing.assert_allclose(plain, dense.mean(axis=0), rtol=1e-9)
-    np.testing.assert_allclose(weighted, weights @ dense / weights.sum(), rtol=1e-9)
-    assert np.all(np.abs(weighted / plain - 1) > 1e-6)
-
-
-def test_the_mean_over_one_device_is_its_latency() -> None:
-    fleet, load = simulated("harsh", 50), plans(0)
-
-    found = fleet.mean_over(load, np.array([17]))
-
-    np.testing.assert_allclose(found, fleet.true_latency_ms(load, np.array([17]))[0], rtol=1e-12)
 
 
 def test_means_of_single_kernels_add_up_to_the_mean_of_the_network() -> None:

@@ -14,9 +14,10 @@ import pytest
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.estimate.probes import bound_shares, choose_probes, take_fingerprint
+from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
 from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fingerprint
 from hdapbench.fleet.ids import NumberedIds
+from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.fleet.simulated.profile import load_profile
 from tests.fleet.making import ToyFleet, simulated, traced
 
@@ -31,27 +32,25 @@ def spread(shares: np.ndarray) -> float:
 @pytest.mark.parametrize("name", ["torchvision:resnet50", "mobilenetv1"])
 @pytest.mark.parametrize("precision", ["fp32", "tc16"])
 def test_chosen_probes_differ_more_in_what_bounds_them_than_nearly_all_others(name: str, precision: str) -> None:
-    kernels = traced(name)
+    kernels, fleet = traced(name), simulated(precision=precision)
     every = choose_probes(kernels, n_probes=9)
 
-    chosen = choose_probes(kernels, NX, precision=precision, n_probes=2)
+    chosen = choose_probes(kernels, fleet, n_probes=2)
 
-    found = spread(bound_shares(kernels, chosen, NX, precision))
+    found = spread(fleet.bound_shares(kernels, chosen))
     with_dense = [
-        spread(bound_shares(kernels, every[[0, other]], NX, precision)) for other in range(1, 9)
+        spread(fleet.bound_shares(kernels, every[[0, other]])) for other in range(1, 9)
     ]  # the dense model is always the first
     assert found == pytest.approx(max(with_dense), rel=1e-6)
     np.testing.assert_array_equal(chosen[0], kernels.sizes)
 
 
 def test_three_chosen_probes_tell_launch_compute_and_memory_apart(kernels: KernelModel) -> None:
-    every = choose_probes(kernels, n_probes=9)
+    every, fleet = choose_probes(kernels, n_probes=9), simulated()
 
-    chosen = bound_shares(kernels, choose_probes(kernels, NX), NX, "fp32")
+    chosen = fleet.bound_shares(kernels, choose_probes(kernels, fleet))
 
-    of_any_three = [
-        spread(bound_shares(kernels, every[list(three)], NX, "fp32")) for three in combinations(range(9), 3)
-    ]
+    of_any_three = [spread(fleet.bound_shares(kernels, every[list(three)])) for three in combinations(range(9), 3)]
     assert spread(chosen) >= np.quantile(of_any_three, 0.9)
     np.testing.assert_allclose(chosen.sum(axis=1), 1.0)
 
@@ -60,7 +59,7 @@ def test_bound_shares_are_the_derivatives_of_the_log_latency_in_the_multipliers(
     widths = choose_probes(kernels)[:2]
     nominal = np.ones(3)
 
-    shares = bound_shares(kernels, widths, NX, "fp32")
+    shares = simulated().bound_shares(kernels, widths)
 
     for part in range(3):
         multipliers = nominal + 1e-6 * np.eye(3)[part]
@@ -75,10 +74,10 @@ def latency_at(kernels: KernelModel, widths: np.ndarray, multipliers: np.ndarray
     return device_latency_ms(times, NX.launch_us / 1000, *multipliers[:, None])[0]
 
 
-@pytest.mark.parametrize("profile", [None, NX])
-def test_probes_are_distinct_and_as_many_as_wanted(profile: object, kernels: KernelModel) -> None:
+@pytest.mark.parametrize("fleet", [None, simulated()])
+def test_probes_are_distinct_and_as_many_as_wanted(fleet: SimulatedFleet | None, kernels: KernelModel) -> None:
     for n_probes in range(1, 10):
-        probes = choose_probes(kernels, profile, n_probes=n_probes)  # type: ignore[arg-type]
+        probes = choose_probes(kernels, fleet, n_probes=n_probes)
 
         assert len(np.unique(probes, axis=0)) == n_probes
         assert np.all((probes >= 1) & (probes <= kernels.sizes))
@@ -86,7 +85,7 @@ def test_probes_are_distinct_and_as_many_as_wanted(profile: object, kernels: Ker
 
 def test_more_probes_than_candidates_are_refused(kernels: KernelModel) -> None:
     with pytest.raises(FleetError, match="there are 9 candidates for probes; 10 were asked for"):
-        choose_probes(kernels, NX, n_probes=10)
+        choose_probes(kernels, simulated(), n_probes=10)
 
 
 def test_a_fingerprint_costs_one_query_per_device_and_probe_and_says_when_and_how_it_was_taken(
@@ -96,7 +95,7 @@ def test_a_fingerprint_costs_one_query_per_device_and_probe_and_says_when_and_ho
 
     taken = take_fingerprint(fleet, kernels, runs=3, seed=5, model="mine")
 
-    assert (taken.n_devices, taken.n_queries, taken.runs) == (20, 60, 3)
+    assert (taken.n_devices, taken.latency_ms.size, taken.runs) == (20, 60, 3)
     assert taken.probes == ("probe0", "probe1", "probe2")
     assert datetime.fromisoformat(taken.taken_at).utcoffset() is not None
     assert taken.conditions["fleet"] == fleet.describe()

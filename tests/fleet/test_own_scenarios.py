@@ -13,7 +13,7 @@ from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError, SpecError
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.simulated.engine import CURRENT_STACK, SoftwareStack
-from hdapbench.fleet.simulated.scenario import SCENARIOS, Place, resolve_scenario
+from hdapbench.fleet.simulated.scenario import SCENARIOS, DevicePlace, resolve_scenario
 from hdapbench.spec import ScenarioSpec
 from hdapbench.spec.loader import load_fleets
 from tests.fleet.making import simulated
@@ -94,8 +94,8 @@ def test_own_places_set_the_ambient_temperature() -> None:
     ambient = simulated({"base": "mixed", "places": places}, 20_000).states.ambient_celsius
 
     assert resolve_scenario(ScenarioSpec.model_validate({"base": "mixed", "places": places})).places == (
-        Place(0.4, -5.0, 1.0),
-        Place(0.6, 50.0, 0.0),
+        DevicePlace(0.4, -5.0, 1.0),
+        DevicePlace(0.6, 50.0, 0.0),
     )
     cold = ambient < 20
     assert cold.mean() == pytest.approx(0.4, abs=0.015)

@@ -15,6 +15,7 @@ from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.runtimes.program_file import write_model
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import RuntimeSpec
+from hdapbench.testing.runtime_contract import RuntimeContract
 from tests.prune.small_networks import Depthwise, seeded
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -42,15 +43,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("boundary", ["engine", "copies", "end_to_end"])
-def test_a_worker_times_an_onnx_model_within_each_boundary(boundary, onnx_path):
-    with Worker(RuntimeSpec(boundary=boundary)) as worker:
-        worker.load("small", onnx_path)
-        found = worker.time("small", 7)
+class TestOnnxruntime(RuntimeContract):
+    @pytest.fixture
+    def runtime(self) -> RuntimeSpec:
+        return ONNXRUNTIME
 
-    assert found.shape == (7,)
-    assert (found > 0).all()
-    assert len(set(found)) > 1
+
+class TestEager(RuntimeContract):
+    @pytest.fixture
+    def runtime(self) -> RuntimeSpec:
+        return RuntimeSpec(runtime="eager")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -91,34 +93,6 @@ def test_a_worker_runs_on_the_processors_and_threads_that_it_was_given(onnx_path
 def test_processors_that_are_not_there_are_refused_in_words():
     with pytest.raises(RuntimeRefusedError, match=r"device 3.*cannot start"):
         Worker(ONNXRUNTIME, cpus=(4095,), name="device 3")
-
-
-def test_a_file_that_is_no_model_is_refused_and_the_worker_goes_on(onnx_path, tmp_path):
-    bad = tmp_path / "bad.onnx"
-    bad.write_bytes(b"not a model")
-
-    with Worker(ONNXRUNTIME, name="device 3") as worker:
-        with pytest.raises(RuntimeRefusedError, match=r"device 3 .*cannot load with 'bad'"):
-            worker.load("bad", bad)
-        with pytest.raises(RuntimeRefusedError, match="cannot time with 'bad'"):
-            worker.time("bad", 1)
-        worker.load("small", onnx_path)
-        assert len(worker.time("small", 2)) == 2
-
-
-def test_a_file_for_another_batch_is_refused(onnx_path):
-    with Worker(RuntimeSpec(batch=4)) as worker, pytest.raises(RuntimeRefusedError, match="batches of 1"):
-        worker.load("small", onnx_path)
-
-
-def test_an_unloaded_model_is_forgotten(onnx_path):
-    with Worker(ONNXRUNTIME) as worker:
-        worker.load("small", onnx_path)
-        worker.unload("small")
-        worker.unload("never there")
-
-        with pytest.raises(RuntimeRefusedError):
-            worker.time("small", 1)
 
 
 def test_a_worker_that_is_killed_is_reported_with_its_name_and_exit_code(onnx_path):

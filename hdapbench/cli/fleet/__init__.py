@@ -1,4 +1,9 @@
-"""``hdapbench fleet``: make, measure, fingerprint and cluster a fleet, estimate its average, watch drift, calibrate."""
+"""``hdapbench fleet``: make, measure, fingerprint and cluster a fleet, estimate its average, watch drift, calibrate.
+
+- ``make``, ``show``, ``measure``, ``fingerprint``, ``cluster``, ``plan``, ``estimate``, ``drift``, ``calibrate``: one
+  action each
+- ``source``: what they share: options, fleets of files, models to time
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "fleet",
         help="make, measure, fingerprint and cluster a fleet, and estimate its average latency",
-        description=__doc__,
+        description=__doc__.partition("\n")[0],
         epilog="Start with: hdapbench fleet make -o fleet.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.fleet.recorded.fleet import RecordedFleet
     from hdapbench.fleet.simulated.calibration import calibrate
     from hdapbench.fleet.simulated.profile import load_profile
+    from hdapbench.spec import RecordedFleetSpec
 
     output: Path = arguments.output
     if output.suffix not in (".yaml", ".yml"):
@@ -54,9 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise FleetError(f"'{output}' exists; overwrite it with --force, or name another file")
     profile = load_profile(arguments.sku)
     spec = source.fleet_spec(arguments.file, arguments.fleet, arguments.overrides)
-    recording = Path(spec.path) if spec.kind == "recorded" else _measured(arguments, output.with_suffix(".csv"))
-    recorded = source.fleet_spec(recording, None, arguments.overrides if spec.kind == "recorded" else [])
-    if recorded.kind != "recorded":
+    if isinstance(spec, RecordedFleetSpec):
+        recording, overrides = Path(spec.path), arguments.overrides
+    else:
+        recording, overrides = _measured(arguments, output.with_suffix(".csv")), []
+    recorded = source.fleet_spec(recording, None, overrides)
+    if not isinstance(recorded, RecordedFleetSpec):
         raise FleetError(f"'{recording}' is no recording")
     fleet = RecordedFleet(recorded)
     models, n_devices = _models(fleet, arguments.device)

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure the design's devices and print estimates, beside the truth where it is known."""
     from hdapbench.fleet.estimate.choice import choose_estimator
     from hdapbench.fleet.estimate.clustered import cluster_fleet
-    from hdapbench.fleet.simulated.exact import conditional_value_at_risk, weighted_percentile
+    from hdapbench.fleet.statistics import conditional_value_at_risk, weighted_percentile
 
     found = source.open_source(arguments)
     fingerprint = source.need_fingerprint(found, arguments.file)
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     measured = clustered.measure_clusters(workloads, runs=runs, seed=arguments.session)
     estimates = clustered.average(measured.device_latency_ms, measured.devices)
     devices = clustered.device_latency(measured.device_latency_ms, measured.devices)
-    truth = _truth(found, workloads)
+    truth = found.fleet.mean_latency_ms(workloads)
     content = {
         "fleet": found.fleet.name,
         "source": found.fleet.source,
@@ -94,15 +94,10 @@ def _workloads(found: Source, fingerprint: Fingerprint, arguments: argparse.Name
     """What is measured: recorded plans, a trial's plan, or the fingerprint's model at some shares of its channels."""
     from hdapbench.errors import FleetError
     from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.recorded.fleet import RecordedFleet
 
-    if isinstance(found.fleet, RecordedFleet):
-        from hdapbench.cost.kernels import KernelModel
-
+    if found.fleet.plans is not None:
         names = arguments.plan or [plan for plan in found.fleet.plans if plan not in fingerprint.probes]
-        names = names or list(fingerprint.probes)
-        nothing = KernelModel((), np.zeros(0, dtype=np.int64), ())
-        return Workloads(nothing, np.zeros((len(names), 0), dtype=np.int64), tuple(names))
+        return Workloads.named(names or fingerprint.probes)
     kernels = source.remembered_kernels(fingerprint, arguments.file)
     model = fingerprint.conditions["model_spec"]["name"]
     variants = source.remembered_variants(fingerprint, found.fleet)
@@ -126,19 +121,6 @@ def _trial_widths(arguments: argparse.Namespace, kernels: KernelModel) -> np.nda
     if plan is None or set(plan.kept) != set(kernels.groups):
         raise FleetError(f"trial {arguments.trial} has no plan of the fingerprint's model")
     return np.array(plan.widths(list(kernels.groups)), dtype=np.int64)
-
-
-def _truth(found: Source, workloads: Workloads) -> np.ndarray[Any, Any] | None:
-    """Means over all devices, where they are known: computed, or recorded on every device."""
-    from hdapbench.fleet.recorded.fleet import RecordedFleet
-    from hdapbench.fleet.simulated.fleet import SimulatedFleet
-
-    if isinstance(found.fleet, SimulatedFleet):
-        return found.fleet.mean_latency_ms(workloads)
-    if isinstance(found.fleet, RecordedFleet):
-        weights = found.fleet.weights
-        return np.array([np.average(found.fleet.medians_ms(plan), weights=weights) for plan in workloads.ids])
-    return None
 
 
 def _plot(

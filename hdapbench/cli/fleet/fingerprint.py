@@ -34,7 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.errors import FleetError
     from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
     from hdapbench.fleet.fingerprint import save_fingerprint
-    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     found = source.open_source(arguments)
     runs = found.spec.runs if arguments.runs is None else arguments.runs
@@ -53,13 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         model = source.model_spec(arguments)
         network = source.trace_model(model, arguments.classes)
         kernels = network.kernels
-        simulated = isinstance(found.fleet, SimulatedFleet)
-        widths = choose_probes(
-            kernels,
-            found.fleet.profile if isinstance(found.fleet, SimulatedFleet) else None,
-            precision=found.fleet.spec.precision if isinstance(found.fleet, SimulatedFleet) else "fp32",
-            n_probes=arguments.probes,
-        )
+        simulated = found.fleet.source == "simulated"
+        widths = choose_probes(kernels, found.fleet, n_probes=arguments.probes)
         taken = take_fingerprint(
             found.fleet,
             kernels,

@@ -49,14 +49,13 @@ def add_parser(actions: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is missing, a few plans at a time; 1 when devices were lost."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.recorded.fleet import RecordedFleet
     from hdapbench.fleet.recorded.matrix import LatencyMatrix
 
     if arguments.output.suffix != ".csv":
         raise FleetError(f"-o {arguments.output}: name a .csv file")
     found = source.open_source(arguments)
     with found.fleet as fleet:
-        if isinstance(fleet, RecordedFleet):
+        if fleet.plans is not None:
             raise FleetError(f"'{arguments.file}' is a recording already; name the fleet that is to be measured")
         runs = found.spec.runs if arguments.runs is None else arguments.runs
         model = source.model_spec(arguments)

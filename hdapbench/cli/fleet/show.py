@@ -6,18 +6,11 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hdapbench.cli.fleet import source
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from hdapbench.arrays import Floats
     from hdapbench.cli.fleet.source import Source
-    from hdapbench.fleet.simulated.fleet import SimulatedFleet
-
-PERCENTS = (0, 5, 50, 95, 100)
-TAIL = 0.95
 
 
 def add_parser(actions: Any) -> None:
@@ -31,14 +24,13 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print facts, the spread of the devices' multipliers, and latencies where they are known."""
-    from hdapbench.fleet.simulated.fleet import SimulatedFleet
+    from hdapbench.fleet.statistics import spread
 
     found = source.open_source(arguments)
     content: dict[str, Any] = {"name": found.fleet.name, "source": found.fleet.source, **found.fleet.describe()}
     latency = _latencies(found, arguments)
-    if isinstance(found.fleet, SimulatedFleet):
-        content |= _states(found.fleet)
-    content["latency_ms"] = {name: _spread(values, found.fleet.weights) for name, values in latency.items()}
+    content |= found.fleet.describe_devices()
+    content["latency_ms"] = {name: spread(values, found.fleet.weights) for name, values in latency.items()}
     if arguments.plot is not None:
         from hdapbench.errors import FleetError
         from hdapbench.render.picture import latency_histogram
@@ -53,51 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _latencies(found: Source, arguments: argparse.Namespace) -> dict[str, NDArray[np.float64]]:
+def _latencies(found: Source, arguments: argparse.Namespace) -> dict[str, Floats]:
     """Latencies over the devices in ms: of the probes, or of a simulated fleet's model that was asked for."""
     from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.simulated.fleet import SimulatedFleet
 
     if found.fingerprint is not None:
         return dict(zip(found.fingerprint.probes, found.fingerprint.latency_ms.T, strict=True))
-    if isinstance(found.fleet, SimulatedFleet) and arguments.model is not None:
-        kernels = source.trace_kernels(source.model_spec(arguments), arguments.classes)
-        dense = Workloads(kernels, kernels.sizes[None], ("dense",))
-        return {f"{arguments.model}, noise-free": found.fleet.true_latency_ms(dense)[:, 0]}
+    if found.fleet.source == "simulated" and arguments.model is not None:
+        kernels = source.trace_model(source.model_spec(arguments), arguments.classes).kernels
+        true = found.fleet.true_latency_ms(Workloads(kernels, kernels.sizes[None], ("dense",)))
+        return {} if true is None else {f"{arguments.model}, noise-free": true[:, 0]}
     return {}
-
-
-def _states(fleet: SimulatedFleet) -> dict[str, Any]:
-    """Power modes, stacks and the spread of the multipliers."""
-    states = fleet.states
-    counts = np.bincount(states.mode_index, minlength=len(states.mode_names))
-    stacks = np.bincount(states.stack_index, minlength=len(states.stacks))
-    return {
-        "modes": {name: int(count) for name, count in zip(states.mode_names, counts, strict=True)},
-        "stacks": [
-            {
-                "narrow_tile_factor": stack.narrow_tile_factor,
-                "depthwise_slowdown": stack.depthwise_slowdown,
-                "n_devices": int(count),
-            }
-            for stack, count in zip(states.stacks, stacks, strict=True)
-        ],
-        "throttled_share": float((states.clock_mhz < states.cold_clock_mhz).mean()),
-        "multipliers": {
-            name: _spread(values, None)
-            for name, values in (("launch", states.alpha), ("compute", states.beta), ("memory", states.gamma))
-        },
-    }
-
-
-def _spread(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> dict[str, float]:
-    """Mean, percentiles and conditional value at risk."""
-    from hdapbench.fleet.simulated.exact import conditional_value_at_risk, weighted_percentile
-
-    column = values[:, None]
-    found = {"mean": float(np.average(values, weights=weights))}
-    found |= {f"p{percent}": float(weighted_percentile(column, percent, weights)[0]) for percent in PERCENTS}
-    return found | {"cvar95": float(conditional_value_at_risk(column, TAIL, weights)[0])}
 
 
 def _text(content: dict[str, Any]) -> str:

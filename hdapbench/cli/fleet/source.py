@@ -178,11 +178,6 @@ def remembered_variants(fingerprint: Fingerprint, fleet: Fleet) -> Variants | No
     return trace_model(ModelSpec.model_validate_json(json.dumps(fields)), known["n_classes"]).variants
 
 
-def trace_kernels(spec: ModelSpec, n_classes: int) -> KernelModel:
-    """Fused kernels of a model."""
-    return trace_model(spec, n_classes).kernels
-
-
 def trace_model(spec: ModelSpec, n_classes: int) -> Network:
     """An untrained model, traced."""
     import torch
@@ -289,11 +284,11 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from hdapbench.spec import FleetSpec
+    from hdapbench.spec import AnyFleetSpec
     from hdapbench.spec.document import set_value
     from hdapbench.spec.loader import parse_override
 
-    adapter: TypeAdapter[FleetSpec] = TypeAdapter(FleetSpec)
+    adapter: TypeAdapter[FleetSpec] = TypeAdapter(AnyFleetSpec)
     for text in overrides:
         try:
             key, value = parse_override(text)
@@ -301,7 +296,7 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
         except ValueError as error:
             raise FleetError(f"--set {text}: {error}") from None
     try:
-        return adapter.validate_json(json.dumps(values))
+        return adapter.validate_python(values)
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in e['loc'][1:])} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}"

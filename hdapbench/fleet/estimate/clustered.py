@@ -24,7 +24,7 @@ from hdapbench.fleet.estimate.estimators import (
     relative_half_width,
 )
 from hdapbench.fleet.estimate.probes import take_fingerprint
-from hdapbench.fleet.simulated.exact import weighted_percentile
+from hdapbench.fleet.statistics import weighted_percentile
 from hdapbench.spec import ClusteringSpec
 
 AUTO_HALF_WIDTH = 0.015
@@ -193,7 +193,7 @@ class ClusteredFleet:
 
 
 def cluster_fleet(fleet: Fleet, fingerprint_ms: Floats, clustering: ClusteringSpec, *, seed: int) -> ClusteredFleet:
-    """Fleet clustered by its fingerprint as a spec says.
+    """Fleet clustered by its fingerprint, shape (n_devices, n_probes) in ms, as a spec says.
 
     Raises
     ------
@@ -240,10 +240,20 @@ def fingerprint_fleet(
     seed: int,
     variants: Variants | None = None,
 ) -> ClusteredFleet:
-    """Fleet with every device fingerprinted by the probes, each in a session of its own, and clustered.
+    """Fleet clustered by the fingerprint that it brings along, or by one taken of every device now.
 
     Parameters
     ----------
+    fleet
+        The devices.
+    kernels
+        Fused kernels of the model that the probes are widths of; not looked at where the fleet brings a fingerprint.
+    clustering
+        How devices are clustered, and how their average is estimated.
+    runs
+        Repeats per device and probe; the median counts.
+    seed
+        Session of the first probe, each of the others in the next one; and seed of the clustering.
     variants
         How the probes are built, for fleets that run models.
 

@@ -161,6 +161,8 @@ def automatic_clusters(
 
     Parameters
     ----------
+    fingerprint_ms
+        Shape (n_devices, n_probes).
     half_width
         Relative half-width of the 95 % interval that a clustering promises.
     """
@@ -204,7 +206,8 @@ def separated_clusters(
     """The number of clusters, from 2 to ``n_most``, of highest mean silhouette (Rousseeuw 1987); of equals the fewest.
 
     It finds kinds of devices where there are kinds; where devices differ continuously it says little, and nothing about
-    the error of the average. Judged on a systematic sample of at most 2,000 devices.
+    the error of the average. Judged on a systematic sample of at most 2,000 devices. The fingerprint is of shape
+    (n_devices, n_probes).
     """
     from sklearn.metrics import silhouette_score
 
@@ -231,7 +234,7 @@ def stability(
     """How alike clusterings of two random halves of a fleet are on all its devices: mean adjusted Rand index.
 
     1 is the same partition every time, 0 is chance (Hubert and Arabie, "Comparing partitions", 1985). Fleets of more
-    than 4,000 devices are judged on a random 4,000 of them.
+    than 4,000 devices are judged on a random 4,000 of them. The fingerprint is of shape (n_devices, n_probes).
     """
     from sklearn.metrics import adjusted_rand_score
 

@@ -68,7 +68,7 @@ def condense(points: Floats, weights: Floats, *, n_most: int = CONDENSE_ABOVE) -
 
 
 def systematic_sample(weights: Floats, n_sample: int) -> Integers:
-    """Positions drawn in proportion to weights, evenly along their order, repeated where weight is large.
+    """Positions, shape (n_sample,), drawn in proportion to weights, evenly along their order; large weights repeat.
 
     Cells are sorted by place, so that the sample is spread like the points (systematic sampling).
     """

@@ -117,10 +117,16 @@ def measure_again(
     seed: int,
     variants: Variants | None = None,
 ) -> tuple[Integers, Floats]:
-    """Positions of random devices and their new medians on the fingerprint's probes, each in a session of its own.
+    """Positions of random devices, shape (n_again,), and their new medians in ms, shape (n_again, n_probes).
 
     Parameters
     ----------
+    kernels
+        Fused kernels of the model that the fingerprint's probes are widths of.
+    n_devices
+        Devices asked again; all where the fleet has fewer.
+    seed
+        Of the choice; and session of the first probe, each of the others in the next one.
     variants
         How the probes are built, for fleets that run models.
 

@@ -86,7 +86,7 @@ class Reference:
 
     @classmethod
     def of(cls, fingerprint_ms: Floats, weights: Floats | None = None) -> Reference:
-        """Reference of a fingerprint; without weights all devices count alike."""
+        """Reference of a fingerprint, shape (n_devices, n_probes); without weights all devices count alike."""
         return cls(np.asarray(fingerprint_ms, dtype=float), device_shares(len(fingerprint_ms), weights))
 
     @cached_property

@@ -12,26 +12,32 @@ from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, Variants, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
-from hdapbench.fleet.simulated.engine import kernel_times
-from hdapbench.fleet.simulated.profile import SkuProfile
 
 N_PROBES = 3
 _DEVICES_AT_A_TIME = 1 << 16
 _ROUNDING = 1e-3
 
 
-def choose_probes(
-    kernels: KernelModel, profile: SkuProfile | None = None, *, precision: str = "fp32", n_probes: int = N_PROBES
-) -> Integers:
+def choose_probes(kernels: KernelModel, fleet: Fleet | None = None, *, n_probes: int = N_PROBES) -> Integers:
     """Widths of probe models that differ in what bounds them, shape (n_probes, n_groups).
 
-    Without a profile: the dense model, bound by compute; a thin one, by launches and memory; one that is narrow where
-    maps are large and wide where they are small; then their mirror image and a half-wide one.
+    Without a fleet that knows what bounds models: the dense model, bound by compute; a thin one, by launches and
+    memory; one that is narrow where maps are large and wide where they are small; then their mirror image and a
+    half-wide one.
 
-    With one, probes are chosen from a candidate set: the dense model first, then the ones that add most to what the
-    probes tell apart. What bounds a model is the share of its latency on the nominal board that goes to launches,
-    compute and memory, which is the gradient of its log latency in the devices' multipliers; the choice maximises the
-    determinant of the gradients' Gram matrix (a greedy D-optimal design).
+    With such a fleet, probes are chosen from a candidate set: the dense model first, then the ones that add most to
+    what the probes tell apart. What bounds a model (`Fleet.bound_shares`) is the share of its latency that goes to
+    launches, compute and memory, which is the gradient of its log latency in the devices' multipliers; the choice
+    maximises the determinant of the gradients' Gram matrix (a greedy D-optimal design).
+
+    Parameters
+    ----------
+    kernels
+        Fused kernels of the model that probes are widths of.
+    fleet
+        The fleet that is to be fingerprinted; None: any.
+    n_probes
+        How many.
 
     Raises
     ------
@@ -41,9 +47,9 @@ def choose_probes(
     candidates = _candidates(kernels)
     if n_probes > len(candidates):
         raise FleetError(f"there are {len(candidates)} candidates for probes; {n_probes} were asked for")
-    if profile is None:
+    bounds = None if fleet is None else fleet.bound_shares(kernels, candidates)  # (n_candidates, n_parts)
+    if bounds is None:
         return candidates[:n_probes]
-    bounds = bound_shares(kernels, candidates, profile, precision)  # (n_candidates, 3)
     chosen = [0]
     while len(chosen) < n_probes:
         left = [number for number in range(len(candidates)) if number not in chosen]
@@ -53,16 +59,6 @@ def choose_probes(
             gains.append(np.linalg.slogdet(rows @ rows.T + _ROUNDING * np.eye(len(rows)))[1])
         chosen.append(left[int(np.argmax(gains))])
     return np.asarray(candidates[chosen], dtype=np.int64)
-
-
-def bound_shares(kernels: KernelModel, widths: Integers, profile: SkuProfile, precision: str) -> Floats:
-    """Share of latency on the nominal board bound by launches, compute and memory, shape (n_plans, 3)."""
-    times = kernel_times(kernels, widths, profile, precision)
-    by_compute = times.compute_ms >= times.memory_ms
-    launch = np.full(len(widths), len(kernels) * profile.launch_us / 1000)
-    parts = [launch, (times.compute_ms * by_compute).sum(axis=1), (times.memory_ms * ~by_compute).sum(axis=1)]
-    shares = np.stack(parts, axis=1)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def take_fingerprint(

@@ -23,7 +23,7 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PREFIX = "hdapbench"
 
 
-class Limit(Protocol):
+class CpuLimit(Protocol):
     """A limit in force."""
 
     def release(self) -> None:
@@ -109,8 +109,8 @@ except ProcessLookupError:
 """
 
 
-def limit_cpu(pid: int, *, share: float, threads: int) -> Limit | None:
-    """Limit on a process's CPU time, by the best means that this host allows; None for a share of one."""
+def limit_cpu(pid: int, *, share: float, threads: int) -> CpuLimit | None:
+    """CpuLimit on a process's CPU time, by the best means that this host allows; None for a share of one."""
     if share >= 1.0:
         return None
     found = _quota_parent()

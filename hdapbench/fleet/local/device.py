@@ -12,7 +12,7 @@ import numpy as np
 
 from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
-from hdapbench.fleet.local.cpu_share import Limit, limit_cpu
+from hdapbench.fleet.local.cpu_share import CpuLimit, limit_cpu
 from hdapbench.fleet.local.hog import Hog
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
@@ -59,7 +59,7 @@ class LocalDevice:
     def __init__(self, spec: LocalDeviceSpec, *, start: StartWorker = Worker) -> None:
         self.spec, self._start = spec, start
         self._worker: DeviceWorker | None = None
-        self._limit: Limit | None = None
+        self._limit: CpuLimit | None = None
         self._hogs: list[Hog] = []
         self._loaded: dict[str, Path] = {}
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hdapbench.errors import FleetError
+from hdapbench.files import replacing
 from hdapbench.fleet.base import Workloads
+from hdapbench.runtimes.base import find_runtime
 from hdapbench.spec import RuntimeSpec
 
 if TYPE_CHECKING:
@@ -78,27 +80,23 @@ class ExportedModels:
                     path.unlink()
 
     def _path(self, about: str, runtime: RuntimeSpec) -> Path:
-        kind = "onnx" if runtime.runtime == "onnxruntime" else "pt2"
         settings = (runtime.batch, runtime.precision)
         name = hashlib.sha256(f"{about} {settings}".encode()).hexdigest()[:24]
-        return self.directory / f"{name}.{kind}"
+        return self.directory / f"{name}{find_runtime(runtime.runtime).suffix}"
 
     def _write(self, model: nn.Module, shape: tuple[int, int, int], path: Path, runtime: RuntimeSpec) -> None:
         import torch
 
         from hdapbench.runtimes.program_file import write_model
 
-        self.directory.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{os.getpid()}-{path.name}")
         n_threads = torch.get_num_threads()
         # A model's few forward passes on all CPUs wait for whoever keeps one of them busy: 16 s instead of 2.
         torch.set_num_threads(1)
         try:
-            write_model(model, shape, partial, runtime=runtime)
-            partial.replace(path)
+            with replacing(path) as partial:
+                write_model(model, shape, partial, runtime=runtime)
         finally:
             torch.set_num_threads(n_threads)
-            partial.unlink(missing_ok=True)
 
 
 def _reference_network() -> nn.Module:

@@ -20,7 +20,8 @@ from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workload
 from hdapbench.fleet.local.cpu_share import means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, StartWorker, check_devices, devices_of
 from hdapbench.fleet.local.exports import REFERENCE, ExportedModels
-from hdapbench.runtimes.host import read_host, usable_cpus
+from hdapbench.runtimes.base import find_runtime
+from hdapbench.runtimes.host import package_versions, read_host, usable_cpus
 from hdapbench.runtimes.load import ForeignLoad
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import ConditionsSpec, LocalFleetSpec
@@ -92,8 +93,7 @@ class LocalFleet(Fleet):
             "runtimes": "; ".join(f"{count}x {text}" for text, count in runtimes.items()),
             "host": f"{host.processor}, {host.n_cpus} CPUs",
         }
-        needed = {"onnxruntime" if spec.runtime.runtime == "onnxruntime" else "torch" for spec in specs}
-        facts |= {name: host.packages[name] for name in sorted(needed) if name in host.packages}
+        facts |= package_versions(sorted({find_runtime(spec.runtime.runtime).package for spec in specs}))
         slowed = [spec.cpu_share for spec in specs if spec.cpu_share < 1]
         if slowed:
             facts["cpu_share"] = f"{min(slowed):g} to 1, by {means_of_limiting()}"
@@ -160,15 +160,15 @@ class LocalFleet(Fleet):
         """Model file of each picked device and workload."""
         files = []
         runtimes = [self._devices[device].spec.runtime for device in picked]
-        known: dict[str, list[Path]] = {}
+        known: dict[tuple[str, int, str], list[Path]] = {}
         for runtime in runtimes:
-            kind = f"{runtime.runtime == 'onnxruntime'} {runtime.batch} {runtime.precision}"
-            if kind not in known:
-                known[kind] = []
+            form = (find_runtime(runtime.runtime).suffix, runtime.batch, runtime.precision)
+            if form not in known:
+                known[form] = []
                 for position in range(len(workloads)):
                     self._say(f"exporting model {position + 1} of {len(workloads)}")
-                    known[kind].append(self._exports.file(workloads, position, runtime))
-            files.append(known[kind])
+                    known[form].append(self._exports.file(workloads, position, runtime))
+            files.append(known[form])
         return files
 
     def _lots(self, files: list[list[Path]]) -> list[list[int]]:

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Literal
 
+import numpy as np
+
 HogKind = Literal["memory", "cache"]
 
 MEMORY_BYTES = 64 << 20
@@ -21,7 +23,7 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class Hog:
-    """A process that takes up memory bandwidth or cache until it is paused. It dies with its parent."""
+    """Background load: a process that takes up memory bandwidth or cache until paused. It dies with its parent."""
 
     def __init__(self, kind: HogKind) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -64,8 +66,6 @@ class Hog:
 
 def main(kind: str, parent: int) -> None:
     """Load the host until the parent ends."""
-    import numpy as np
-
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
     rng = np.random.default_rng(0)
     size = MEMORY_BYTES if kind == "memory" else CACHE_BYTES

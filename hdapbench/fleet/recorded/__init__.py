@@ -1,1 +1,6 @@
-"""Recorded fleets: latencies measured elsewhere, read from CSV or Parquet files."""
+"""Recorded fleets: latencies measured elsewhere, read from CSV or Parquet files.
+
+- ``fleet``: RecordedFleet
+- ``reading``: columns, units and impossible values, each counted and named
+- ``matrix``: LatencyMatrix, the growing file that ``hdapbench fleet measure`` writes
+"""

@@ -111,6 +111,10 @@ class RecordedFleet(Fleet):
         latency[self._positions(frame)] = frame["latency"].to_numpy() * MS_PER_UNIT[self.unit]
         return latency
 
+    def mean_latency_ms(self, workloads: Workloads) -> Floats:
+        """Mean over all devices of their recorded medians, shape (n_workloads,); NaN for plans that some lack."""
+        return np.array([np.average(self.medians_ms(plan), weights=self.weights) for plan in workloads.ids])
+
     def recorded_fingerprint(self) -> Fingerprint:
         """Fingerprint of the probes: the plans that the spec names, or all that every device has.
 

@@ -15,6 +15,7 @@ from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernel_file import kernels_from_dict, kernels_to_dict
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
+from hdapbench.files import replacing
 
 COLUMNS = ("device", "plan", "sample", "latency_ms")
 _FORMAT = 1
@@ -80,10 +81,8 @@ class LatencyMatrix:
         about["models"][model] = facts | {"kernels": kernels_to_dict(kernels)}
         for name, widths in plans.items():
             about["plans"][name] = {"model": model, "widths": [int(width) for width in widths]}
-        self.plans_path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.plans_path.with_name(self.plans_path.name + ".partial")
-        partial.write_text(json.dumps(about))
-        partial.replace(self.plans_path)
+        with replacing(self.plans_path) as partial:
+            partial.write_text(json.dumps(about))
 
     def known_plans(self) -> dict[str, tuple[KernelModel, Integers]]:
         """Name of each described plan -> kernels of its model, and widths of shape (n_groups,).

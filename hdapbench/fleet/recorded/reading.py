@@ -31,7 +31,7 @@ SAMPLE_COLUMN = "sample"
 
 
 @dataclass(frozen=True)
-class Counts:
+class RowCounts:
     """What stands in a file of recordings, and what is wrong with it, in rows."""
 
     rows: int
@@ -94,7 +94,7 @@ def require_column(frame: pl.LazyFrame, column: str, path: Path) -> None:
 
 
 def latency_column(frame: pl.LazyFrame, spec: RecordedFleetSpec, path: Path) -> tuple[str, Unit | None]:
-    """Name of the latency column, and its unit as far as the name tells."""
+    """Name of the latency column, and its unit as far as the name tells; `FleetError` when a column is missing."""
     names = frame.collect_schema().names()
     column = spec.latency_column
     if column is None:
@@ -124,7 +124,7 @@ def tidy_rows(frame: pl.LazyFrame, spec: RecordedFleetSpec, column: str) -> pl.L
     return frame.select(picked)
 
 
-def count_problems(rows: pl.LazyFrame) -> Counts:
+def count_problems(rows: pl.LazyFrame) -> RowCounts:
     """Rows in all, and those with each kind of problem."""
     import polars as pl
 
@@ -142,7 +142,7 @@ def count_problems(rows: pl.LazyFrame) -> Counts:
         named = rows.filter(complete)
         distinct = collected(named.select(pl.struct("device", "plan", SAMPLE_COLUMN).n_unique())).item()
         duplicates = int(found["rows"]) - int(found["missing"]) - int(distinct)
-    return Counts(**{name: int(value) for name, value in found.items()}, duplicates=duplicates)
+    return RowCounts(**{name: int(value) for name, value in found.items()}, duplicates=duplicates)
 
 
 def checked_unit(medians: pl.DataFrame, told: Unit | None, spec: RecordedFleetSpec, column: str, path: Path) -> Unit:
@@ -155,6 +155,11 @@ def checked_unit(medians: pl.DataFrame, told: Unit | None, spec: RecordedFleetSp
     ----------
     told
         What the column's name tells.
+
+    Raises
+    ------
+    FleetError
+        When the unit is in doubt, or the spec and the column's name disagree.
     """
     typical = float(medians["latency"].median() or 0.0)  # type: ignore[arg-type]
     low, high = PLAUSIBLE_MS

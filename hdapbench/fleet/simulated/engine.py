@@ -165,7 +165,10 @@ def device_latency_ms(times: KernelTimes, launch_ms: float, alpha: Floats, beta:
 
 
 def compute_to_memory(compute_ms: Floats, memory_ms: Floats) -> Floats:
-    """Compute over memory time, infinite where nothing is moved; DRAM binds devices with ``gamma / beta`` above it."""
+    """Compute over memory time, of their shape, infinite where nothing is moved.
+
+    DRAM binds devices with ``gamma / beta`` above it.
+    """
     border = np.full(np.shape(compute_ms), np.inf)
     np.divide(compute_ms, memory_ms, out=border, where=np.asarray(memory_ms) > 0)
     return border

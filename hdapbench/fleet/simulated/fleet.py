@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.arrays import Floats, Integers
+from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.tiling import GPU_TILES
 from hdapbench.fleet.base import Fleet, LatencySource, Workloads
 from hdapbench.fleet.ids import NumberedIds
@@ -17,7 +19,7 @@ from hdapbench.fleet.simulated.engine import KernelTimes, device_latency_ms, ker
 from hdapbench.fleet.simulated.exact import SortedDevices
 from hdapbench.fleet.simulated.profile import load_profile
 from hdapbench.fleet.simulated.scenario import DeviceStates, draw_states, resolve_scenario
-from hdapbench.fleet.weights import device_shares
+from hdapbench.fleet.statistics import spread
 from hdapbench.spec import NoiseSpec, SimulatedFleetSpec
 
 _BLOCK = 256  # devices that share a stream of noise: few enough to ask one alone, many enough to ask a million
@@ -72,6 +74,32 @@ class SimulatedFleet(Fleet):
             facts["noise"] = ", ".join(f"{key} {value:g}" for key, value in spec.noise.model_dump().items())
         return facts
 
+    def describe_devices(self) -> dict[str, Any]:
+        """Power modes, stacks, the share that heat throttles, and the spread of the multipliers."""
+        states = self.states
+        modes = np.bincount(states.mode_index, minlength=len(states.mode_names))
+        stacks = np.bincount(states.stack_index, minlength=len(states.stacks))
+        return {
+            "modes": {name: int(count) for name, count in zip(states.mode_names, modes, strict=True)},
+            "stacks": [
+                asdict(stack) | {"n_devices": int(count)} for stack, count in zip(states.stacks, stacks, strict=True)
+            ],
+            "throttled_share": float((states.clock_mhz < states.cold_clock_mhz).mean()),
+            "multipliers": {
+                name: spread(values)
+                for name, values in (("launch", states.alpha), ("compute", states.beta), ("memory", states.gamma))
+            },
+        }
+
+    def bound_shares(self, kernels: KernelModel, widths: Integers) -> Floats:
+        """Share of latency on the nominal board bound by launches, compute and memory, shape (n_plans, 3)."""
+        times = kernel_times(kernels, widths, self.profile, self.spec.precision)
+        by_compute = times.compute_ms >= times.memory_ms
+        launch = np.full(len(widths), len(kernels) * self._launch_ms)
+        parts = [launch, (times.compute_ms * by_compute).sum(axis=1), (times.memory_ms * ~by_compute).sum(axis=1)]
+        shares = np.stack(parts, axis=1)
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
     def true_latency_ms(self, workloads: Workloads, devices: Integers | None = None) -> Floats:
         """Noise-free latencies, shape (n_picked_devices, n_workloads): what only a simulation can know."""
         every = slice(None) if devices is None else np.asarray(devices, dtype=np.int64)
@@ -87,25 +115,6 @@ class SimulatedFleet(Fleet):
         total = np.zeros(len(workloads))
         for number, devices in self._sorted.items():
             total += devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)
-        return total
-
-    def mean_over(self, workloads: Workloads, devices: Integers, weights: Floats | None = None) -> Floats:
-        """Exact noise-free mean over some of the devices, shape (n_workloads,).
-
-        Parameters
-        ----------
-        weights
-            Weight of each picked device, shape (n_picked_devices,); normalised; None counts all alike.
-
-        Raises
-        ------
-        FleetError
-            When there are no devices, or a weight is not finite and positive.
-        """
-        share = device_shares(len(devices), weights)
-        total = np.zeros(len(workloads))
-        for number, sorted_devices in self._sort(np.asarray(devices, dtype=np.int64), share).items():
-            total += sorted_devices.mean_ms(self._kernel_times(workloads, number), self._launch_ms)
         return total
 
     def kernel_mean_ms(self, compute_and_memory: dict[int, tuple[Floats, Floats]]) -> Floats:
@@ -173,15 +182,11 @@ class SimulatedFleet(Fleet):
 
     @cached_property
     def _sorted(self) -> dict[int, SortedDevices]:
-        return self._sort(None, np.full(self.n_devices, 1 / self.n_devices))
-
-    def _sort(self, devices: Integers | None, share: Floats) -> dict[int, SortedDevices]:
-        states = self.states
-        every = slice(None) if devices is None else devices
-        alpha, beta, gamma = (values[every] for values in (states.alpha, states.beta, states.gamma))
-        stack_index = states.stack_index[every]
+        """Number of each software stack -> the devices that run it."""
+        states, share = self.states, np.full(self.n_devices, 1 / self.n_devices)
         found = {}
-        for number in np.flatnonzero(np.bincount(stack_index, minlength=1)):
-            rows = stack_index == number
-            found[int(number)] = SortedDevices.of(alpha[rows], beta[rows], gamma[rows], share[rows])
+        for number in np.flatnonzero(np.bincount(states.stack_index, minlength=1)):
+            rows = states.stack_index == number
+            every = (states.alpha, states.beta, states.gamma, share)
+            found[int(number)] = SortedDevices.of(*(values[rows] for values in every))
         return found

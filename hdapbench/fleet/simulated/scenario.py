@@ -23,7 +23,7 @@ _DEVICES_AT_A_TIME = 1 << 16  # intermediate arrays stay in the cache
 
 
 @dataclass(frozen=True)
-class Place:
+class DevicePlace:
     """A kind of place: its share of the devices, and its ambient temperature in C."""
 
     share: float
@@ -53,7 +53,7 @@ class Scenario:
     """
 
     name: str
-    places: tuple[Place, ...]
+    places: tuple[DevicePlace, ...]
     thermal_resistance_log_sd: float
     dynamic_power_log_sd: float
     leakage_log_sd: float
@@ -69,8 +69,13 @@ class Scenario:
     launch_residual_log_sd: float = 0.05
 
 
-def _places(office: float, retail: float, outdoor: float = 0.0, vehicle: float = 0.0) -> tuple[Place, ...]:
-    every = (Place(office, 23, 2), Place(retail, 28, 4), Place(outdoor, 30, 9), Place(vehicle, 40, 9))
+def _places(office: float, retail: float, outdoor: float = 0.0, vehicle: float = 0.0) -> tuple[DevicePlace, ...]:
+    every = (
+        DevicePlace(office, 23, 2),
+        DevicePlace(retail, 28, 4),
+        DevicePlace(outdoor, 30, 9),
+        DevicePlace(vehicle, 40, 9),
+    )
     return tuple(place for place in every if place.share)
 
 
@@ -124,7 +129,7 @@ class DeviceStates:
 
     @property
     def mode(self) -> NDArray[np.str_]:
-        """Name of each device's power mode."""
+        """Name of each device's power mode, shape (n_devices,)."""
         return np.array(self.mode_names)[self.mode_index]
 
 
@@ -138,7 +143,7 @@ def resolve_scenario(spec: ScenarioSpec) -> Scenario:
         changes["modes"] = tuple(spec.modes.items())
     if spec.places is not None:
         every = spec.places.values()
-        changes["places"] = tuple(Place(place.share, place.mean_celsius, place.sd_celsius) for place in every)
+        changes["places"] = tuple(DevicePlace(place.share, place.mean_celsius, place.sd_celsius) for place in every)
     if spec.stacks is not None:
         changes["stacks"] = tuple(
             (SoftwareStack(stack.narrow_tile_factor, stack.depthwise_slowdown), stack.share) for stack in spec.stacks

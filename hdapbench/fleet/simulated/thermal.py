@@ -61,14 +61,17 @@ class Clocks:
 
 
 def drawn_watts(power: PowerModel, board: Board, clock_mhz: Floats) -> Floats:
-    """Power in W at a clock: ``base + leakage + dynamic * f/f0 * (v0 + (1 - v0) * f/f0)**2``."""
+    """Power in W at clocks, shape (n_devices,): ``base + leakage + dynamic * f/f0 * (v0 + (1 - v0) * f/f0)**2``."""
     ratio = clock_mhz / power.reference_mhz
     voltage = power.voltage_floor + (1 - power.voltage_floor) * ratio
     return np.asarray(power.base_watts + board.leakage + power.dynamic_watts * board.dynamic * ratio * voltage**2)
 
 
 def highest_clock(power: PowerModel, board: Board, limit_watts: Floats) -> Floats:
-    """Largest clock in MHz up to the mode's that draws at most ``limit_watts``, and at least the board's minimum."""
+    """Largest clock in MHz up to the mode's that draws at most ``limit_watts``, and at least the board's minimum.
+
+    Clocks and limits are of shape (n_devices,).
+    """
     clock = board.mode_mhz.astype(float)
     over = np.flatnonzero(drawn_watts(power, board, clock) > limit_watts)
     if not over.size:

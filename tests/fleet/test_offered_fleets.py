@@ -1,0 +1,117 @@
+"""Kinds of fleet and runtimes that installed packages offer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hdapbench.cli.main import main
+from hdapbench.cost.kernels import KernelModel
+from hdapbench.errors import PluginError, SpecError
+from hdapbench.fleet.base import Fleet, Workloads
+from hdapbench.fleet.open import open_fleet
+from hdapbench.spec import RuntimeSpec, Spec, canonical_json, load_fleets, load_spec
+from hdapbench.testing.fleet_contract import FleetContract
+from hdapbench.testing.runtime_contract import RuntimeContract
+from tests.fleet.making import pruned
+
+FARM = "{name: farm, kind: leading-farm, n_boards: 6, clustering: {n_clusters: 2}}"
+
+
+@pytest.fixture
+def farm(installed: Path) -> Path:
+    """File of a fleet of an installed package."""
+    path = Path("farm.yaml")
+    path.write_text(FARM)
+    return path
+
+
+@pytest.fixture
+def farm_spec(installed: Path, tiny_spec: Path) -> Spec:
+    """Spec with that fleet."""
+    return load_spec(tiny_spec, [f"fleets=[{FARM}]"])
+
+
+class TestAKindOfFleetThatPipInstalled(FleetContract):
+    @pytest.fixture
+    def fleet(self, farm: Path) -> Fleet:
+        return open_fleet(load_fleets(farm)[0])
+
+    @pytest.fixture
+    def workloads(self, kernels: KernelModel) -> Workloads:
+        return pruned(kernels, 2, seed=0)
+
+    def test_runs(self, farm: Path, tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        changes = ("methods=[uniform]", "targets=[{flops: 0.5x}]", f"fleets=[{FARM}]")
+
+        assert main(["run", str(tiny_spec), "--json", *(part for text in changes for part in ("--set", text))]) == 0
+
+        dense, uniform = json.loads(capsys.readouterr().out)
+        assert uniform["metrics"]["latency_source"] == "measured"
+        assert uniform["metrics"]["latency_ms"] < dense["metrics"]["latency_ms"]
+        assert "leading-farm" in Path("leaderboards/tiny.md").read_text()
+
+    def test_is_shown_fingerprinted_clustered_and_estimated(
+        self, farm: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        model = ["--model", "resnet6", "--input-shape", "1,8,8", "--classes", "10"]
+
+        assert main(["fleet", "show", str(farm)]) == 0
+        assert main(["fleet", "fingerprint", str(farm), *model, "-o", "farm.parquet"]) == 0
+        assert main(["fleet", "measure", str(farm), *model, "-o", "farm.csv"]) == 0
+        assert main(["fleet", "cluster", "farm.parquet"]) == 0
+        capsys.readouterr()
+        assert main(["fleet", "estimate", "farm.parquet", "--set", "n_boards=6", "--json"]) == 0
+
+        assert [row["true_ms"] for row in json.loads(capsys.readouterr().out)["estimates"]] == [None] * 3
+
+    def test_is_told_with_the_others_and_its_keys_are_checked(self, farm: Path) -> None:
+        farm.write_text("{name: farm, kind: leading-fram, n_boards: 6}")
+        with pytest.raises(SpecError, match=r"did you mean 'leading-farm'\? Known: simulated, recorded, local, lead"):
+            load_fleets(farm)
+        farm.write_text("name: farm\nkind: leading-farm\nn_board: 6")
+        with pytest.raises(SpecError, match=r"farm\.yaml:3:1 n_board: unknown key 'n_board'; did you mean 'n_boards'"):
+            load_fleets(farm)
+
+    def test_a_stored_spec_is_read_without_its_package(
+        self, farm_spec: Spec, installed: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored = canonical_json(farm_spec)
+        monkeypatch.undo()
+
+        found = Spec.model_validate_json(stored)
+
+        assert canonical_json(found) == stored
+        with pytest.raises(PluginError, match=r"no installed package offers 'leading-farm' in hdapbench\.fleets"):
+            open_fleet(found.fleets[0])
+
+
+class TestARuntimeThatPipInstalled(RuntimeContract):
+    @pytest.fixture
+    def runtime(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> RuntimeSpec:
+        pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+        monkeypatch.setenv("PYTHONPATH", str(installed))  # workers are processes of their own
+        return RuntimeSpec(runtime="leading-twice")
+
+    def test_is_measured_and_named(self, runtime: RuntimeSpec, capsys: pytest.CaptureFixture[str]) -> None:
+        shape = ["--input-shape", "1,8,8", "--classes", "10"]
+
+        assert main(["measure", "resnet6", *shape, "--runtime", "leading-twice", "--rounds", "1", "--json"]) == 0
+
+        assert json.loads(capsys.readouterr().out)["runtime"]["runtime"] == "leading-twice"
+
+    def test_is_told_with_the_others(self, runtime: RuntimeSpec) -> None:
+        with pytest.raises(ValueError, match="'onnxruntime', 'eager', 'compile' or 'leading-twice'"):
+            RuntimeSpec(runtime="twice")
+
+    def test_runs_a_local_fleet_that_tells_its_version(
+        self, runtime: RuntimeSpec, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("local.yaml").write_text(
+            "{name: here, kind: local, devices: [{name: a, runtime: {runtime: leading-twice}}]}"
+        )
+
+        assert main(["fleet", "show", "local.yaml"]) == 0
+        assert "leading-channels 1.2" in capsys.readouterr().out
