@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import ast
 import json
+import os
+import pkgutil
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from hdapbench.spec import schema_json
 from hdapbench.testing import RULES
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def blocks(path: str, language: str) -> list[str]:
@@ -47,6 +52,40 @@ def test_links_between_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             if not target.startswith("http"):
                 assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def rooms() -> str:
+    """Table of all rooms, floor by floor from the top, each with the first line of its docstring."""
+    layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    rows = ["| floor | room | what it is |", "|--:|---|---|"]
+    for floor, layer in zip(range(len(layers), 0, -1), layers, strict=True):
+        for home in (ROOT / "hdapbench" / name for name in re.findall(r"\w+", layer)):
+            for file in sorted(home.rglob("__init__.py")) or [home.with_suffix(".py")]:
+                line = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0].replace("|", "\\|")
+                room = str(file.relative_to(ROOT / "hdapbench")).removesuffix("__init__.py")
+                rows.append(f"| {floor} | `{room}` | {line} |")
+    return "\n".join(rows)
+
+
+def test_contributing_lists_every_room_on_its_floor() -> None:
+    """Write the table anew with HDAPBENCH_UPDATE_GOLDEN=1."""
+    path = ROOT / "CONTRIBUTING.md"
+    text = re.sub(
+        "(?s)(<!-- rooms -->\n).*(\n<!-- end)", lambda mark: f"{mark[1]}\n{rooms()}\n{mark[2]}", path.read_text()
+    )
+    if os.environ.get("HDAPBENCH_UPDATE_GOLDEN"):
+        path.write_text(text)
+
+    assert path.read_text() == text
+
+
+def test_code_that_documents_name_exists() -> None:
+    groups = {*PROJECT["project"]["entry-points"]}
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for name in {*re.findall(r"\bhdapbench(?:\.\w+)+", path.read_text())} - groups:
+            pkgutil.resolve_name(name)
+        for file in re.findall(r"\b(?:hdapbench|methods|studies|tests|specs|benchmarks)/[\w./-]*\w", path.read_text()):
+            assert (ROOT / file).exists() or "NAME" in file, f"{path.name} names {file}"
 
 
 GUIDE = [block for block in blocks("docs/writing-a-method.md", "python") if "(Method)" in block]

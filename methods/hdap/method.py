@@ -1,9 +1,9 @@
 """The method: measure, fit, search, measure the optimum, and choose the fastest plan that is accurate enough.
 
 Devices are clustered; plans are measured on each cluster's representatives; a surrogate predicts any plan; a search
-finds the widths of least average clustered latency under the exact FLOPs target and a limit on lost importance. What
-the optimum really takes is measured, the surrogate is refitted, and the search runs again; of the fastest plans at
-several limits, the first wins that is as accurate as the best plan that needs no search.
+finds the widths of least average clustered latency under the exact FLOPs target and a limit on lost importance. The
+optimum is measured, the surrogate is refitted, and the search runs again. Several limits give several fastest plans;
+the fastest one wins that is as accurate as the best plan that needs no search.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ class Hdap(Parameters):
     """Search the widths of least average clustered latency, guided by a surrogate of measured representatives.
 
     ``guard_levels`` say how much importance a plan may lose, relative to a reference that needs no search: ``ranking``
-    (the least important channels go first, whatever their group) or ``uniform`` pruning. Each level gives the fastest
-    plan that keeps to it. The fastest one wins whose accuracy on the search split, after ``shortlist_epochs`` of
-    fine-tuning, is within ``accuracy_tolerance`` of the best reference's (or one standard error, where that is more);
-    it is looked for by halving with ``shortlist`` tries, the first of them the fastest whose loss, with batch norms
-    recalibrated, is within ``loss_tolerance`` of the best reference's. When none is, that reference is the plan.
+    (remove the least important channels first, whatever their group) or ``uniform`` pruning. Each level gives the
+    fastest plan that meets it. ``hdap`` takes the fastest of these plans whose accuracy on the search split, after
+    ``shortlist_epochs`` of fine-tuning, is within ``accuracy_tolerance`` of the best reference's (or one standard
+    error, if that is larger). Bisection with at most ``shortlist`` tries finds it; the first try is the fastest plan
+    whose recalibrated loss is within ``loss_tolerance`` of the best reference's. If no plan is accurate enough, that
+    reference is the plan.
 
-    With ``iterations``, FLOPs fall to the target in so many steps of one ratio, each a search of its own, and the
-    model is fine-tuned for ``iteration_epochs`` in between: charged, and not given to other methods.
+    With ``iterations``, FLOPs fall to the target in that many steps of equal ratio. Each step is a separate search, and
+    the model is fine-tuned for ``iteration_epochs`` in between: this is charged, and other methods do not get it.
 
-    ``preset: paper`` is our reading of the public descriptions; what is given beside it is changed. The ablations are
-    parameters: ``devices: one_cluster`` or ``nominal``, ``goal: flops``, another ``searcher``, no ``active_plans``.
+    ``preset: paper`` is our reading of the public descriptions; parameters given with it override it. The ablations are
+    parameters: ``devices: one_cluster`` or ``nominal``, ``goal: flops``, another ``searcher``, ``active_plans: 0``.
 
     Source: HDAP, homogeneous-device aware pruning, arXiv 2501.15240, in our form.
     Needs: device queries for a fingerprint and, on each cluster, for ``n_plans``, ``active_plans`` and a few more;
