@@ -1,16 +1,20 @@
-# Two commands for users: make quickstart, make test. Both make the virtual environment .venv when it is absent.
+# For users: make quickstart, make test. For work on the code: make test-fast. All make the virtual environment .venv if it is absent.
 # A CPU-only torch: put it into .venv first (see README), it is then kept.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check format bench clean
+.PHONY: quickstart test test-fast check format bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hdapbench run specs/quickstart.yaml
 
 test: check
 	$(BIN)/python -m pytest
+
+# At most three minutes on two cores; tests/slow.txt lists the tests that it leaves out.
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests -m 'not slow and not data' -n 2 --benchmark-disable
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -15,6 +15,17 @@ ROOT = Path(__file__).parents[1]
 # One thread each: measured faster for tiny models, and the machine may be shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+SLOW = (ROOT / "tests" / "slow.txt").read_text().split()
+"""Tests that `make test-fast` leaves out, because they take long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow.txt, with all their parameters unless it names one, or a whole class."""
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if name in SLOW or name.startswith(tuple(f"{slow}{end}" for slow in SLOW for end in ("[", "::"))):
+            item.add_marker("slow")
+
 
 @pytest.fixture
 def tiny_spec(tmp_path: Path) -> Path:

@@ -88,6 +88,12 @@ def test_code_that_documents_name_exists() -> None:
             assert (ROOT / file).exists() or "NAME" in file, f"{path.name} names {file}"
 
 
+def test_slow_tests_that_the_fast_suite_leaves_out_exist() -> None:
+    for name in (ROOT / "tests/slow.txt").read_text().split():
+        file, *parts = name.partition("[")[0].split("::")
+        assert re.search(rf"(def|class) {parts[-1]}\b", (ROOT / "tests" / file).read_text()), name
+
+
 GUIDE = [block for block in blocks("docs/writing-a-method.md", "python") if "(Method)" in block]
 
 
