@@ -16,7 +16,6 @@ from hdapbench.errors import TargetUnreachableError
 from hdapbench.groups import GroupSet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.learned_latency import TableSource, learned_latency
-from hdapbench.prune.norms import first_without_norm
 from hdapbench.search.knapsack import best_choices
 from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.table import GroupTable, multiples_below
@@ -55,6 +54,8 @@ class Halp(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when a group has no batch norm."""
+        from hdapbench.prune.norms import first_without_norm
+
         bare = first_without_norm(problem.model(), problem.groups.values())
         return f"halp scores batch norms; the group '{bare}' has none" if bare else None
 

@@ -8,7 +8,6 @@ import numpy as np
 from pydantic import Field
 
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.prune.norms import first_without_norm
 
 
 class Slimming(Method):
@@ -33,6 +32,8 @@ class Slimming(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when a group has no batch norm."""
+        from hdapbench.prune.norms import first_without_norm
+
         bare = first_without_norm(problem.model(), problem.groups.values())
         return f"slimming needs batch norm; the group '{bare}' has none" if bare else None
 

@@ -12,7 +12,6 @@ from pydantic import Field
 from hdapbench.cost.target import rounded_widths
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.plans import filled, weakest_that_meets
-from hdapbench.prune.norms import first_shared_norm, first_without_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,6 +55,8 @@ class Nni(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when nni is not installed, or slim meets a group without batch norm, or one that it cannot rank."""
+        from hdapbench.prune.norms import first_shared_norm, first_without_norm
+
         if importlib.util.find_spec("nni") is None:
             return "nni is not installed; install it with: pip install 'hdapbench[nni]'"
         if self.pruner != "slim":

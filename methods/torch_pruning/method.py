@@ -12,7 +12,6 @@ from hdapbench.cost.ranking import keep_best, ranks_within
 from hdapbench.groups import GroupSet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.plans import flops_of
-from hdapbench.prune.norms import first_shared_norm, first_without_norm
 
 from .ratio import kept_at_ratio
 
@@ -65,6 +64,8 @@ class TorchPruning(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when batch norm scales are asked for and a group has none, or shares them and may not."""
+        from hdapbench.prune.norms import first_shared_norm, first_without_norm
+
         asked = "importance" if self.importance == "bn-scale" else "pruner" if self.pruner in NORM_PRUNERS else None
         if asked and (bare := first_without_norm(problem.model(), problem.groups.values())):
             return f"{asked} {getattr(self, asked)} needs batch norm; the group '{bare}' has none"

@@ -15,6 +15,7 @@ from hdapbench.cli.main import main
 
 MINE = '''\
 from hdapbench.method import Method, Plan, Problem
+from hdapbench.method.plans import filled
 
 
 class Last(Method):
