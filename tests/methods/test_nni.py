@@ -39,7 +39,7 @@ class TestMasks:
         from hdapbench_methods.nni import Nni
 
         problem = tiny_problem("plain")
-        monkeypatch.setattr("hdapbench_methods.nni.method.first_shared_norm", lambda model, groups: "joined")
+        monkeypatch.setattr("hdapbench.prune.norms.first_shared_norm", lambda model, groups: "joined")
 
         assert "'joined'" in (Nni(pruner="slim", dependency_aware=True).skip(problem) or "")
         assert Nni(pruner="slim").skip(problem) is None
