@@ -9,11 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 
 # One thread each: measured faster for tiny models, and the machine may be shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes depends on what else runs: no deadline for any of them.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 SLOW = (ROOT / "tests" / "slow.txt").read_text().split()
 """Tests that `make test-fast` leaves out, because they take long."""
