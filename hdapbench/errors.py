@@ -66,6 +66,10 @@ class DataError(HdapbenchError):
     """A data set is absent, empty or not laid out as expected."""
 
 
+class DamagedCacheError(DataError):
+    """Cached data are not what was stored."""
+
+
 class PlanError(HdapbenchError):
     """A plan does not fit its model: unknown group, missing group, index out of range, empty group."""
 

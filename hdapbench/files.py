@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import platform
 import re
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hdapbench.errors import DataError
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_MARK = re.compile(r"\.(?P<process>\d+)(?:@(?P<host>[0-9a-f]{6}))?-")
+_DAY = 24 * 60 * 60
 
 
 def expand_path(text: str) -> Path:
@@ -40,13 +47,89 @@ def expand_path(text: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Path to write a file to, which takes the place of ``path`` when the block ends without an error.
 
-    Readers see the old file or the new one, never a part; after an error the old one stays and nothing is left beside
-    it. The folder is made where it is missing.
+    Readers see the old file or the new one, never a part, even when the machine stops; after an error the old one stays
+    and nothing is left beside it. The folder is made where it is missing, a link is followed, and what is no file, such
+    as ``/dev/stdout``, is written to as it is.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}-{path.name}")  # the suffix stays: writers look at it
+    partial = path.with_name(f"{process_mark()}{path.name}")  # the suffix stays: writers look at it
     try:
         yield partial
+        flush_to_disk(partial)
         partial.replace(path)
+        with suppress(OSError):
+            flush_to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Raises
+    ------
+    OSError
+        When they cannot be written, such as on a full disk.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system without fsync
+            raise
+    finally:
+        os.close(handle)
+
+
+def process_mark() -> str:
+    """What names of unfinished files and folders begin with: whose process writes them, and on which host."""
+    return f".{os.getpid()}@{_host()}-"
+
+
+def sweep_leftovers(folder: Path) -> int:
+    """Number of unfinished files and folders of dead processes of this host that were found under a folder, removed."""
+    n_swept = 0
+    for place, folders, files in os.walk(folder):
+        for name in [name for name in (*folders, *files) if _is_left_over(Path(place, name))]:
+            path = Path(place, name)
+            if name in folders:
+                folders.remove(name)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            n_swept += 1
+    return n_swept
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_left_over(path: Path) -> bool:
+    mark = _MARK.match(path.name)
+    if mark is not None:
+        return mark["host"] in (None, _host()) and not _is_alive(int(mark["process"]))
+    # Versions before these marks named no process: what nobody touched for a day is nobody's any more.
+    return ".partial" in path.name and path.exists() and time.time() - path.stat().st_mtime > _DAY
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where asking would interrupt it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]

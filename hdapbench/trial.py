@@ -14,6 +14,9 @@ from hdapbench.plan import Plan
 DENSE = "dense"
 """Method name of the row that every other row is compared with: the base model, not compressed."""
 
+NUMBERS = 0
+"""Raised by every change of the program that gives trials other numbers: no board mixes those of before and after."""
+
 
 class Status(StrEnum):
     """How a trial ended. Everything but `COMPLETE` carries a reason."""
@@ -48,7 +51,10 @@ class Trial(_Value):
     seed
         Seed of the method's search and of fine-tuning.
     code
-        Hash of the file that the method comes from; None for methods of packages.
+        Hash of the code that the method comes from; None for methods that ship.
+    sources
+        What else the numbers depend on -> hash of its content: code of the model, of the data set and of the fleet's
+        kind, images, the host of a local fleet. What is not there, or ships, is left out.
     """
 
     benchmark: str
@@ -61,6 +67,7 @@ class Trial(_Value):
     seed: int
     # Left out where there is none: the ids of older trials stay what they were.
     code: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    sources: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
     @property
     def id(self) -> str:

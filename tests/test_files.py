@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from hdapbench.cli.main import main
 from hdapbench.errors import DataError
-from hdapbench.files import expand_path
+from hdapbench.files import expand_path, process_mark, replacing, sweep_leftovers
 
 
 def test_variables_defaults_and_the_home_folder_are_filled_in(monkeypatch):
@@ -52,3 +55,30 @@ def test_a_missing_set_ends_a_run_with_one_line(tiny_spec, tmp_path, monkeypatch
     assert "absent" in printed
     assert advice in printed
     assert "Traceback" not in printed
+
+
+def test_a_link_is_written_through_and_what_is_no_file_is_written_to(tmp_path):
+    (tmp_path / "board.md").write_text("old")
+    (tmp_path / "link.md").symlink_to(tmp_path / "board.md")
+    for path in (tmp_path / "link.md", Path(os.devnull)):
+        with replacing(path) as partial:
+            partial.write_text("new")
+
+    assert (tmp_path / "board.md").read_text() == "new"
+    assert (tmp_path / "link.md").is_symlink()
+    assert not Path(os.devnull).is_file()
+
+
+def test_what_dead_processes_left_behind_is_swept_and_what_others_write_stays(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    mark = process_mark().replace(str(os.getpid()), dead.stdout.strip())
+    kept = [f"{process_mark()}live.pt", f".{dead.stdout.strip()}@ffffff-of-another-host.pt", "base.pt", "a.partial-new"]
+    swept = [f"{mark}base.pt", f".{dead.stdout.strip()}-state.pt", "key.partial-old"]
+    for name in (*kept, *swept):
+        (tmp_path / "inner").mkdir(exist_ok=True)
+        (tmp_path / "inner" / name).write_text("")
+    (tmp_path / "inner" / f"{mark}folder").mkdir()
+    os.utime(tmp_path / "inner" / "key.partial-old", (0, 0))
+
+    assert sweep_leftovers(tmp_path) == 4
+    assert {path.name for path in (tmp_path / "inner").iterdir()} == set(kept)

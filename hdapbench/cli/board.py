@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
+    from hdapbench.files import replacing
     from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
     from hdapbench.store.sqlite import open_store
 
+    name, spec_hash = _wanted(arguments)
     with open_store(existing_database(arguments.workspace)) as store:
-        benchmark = store.benchmark(_name(arguments.name))
+        benchmark = store.benchmark(name, spec_hash=spec_hash)
         board = build_leaderboard(benchmark, store.results(trial_ids=benchmark.trial_ids))
     if arguments.json:
         print(json.dumps(dataclasses.asdict(board), indent=2, default=lambda value: value.model_dump(mode="json")))
@@ -44,21 +47,31 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
     if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text, encoding="utf-8")
+        with replacing(arguments.output) as partial:
+            partial.write_text(text, encoding="utf-8")
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
         sys.stdout.write(text)
     return 0
 
 
-def _name(text: str) -> str:
-    """Name of a benchmark; of a spec file, the name in it."""
-    if not text.endswith((".yaml", ".yml")):
-        return text
-    from hdapbench.spec import load_spec
+def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:
+    """Name of a benchmark, and hash of the spec that is meant: that of a spec file, or of the board to compare with.
 
-    return load_spec(text).name
+    None where neither is given: the spec that was registered last is meant.
+    """
+    name: str = arguments.name
+    if name.endswith((".yaml", ".yml")):
+        from hdapbench.run.grid import named_by_content
+        from hdapbench.spec import load, spec_hash
+
+        spec = named_by_content(load(name))
+        return spec.name, spec_hash(spec)
+    compared = arguments.output or Path("leaderboards") / f"{name}.md"
+    found = None
+    if arguments.check and compared.is_file():
+        found = re.search(r"content hash `([0-9a-f]{16})`", compared.read_text(encoding="utf-8", errors="replace"))
+    return name, found and found[1]
 
 
 def _compare(text: str, path: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hdapbench.cli.options import add_spec_options, load_with_methods
 
 if TYPE_CHECKING:
     from hdapbench.run.inspection import Inspection
+    from hdapbench.spec import LoadedSpec
     from hdapbench.trial import Trial
 
 
@@ -32,14 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.run.workspace import Workspace
 
     loaded, registry = load_with_methods(arguments)
-    trials = plan_trials(loaded, registry)
     workspace = Workspace(arguments.workspace)
-    done = _finished(workspace.database, trials)
+    trials = plan_trials(loaded, registry, cache_dir=workspace.cache)
+    stored = _stored(workspace.database, loaded, trials)
+    done = stored.done
     inspection = inspect_model(loaded, cache_dir=workspace.cache)
     if arguments.json:
         content = {
             "name": loaded.spec.name,
             "model": inspection.to_dict(),
+            "changed": stored.changed,
+            "damaged": stored.damaged,
             "trials": [
                 {
                     "id": trial.id,
@@ -52,23 +57,42 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(content, indent=2))
     else:
-        _print(inspection, trials, done)
+        _print(inspection, trials, stored)
     return 0 if all(target.reachable for target in inspection.targets) else 1
 
 
-def _finished(database: Path, trials: tuple[Trial, ...]) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Stored:
+    """What the database holds: id -> status of trials, ids of damaged ones, and what changed since the others ran."""
+
+    done: dict[str, str] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+    changed: list[str] = field(default_factory=list)
+
+
+def _stored(database: Path, loaded: LoadedSpec, trials: tuple[Trial, ...]) -> _Stored:
     if not database.exists():
-        return {}
+        return _Stored()
+    from hdapbench.run.changes import changes
+    from hdapbench.run.grid import named_by_content
     from hdapbench.store.sqlite import open_store
 
+    ids = [trial.id for trial in trials]
     with open_store(database) as store:
-        found = store.finished([trial.id for trial in trials], include_failed=True)
-    return {trial_id: status.value for trial_id, status in found.items()}
+        found = store.finished(ids, include_failed=True)
+        changed: list[str] = []
+        if len(found) < len(ids) and loaded.spec.name in store.benchmarks():
+            before = store.benchmark(loaded.spec.name)
+            whole = store.finished(before.trial_ids, include_failed=True)
+            results = store.results(trial_ids=list(whole))
+            changed = changes(before.spec, results, named_by_content(loaded), trials) if results else []
+        return _Stored({key: status.value for key, status in found.items()}, store.damaged(ids), changed)
 
 
-def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, str]) -> None:
+def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -> None:
     from hdapbench.leaderboard.build import labels_of
 
+    done = stored.done
     print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")
     origin = "" if inspection.classes_are_counted else ", assumed: the data was not found"
     print(f"classes: {inspection.n_classes}{origin}")
@@ -80,6 +104,10 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], done: dict[str, st
         print(f"target {target.text}: at most {target.flops:,} FLOPs, {verdict}")
     n_done = sum(trial.id in done for trial in trials)
     print(f"trials: {len(trials)}, of which {n_done} done")
+    for change in stored.changed:
+        print(f"  changed since the stored trials: {change}")
+    for trial_id in stored.damaged:
+        print(f"  damaged in the database, to be made again: {trial_id}")
     labels = labels_of(trials)
     for trial in trials:
         print(f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.named(labels[trial.id])}")

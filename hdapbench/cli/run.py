@@ -14,6 +14,7 @@ from hdapbench.cli.options import add_spec_options, load_with_methods
 
 if TYPE_CHECKING:
     from hdapbench.run.listener import Listener
+    from hdapbench.store.sqlite import Benchmark
     from hdapbench.trial import Result, Trial
 
 
@@ -33,28 +34,36 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
     _let_threads_sleep()
-    from hdapbench.run.grid import plan_trials
+    from hdapbench.files import sweep_leftovers
+    from hdapbench.run.grid import named_by_content, plan_trials
     from hdapbench.run.inspection import inspect_model
     from hdapbench.run.runner import Run, forward
     from hdapbench.run.workspace import Workspace
     from hdapbench.spec import canonical_json, spec_hash
-    from hdapbench.store.sqlite import open_store
+    from hdapbench.store.sqlite import Benchmark, open_store
     from hdapbench.trial import Status
 
     loaded, registry = load_with_methods(arguments)
-    trials = plan_trials(loaded, registry)
     workspace = Workspace(arguments.workspace)
+    trials = plan_trials(loaded, registry, cache_dir=workspace.cache)
+    spec_json = canonical_json(named_by_content(loaded))
+    benchmark = Benchmark(
+        loaded.spec.name,
+        spec_hash(named_by_content(loaded)),
+        json.loads(spec_json),
+        tuple(trial.id for trial in trials),
+    )
+    sweep_leftovers(workspace.root)
     with open_store(workspace.database) as store:
         store.register(  # boards can be rendered from the database alone
-            loaded.spec.name,
-            spec_hash=spec_hash(loaded.spec),
-            spec_json=canonical_json(loaded.spec),
-            trial_ids=[trial.id for trial in trials],
+            benchmark.name, spec_hash=benchmark.spec_hash, spec_json=spec_json, trial_ids=benchmark.trial_ids
         )
         done = store.finished([trial.id for trial in trials], include_failed=not arguments.retry_failed)
         todo = [trial for trial in trials if trial.id not in done]
         with _progress(trials, n_done=len(done), quiet=arguments.quiet) as listener:
             _announce(listener, loaded.spec.name, len(trials), len(done))
+            for trial_id in store.damaged(benchmark.trial_ids):
+                listener.phase(f"the stored result of trial {trial_id} is damaged and is made again")
             if todo and not done:  # a model that cannot be pruned is refused before its base is trained
                 listener.phase("checking the model")
                 inspect_model(loaded, cache_dir=workspace.cache)
@@ -72,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = store.results(trial_ids=[trial.id for trial in trials])
         if failed := sum(status in {Status.FAILED, Status.TIMEOUT} for status in done.values()):
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
-        _print(arguments, store, loaded.spec.name, results)
+    _print(arguments, benchmark, results)
     return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
 
 
@@ -95,20 +104,36 @@ def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None
         listener.phase(f"{name}: {n_trials} trials")
 
 
-def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[Result]) -> None:
+def _print(arguments: argparse.Namespace, benchmark: Benchmark, results: list[Result]) -> None:
+    """Write and show the board of what was run, whatever else was registered under its name meanwhile."""
+    from hdapbench.files import replacing
     from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
     from hdapbench.render.terminal import print_leaderboard
 
-    board = build_leaderboard(store.benchmark(name), results)
-    output = arguments.output or Path("leaderboards") / f"{name}.md"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render_markdown(board), encoding="utf-8")
+    board = build_leaderboard(benchmark, results)
+    output = arguments.output or _own_place(arguments, benchmark)
+    with replacing(output) as partial:
+        partial.write_text(render_markdown(board), encoding="utf-8")
     print(f"wrote {output}", file=sys.stderr)
     if arguments.json:
         print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
     else:
         print_leaderboard(board)
+
+
+def _own_place(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
+    """Where a board goes by default: where the command line changed the spec, not over the board of another one."""
+    usual = Path("leaderboards") / f"{benchmark.name}.md"
+    explores = arguments.overrides or arguments.methods
+    if (
+        not explores
+        or not usual.is_file()
+        or benchmark.spec_hash in usual.read_text(encoding="utf-8", errors="replace")
+    ):
+        return usual
+    print(f"{usual} shows another spec and is kept", file=sys.stderr)
+    return usual.with_stem(f"{benchmark.name}-{benchmark.spec_hash[:8]}")
 
 
 def _progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> AbstractContextManager[Listener]:

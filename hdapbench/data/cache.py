@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdapbench.arrays import Integers
-from hdapbench.errors import DataError
+from hdapbench.errors import DamagedCacheError, DataError
+from hdapbench.files import flush_to_disk, process_mark
 
 if TYPE_CHECKING:
     from hdapbench.data.live import FileImages
 
 FORMAT = 1
 """Raised whenever decoding changes, so that old caches are not used."""
+
+LAYOUT = "layout.json"
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,40 @@ class DecodedPart:
 
 
 def read_part(folder: Path) -> DecodedPart | None:
-    """Decoded part under ``folder``, or None when it is not there.
+    """Decoded part under ``folder``, its content checked; None when it is not there.
 
     Raises
     ------
-    DataError
+    DamagedCacheError
         When the part is damaged.
     """
     try:
-        layout = Layout(**json.loads((folder / "layout.json").read_text(encoding="utf-8")))
+        layout = Layout(**json.loads((folder / LAYOUT).read_text(encoding="utf-8")))
         images = np.load(folder / "images.npy", mmap_mode="c")  # copy on write: torch wants writable memory
-        extras = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in layout.extras}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"the cache '{folder}' is damaged ({error}); delete that folder") from error
-    if list(images.shape) != layout.shape:
-        raise DataError(f"the cache '{folder}' is damaged; delete that folder")
-    return DecodedPart(torch.from_numpy(images), torch.tensor(layout.labels, dtype=torch.int64), layout, extras)
+        extras = {name: np.load(folder / f"{name}.npy") for name in layout.extras}
+        labels = np.array(layout.labels, dtype=np.int64)
+        found = _digest(labels, images, layout.classes, extras)
+    except FileNotFoundError as error:
+        if not folder.is_dir():
+            return None
+        raise DamagedCacheError(f"the cache '{folder}' lacks {Path(error.filename).name}") from None
+    except (OSError, ValueError, TypeError, EOFError, OverflowError, RecursionError) as error:
+        raise DamagedCacheError(f"the cache '{folder}' is damaged: {error}") from error
+    if found != layout.digest:
+        raise DamagedCacheError(f"the cache '{folder}' is damaged: its content is not what was stored")
+    tensors = {name: torch.from_numpy(array) for name, array in extras.items()}
+    return DecodedPart(torch.from_numpy(images), torch.from_numpy(labels), layout, tensors)
+
+
+def _digest(labels: Integers, images: NDArray[Any], classes: Sequence[str], extras: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of a part."""
+    digest = hashlib.sha256(labels.astype("<i8").tobytes())
+    digest.update(repr((tuple(images.shape), list(classes))).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    for name, array in extras.items():
+        digest.update(f"{name}|{array.dtype}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def write_part(
@@ -109,27 +130,37 @@ def write_part(
     """
     with whole_folder(folder) as partial:
         shape = (len(labels), *image_shape)
-        stored = np.lib.format.open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        stored = _reserved(partial / "images.npy", shape)
         for position, pixels in images:
             stored[position] = pixels
         stored.flush()
-        digest = hashlib.sha256(labels.astype("<i8").tobytes())
-        digest.update(repr((shape, list(classes))).encode())
-        digest.update(stored.data)
         arrays = dict(extras())
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
-            digest.update(f"{name}|{array.dtype}|{array.shape}|".encode())
-            digest.update(np.ascontiguousarray(array).data)
         layout = Layout(
             labels=labels.tolist(),
             classes=list(classes),
             shape=list(shape),
-            digest=digest.hexdigest(),
+            digest=_digest(labels, stored, classes, arrays),
             skipped=dict(skipped or {}),
             extras=list(arrays),
         )
-        (partial / "layout.json").write_text(json.dumps(asdict(layout)), encoding="utf-8")
+        (partial / LAYOUT).write_text(json.dumps(asdict(layout)), encoding="utf-8")
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Array in a file whose place on the disk is taken: to write to it later ends in no signal when the disk is full.
+
+    Raises
+    ------
+    OSError
+        When there is no such place.
+    """
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return stored
 
 
 @contextmanager
@@ -137,15 +168,28 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Empty folder to fill, which becomes ``folder`` when the block ends without an error: readers see all or nothing.
 
     When another process made ``folder`` meanwhile, that one is kept.
+
+    Raises
+    ------
+    DataError
+        When it cannot be written, such as on a full disk.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    partial = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{process_mark()}{folder.name}-", dir=folder.parent))
         yield partial
+        for file in partial.iterdir():
+            flush_to_disk(file)
         try:
             partial.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise DataError(f"'{folder}' cannot be written: {error.strerror}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)

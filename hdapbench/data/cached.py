@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from hdapbench.data.cache import DecodedPart, read_part
 from hdapbench.data.reading import SHOWN_NAMES, Reading, UnreadableError
-from hdapbench.errors import DataError
+from hdapbench.errors import DamagedCacheError, DataError
 
 
 def cached_part(
@@ -38,7 +39,13 @@ def cached_part(
         When files cannot be read and the reading does not allow that, or none can.
     """
     read = read or partial(read_part, folder)
-    part = read()
+    try:
+        part = read()
+    except DamagedCacheError as error:
+        if reading.on_progress is not None:
+            reading.on_progress(f"{error}; it is made again")
+        _remove(folder)
+        part = None
     if part is None:
         _write_readable(reading, names(), write)
         part = read()
@@ -47,6 +54,13 @@ def cached_part(
     if part.layout.skipped and reading.corrupt == "fail":
         raise _refusal(reading.source, part.layout.skipped)
     return part
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _write_readable(reading: Reading, names: list[str], write: Callable[[list[str], dict[str, str]], None]) -> None:

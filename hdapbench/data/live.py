@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hdapbench.data.decode import decode_image
 from hdapbench.data.reading import Reading, decode_each, n_workers
+from hdapbench.errors import DamagedCacheError
 from hdapbench.files import replacing
 
 Item = TypeVar("Item")
@@ -81,11 +82,28 @@ class Listing:
 
 
 def read_listing(path: Path) -> Listing | None:
-    """Listing of a file, or None when it is not there."""
+    """Listing of a file, or None when it is not there.
+
+    Raises
+    ------
+    DamagedCacheError
+        When it is damaged.
+    """
     try:
-        return Listing(**json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        checksum = found.pop("checksum", None)
+        listing = Listing(**found)
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedCacheError(f"the cache '{path}' is damaged: {error}") from error
+    if checksum not in (None, _checksum(listing)):
+        raise DamagedCacheError(f"the cache '{path}' is damaged: its content is not what was stored")
+    return listing
+
+
+def _checksum(listing: Listing) -> str:
+    return hashlib.sha256(json.dumps(asdict(listing), sort_keys=True).encode()).hexdigest()
 
 
 def write_listing(path: Path, reading: Reading, listing: Listing) -> None:
@@ -107,7 +125,8 @@ def write_listing(path: Path, reading: Reading, listing: Listing) -> None:
         digest.update(f"{name}|{label}|".encode() + hashes[number].tobytes())
     listing = replace(listing, digest=digest.hexdigest())
     with replacing(path) as partial:
-        partial.write_text(json.dumps(asdict(listing)), encoding="utf-8")
+        content = asdict(listing) | {"checksum": _checksum(listing)}
+        partial.write_text(json.dumps(content), encoding="utf-8")
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

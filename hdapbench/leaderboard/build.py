@@ -9,6 +9,9 @@ from math import inf
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
+
+from hdapbench.errors import StoreError
 from hdapbench.leaderboard.bits import BitCosts, bit_costs
 from hdapbench.leaderboard.statistics import Estimate, estimate, pareto_front
 from hdapbench.run.grid import fleet_hash
@@ -127,10 +130,15 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
     """Leaderboard of a registered spec from those of its trials that have results.
 
     Within a section, rows are ranked by mean latency, the more accurate first where it is equal.
+
+    Raises
+    ------
+    StoreError
+        When the stored spec is of a version that this one does not know.
     """
     found = list(results)
     finished = {result.trial.id for result in found}
-    spec = Spec.model_validate_json(json.dumps(benchmark.spec))
+    spec = _stored_spec(benchmark)
     labels = labels_of([result.trial for result in found])
     dense: dict[str, Result] = {}
     sections = []
@@ -142,9 +150,12 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         missing = [result for result in here if result.trial.method == DENSE and result.metrics is None]
         for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
             chosen = [*missing, *(result for result in here if result.trial.target == target)]
+            flops = min(
+                (m.flops_target for r in chosen if (m := r.metrics) and m.flops_target is not None), default=None
+            )
+            chosen = [_within_limit(result, flops) for result in chosen]
             rows, gaps = _rows(chosen, dense.get(fleet.name), labels, n_planned=len(spec.seeds))
             origins = [*chosen, *filter(None, [dense.get(fleet.name)])]
-            flops = next((result.metrics.flops_target for result in chosen if result.metrics), None)
             sections.append(Section(fleet.name, target, flops, _source(origins), rows, gaps))
     return Leaderboard(
         name=benchmark.name,
@@ -157,6 +168,32 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         n_trials=len(benchmark.trial_ids),
         n_finished=len(finished & set(benchmark.trial_ids)),
     )
+
+
+def _stored_spec(benchmark: Benchmark) -> Spec:
+    try:
+        return Spec.model_validate_json(json.dumps(benchmark.spec))
+    except ValidationError as error:
+        details = error.errors()[0]
+        raise StoreError(
+            f"the stored spec of '{benchmark.name}' is of another version of hdapbench: "
+            f"{'.'.join(map(str, details['loc']))}: {details['msg']}; upgrade with: pip install --upgrade hdapbench"
+        ) from None
+
+
+def _within_limit(result: Result, flops: int | None) -> Result:
+    """A result as it is, or as infeasible where it is above the limit of its section: that is never ranked."""
+    metrics = result.metrics
+    if metrics is None:
+        return result
+    reason = None
+    if flops is not None and metrics.flops > flops:
+        reason = f"{metrics.flops:,} FLOPs, above the target of {flops:,}"
+    elif metrics.target_share is not None and metrics.target_share > 1:
+        reason = f"uses {metrics.target_share:.2%} of its target"
+    if reason is None:
+        return result
+    return result.model_copy(update={"status": Status.INFEASIBLE, "reason": reason, "metrics": None, "devices": ()})
 
 
 def _rows(

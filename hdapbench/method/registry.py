@@ -20,6 +20,7 @@ from hdapbench.errors import BrokenMethodError, MethodError
 from hdapbench.method.base import Method
 from hdapbench.method.isolation import kept_settings, stdout_kept_free
 from hdapbench.spec import TargetKind, did_you_mean
+from hdapbench.spec.code import plugin_code
 from hdapbench.trial import DENSE
 
 GROUP = "hdapbench.methods"
@@ -67,12 +68,12 @@ class MethodRegistry:
         return next((point.dist.name for point in points if point.dist is not None), "hdapbench")
 
     def code(self, name: str) -> str | None:
-        """Sixteen hexadecimal digits of a method's file or folder, other ones once it is edited; None for packages.
+        """Sixteen hexadecimal digits of a method's code, other ones once it is edited; None for methods that ship.
 
         Of a name that no usable method has: of the files that cannot be used, one of which may hold it.
         """
         if name in self._entry_points:
-            return None
+            return plugin_code(GROUP, name)
         paths = [self._files[name]] if name in self._files else sorted(map(Path, self.broken_files))
         files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16] if files else None

@@ -10,13 +10,14 @@ torchvision_models: torchvision's classifiers and published weights.
 yolo: ultralytics' networks.
 user_code: networks of a callable that the user names.
 weights: state dicts, loaded strictly and hashed.
+keeping: state dicts that the program keeps for itself, checked when they are read.
 checkpoint: weights of ultralytics' files, whose code is not run.
 """
 
 from hdapbench.models.build import ZOO, build_model
+from hdapbench.models.keeping import keep_state, kept_state, write_tensors
 from hdapbench.models.resnet import calibrate_identity_shortcuts
 from hdapbench.models.torchvision_models import published_state
-from hdapbench.models.user_code import source_file
 from hdapbench.models.weights import load_state, load_weights, read_state, state_hash
 from hdapbench.models.yolo import quiet_ultralytics
 
@@ -24,11 +25,13 @@ __all__ = [
     "ZOO",
     "build_model",
     "calibrate_identity_shortcuts",
+    "keep_state",
+    "kept_state",
     "load_state",
     "load_weights",
     "published_state",
     "quiet_ultralytics",
     "read_state",
-    "source_file",
     "state_hash",
+    "write_tensors",
 ]

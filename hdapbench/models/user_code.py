@@ -16,10 +16,7 @@ from torch import nn
 
 from hdapbench.errors import ModelError
 from hdapbench.files import expand_path
-from hdapbench.models.yolo import own_yaml
 from hdapbench.spec import did_you_mean
-
-ULTRALYTICS = "ultralytics"
 
 
 def build_user_model(
@@ -63,14 +60,6 @@ def build_user_model(
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{name}' returned a {type(model).__name__}, not a torch.nn.Module")
     return model
-
-
-def source_file(name: str, base_dir: Path) -> Path | None:
-    """File of the user's behind a model's name: of ``./file.py:callable``, or an ultralytics yaml; else None."""
-    source, _, last = name.rpartition(":")
-    if source == ULTRALYTICS:
-        return own_yaml(last, base_dir)
-    return base_dir / expand_path(source) if source.endswith(".py") else None
 
 
 def _import_source(source: str, base_dir: Path) -> ModuleType:

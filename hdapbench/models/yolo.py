@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from hdapbench.errors import MissingExtraError, ModelError
 from hdapbench.spec import did_you_mean
+from hdapbench.spec.code import family_yaml, own_yaml, shipped_yamls
 
 YAML_NAME = re.compile(r"[\w./~-]+\.ya?ml")
-SCALED_NAME = re.compile(r"(\d+)([nslmx])(.+)?$")
 
 
 class SplitC2f(nn.Module):
@@ -153,35 +153,10 @@ def _yaml_path(name: str, base_dir: Path) -> str:
     own = own_yaml(name, base_dir)
     if own is not None:
         return str(own)
-    shipped = _shipped_yamls()
-    if not {name, _family(name)} & shipped:
+    shipped = shipped_yamls()
+    if not {name, family_yaml(name)} & shipped:
         raise ModelError(f"ultralytics has no '{name}'{did_you_mean(name, sorted(shipped))}")
     return name
-
-
-def own_yaml(name: str, base_dir: Path) -> Path | None:
-    """File of the user's that a yaml name stands for; None for one that ultralytics ships.
-
-    A bare name that ultralytics knows is always its own: specs are called by the names of their models too. Write
-    ``./yolov8n.yaml`` for a file.
-    """
-    own = base_dir / Path(name).expanduser()
-    if not own.is_file() or ("/" not in name and {name, _family(name)} & _shipped_yamls()):
-        return None
-    return own
-
-
-@cache
-def _shipped_yamls() -> frozenset[str]:
-    # Found without importing ultralytics, whose import must be kept quiet.
-    package = find_spec("ultralytics")
-    folders = package.submodule_search_locations if package is not None else None
-    return frozenset(path.name for folder in folders or () for path in Path(folder, "cfg", "models").rglob("*.yaml"))
-
-
-def _family(name: str) -> str:
-    """Name without its scale: yolov8n.yaml is yolov8.yaml at scale n."""
-    return SCALED_NAME.sub(r"\1\3", name)
 
 
 @cache

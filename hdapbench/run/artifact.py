@@ -6,23 +6,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import nn
 
 from hdapbench.errors import PlanError
 from hdapbench.files import replacing
 from hdapbench.groups import GroupSet
-from hdapbench.models import build_model
+from hdapbench.models import build_model, kept_state, write_tensors
 from hdapbench.plan import Plan
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.spec import ModelSpec
 
 PLAN, STATE, DESCRIPTION = "plan.json", "state.pt", "description.json"
+STATE_HASH = "state_sha256"
+"""Key of a description that tells the weights' hash, by which damage is found."""
+
 ONNX = "model.onnx"
 """File of a plan that brings one."""
 
@@ -32,8 +33,7 @@ def save_artifact(directory: Path, *, plan: Plan, model: nn.Module, description:
 
     Each file is replaced in one step, so that an interrupted write leaves the old one.
     """
-    with replacing(directory / STATE) as partial:
-        torch.save(model.state_dict(), partial)
+    write_tensors(model.state_dict(), directory / STATE)
     for name, text in ((PLAN, plan.canonical_json()), (DESCRIPTION, json.dumps(description, indent=2, sort_keys=True))):
         with replacing(directory / name) as partial:
             partial.write_text(text + "\n")
@@ -74,13 +74,26 @@ def load_artifact(directory: Path, dense: nn.Module, groups: GroupSet) -> nn.Mod
     compact = apply_plan(dense, groups, load_plan(directory))
     path = directory / STATE
     try:
-        compact.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"), strict=True)
+        state = kept_state(path, expected=_state_hash(directory))
     except FileNotFoundError:
         raise PlanError(f"'{directory}' holds no {STATE}: it is not an artifact") from None
-    except (OSError, EOFError, RuntimeError, TypeError, UnpicklingError) as error:
+    if state is None:
+        raise PlanError(f"'{path}' does not hold the weights of this plan: it is damaged")
+    try:
+        compact.load_state_dict(state, strict=True)
+    except (RuntimeError, TypeError) as error:
         text = " ".join(str(error).split())[:200]
         raise PlanError(f"'{path}' does not hold the weights of this plan: {text}") from error
     return compact
+
+
+def _state_hash(directory: Path) -> str | None:
+    """Hash of the weights that were written; None where the description does not tell it, as older ones."""
+    try:
+        found = json.loads((directory / DESCRIPTION).read_text())[STATE_HASH]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return str(found)
 
 
 @dataclass(frozen=True)

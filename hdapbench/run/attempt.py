@@ -10,8 +10,9 @@ from hdapbench.errors import MethodError
 from hdapbench.method import Budget, Method, Plan, Problem
 from hdapbench.method.isolation import kept_settings, stdout_kept_free
 from hdapbench.method.registry import MethodRegistry
+from hdapbench.models import state_hash
 from hdapbench.quant.deploy.packed import PACKED, save_packed
-from hdapbench.run.artifact import ONNX, describe_model, save_artifact
+from hdapbench.run.artifact import ONNX, STATE_HASH, describe_model, save_artifact
 from hdapbench.run.evaluate import Evaluation, evaluate
 from hdapbench.run.grid import base_directory
 from hdapbench.run.prepare import Preparation
@@ -139,7 +140,7 @@ def _save(found: Measured, trial: Trial, preparation: Preparation) -> None:
     directory = preparation.workspace.artifacts / trial.id
     loaded, n_classes = preparation.loaded, preparation.data.n_classes
     architecture = describe_model(loaded.spec.model, n_classes=n_classes, base_dir=base_directory(loaded))
-    description = {"trial": trial.model_dump(mode="json")} | architecture
+    description = {"trial": trial.model_dump(mode="json"), STATE_HASH: state_hash(found.model)} | architecture
     save_artifact(directory, plan=found.plan, model=found.model, description=description)
     if found.integer is not None:
         save_packed(found.integer, directory / PACKED)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticSerializationError
 
-from hdapbench.errors import BrokenMethodError, MethodError, SpecError, SpecProblem
-from hdapbench.files import expand_path
+from hdapbench.errors import BrokenMethodError, DataError, MethodError, SpecError, SpecProblem
+from hdapbench.files import expand_path, file_hash
 from hdapbench.method.registry import MethodRegistry
-from hdapbench.spec import FleetSpec, LoadedSpec, context_hash, problem_at
-from hdapbench.trial import DENSE, Trial
+from hdapbench.run.contents import images_hash
+from hdapbench.runtimes.host import read_host
+from hdapbench.spec import FleetSpec, LoadedSpec, Spec, context_hash, dataset_group, problem_at
+from hdapbench.spec.code import code_hash, plugin_code
+from hdapbench.spec.fleet_kinds import GROUP as FLEET_KINDS
+from hdapbench.trial import DENSE, NUMBERS, Trial
+
+UNNAMED_IMAGES = frozenset({"9bdcd7aa37aed2fc", "4fc64842c4c91315", "e3cdc427cd870cc4", "1aafedd98eb35ae6"})
+"""Archives of the shipped specs: their trials were stored before ids named images, and keep their ids."""
 
 
 def fleet_hash(fleet: FleetSpec) -> str:
@@ -22,16 +31,44 @@ def fleet_hash(fleet: FleetSpec) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def named_by_content(loaded: LoadedSpec) -> Spec:
+    """Spec whose fleets name their files by content: what its hash, its fleets' hashes and its boards go by.
+
+    Raises
+    ------
+    SpecError
+        With every fleet's file that is not there.
+    """
+    fleets: list[FleetSpec] = []
+    problems = []
+    for number, fleet in enumerate(loaded.spec.fleets):
+        place = ("fleets", number, fleet.file_key or "kind")
+        try:
+            name = None if fleet.file is None else file_hash(resolve_path(loaded, fleet.file))
+            fleets.append(fleet if name is None else fleet.with_file(f"sha256:{name[:16]}"))
+        except OSError:
+            path = resolve_path(loaded, str(fleet.file))
+            problems.append(problem_at(loaded, place, f"there is no file '{path}'; paths start from the spec's folder"))
+        except DataError as error:
+            problems.append(problem_at(loaded, place, str(error)))
+    if problems:
+        raise SpecError(problems)
+    return loaded.spec.model_copy(update={"fleets": tuple(fleets)})
 
 
-def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ...]:
+def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path | None = None) -> tuple[Trial, ...]:
     """Trials of a spec: one dense reference per fleet, then method x target x fleet x seed.
 
     A method whose code cannot be used has trials too: each becomes a row that says why, and the others run.
+
+    Parameters
+    ----------
+    loaded
+        The spec and where it came from.
+    registry
+        The methods, those of the spec's plug-ins included.
+    cache_dir
+        Where hashes of images are kept, so that they are read only once.
 
     Raises
     ------
@@ -46,11 +83,19 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
     if problems:
         raise SpecError(problems)
 
+    named = named_by_content(loaded)
     extra = {"weights": file_hash(weights)} if weights is not None else {}
     context = context_hash(spec, extra)
+    shared = _sources(loaded, cache_dir)
     trials = []
-    for fleet in spec.fleets:
-        common = {"benchmark": spec.name, "context": context, "fleet": fleet.name, "fleet_hash": fleet_hash(fleet)}
+    for fleet in named.fleets:
+        common = {
+            "benchmark": spec.name,
+            "context": context,
+            "fleet": fleet.name,
+            "fleet_hash": fleet_hash(fleet),
+            "sources": shared | _fleet_sources(fleet),
+        }
         trials.append(Trial(**common, method=DENSE, target=None, seed=0))
         trials += [
             Trial(
@@ -68,6 +113,30 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry) -> tuple[Trial, ..
             for parameters in method.grid()
         ]
     return tuple({trial.id: trial for trial in trials}.values())  # what the grid names twice runs once
+
+
+def _sources(loaded: LoadedSpec, cache_dir: Path | None) -> dict[str, str]:
+    """`Trial.sources` that all trials of a spec share."""
+    spec = loaded.spec
+    images = None
+    if spec.data.path is not None:
+        with suppress(DataError):  # a variable that is not set: whoever reads the data says so
+            images = images_hash(spec.data.name, resolve_path(loaded, spec.data.path), cache_dir=cache_dir)
+    found = {
+        "program": str(NUMBERS) if NUMBERS else None,
+        "model": code_hash(spec.model.name, base_directory(loaded)),
+        "data set": plugin_code(dataset_group(spec.data.name), spec.data.name),
+        "images": None if images in UNNAMED_IMAGES else images,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _fleet_sources(fleet: FleetSpec) -> dict[str, str]:
+    """`Trial.sources` of trials on a fleet."""
+    host = f"{platform.node()}|{read_host().processor}" if fleet.on_this_host else None
+    code = plugin_code(FLEET_KINDS, fleet.kind)
+    found = {"fleet's kind": code, "host": host and hashlib.sha256(host.encode()).hexdigest()[:16]}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def register_plugins(loaded: LoadedSpec, registry: MethodRegistry, extra_files: tuple[str, ...] = ()) -> None:

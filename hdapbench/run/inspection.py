@@ -10,6 +10,7 @@ from typing import Any
 
 from hdapbench import __version__
 from hdapbench.errors import HdapbenchError
+from hdapbench.run.contents import read_json, write_json
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.spec import LoadedSpec, parse_target
 
@@ -66,13 +67,11 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     path = cache_dir / "inspection" / f"{key}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.
     cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
-    if cacheable and path.exists():
-        found = json.loads(path.read_text())
-    else:
+    found = read_json(path) if cacheable else None
+    if not isinstance(found, dict) or found.pop("sum", None) != _key([found]):  # absent or damaged
         found = _trace(loaded, n_classes)
         if cacheable:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found))
+            write_json(path, found | {"sum": _key([found])})
     # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
     targets = [parse_target(target.text) for target in spec.targets if target.flops is not None]
     limits = [target.resolve(found["flops"]) for target in targets]
@@ -103,16 +102,16 @@ def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
         return assumed, False
     content = [data.name, str(source), status.st_size, status.st_mtime_ns]
     path = cache_dir / "inspection" / f"classes-{_key(content)}.json"
-    if path.exists():
-        return int(json.loads(path.read_text())), True
+    counted = read_json(path)
+    if isinstance(counted, int) and counted > 0:
+        return counted, True
     from hdapbench.data import count_classes as count
 
     try:
         found = count(data.name, source)
     except HdapbenchError:
         return assumed, False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+    write_json(path, found)
     return found, True
 
 

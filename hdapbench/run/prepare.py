@@ -8,12 +8,13 @@ from typing import Any
 from hdapbench.bench.network import Network, trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.data import DataSplits, load_data
+from hdapbench.fleet.base import Fleet
 from hdapbench.fleet.open import open_fleet
 from hdapbench.models import state_hash
 from hdapbench.run.grid import base_directory
 from hdapbench.run.listener import Listener
 from hdapbench.run.workspace import Workspace
-from hdapbench.spec import LoadedSpec
+from hdapbench.spec import FleetSpec, LoadedSpec
 from hdapbench.tasks.base import DenseBase, prepare_base
 from hdapbench.tasks.open import open_task
 from hdapbench.tasks.training import Setting
@@ -63,6 +64,7 @@ class Preparation:
             on_epoch=lambda report: self.listener.progress(
                 f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
             ),
+            on_progress=self.listener.phase,
         )
 
     @cached_property
@@ -76,13 +78,15 @@ class Preparation:
         """What trials on one fleet of the spec work with."""
         if fleet_name not in self._benches:
             spec, network = self.loaded.spec, self.network
-            fleet = next(fleet for fleet in spec.fleets if fleet.name == fleet_name)
+            fleet = self._fleet_spec(fleet_name)
             exports = self.workspace.cache / "exports"
             self._benches[fleet_name] = Workbench(
                 network=network,
                 train=self.data.train,
                 search=self.data.search,
-                fleet=open_fleet(fleet, cache_dir=exports, on_progress=self.listener.progress),
+                fleet=open_fleet(
+                    fleet.located(base_directory(self.loaded)), cache_dir=exports, on_progress=self.listener.progress
+                ),
                 clustering=fleet.clustering,
                 runs=fleet.runs,
                 recipe=spec.fine_tune,
@@ -112,12 +116,22 @@ class Preparation:
             **({"skipped_files": self.data.n_skipped} if self.data.n_skipped else {}),
             "n_groups": len(groups.groups),
             "frozen_groups": {group.name: group.reason for group in groups.frozen},
-            "fleet": bench.fleet.describe(),
+            "fleet": self._described(bench.fleet),
             "n_clusters": clusters.n_clusters,
             "fingerprint_queries": clusters.n_fingerprint_queries,
             "n_measured": clusters.n_measured,
             "estimator": clusters.estimator,
         }
+
+    def _described(self, fleet: Fleet) -> dict[str, str | int | float]:
+        """What a fleet says of itself, its file as the spec writes it."""
+        told, spec = fleet.describe(), self._fleet_spec(fleet.name)
+        if spec.file is not None and spec.file_key in told:
+            told[spec.file_key] = spec.file
+        return told
+
+    def _fleet_spec(self, name: str) -> FleetSpec:
+        return next(fleet for fleet in self.loaded.spec.fleets if fleet.name == name)
 
     def close(self) -> None:
         """Give back what the fleets hold."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+DATABASE = "results.db"
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -25,4 +27,4 @@ class Workspace:
     @property
     def database(self) -> Path:
         """The results database."""
-        return self.root / "results.db"
+        return self.root / DATABASE

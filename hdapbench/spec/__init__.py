@@ -10,6 +10,7 @@ local_fleet: keys of a fleet of local processes.
 clustering: keys of a fleet's clustering.
 runtime: keys of a runtime.
 units: targets as people write them.
+code: what names of code stand for, by content.
 plugins: what installed packages offer by entry point.
 base: what all parts are made of.
 """

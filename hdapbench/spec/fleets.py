@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from hdapbench.files import expand_path
 from hdapbench.spec.base import Name, Strict, sequence_to_tuple
 from hdapbench.spec.clustering import ClusteringSpec
 
@@ -16,12 +18,36 @@ LoadRange = Annotated[tuple[Load, Load], BeforeValidator(sequence_to_tuple)]
 
 
 class FleetSpec(Strict):
-    """What every fleet's spec has; that of a kind adds its own keys and narrows ``kind`` to its name."""
+    """What every fleet's spec has; that of a kind adds its own keys and narrows ``kind`` to its name.
+
+    Attributes
+    ----------
+    file_key
+        Key that names a file, if there is one: its path starts from the spec's folder, and trials go by its content.
+    on_this_host
+        Whether latencies are measured on the host that runs the benchmark: its trials are then those of that host.
+    """
+
+    file_key: ClassVar[str | None] = None
+    on_this_host: ClassVar[bool] = False
 
     name: Name = Field(description="How boards call this fleet.")
     kind: str = Field(description="Where latencies come from.")
     runs: int = Field(default=7, ge=1, le=1000, description="Repeats per measurement; the median counts.")
     clustering: ClusteringSpec = Field(default_factory=ClusteringSpec, description="How devices are clustered.")
+
+    @property
+    def file(self) -> str | None:
+        """The file that the fleet is read from, as the spec writes it."""
+        return None if self.file_key is None else str(getattr(self, self.file_key))
+
+    def with_file(self, name: str) -> Self:
+        """The same fleet, read from a file of another name."""
+        return self if self.file_key is None else self.model_copy(update={self.file_key: name})
+
+    def located(self, folder: Path) -> Self:
+        """The same fleet, whose file is found from anywhere: relative paths start from ``folder``."""
+        return self if self.file is None else self.with_file(str(folder / expand_path(self.file)))
 
 
 class PlaceSpec(Strict):
@@ -103,6 +129,8 @@ class NoiseSpec(Strict):
 class SimulatedFleetSpec(FleetSpec):
     """Devices of one SKU, simulated by the reference model of docs/fleets.md."""
 
+    file_key: ClassVar[str | None] = "sku"
+
     kind: Literal["simulated"] = Field(description="Where latencies come from.")
     sku: str = Field(min_length=1, description="Profile of the board (xavier_nx, nano), or a YAML file of one.")
     scenario: Annotated[ScenarioSpec, BeforeValidator(_named_scenario)] = Field(
@@ -116,9 +144,16 @@ class SimulatedFleetSpec(FleetSpec):
     )
     noise: NoiseSpec = Field(default_factory=NoiseSpec, description="How measurements stray.")
 
+    @property
+    def file(self) -> str | None:
+        """The profile of a board of the user's own; None for one that ships."""
+        return self.sku if self.sku.endswith((".yaml", ".yml")) else None
+
 
 class RecordedFleetSpec(FleetSpec):
     """Devices whose latencies were measured elsewhere and stand in a file, one row per sample."""
+
+    file_key: ClassVar[str | None] = "path"
 
     kind: Literal["recorded"] = Field(description="Where latencies come from.")
     path: str = Field(min_length=1, description="CSV or Parquet file; ${NAME}, ${NAME:-default} and ~ are expanded.")

@@ -60,7 +60,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> LoadedSpec:
 
 
 def load_fleets(path: str | Path, overrides: Sequence[str] = ()) -> tuple[FleetSpec, ...]:
-    """Fleets of a YAML file: of a whole spec, or the one that the file is.
+    """Fleets of a YAML file: of a whole spec, or the one that the file is; relative paths start from its folder.
 
     Parameters
     ----------
@@ -74,10 +74,11 @@ def load_fleets(path: str | Path, overrides: Sequence[str] = ()) -> tuple[FleetS
     SpecError
         With every problem found.
     """
+    folder = Path(path).resolve().parent
     if "fleets" in read_document(Path(path)).values:
-        return load(path, overrides).spec.fleets
+        return tuple(fleet.located(folder) for fleet in load(path, overrides).spec.fleets)
     one: TypeAdapter[FleetSpec] = TypeAdapter(AnyFleetSpec)
-    return (_validated(path, overrides, one.validate_python, *BUILT_IN.values())[0],)
+    return (_validated(path, overrides, one.validate_python, *BUILT_IN.values())[0].located(folder),)
 
 
 def _validated(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -66,6 +66,8 @@ class LocalKindSpec(ConditionsSpec):
 
 class LocalFleetSpec(FleetSpec):
     """Devices on this host that differ for real: each a process of its own that runs the exported models."""
+
+    on_this_host: ClassVar[bool] = True
 
     kind: Literal["local"] = Field(description="Where latencies come from.")
     devices: Annotated[tuple[LocalDeviceSpec, ...], BeforeValidator(sequence_to_tuple)] | None = Field(

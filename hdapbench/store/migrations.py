@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from hdapbench.store.checksums import benchmark_checksum, result_checksum
+
 
 def m001_benchmarks_results_and_latencies(connection: sqlite3.Connection) -> None:
     """Create specs with their trials, one row per finished trial, and the raw repeats per device."""
@@ -63,7 +65,21 @@ def m001_benchmarks_results_and_latencies(connection: sqlite3.Connection) -> Non
         connection.execute(statement)
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [m001_benchmarks_results_and_latencies]
+def m002_checksums(connection: sqlite3.Connection) -> None:
+    """Add checksums to results and specs; those of before are taken as they are."""
+    connection.execute("ALTER TABLE result ADD COLUMN checksum TEXT")
+    connection.execute("ALTER TABLE benchmark ADD COLUMN checksum TEXT")
+    for (trial_id,) in connection.execute("SELECT trial_id FROM result").fetchall():
+        found = result_checksum(connection, trial_id)
+        connection.execute("UPDATE result SET checksum = ? WHERE trial_id = ?", (found, trial_id))
+    for name, spec_hash in connection.execute("SELECT name, spec_hash FROM benchmark").fetchall():
+        found = benchmark_checksum(connection, name, spec_hash)
+        connection.execute(
+            "UPDATE benchmark SET checksum = ? WHERE name = ? AND spec_hash = ?", (found, name, spec_hash)
+        )
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [m001_benchmarks_results_and_latencies, m002_checksums]
 """Version n of the schema is reached by the first n entries."""
 
 

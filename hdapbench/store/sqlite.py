@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from hdapbench.errors import StoreError
 from hdapbench.spec import did_you_mean
+from hdapbench.store.checksums import benchmark_checksum, result_checksum
 from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.trial import DeviceLatency, Result, Status
 
@@ -106,8 +109,9 @@ class Store:
             connection.execute("BEGIN IMMEDIATE")  # the order of registration is read and written in one piece
             latest = connection.execute("SELECT coalesce(max(registered), 0) FROM benchmark").fetchone()[0]
             connection.execute(
-                "INSERT INTO benchmark VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (name, spec_hash) DO UPDATE SET registered = excluded.registered",
+                "INSERT INTO benchmark (name, spec_hash, spec_json, registered) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (name, spec_hash)"
+                " DO UPDATE SET spec_json = excluded.spec_json, registered = excluded.registered",
                 (name, spec_hash, spec_json, latest + 1),
             )
             connection.execute("DELETE FROM benchmark_trial WHERE name = ? AND spec_hash = ?", (name, spec_hash))
@@ -115,27 +119,35 @@ class Store:
                 "INSERT INTO benchmark_trial VALUES (?, ?, ?, ?)",
                 [(name, spec_hash, position, trial_id) for position, trial_id in enumerate(trial_ids)],
             )
+            connection.execute(
+                "UPDATE benchmark SET checksum = ? WHERE name = ? AND spec_hash = ?",
+                (benchmark_checksum(connection, name, spec_hash), name, spec_hash),
+            )
 
     def benchmarks(self) -> tuple[str, ...]:
         """Names of all registered benchmarks, the one registered last first."""
         rows = self._connection.execute("SELECT name FROM benchmark GROUP BY name ORDER BY max(registered) DESC, name")
         return tuple(row[0] for row in rows)
 
-    def benchmark(self, name: str) -> Benchmark:
-        """Spec of this name that was registered last.
+    def benchmark(self, name: str, *, spec_hash: str | None = None) -> Benchmark:
+        """Spec of this name that was registered last; that of a hash, if it is asked for and there.
 
         Raises
         ------
         StoreError
-            When there is none.
+            When there is none, or it is damaged.
         """
         row = self._connection.execute(
-            "SELECT spec_hash, spec_json FROM benchmark WHERE name = ? ORDER BY registered DESC LIMIT 1", (name,)
+            "SELECT spec_hash, CAST(spec_json AS BLOB), checksum FROM benchmark WHERE name = ?"
+            " ORDER BY spec_hash = ? DESC, registered DESC LIMIT 1",
+            (name, spec_hash or ""),
         ).fetchone()
         if row is None:
             known = self.benchmarks()
             hint = did_you_mean(name, known) if known else "; the database is empty, run a spec first"
             raise StoreError(f"no benchmark '{name}' in the database{hint}")
+        if benchmark_checksum(self._connection, name, row[0]) != row[2]:
+            raise StoreError(f"what the database holds of benchmark '{name}' is damaged; run its spec again")
         ids = self._connection.execute(
             "SELECT trial_id FROM benchmark_trial WHERE name = ? AND spec_hash = ? ORDER BY position", (name, row[0])
         )
@@ -143,6 +155,8 @@ class Store:
 
     def add(self, result: Result) -> None:
         """Store a result and its raw latencies in one transaction; the latest result of a trial wins.
+
+        A failure never takes the place of what is done: of two runs of a trial at once one may have been disturbed.
 
         Raises
         ------
@@ -171,21 +185,60 @@ class Store:
         ]
         try:
             with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")  # what is there is read and replaced in one piece
+                if result.status not in DONE and self.finished([trial.id]):
+                    return
                 connection.execute("DELETE FROM result WHERE trial_id = ?", (trial.id,))
-                connection.execute("INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+                connection.execute("INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
                 connection.executemany("INSERT INTO device_latency VALUES (?, ?, ?, ?, ?, ?)", samples)
+                checksum = result_checksum(connection, trial.id)
+                connection.execute("UPDATE result SET checksum = ? WHERE trial_id = ?", (checksum, trial.id))
         except sqlite3.Error as error:
             raise StoreError(f"the result of {trial} cannot be stored: {error}") from error
 
     def finished(self, trial_ids: Sequence[str], *, include_failed: bool = False) -> dict[str, Status]:
-        """Status of those trials that are done, in the order asked for; failed and timed-out ones only on request."""
-        rows = dict(self._connection.execute("SELECT trial_id, status FROM result"))
-        found = {trial_id: Status(rows[trial_id]) for trial_id in trial_ids if trial_id in rows}
+        """Status of those trials that are done, in the order asked for; failed and timed-out ones only on request.
+
+        Damaged results are none, whatever is asked for.
+        """
+        known = self._checksums()
+        ids = [trial_id for trial_id in trial_ids if trial_id in known and self._is_whole(trial_id, known[trial_id])]
+        found = {trial_id: self._status(trial_id) for trial_id in ids}
         return {trial_id: status for trial_id, status in found.items() if include_failed or status in DONE}
 
+    def damaged(self, trial_ids: Sequence[str]) -> tuple[str, ...]:
+        """Those trials whose stored result is not what was stored, in the order asked for."""
+        known = self._checksums()
+        return tuple(
+            trial_id for trial_id in trial_ids if trial_id in known and not self._is_whole(trial_id, known[trial_id])
+        )
+
     def results(self, *, trial_ids: Sequence[str]) -> list[Result]:
-        """Results of the trials that have one, in the order asked for."""
+        """Results of the trials that have one, in the order asked for.
+
+        Raises
+        ------
+        StoreError
+            When some are damaged, or of a newer version: all are named.
+        """
+        damaged = self.damaged(trial_ids)
+        if damaged:
+            raise StoreError(
+                f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
+                "run their spec again, which redoes them"
+            )
         return [result for trial_id in trial_ids if (result := self._result(trial_id)) is not None]
+
+    def _checksums(self) -> dict[str, str | None]:
+        """Id of every stored trial -> the checksum that its result was stored with."""
+        return dict(self._connection.execute("SELECT trial_id, checksum FROM result"))
+
+    def _is_whole(self, trial_id: str, checksum: str | None) -> bool:
+        return checksum is not None and result_checksum(self._connection, trial_id) == checksum
+
+    def _status(self, trial_id: str) -> Status:
+        found = self._connection.execute("SELECT status FROM result WHERE trial_id = ?", (trial_id,)).fetchone()
+        return Status(found[0])
 
     def get(self, prefix: str) -> Result:
         """Find the result of the trial whose id begins with ``prefix``.
@@ -205,8 +258,7 @@ class Store:
             raise StoreError(
                 f"several trials begin with '{prefix}': {', '.join(row[0] for row in rows)}; write more of it"
             )
-        result = self._result(rows[0][0])
-        assert result is not None  # noqa: S101 - its id was just read
+        (result,) = self.results(trial_ids=[rows[0][0]])
         return result
 
     def _result(self, trial_id: str) -> Result | None:
@@ -224,4 +276,16 @@ class Store:
             DeviceLatency(device=device, cluster=cluster, weight=weight, samples_ms=tuple(values))
             for (device, cluster, weight), values in samples.items()
         )
-        return Result.model_validate_json(row[0]).model_copy(update={"devices": devices})
+        try:
+            return Result.model_validate_json(row[0]).model_copy(update={"devices": devices})
+        except ValidationError as error:
+            raise StoreError(
+                f"the result of trial {trial_id} was written by a newer hdapbench ({_first(error)}); "
+                "upgrade with: pip install --upgrade hdapbench"
+            ) from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that this version does not know."""
+    details = error.errors()[0]
+    return f"{'.'.join(map(str, details['loc']))}: {details['msg']}"

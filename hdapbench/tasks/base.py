@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from hdapbench.files import expand_path, replacing
+from hdapbench.files import expand_path
 from hdapbench.models import (
     build_model,
     calibrate_identity_shortcuts,
+    keep_state,
+    kept_state,
     load_state,
     load_weights,
     published_state,
-    source_file,
     state_hash,
 )
+from hdapbench.spec.code import code_hash
 from hdapbench.tasks.classification import Classification
 from hdapbench.tasks.training import EpochReport, Setting, check_device, train_model
 
@@ -66,6 +68,7 @@ def prepare_base(
     cache_dir: Path,
     setting: Setting | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> DenseBase:
     """Dense model of a spec: from its weights when it names some, else trained by the recipe or taken from the cache.
 
@@ -85,11 +88,13 @@ def prepare_base(
         What the model is for and where it is trained; classification on the CPU by default.
     on_epoch
         Called after every epoch of training.
+    on_progress
+        Told when a cached model is damaged and trained again.
 
     Raises
     ------
     ModelError
-        When there is no such device, the model cannot be built, its weights do not fit, or training diverges.
+        When there is no such device, the model cannot be built or kept, its weights do not fit, or training diverges.
     MissingExtraError
         When the model needs a package that is not installed.
     """
@@ -100,11 +105,14 @@ def prepare_base(
         model = build_model(spec, n_classes=data.n_classes, base_dir=base_dir)
     if spec.weights is None:
         path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir)}.pt"
-        if not path.is_file():
+        state = kept_state(path) if path.is_file() else None
+        if state is None:
+            if path.is_file() and on_progress is not None:
+                on_progress(f"the cached base model '{path}' is damaged; it is trained again")
             train_model(model, data.train, recipe, setting=setting, seed=recipe.seed, on_epoch=on_epoch)
-            with replacing(path) as partial:
-                torch.save(model.state_dict(), partial)
-        load_weights(model, path)
+            keep_state(model, path)
+            state = model.state_dict()
+        load_state(model, state, source=str(path))
     else:
         _load_given(model, spec.weights, spec.name, data, base_dir)
     model.eval()
@@ -134,7 +142,7 @@ def _recipe_key(spec: ModelSpec, recipe: BaseRecipe, data: DataSplits, base_dir:
         "recipe": recipe.model_dump(mode="json"),
         "data": data.content_hash,
     }
-    code = source_file(spec.name, base_dir)
+    code = code_hash(spec.name, base_dir)
     if code is not None:
-        content["code"] = hashlib.sha256(code.read_bytes()).hexdigest()
+        content["code"] = code
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

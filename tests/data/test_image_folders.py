@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import tarfile
@@ -214,13 +215,37 @@ def test_paths_start_at_the_base_folder_and_take_variables(folder, monkeypatch):
     assert len(data.test) == 6
 
 
-def test_a_damaged_cache_is_named(folder):
-    load(folder)
-    layout = next((folder.parent / "cache").rglob("layout.json"))
-    layout.write_text("{")
+@pytest.mark.parametrize("decode", ["once", "live"])
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_damaged_cache_is_made_again_with_a_line(folder, decode, damage):
+    lines = []
+    spec = DataSpec(name="imagefolder", path=str(folder), search_share=0.2, decode=decode)
+    cache = folder.parent / "cache"
 
-    with pytest.raises(DataError, match="is damaged"):
+    def content_hash() -> str:
+        return load_data(spec, SHAPE, base_dir=Path(), cache_dir=cache, on_progress=lines.append).content_hash
+
+    before = content_hash()
+    part = next(cache.rglob("*.json" if decode == "live" else "images.npy"))
+    whole = part.read_bytes()
+    half = len(whole) // 2
+    part.write_bytes({"cut": whole[:half], "overwritten": whole[:half] + b"0" * 9 + whole[half + 9 :]}[damage])
+    lines.clear()
+
+    assert content_hash() == before
+    assert part.read_bytes() == whole
+    assert [line for line in lines if "made again" in line]
+
+
+def test_a_disk_without_place_ends_decoding_in_one_line(folder, monkeypatch):
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+
+    with pytest.raises(DataError, match="cannot be written: No space left on device"):
         load(folder)
+    assert not any(path.is_file() for path in (folder.parent / "cache").rglob("*"))
 
 
 @pytest.mark.data

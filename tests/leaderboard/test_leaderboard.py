@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hdapbench.errors import StoreError
 from hdapbench.leaderboard.build import Leaderboard, Section, _telling, build_leaderboard
 from hdapbench.leaderboard.statistics import estimate
 from hdapbench.run.grid import fleet_hash
@@ -276,6 +277,28 @@ def test_a_plan_above_its_target_is_never_ranked() -> None:
 
     assert [row.label for row in section.rows] == ["b"]
     assert [gap.reason for gap in section.gaps] == ["above the target"]
+
+
+def test_a_complete_result_above_the_limit_of_its_section_is_a_gap_with_its_excess() -> None:
+    heavy = complete("a", 1.0, flops=1001)
+    wide = complete("b", 2.0)
+    wide = wide.model_copy(update={"metrics": wide.metrics.model_copy(update={"flops": 3000, "flops_target": 4000})})
+    greedy = complete("c", 3.0)
+    greedy = greedy.model_copy(update={"metrics": greedy.metrics.model_copy(update={"target_share": 1.004})})
+
+    section = only_section([dense(), heavy, wide, greedy, complete("d", 10.0)], seeds=[0])
+
+    assert [row.label for row in section.rows] == ["d"]
+    assert [(gap.label, gap.status, gap.reason) for gap in section.gaps] == [
+        ("a", "infeasible", "1,001 FLOPs, above the target of 1,000"),
+        ("b", "infeasible", "3,000 FLOPs, above the target of 1,000"),
+        ("c", "infeasible", "uses 100.40% of its target"),
+    ]
+
+
+def test_a_stored_spec_of_a_newer_version_is_one_error() -> None:
+    with pytest.raises(StoreError, match=r"'example' is of another version of hdapbench: carbon: .*pip install"):
+        board([dense()], spec=SPEC | {"carbon": True})
 
 
 def test_every_target_has_a_section_of_its_own_in_the_order_of_the_spec() -> None:

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from hdapbench.errors import ModelError
-from hdapbench.models import build_model, source_file
+from hdapbench.models import build_model
 from hdapbench.spec import ModelSpec
 
 CODE = """
@@ -64,8 +64,3 @@ def test_what_is_wrong_with_user_code_is_said_in_one_error(folder, name, message
 def test_arguments_that_the_callable_does_not_take_are_named(folder):
     with pytest.raises(ModelError, match="depth"):
         build("./mine.py:tiny", folder, depth=2)
-
-
-def test_the_file_behind_a_name_is_known(folder):
-    assert source_file("./mine.py:tiny", folder) == folder / "mine.py"
-    assert source_file("torch.nn:Linear", folder) is None

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from hdapbench.errors import PlanError
+from hdapbench.models import state_hash
 from hdapbench.plan import Plan
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.run.artifact import load_artifact, load_plan, save_artifact
+from hdapbench.run.artifact import STATE_HASH, load_artifact, load_plan, save_artifact
 from tests.prune.small_networks import SHAPE, Depthwise, Plain, seeded
 
 
@@ -76,6 +77,19 @@ def test_a_broken_state_file_is_one_clear_error(saved, content):
 
     with pytest.raises(PlanError, match="does not hold the weights"):
         load_artifact(directory, (model := Depthwise()), find_groups(model, SHAPE))
+
+
+def test_weights_that_are_not_those_that_were_saved_are_refused(saved):
+    directory, compact, plan = saved
+    save_artifact(directory, plan=plan, model=compact, description={STATE_HASH: state_hash(compact)})
+    model = Depthwise()
+    load_artifact(directory, model, find_groups(model, SHAPE))
+    content = (directory / "state.pt").read_bytes()
+    place = content.index(compact.first.weight.detach().numpy().tobytes())
+    (directory / "state.pt").write_bytes(content[:place] + bytes(8) + content[place + 8 :])
+
+    with pytest.raises(PlanError, match="does not hold the weights of this plan: it is damaged"):
+        load_artifact(directory, model, find_groups(model, SHAPE))
 
 
 def test_weights_of_another_plan_are_refused(saved):

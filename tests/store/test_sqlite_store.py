@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hdapbench.errors import StoreError
+from hdapbench.store.checksums import result_checksum
 from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.store.sqlite import Store, open_store
 from hdapbench.testing.store_contract import StoreContract, example_gap, example_metrics, example_result, example_trial
@@ -277,3 +278,75 @@ def test_kill_9_in_mid_write_loses_that_result_and_no_other(tmp_path: Path) -> N
         assert store.finished(ids) == {ids[0]: Status.COMPLETE, ids[1]: Status.SKIPPED}
         store.add(example_result(example_trial(seed=2), metrics=example_metrics(latency_ms=7.0)))
         assert len(store.finished(ids)) == 3
+
+
+DAMAGE = [
+    "UPDATE result SET content = replace(content, '0.9', '0.8')",
+    "UPDATE result SET accuracy = 0.5",
+    "UPDATE device_latency SET latency_ms = latency_ms / 2 WHERE run = 0",
+    "DELETE FROM device_latency WHERE run = 1",
+    "UPDATE result SET reason = CAST(x'ff' AS TEXT)",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_row_is_named_is_not_finished_and_is_replaced_by_the_next_result(tmp_path: Path, damage: str) -> None:
+    result, other = example_result(), example_result(example_trial(seed=1))
+    ids = [result.trial.id, other.trial.id]
+    with open_store(tmp_path / "results.db") as store:
+        store.add(result)
+        store._connection.execute(damage)
+        store._connection.commit()
+        store.add(other)
+
+        assert store.damaged(ids) == (result.trial.id,)
+        assert list(store.finished(ids, include_failed=True)) == [other.trial.id]
+        with pytest.raises(StoreError, match=rf"results of 1 trials are damaged: {result.trial.id}; run their spec"):
+            store.results(trial_ids=ids)
+        store.add(example_gap(result.trial))
+        assert store.get(result.trial.id).status is Status.FAILED
+        store.add(result)
+        assert store.results(trial_ids=ids) == [result, other]
+
+
+def test_a_damaged_spec_is_one_error_until_it_is_registered_again(tmp_path: Path) -> None:
+    with open_store(tmp_path / "results.db") as store:
+        store.register("b", spec_hash="1" * 16, spec_json='{"seeds": [0]}', trial_ids=["x", "y"])
+        store._connection.execute("UPDATE benchmark_trial SET trial_id = 'z' WHERE position = 1")
+        store._connection.commit()
+
+        with pytest.raises(StoreError, match="benchmark 'b' is damaged; run its spec again"):
+            store.benchmark("b")
+        store.register("b", spec_hash="1" * 16, spec_json='{"seeds": [0]}', trial_ids=["x", "y"])
+        assert store.benchmark("b").trial_ids == ("x", "y")
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.TIMEOUT])
+def test_a_failure_never_takes_the_place_of_what_is_done(tmp_path: Path, status: Status) -> None:
+    result = example_result()
+    with open_store(tmp_path / "results.db") as store:
+        store.add(result)
+        store.add(example_gap(result.trial, status=status))
+
+        assert store.get(result.trial.id) == result
+
+
+def test_a_result_with_a_field_of_a_newer_version_says_to_upgrade(tmp_path: Path) -> None:
+    result = example_result()
+    with open_store(tmp_path / "results.db") as store:
+        store.add(result)
+        connection = store._connection
+        connection.execute("UPDATE result SET content = json_set(content, '$.carbon', 1)")
+        connection.execute("UPDATE result SET checksum = ?", (result_checksum(connection, result.trial.id),))
+
+        with pytest.raises(StoreError, match=r"newer hdapbench \(carbon: .*pip install --upgrade hdapbench"):
+            store.get(result.trial.id)
+
+
+def test_the_spec_of_a_hash_is_found_whatever_was_registered_later(tmp_path: Path) -> None:
+    with open_store(tmp_path / "results.db") as store:
+        store.register("b", spec_hash="1" * 16, spec_json="{}", trial_ids=["old"])
+        store.register("b", spec_hash="2" * 16, spec_json="{}", trial_ids=["new"])
+
+        assert store.benchmark("b", spec_hash="1" * 16).trial_ids == ("old",)
+        assert store.benchmark("b", spec_hash="3" * 16).trial_ids == ("new",)

@@ -33,11 +33,19 @@ def prepare(tmp_path: Path, data: DataSplits):
     """Prepare a base model; says how many epochs were trained for it."""
     (tmp_path / "net.py").write_text(CODE)
 
-    def run(recipe: BaseRecipe = RECIPE, data: DataSplits = data, **model: object) -> tuple[DenseBase, int]:
+    def run(
+        recipe: BaseRecipe = RECIPE, data: DataSplits = data, lines: list[str] | None = None, **model: object
+    ) -> tuple[DenseBase, int]:
         spec = ModelSpec(name="./net.py:tiny", input_shape=(1, 8, 8), **model)
         reports = []
         base = prepare_base(
-            spec, recipe, data, base_dir=tmp_path, cache_dir=tmp_path / "cache", on_epoch=reports.append
+            spec,
+            recipe,
+            data,
+            base_dir=tmp_path,
+            cache_dir=tmp_path / "cache",
+            on_epoch=reports.append,
+            on_progress=None if lines is None else lines.append,
         )
         return base, len(reports)
 
@@ -75,6 +83,49 @@ def test_whatever_the_model_depends_on_trains_it_anew(prepare, data, tmp_path):
     (tmp_path / "net.py").write_text(CODE.replace("nn.ReLU()", "nn.SiLU()"))
     assert prepare()[1] == 2
     assert prepare()[1] == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "no file of torch"])
+def test_a_damaged_cache_is_trained_again_with_a_line(prepare, tmp_path, damage):
+    first, _ = prepare()
+    path = next((tmp_path / "cache" / "base").iterdir())
+    content = path.read_bytes()
+    weights = next(value for name, value in first.model.state_dict().items() if name.endswith("4.weight"))
+    place = content.index(weights.numpy().tobytes())
+    path.write_bytes(
+        {
+            "cut": content[:place],
+            "zeros": content[:place] + bytes(64) + content[place + 64 :],
+            "no file of torch": b"x",
+        }[damage]
+    )
+    lines: list[str] = []
+
+    second, epochs = prepare(lines=lines)
+
+    assert (epochs, second.hash) == (2, first.hash)
+    assert [line for line in lines if "is damaged; it is trained again" in line]
+    assert prepare()[1] == 0
+
+
+def test_a_cached_model_of_before_is_used_as_it_is(prepare, tmp_path):
+    first, _ = prepare()
+    path = next((tmp_path / "cache" / "base").iterdir())
+    torch.save(first.model.state_dict(), path)
+
+    assert prepare()[1] == 0
+
+
+def test_a_helper_beside_the_model_file_trains_it_anew(prepare, tmp_path):
+    (tmp_path / "widths.py").write_text("WIDTH = 4\n")
+    (tmp_path / "net.py").write_text(CODE)
+    assert prepare()[1] == 2
+    (tmp_path / "net.py").write_text(f"try:\n    import widths\nexcept ImportError:\n    pass\n{CODE}")
+    assert prepare()[1] == 2
+
+    (tmp_path / "widths.py").write_text("WIDTH = 5\n")
+
+    assert prepare()[1] == 2
 
 
 def test_the_cache_holds_whole_files_only(prepare, tmp_path):

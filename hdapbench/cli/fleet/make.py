@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     fleet = open_fleet(spec)
     written = spec.model_dump(mode="json", exclude_defaults=True)
     written["kind"] = spec.kind
+    if spec.file is not None and arguments.output is not None:  # paths in a file start from its folder
+        path = os.path.relpath(Path(spec.file).expanduser(), arguments.output.parent)
+        written |= spec.with_file(path).model_dump(mode="json", include={spec.file_key or ""})
     scenario = written.get("scenario")
     if scenario is not None:
         named = {key: value for key, value in scenario.items() if value is not None}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hdapbench.errors import FleetError
+from hdapbench.files import expand_path
 from hdapbench.spec import did_you_mean
 
 FOLDER = "fleet/simulated/skus"
@@ -124,7 +124,6 @@ def known_skus() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
-@cache
 def load_profile(name: str) -> SkuProfile:
     """Profile of a board that ships, or of a YAML file of your own.
 
@@ -139,10 +138,15 @@ def load_profile(name: str) -> SkuProfile:
         When there is no such board or file, or the file is not a profile.
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
+        path = expand_path(name)
         if not path.is_file():
             raise FleetError(f"there is no SKU profile '{name}'; name a file, or one of: {', '.join(known_skus())}")
         return parse_profile(path.read_text(), name)
+    return _shipped_profile(name)
+
+
+@cache
+def _shipped_profile(name: str) -> SkuProfile:
     if name not in known_skus():
         raise FleetError(
             f"unknown SKU '{name}'{did_you_mean(name, known_skus())}; for a board of your own, name its YAML file"

@@ -1,0 +1,76 @@
+"""What differs between stored trials and those that a spec has now, in lines for readers. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hdapbench.spec import FleetSpec, Spec
+from hdapbench.trial import Result, Trial
+
+CONTENT = "sha256:"
+SOURCES = {
+    "program": "how this version of hdapbench computes",
+    "model": "the model's code",
+    "data set": "the code of the data set",
+    "images": "the content of data.path",
+    "fleet's kind": "the code of the fleet's kind",
+    "host": "the host",
+}
+COMMON = ("model", "task", "data", "base", "fine_tune", "budget", "threads", "device")
+"""Keys of a spec that bear on all its trials."""
+
+
+def changes(before: Mapping[str, Any], results: Sequence[Result], spec: Spec, trials: Sequence[Trial]) -> list[str]:
+    """What changed since results were stored, one line each; nothing where only trials were added.
+
+    Parameters
+    ----------
+    before
+        The spec that the results were registered with.
+    results
+        What is stored of its trials.
+    spec, trials
+        What it is now, fleets named by content.
+    """
+    now = spec.model_dump(mode="json")
+    lines = [line for key in COMMON for line in _differences(before.get(key), now.get(key), key)]
+    stored = [result.trial for result in results]
+    if not lines and {trial.context for trial in stored} - {trial.context for trial in trials}:
+        lines.append("the content of model.weights")
+    fleets = {fleet["name"]: fleet for fleet in before.get("fleets", [])}
+    for fleet in spec.fleets:
+        if fleet.name in fleets:
+            lines += _differences(fleets[fleet.name], _plain(fleet), f"fleets.{fleet.name}")
+    lines += _changed_sources(stored, trials)
+    codes = {trial.method: trial.code for trial in stored}
+    lines += [f"the code of {t.method}" for t in trials if t.method in codes and codes[t.method] != t.code]
+    return list(dict.fromkeys(lines))
+
+
+def _plain(fleet: FleetSpec) -> dict[str, Any]:
+    return fleet.model_dump(mode="json")
+
+
+def _changed_sources(stored: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[str]:
+    known = {trial.fleet: trial.sources for trial in stored}
+    for trial in trials:
+        before, now = known.get(trial.fleet, trial.sources), trial.sources
+        yield from (said for name, said in SOURCES.items() if before.get(name) != now.get(name))
+
+
+def _differences(before: Any, now: Any, place: str) -> list[str]:
+    """Keys whose values differ, with both."""
+    if before == now:
+        return []
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys((*before, *now))
+        return [line for key in keys for line in _differences(before.get(key), now.get(key), f"{place}.{key}")]
+    if str(before).startswith(CONTENT) and str(now).startswith(CONTENT):
+        return [f"the content of the file that {place} names"]
+    return [f"{place}: {_short(before)} -> {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = "default" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
