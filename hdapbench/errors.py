@@ -9,6 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def printable(text: str) -> str:
+    """Text that anybody may have written, in one line for any terminal or file: what is no character is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def said(error: BaseException) -> str:
+    """What an exception says, in one printable line, whatever its class does when it is asked."""
+    try:
+        text = str(error)
+    except BaseException as failure:  # noqa: BLE001 - a plug-in's class may raise anything here too
+        text = f"its text cannot be made ({type(failure).__name__})"
+    return printable(" ".join(text.split())) or "no message"
+
+
 class HdapbenchError(Exception):
     """Base of all errors that hdapbench raises on purpose."""
 
@@ -84,6 +100,10 @@ class TargetUnreachableError(HdapbenchError):
 
 class BudgetExceededError(HdapbenchError):
     """A method asked for more than its budget allows."""
+
+
+class TimeLimitError(BaseException):
+    """A method was stopped a while after its time was up. No Exception: ``except Exception`` must not swallow it."""
 
 
 class FleetError(HdapbenchError):

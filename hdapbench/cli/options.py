@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,15 @@ def named_methods(registry: MethodRegistry, text: str) -> tuple[str, ...]:
     return registry.add_file(Path(text)) if is_path(text) else (text,)
 
 
-def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, MethodRegistry]:
+def load_with_methods(
+    arguments: argparse.Namespace, before_code: Callable[[], object] = lambda: None
+) -> tuple[LoadedSpec, MethodRegistry]:
     """Spec of a command line, with the methods of ``--method`` added, and the registry that knows them all.
+
+    Parameters
+    ----------
+    before_code
+        Called before code of others is imported.
 
     Raises
     ------
@@ -99,7 +107,7 @@ def load_with_methods(arguments: argparse.Namespace) -> tuple[LoadedSpec, Method
     from hdapbench.spec import MethodSpec, load
 
     loaded = load(arguments.spec, arguments.overrides)
-    registry = MethodRegistry()
+    registry = MethodRegistry(before_code)
     register_plugins(loaded, registry)
     added = []
     for method in arguments.methods:

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.store.sqlite import Benchmark, open_store
     from hdapbench.trial import Status
 
-    loaded, registry = load_with_methods(arguments)
+    loaded, registry = load_with_methods(arguments, before_code=_import_what_makes_numbers)
     workspace = Workspace(arguments.workspace)
     trials = plan_trials(loaded, registry, cache_dir=workspace.cache)
     spec_json = canonical_json(named_by_content(loaded))
@@ -93,6 +93,11 @@ def _let_threads_sleep() -> None:
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def _import_what_makes_numbers() -> None:
+    """Import what trials are carried out with, so that it can be put back when a plug-in replaces parts of it."""
+    import hdapbench.run.attempt  # noqa: F401
 
 
 def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from hdapbench.surrogate.report_card import ReportCard
@@ -96,14 +97,15 @@ def read_decisions(stored: Mapping[str, Any]) -> tuple[Decisions, dict[str, Any]
 
 
 def as_json(value: object) -> Any:
-    """Plain JSON of a decision, of several, or of any other fact.
+    """Plain JSON of a decision, of several, or of any other fact; numpy's numbers are numbers.
 
     Raises
     ------
     TypeError, ValueError
         When it holds what JSON cannot say.
     """
-    return json.loads(json.dumps(value, allow_nan=False, default=_plain))
+    text = json.dumps(value, allow_nan=False, default=_plain, ensure_ascii=False)
+    return json.loads(text.encode("utf-8", "replace"))  # halves of characters, which no file can hold, become "?"
 
 
 def _plain(value: object) -> Any:
@@ -111,4 +113,6 @@ def _plain(value: object) -> Any:
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, ReportCard):
         return asdict(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")

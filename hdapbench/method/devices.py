@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Floats, Integers, own_copy
 from hdapbench.method.budget import Budget
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ class Devices:
         self._n_sessions = 0
         self._fingerprint_charged = False
 
-    @property
+    @cached_property
     def kernels(self) -> KernelModel:
         """Fused kernels over widths, in the order of the groups: shapes and physics features, not latencies."""
-        return self._bench.network.kernels
+        return own_copy(self._bench.network.kernels)  # whatever is done to them
 
     @property
     def tiling(self) -> Tiling:
@@ -49,7 +50,7 @@ class Devices:
     @property
     def cluster_weights(self) -> Floats:
         """Share of the fleet in each cluster, shape (n_clusters,), summing to one."""
-        return self._clusters().clustering.weights
+        return own_copy(self._clusters().clustering.weights)
 
     @property
     def n_measured(self) -> int:

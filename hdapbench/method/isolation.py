@@ -3,73 +3,210 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from hdapbench.errors import MethodError
+from hdapbench.method.patches import Code
+
 STDOUT, STDERR = 1, 2
+DEVICES = ("cpu", "cuda")
+_guards: list[Any] = []
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Working directory, numpy's error handling, and torch's settings, as it starts where it is not imported."""
+class Setting:
+    """A setting of the process: how it is read and set, and its value as torch starts, where it is one of torch's."""
 
-    directory: str
-    errors: Any
-    dtype: Any
-    gradients: bool
-    threads: int | None
+    read: Callable[[], Any]
+    put: Callable[[Any], object]
+    at_start: Any = None
+
+
+def _put_environment(variables: dict[str, str]) -> None:
+    for name in set(os.environ) - set(variables):
+        del os.environ[name]
+    os.environ.update({name: value for name, value in variables.items() if os.environ.get(name) != value})
+
+
+def _put_signals(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _settings() -> dict[str, Setting]:
+    """Settings of python and numpy."""
+    found = {
+        "the working directory": Setting(lambda: str(os.getcwd()), os.chdir),  # noqa: PTH109 - as it is, not resolved
+        "the environment": Setting(lambda: dict(os.environ), _put_environment),
+        "python's recursion limit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
+        "numpy's error handling": Setting(np.geterr, lambda errors: np.seterr(**errors)),
+    }
+    if _in_main_thread():
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        found["python's signal handlers"] = Setting(lambda: {n: signal.getsignal(n) for n in numbers}, _put_signals)
+    return found
+
+
+def _torch_settings() -> dict[str, Setting]:  # noqa: C901 - a list of settings, each with its own way
+    """Settings of torch, where it is imported."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    backends = torch.backends
+
+    def autocast() -> tuple[Any, ...]:
+        kinds = [(torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in DEVICES]
+        return (*kinds, torch.is_autocast_cache_enabled())
+
+    def put_autocast(state: tuple[Any, ...]) -> None:
+        for device, (enabled, dtype) in zip(DEVICES, state, strict=False):
+            torch.set_autocast_enabled(device, enabled)
+            torch.set_autocast_dtype(device, dtype)
+        torch.set_autocast_cache_enabled(state[-1])
+
+    def modes() -> tuple[Any, ...]:
+        return tuple(torch.overrides._get_current_function_mode_stack())
+
+    def put_modes(state: tuple[Any, ...]) -> None:
+        torch.set_default_device(None)
+        while torch._C._len_torch_function_stack():
+            torch._C._pop_torch_function_stack()
+        for mode in state:
+            mode.__enter__()
+
+    def put_inference(enabled: bool) -> None:
+        guard = torch.inference_mode(enabled)
+        guard.__enter__()
+        _guards.append(guard)  # the mode is left when it is collected
+
+    def flushes() -> bool:
+        return not bool((torch.full((1,), 1e-310, dtype=torch.float64, device="cpu") * 1.0).any())
+
+    def backend(name: str, owner: Any, attribute: str, at_start: Any) -> dict[str, Setting]:
+        return {
+            f"torch.backends.{name}.{attribute}": Setting(
+                lambda: getattr(owner, attribute), lambda value: setattr(owner, attribute, value), at_start
+            )
+        }
+
+    start = (*((False, torch.bfloat16 if device == "cpu" else torch.float16) for device in DEVICES), True)
+    return {
+        "torch's default device": Setting(modes, put_modes, ()),
+        "torch's inference mode": Setting(torch.is_inference_mode_enabled, put_inference, at_start=False),
+        "torch's default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+        "torch's gradient mode": Setting(torch.is_grad_enabled, torch.set_grad_enabled, at_start=True),
+        "torch's autocast": Setting(autocast, put_autocast, start),
+        "torch's number of threads": Setting(torch.get_num_threads, torch.set_num_threads),
+        "torch's anomaly detection": Setting(
+            torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly, at_start=False
+        ),
+        "torch's deterministic algorithms": Setting(
+            torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0
+        ),
+        "torch's matrix precision": Setting(
+            torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"
+        ),
+        "torch's flushing of tiny numbers": Setting(flushes, torch.set_flush_denormal, at_start=False),
+        **backend("mkldnn", backends.mkldnn, "enabled", True),
+        **backend("cudnn", backends.cudnn, "enabled", True),
+        **backend("cudnn", backends.cudnn, "benchmark", False),
+        **backend("cudnn", backends.cudnn, "deterministic", False),
+    }
+
+
+class Settings:
+    """Settings of the process at one moment; torch's as it starts, where it is not imported yet."""
+
+    def __init__(self) -> None:
+        self._values = {name: setting.read() for name, setting in (_settings() | _torch_settings()).items()}
 
     @classmethod
     def now(cls) -> Settings:
         """Settings at this moment."""
-        directory = str(os.getcwd())  # noqa: PTH109 - as it is, not resolved
-        torch = sys.modules.get("torch")
-        if torch is None:
-            return cls(directory, np.geterr(), None, True, None)
-        return cls(
-            directory,
-            np.geterr(),
-            torch.get_default_dtype(),
-            torch.is_grad_enabled(),
-            torch.get_num_threads(),
-        )
+        return cls()
 
-    def restore(self) -> None:
-        """Bring them back."""
-        os.chdir(self.directory)
-        np.seterr(**self.errors)
-        torch = sys.modules.get("torch")
-        if torch is None:
-            return
-        torch.set_default_dtype(self.dtype or torch.float32)
-        torch.set_grad_enabled(self.gradients)
-        if self.threads is not None and torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
+    def restore(self) -> tuple[str, ...]:
+        """Bring them back; the names of those that had changed."""
+        changed = []
+        for name, setting in (_settings() | _torch_settings()).items():
+            value = self._values.get(name, setting.at_start)
+            if value is not None and setting.read() != value:
+                changed.append(name)
+                setting.put(value)
+        return tuple(changed)
 
     def snapshot(self) -> dict[str, object]:
         """Name of each setting -> its value."""
-        return {
-            "the working directory": self.directory,
-            "torch's default dtype": self.dtype,
-            "torch's gradient mode": self.gradients,
-            "torch's number of threads": self.threads,
-            "numpy's error handling": self.errors,
-        }
+        return dict(self._values)
 
 
 @contextmanager
 def kept_settings() -> Iterator[None]:
-    """Whatever a method's code changes, it is as before afterwards."""
+    """Whatever settings foreign code changes, they are as before afterwards."""
     settings = Settings.now()
     try:
         yield
     finally:
         settings.restore()
+
+
+@contextmanager
+def kept_process() -> Iterator[list[str]]:
+    """Settings, and the code of the packages that results come from, are as before afterwards.
+
+    The list names what had been changed, when the block has ended.
+    """
+    changed: list[str] = []
+    code, settings = Code(), Settings.now()
+    try:
+        yield changed
+    finally:
+        changed += [*code.restore(), *settings.restore()]
+
+
+@contextmanager
+def told_interrupts() -> Iterator[None]:
+    """An interrupt is the user's: one that foreign code swallows is raised at its end, one that it raises is an error.
+
+    Raises
+    ------
+    MethodError
+        When code raised ``KeyboardInterrupt`` and nobody had interrupted it.
+    """
+    if not _in_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    interrupted = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if interrupted:
+            raise
+        raise MethodError("it raised KeyboardInterrupt, which is the user's alone") from error
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hdapbench.arrays import Floats
+from hdapbench.arrays import Floats, own_copy
 from hdapbench.bench.limit import Limit
 from hdapbench.cost.ranking import keep_best, top_channels
 from hdapbench.cost.target import fill, largest_share, widths_at_share
+from hdapbench.errors import printable
 from hdapbench.method.budget import Budget
 from hdapbench.method.decisions import as_json
 from hdapbench.method.devices import Devices
@@ -94,10 +96,10 @@ class Problem:
         self.quantization = Quantization(bench)
         self.groups: Mapping[str, ChannelGroup] = {group.name: group for group in bench.network.group_set.groups}
 
-    @property
+    @cached_property
     def cost(self) -> CostModel:
         """Exact costs over widths, in the order of ``groups``; ``cost.sizes`` are the dense widths."""
-        return self._bench.network.cost
+        return own_copy(self._bench.network.cost)  # whatever is done to it
 
     def model(self, weights: str | None = None) -> nn.Module:
         """Fresh deep copy of the trained dense model, in eval mode, with gradients enabled.
@@ -123,7 +125,7 @@ class Problem:
         TypeError
             When the value cannot be written as JSON.
         """
-        plain = as_json(value)
+        name, plain = printable(str(name)), as_json(value)
         if self._on_decision is not None:
             self._on_decision(name, plain)
 

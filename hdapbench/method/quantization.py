@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,14 +28,18 @@ class Quantization:
         self._bench = bench
 
     def folded(self) -> FoldedModel:
-        """The dense model with its batch norms folded, ready for quantisation; shared, so copy before changing it.
+        """The dense model with its batch norms folded, ready for quantisation: the same of this problem at every call.
 
         Raises
         ------
         UnknownLayerError
             Naming every node that has no integer counterpart.
         """
-        return self._bench.quantizer.folded
+        return self._folded
+
+    @cached_property
+    def _folded(self) -> FoldedModel:
+        return deepcopy(self._bench.quantizer.folded)  # whatever is done to it
 
     def calibrate(self, folded: FoldedModel, bits: Sequence[int] = (8,)) -> Tensor:
         """First clips of a folded model's activations, shape (n_quantizers, n_bits, 2), from training images."""

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from hdapbench.errors import BrokenMethodError, MethodError
+from hdapbench.errors import BrokenMethodError, MethodError, said
 from hdapbench.method.base import Method
-from hdapbench.method.isolation import kept_settings, stdout_kept_free
+from hdapbench.method.isolation import kept_process, kept_settings, stdout_kept_free
 from hdapbench.spec import TargetKind, did_you_mean
 from hdapbench.spec.code import plugin_code
 from hdapbench.trial import DENSE
@@ -38,13 +38,19 @@ INIT = "__init__.py"
 class MethodRegistry:
     """All methods that can be named: those of installed packages, and those of files that the user adds.
 
+    Parameters
+    ----------
+    before_code
+        Called before code of others than this distribution is imported: what is imported already cannot be replaced.
+
     Attributes
     ----------
     broken_files
         Method file that cannot be used -> why.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before_code: Callable[[], object] = lambda: None) -> None:
+        self._before_code = before_code
         self._entry_points: dict[str, list[EntryPoint]] = {}
         for entry_point in entry_points(group=GROUP):
             self._entry_points.setdefault(entry_point.name, []).append(entry_point)
@@ -99,8 +105,11 @@ class MethodRegistry:
         if len({_offer(point) for point in found}) > 1:
             raise MethodError(f"two packages offer a method '{name}': {self.origin(name)}; uninstall one")
         value = found[0].value
+        foreign = self.package(name) != "hdapbench"
+        if foreign:
+            self._before_code()
         try:
-            with kept_settings(), stdout_kept_free():
+            with kept_process() if foreign else kept_settings(), stdout_kept_free():  # looking at all code takes long
                 loaded = found[0].load()
         except KeyboardInterrupt:
             raise
@@ -128,6 +137,7 @@ class MethodRegistry:
         if not path.exists():
             raise MethodError(f"there is no method file '{path}'")
         source = str(path.resolve())
+        self._before_code()
         module = _executed(path)
         classes = [
             value
@@ -231,7 +241,7 @@ def _executed(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
-        with kept_settings(), stdout_kept_free():
+        with kept_process(), stdout_kept_free():
             module_spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
@@ -290,7 +300,7 @@ def _message(details: Any, method: type[Method]) -> str:
 
 def where(error: BaseException, package: str | None = None) -> str:
     """Exception in one line, with the last file and line of a package that it passed through, or that raised it."""
-    text = " ".join(str(error).split())
+    text = said(error)
     if isinstance(error, SyntaxError):
         text, file, line = str(error.msg), Path(error.filename or "").name, error.lineno or 0
     else:

@@ -8,11 +8,12 @@ from typing import Any
 from hdapbench.bench.limit import Limit
 from hdapbench.errors import MethodError
 from hdapbench.method import Budget, Method, Plan, Problem
-from hdapbench.method.isolation import kept_settings, stdout_kept_free
+from hdapbench.method.isolation import kept_process, stdout_kept_free, told_interrupts
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.models import state_hash
 from hdapbench.quant.deploy.packed import PACKED, save_packed
 from hdapbench.run.artifact import ONNX, STATE_HASH, describe_model, save_artifact
+from hdapbench.run.deaths import counted
 from hdapbench.run.evaluate import Evaluation, evaluate
 from hdapbench.run.grid import base_directory
 from hdapbench.run.prepare import Preparation
@@ -105,16 +106,18 @@ def _propose(trial: Trial, preparation: Preparation, registry: MethodRegistry, b
         on_progress=preparation.listener.progress,
         on_decision=decisions.__setitem__,
     )
-    reason, plan = _asked(method, problem, preparation)
+    with counted(preparation.workspace.deaths / trial.id):
+        reason, plan, put_back = _asked(method, problem, preparation)
     if reason is not None:
         return str(reason).strip() or "the method gives no reason"
     if not isinstance(plan, Plan):
         raise MethodError(f"compress returned a {type(plan).__name__}, not a Plan")
-    return Proposal(plan, limit, budget.spent, {"decisions": decisions} if decisions else {})
+    notes = ({"decisions": decisions} if decisions else {}) | ({"put_back": put_back} if put_back else {})
+    return Proposal(plan, limit, budget.spent, notes)
 
 
-def _asked(method: Method, problem: Problem, preparation: Preparation) -> tuple[str | None, Plan | None]:
-    """Reason to skip, or plan. What all trials share is afterwards as it was, whatever a plug-in does to it.
+def _asked(method: Method, problem: Problem, preparation: Preparation) -> tuple[str | None, Plan | None, list[str]]:
+    """Reason to skip, or plan; and what of the process the method changed, which is afterwards as it was.
 
     Raises
     ------
@@ -123,7 +126,7 @@ def _asked(method: Method, problem: Problem, preparation: Preparation) -> tuple[
     """
     before = preparation.dense_state()
     try:
-        with kept_settings(), problem.budget.enforced(), stdout_kept_free():
+        with told_interrupts(), kept_process() as put_back, stdout_kept_free(), problem.budget.enforced():
             reason = method.skip(problem)
             plan = method.compress(problem) if reason is None else None
     finally:
@@ -132,7 +135,7 @@ def _asked(method: Method, problem: Problem, preparation: Preparation) -> tuple[
             preparation.forget()
     if changed:
         raise MethodError("it changed the dense model, which all methods share; work on problem.model()")
-    return reason, plan
+    return reason, plan, put_back
 
 
 def _save(found: Measured, trial: Trial, preparation: Preparation) -> None:

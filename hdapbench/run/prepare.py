@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from functools import cached_property
 from typing import Any
+
+from torch import nn
 
 from hdapbench.bench.network import Network, trace
 from hdapbench.bench.workbench import Workbench
@@ -96,12 +99,12 @@ class Preparation:
             )
         return self._benches[fleet_name]
 
-    def dense_state(self) -> tuple[str, list[bool], list[bool]]:
-        """Weights, training modes and gradients of the dense model, in what compares equal."""
+    def dense_state(self) -> tuple[str, list[Any], list[bool]]:
+        """Weights, training modes, hooks and gradients of the dense model, in what compares equal."""
         model = self.network.model
         return (
             state_hash(model),
-            [module.training for module in model.modules()],
+            [(module.training, *map(len, _hooks(module))) for module in model.modules()],
             [parameter.requires_grad for parameter in model.parameters()],
         )
 
@@ -144,3 +147,7 @@ class Preparation:
         self._benches.clear()
         for name in ("data", "base", "network"):
             self.__dict__.pop(name, None)
+
+
+def _hooks(module: nn.Module) -> tuple[Sized, ...]:
+    return module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks

@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
-from hdapbench.errors import BudgetExceededError, HdapbenchError, MethodError, TargetUnreachableError
+from hdapbench.errors import (
+    BudgetExceededError,
+    HdapbenchError,
+    MethodError,
+    TargetUnreachableError,
+    TimeLimitError,
+    printable,
+    said,
+)
 from hdapbench.method.budget import Budget
 from hdapbench.method.registry import MethodRegistry, line_of, package_of
 from hdapbench.run.environment import current_environment
 from hdapbench.run.listener import Listener
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec
-from hdapbench.trial import Result, Status, Trial
+from hdapbench.trial import Result, Spent, Status, Trial
 
 if TYPE_CHECKING:
     from hdapbench.run.attempt import Outcome
@@ -71,19 +79,27 @@ class Run:
         started = time.monotonic()
         budget = Budget(self.loaded.spec.budget)
         outcome = self._outcome(trial, preparation, budget)
-        return Result(
-            trial=trial,
-            status=outcome.status,
-            reason=outcome.reason,
-            plan=outcome.plan,
-            metrics=outcome.metrics,
-            devices=outcome.devices,
-            spent=budget.spent if outcome.spent is None else outcome.spent,
-            seconds=round(time.monotonic() - started, 3),
-            environment=current_environment(),
-            artifact=outcome.artifact,
-            notes=outcome.notes,
-        )
+
+        def result(**content: Any) -> Result:
+            seconds = round(time.monotonic() - started, 3)
+            return Result(trial=trial, seconds=seconds, environment=current_environment(), **content)
+
+        try:
+            found = result(
+                status=outcome.status,
+                reason=outcome.reason and printable(outcome.reason),
+                plan=outcome.plan,
+                metrics=outcome.metrics,
+                devices=outcome.devices,
+                spent=budget.spent if outcome.spent is None else outcome.spent,
+                artifact=outcome.artifact,
+                notes=outcome.notes,
+            )
+            found.model_dump_json()
+        except Exception as error:  # noqa: BLE001 - a plug-in may have spoilt what it was given, its budget too
+            why = f"what it left cannot be stored: {type(error).__name__}: {said(error)[:300]}"
+            return result(status=Status.FAILED, reason=why, spent=Spent())
+        return found
 
     def _outcome(self, trial: Trial, preparation: Preparation, budget: Budget) -> Outcome:
         from hdapbench.run.attempt import Outcome, carry_out
@@ -91,9 +107,9 @@ class Run:
         try:
             return carry_out(trial, preparation, self.registry, budget)
         except TargetUnreachableError as error:
-            return Outcome(Status.INFEASIBLE, str(error))
-        except BudgetExceededError as error:
-            return Outcome(Status.TIMEOUT, str(error))
+            return Outcome(Status.INFEASIBLE, said(error))
+        except (BudgetExceededError, TimeLimitError) as error:
+            return Outcome(Status.TIMEOUT, said(error))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
@@ -108,7 +124,7 @@ class Run:
 
 def failure_reason(error: BaseException, package: str | None = None) -> str:
     """One line that names an exception and, for unexpected ones, the package's own last line, or what raised it."""
-    text = " ".join(str(error).split()) or "no message"
+    text = said(error)
     if isinstance(error, HdapbenchError):
         return text
     file, line = line_of(error, package)

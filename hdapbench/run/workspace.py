@@ -25,6 +25,11 @@ class Workspace:
         return self.root / "artifacts"
 
     @property
+    def deaths(self) -> Path:
+        """Trials in whose methods the process is, or died; empty while nothing runs."""
+        return self.root / "running"
+
+    @property
     def database(self) -> Path:
         """The results database."""
         return self.root / DATABASE

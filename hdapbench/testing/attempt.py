@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hdapbench.bench.limit import Limit
-from hdapbench.errors import BudgetExceededError
+from hdapbench.errors import BudgetExceededError, TimeLimitError
 from hdapbench.method import Method
 from hdapbench.method.budget import Budget
 from hdapbench.method.isolation import Settings
@@ -84,7 +84,8 @@ class Attempt:
     @property
     def late(self) -> bool:
         """Whether it had to be stopped."""
-        return isinstance(self.error, BudgetExceededError) and self.problem.budget.spent.wall_seconds > LONGEST_SECONDS
+        stopped = isinstance(self.error, BudgetExceededError | TimeLimitError)
+        return stopped and self.problem.budget.spent.wall_seconds > LONGEST_SECONDS
 
 
 class Attempts:

@@ -144,3 +144,134 @@ def test_stdout_has_results_alone_whoever_else_writes_to_it(line: str, capfd: py
     written = capfd.readouterr()
     assert {row["status"] for row in json.loads(written.out)} == {"complete"}
     assert "stray" in written.err
+
+
+SPOILS = """\
+import os, torch, torch.nn.functional as F
+from torch import nn
+torch.relu = None
+torch.autocast("cpu").__enter__()
+nn.modules.module.register_module_forward_hook(lambda module, inputs, outputs: outputs * 2)
+F.relu = nn.ReLU.forward = lambda *x: x[-1]
+torch.set_default_device("meta")
+""".replace("\n", "\n        ")
+
+
+def test_what_a_method_leaves_on_reaches_neither_its_own_evaluation_nor_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write("pass")
+    Path("mine.py").write_text(
+        SPOILS.replace("\n        ", "\n")
+        + MINE.format(
+            line="plan = problem.plan_by_scores(problem.importance('l2'))\n        " + SPOILS, fields=""
+        ).replace('return problem.plan_by_scores(problem.importance("l2"))', "return plan")
+    )
+    Path("clean.py").write_text(MINE.format(line="pass", fields="").replace("mine", "clean"))
+
+    alone = rows(capsys, "--set", "methods=[fpgm]", "--method", "./clean.py", "--workspace", "alone")
+    beside = rows(capsys, "--set", "methods=[uniform]", "--method", "./mine.py", "--method", "fpgm", "--workspace", "b")
+
+    assert beside["fpgm"]["metrics"] == alone["fpgm"]["metrics"]
+    assert beside["mine"]["metrics"] == alone["clean"]["metrics"]
+    assert {"torch's autocast", "torch's global hooks", "torch.nn.functional.relu", "torch's default device"} < set(
+        beside["mine"]["notes"]["put_back"]
+    )
+
+
+MANY = """\
+import numpy as np
+from hdapbench.errors import BudgetExceededError, TargetUnreachableError
+from hdapbench.method import Method, Plan
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+class MuteBudget(BudgetExceededError, Mute):
+    __str__ = Mute.__str__
+
+
+class Does:
+    def compress(self, problem):
+        type(self).do(problem)
+        return problem.plan_by_scores(problem.importance("l2"))
+
+
+def raising(error):
+    def do(problem):
+        raise error
+    return staticmethod(do)
+
+
+class A(Does, Method):
+    name, do = "mute", raising(Mute())
+
+
+class B(Does, Method):
+    name, do = "mute-budget", raising(MuteBudget())
+
+
+class C(Does, Method):
+    name, do = "surrogate", raising(ValueError("half \\udc80 and \\x1b[31mred\\n# heading"))
+
+
+class D(Does, Method):
+    name, do = "unreachable", raising(TargetUnreachableError("half \\udc80"))
+
+
+class E(Does, Method):
+    name, do = "interrupt", raising(KeyboardInterrupt())
+
+
+class F(Does, Method):
+    name, do = "leaves", raising(SystemExit(3))
+
+
+class G(Does, Method):
+    name, do = "remembers", staticmethod(lambda problem: problem.remember("x\\udc80", ["\\udc80", np.float32(0.5), np.arange(2)]))
+
+
+class H(Does, Method):
+    name, do = "infinite", staticmethod(lambda problem: problem.budget.charge("device_queries", float("inf")))
+
+
+class I(Does, Method):
+    name, do = "spoils-its-budget", staticmethod(lambda problem: problem.budget._spent.update(device_queries="x"))
+"""
+
+
+def test_whatever_methods_raise_remember_and_charge_becomes_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("many.py").write_text(MANY)
+
+    found = rows(capsys, "--set", "methods=[uniform]", "--method", "./many.py")
+
+    spoilt = found.pop("spoils-its-budget")
+    told = {name: f"{row['status']}: {row['reason']}" for name, row in found.items() if row["status"] != "complete"}
+    assert told == {
+        "mute": "failed: Mute at many.py:23: its text cannot be made (RuntimeError)",
+        "mute-budget": "timeout: its text cannot be made (RuntimeError)",
+        "surrogate": r"failed: ValueError at many.py:23: half \udc80 and \x1b[31mred # heading",
+        "unreachable": r"infeasible: half \udc80",
+        "interrupt": "failed: it raised KeyboardInterrupt, which is the user's alone",
+        "leaves": "failed: SystemExit at many.py:23: 3",
+        "infinite": "failed: ValueError at many.py:56: inf device_queries cannot be charged; amounts are finite and 0 or more",
+    }
+    assert spoilt["reason"].startswith("what it left cannot be stored: ValueError: invalid literal for int()")
+    assert found["remembers"]["notes"]["decisions"] == {r"x\udc80": ["?", 0.5, [0, 1]]}
+
+
+def test_a_trial_in_which_the_process_died_twice_is_a_row_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "tiny.yaml", "--json", "--set", "targets=[{flops: 0.5x}]"])
+    trial = next(t["id"] for t in json.loads(capsys.readouterr().out)["trials"] if "uniform" in t["trial"])
+    path = Path(".hdapbench/running") / trial
+    path.parent.mkdir(parents=True)
+    path.write_text("0x\n0x\n")  # numbers of no processes
+
+    found = rows(capsys)
+
+    assert found["uniform"]["status"] == "failed"
+    assert "the process ended 2 times while this method ran" in found["uniform"]["reason"]
+    assert found["random"]["status"] == "complete"

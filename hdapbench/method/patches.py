@@ -1,0 +1,129 @@
+"""Functions, methods and global hooks that one method's code could replace for whatever runs after it. No torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+WATCHED = frozenset(
+    {
+        *("builtins", "copy", "functools", "itertools", "json", "math", "os", "random", "time"),
+        *("hdapbench", "numpy", "torch", "torch_pruning", "torchvision"),
+    }
+)
+"""Packages whose code makes the numbers of every row."""
+
+HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
+"""Modules whose global variables hold hooks on every network and optimizer."""
+
+_ABSENT = object()
+
+
+class Code:
+    """Functions and classes of the watched packages as they stand now, and torch's global hooks.
+
+    It holds what modules and classes are made of, not copies: only names that point elsewhere are seen.
+    """
+
+    def __init__(self) -> None:
+        self._modules = {name: module for name, module in list(sys.modules.items()) if _is_watched(name)}
+        self._owners: list[tuple[Any, dict[str, Any]]] = []
+        seen: set[int] = set()
+        for module in self._modules.values():
+            content = dict(vars(module))
+            self._owners.append((module, content))
+            for value in content.values():
+                # Not isinstance: some values of torch warn when their class is asked for.
+                if issubclass(type(value), type) and id(value) not in seen and _is_watched(_module_of(value)):
+                    seen.add(id(value))
+                    self._owners.append((value, dict(vars(value))))
+        self._hooks = [(hooks, dict(hooks)) for hooks in _global_hooks()]
+
+    def restore(self) -> tuple[str, ...]:
+        """Put back what was replaced; its names, such as ``torch.nn.functional.relu``."""
+        found = []
+        for name, module in self._modules.items():
+            if sys.modules.get(name) is not module:
+                found.append(f"the module {name}")
+                sys.modules[name] = module
+        for owner, name, value in self._replaced():
+            found.append(f"{_name_of(owner)}.{name}")
+            if value is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+        for hooks, before in self._hooks:
+            if dict(hooks) != before:
+                found.append("torch's global hooks")
+                hooks.clear()
+                hooks.update(before)
+        return tuple(dict.fromkeys(found))
+
+    def _replaced(self) -> list[tuple[Any, str, Any]]:
+        """Owner, name and former value of all code that others put something else in the place of.
+
+        Packages change themselves too: torch.compile replaces functions of torch by new ones of its own.
+        """
+        changes = [(owner, *change) for owner, content in self._owners for change in _changes(owner, content)]
+        if not changes:
+            return []
+        known = {id(value) for _, content in self._owners for value in content.values()}
+        return [
+            (owner, name, before)
+            for owner, name, before in changes
+            if id(new := vars(owner).get(name)) in known or _package_of(new) != _package_of(owner)
+        ]
+
+
+def _changes(owner: Any, before: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Names of code that was replaced or removed, with what stood there; methods that now hide inherited ones."""
+    now = vars(owner)
+    found = [(name, value) for name, value in before.items() if now.get(name, _ABSENT) is not value and _is_code(value)]
+    if not isinstance(owner, ModuleType) and len(now) > len(before):
+        inherited = {name for base in owner.__mro__[1:] for name in vars(base)}
+        found += [(name, _ABSENT) for name in set(now) - set(before) if name in inherited and _is_code(now[name])]
+    return found
+
+
+def _is_code(value: Any) -> bool:
+    return callable(value) or isinstance(value, classmethod | staticmethod | property)
+
+
+def _is_watched(module: str) -> bool:
+    return module.partition(".")[0] in WATCHED and not module.startswith(
+        "torch.distributed"
+    )  # not used; it alters itself
+
+
+def _package_of(value: Any) -> str | None:
+    """Package that a module, class, function or property was written in; None for what does not tell."""
+    if isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, classmethod | staticmethod):
+        value = value.__func__
+    if isinstance(value, ModuleType):
+        name = value.__name__
+    elif isinstance(value, FunctionType):
+        name = str(value.__globals__.get("__name__"))
+    else:
+        name = _module_of(value) if isinstance(value, type) else ""
+    return name.partition(".")[0] or None
+
+
+def _module_of(cls: type) -> str:
+    name = vars(cls).get("__module__", "")
+    return name if isinstance(name, str) else ""
+
+
+def _name_of(owner: Any) -> str:
+    return owner.__name__ if isinstance(owner, ModuleType) else f"{_module_of(owner)}.{owner.__qualname__}"
+
+
+def _global_hooks() -> Iterator[dict[Any, Any]]:
+    for name in HOOKS:
+        module = sys.modules.get(name)
+        for variable, value in vars(module).items() if module else ():
+            if variable.startswith("_global") and isinstance(value, dict):
+                yield value

@@ -1,0 +1,110 @@
+"""What foreign code leaves on in the process is put back, and named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+import hdapbench.run.attempt  # noqa: F401 - what makes numbers is there before foreign code is
+from hdapbench.errors import MethodError
+from hdapbench.method.isolation import kept_process, told_interrupts
+from hdapbench.testing import tiny_problem
+
+LEFT_ON = {
+    "torch.autocast('cpu').__enter__()": "torch's autocast",
+    "nn.modules.module.register_module_forward_hook(lambda *_: torch.zeros(1))": "torch's global hooks",
+    "F.relu = lambda x: x": "torch.nn.functional.relu",
+    "F.relu = F.gelu": "torch.nn.functional.relu",
+    "nn.ReLU.forward = lambda _, x: x": "torch.nn.modules.activation.ReLU.forward",
+    "torch.Tensor.relu = lambda x: x": "torch.Tensor.relu",
+    "torch.set_default_device('meta')": "torch's default device",
+    "torch.device('meta').__enter__()": "torch's default device",
+    "torch.set_default_dtype(torch.float64)": "torch's default dtype",
+    "guard = torch.inference_mode(); guard.__enter__()": "torch's inference mode",
+    "torch.backends.mkldnn.enabled = False": "torch.backends.mkldnn.enabled",
+    "torch.set_flush_denormal(True)": "torch's flushing of tiny numbers",
+    "torch.set_float32_matmul_precision('medium')": "torch's matrix precision",
+    "os.environ['OMP_NUM_THREADS'] = '7'": "the environment",
+    "os.environ['A_NEW_ONE'] = '7'": "the environment",
+    "np.random.default_rng = None": "numpy.random.default_rng",
+    "hdapbench.run.attempt.evaluate = None": "hdapbench.run.attempt.evaluate",
+    "sys.modules['torch.nn.functional'] = None": "the module torch.nn.functional",
+    "sys.setrecursionlimit(500)": "python's recursion limit",
+    "signal.signal(signal.SIGINT, signal.SIG_IGN)": "python's signal handlers",
+}
+
+
+@pytest.mark.parametrize("line", LEFT_ON)
+def test_what_code_leaves_on_is_named_and_put_back(line: str) -> None:
+    names = dict(globals())
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    x = torch.linspace(-1, 1, 4)
+    right = [model(x), F.relu(x), x.relu()]
+
+    with kept_process() as changed:
+        exec(line, names)  # noqa: S102
+    found = [model(x), F.relu(x), x.relu()]
+
+    assert LEFT_ON[line] in changed
+    assert all(
+        torch.equal(a, b) and a.dtype == b.dtype and b.requires_grad == a.requires_grad
+        for a, b in zip(right, found, strict=True)
+    )
+    with kept_process() as nothing:
+        pass
+    assert nothing == []
+
+
+def test_an_error_ends_the_block_with_everything_put_back() -> None:
+    with pytest.raises(ZeroDivisionError), kept_process():  # noqa: PT012 - what is left on before the error is tested
+        F.relu = None  # type: ignore[assignment]
+        raise ZeroDivisionError
+
+    assert F.relu is not None
+
+
+def test_an_interrupt_that_code_raises_is_its_error_and_one_that_it_swallows_is_the_users() -> None:
+    with pytest.raises(MethodError, match="the user's alone"), told_interrupts():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), told_interrupts(), suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_arrays_and_networks_of_a_problem_are_its_own() -> None:
+    spoilt, other = tiny_problem("residual"), tiny_problem("residual")
+    weights = other.devices.cluster_weights.tolist()
+
+    for array in (
+        spoilt.devices.cluster_weights,
+        spoilt.cost.sizes,
+        spoilt.cost.pair_flops,
+        spoilt.devices.kernels.sizes,
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    for values in spoilt.devices.kernels.table.values():
+        values[:] = values[::-1].copy()
+    for parameter in spoilt.quantization.folded().model.parameters():
+        parameter.data.zero_()
+    spoilt.quantization.folded().layers.kernels[:] = 9
+
+    assert other.devices.cluster_weights.tolist() == weights
+    assert all(
+        (values == tiny_problem("residual").devices.kernels.table[name]).all()
+        for name, values in other.devices.kernels.table.items()
+    )
+    assert any(parameter.any() for parameter in other.quantization.folded().model.parameters())
+    assert not (other.quantization.folded().layers.kernels == 9).any()
+    assert sys.getrecursionlimit() > 500
+    assert np.random.default_rng is not None
