@@ -6,13 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from hdapbench.cost.kernels import Kernel, KernelModel
-from hdapbench.cost.records import ChannelCount
 from hdapbench.errors import FleetError
 
 _STORED = {"kernel_area": "taps"}
 """Field of a kernel -> its name in files, where that is another."""
+_GROUPS = TypeAdapter(dict[str, int])
+_KERNELS = TypeAdapter(list[Kernel])
+_MOST = 1 << 31
 _FIELDS = {stored: name for name, stored in _STORED.items()}
 
 
@@ -26,7 +29,7 @@ def kernels_to_dict(kernels: KernelModel) -> dict[str, Any]:
     }
 
 
-def kernels_from_dict(values: dict[str, Any]) -> KernelModel:
+def kernels_from_dict(values: Any) -> KernelModel:
     """Kernels of `kernels_to_dict`.
 
     Raises
@@ -35,12 +38,22 @@ def kernels_from_dict(values: dict[str, Any]) -> KernelModel:
         When the values are of something else.
     """
     try:
-        kernels = []
-        for entry in values["kernels"]:
-            fields = {_FIELDS.get(name, name): value for name, value in entry.items()}
-            fields |= {name: ChannelCount(**entry[name]) for name in ("channels_in", "channels_out")}
-            kernels.append(Kernel(**fields))
-        groups: dict[str, int] = values["groups"]
-        return KernelModel(tuple(groups), np.array(list(groups.values()), dtype=np.int64), tuple(kernels))
-    except (KeyError, TypeError) as error:
-        raise FleetError(f"these are not the kernels of a model: {error}") from None
+        groups = _GROUPS.validate_python(values["groups"], strict=True)
+        kernels = _KERNELS.validate_python(
+            [{_FIELDS.get(name, name): value for name, value in entry.items()} for entry in values["kernels"]]
+        )
+        sizes = np.array(list(groups.values()), dtype=np.int64)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise FleetError(f"these are not the kernels of a model: {' '.join(str(error).split())[:200]}") from None
+    counts = [count for kernel in kernels for count in (kernel.channels_in, kernel.channels_out)]
+    strangers = {name for count in counts for name in count.multiplicity} - set(groups)
+    numbers = [value for kernel in kernels for value in asdict(kernel).values() if isinstance(value, int)]
+    numbers += [value for count in counts for value in (count.constant, *count.multiplicity.values())]
+    if (
+        strangers
+        or not all(0 <= value <= _MOST for value in numbers)
+        or not all(0 < n <= _MOST for n in groups.values())
+    ):
+        unknown = f"; groups {', '.join(sorted(strangers)[:3])} are unknown" if strangers else ""
+        raise FleetError(f"these are not the kernels of a model: numbers of kernels are 0 to {_MOST:,}{unknown}")
+    return KernelModel(tuple(groups), sizes, tuple(kernels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError
 from hdapbench.files import replacing
+from hdapbench.fleet.damaged import table_errors
 from hdapbench.fleet.ids import NumberedIds
+from hdapbench.fleet.weights import device_shares
 
 _FORMAT = 1
 
@@ -98,24 +100,30 @@ def load_fingerprint(path: Path) -> Fingerprint:
     try:
         about = json.loads(pl.read_parquet_metadata(path)["hdapbench"])
         newer = about["format"] > _FORMAT
+        if newer:
+            raise FleetError(f"'{path}' was written by a newer hdapbench (format {about['format']}); update this one")
         frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError, OSError):
+        names = [name for name in frame.columns if name.endswith("_ms")]
+        latency = np.empty((0, 0))
+        if names:
+            latency = np.stack([frame[name].to_numpy().astype(float) for name in names], axis=1)
+        found = Fingerprint(
+            latency_ms=latency,
+            probes=tuple(name.removesuffix("_ms") for name in names),
+            device_ids=NumberedIds(*about["numbered"]) if about["numbered"] else tuple(map(str, frame["device"])),
+            runs=int(about["runs"]),
+            taken_at=str(about["taken_at"]),
+            conditions=dict(about["conditions"]),
+            weights=frame["weight"].to_numpy().astype(float) if "weight" in frame.columns else None,
+        )
+        n_named = len(found.device_ids)
+    except table_errors():
         raise foreign from None
-    if not newer and not {"runs", "taken_at", "conditions", "numbered"} <= set(about):
+    if names and n_named != found.n_devices:
         raise foreign
-    if newer:
-        raise FleetError(f"'{path}' was written by a newer hdapbench (format {about['format']}); update this one")
-    names = [name for name in frame.columns if name.endswith("_ms")]
-    latency = np.stack([frame[name].to_numpy() for name in names], axis=1) if names else np.empty((0, 0))
-    return Fingerprint(
-        latency_ms=checked_fingerprint(latency),
-        probes=tuple(name.removesuffix("_ms") for name in names),
-        device_ids=NumberedIds(*about["numbered"]) if about["numbered"] else tuple(frame["device"].to_list()),
-        runs=about["runs"],
-        taken_at=about["taken_at"],
-        conditions=about["conditions"],
-        weights=frame["weight"].to_numpy() if "weight" in frame.columns else None,
-    )
+    if found.weights is not None:
+        device_shares(found.n_devices, found.weights)
+    return replace(found, latency_ms=checked_fingerprint(latency))
 
 
 def checked_fingerprint(fingerprint_ms: Floats) -> Floats:

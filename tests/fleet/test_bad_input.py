@@ -275,7 +275,8 @@ def test_an_impossible_row_of_a_recording_stops_every_action_or_is_dropped(
     for action in ("show", "cluster", "plan", "estimate"):
         error = refusal(capsys, action, path)
         assert ("not finite" if not np.isfinite(bad) else "zero or negative") in error
-        assert "1 rows (of 108)" in error
+        assert "1 row, line 9 (device 'unit-000', plan 'half'" in error
+        assert "(of 108)" in error
         assert "--set invalid=drop" in error
     assert answer(capsys, "show", path, "--set", "invalid=drop")["n_samples"] == 107
 

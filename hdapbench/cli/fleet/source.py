@@ -256,11 +256,13 @@ def write_plot(path: Path, picture: bytes, *, title: str) -> None:
 def _is_fingerprint(path: Path) -> bool:
     import polars as pl
 
+    from hdapbench.fleet.damaged import table_errors
+
     if not path.is_file():
         return False
     try:
         return "hdapbench" in pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError):
+    except table_errors():
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,10 @@ import numpy as np
 from hdapbench.arrays import Floats, Integers
 from hdapbench.errors import FleetError
 from hdapbench.files import expand_path
-from hdapbench.fleet.base import Fleet, LatencySource, Workloads
+from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
 from hdapbench.fleet.recorded.reading import (
     MS_PER_UNIT,
-    SAMPLE_COLUMN,
     checked_unit,
     collected,
     count_problems,
@@ -22,6 +22,7 @@ from hdapbench.fleet.recorded.reading import (
     require_column,
     scan,
     tidy_rows,
+    usable_rows,
 )
 from hdapbench.spec import RecordedFleetSpec, did_you_mean
 
@@ -57,16 +58,14 @@ class RecordedFleet(Fleet):
         frame = scan(self.path)
         column, told = latency_column(frame, spec, self.path)
         rows = tidy_rows(frame, spec, column)
-        self.counts = count_problems(rows)
+        self.counts = count_problems(rows, self.path)
         if self.counts.wrong and spec.invalid == "fail":
             raise FleetError(
-                f"{self.path}: {self.counts.listed} (of {self.counts.rows:,}); correct them, or drop them with: "
+                f"{self.path}: {self.counts.located} (of {self.counts.rows:,}); correct them, or drop them with: "
                 f"invalid: drop (on the command line: --set invalid=drop)"
             )
-        usable = rows.filter(pl.col("latency").is_finite() & (pl.col("latency") > 0)).drop_nulls()
-        if SAMPLE_COLUMN in usable.collect_schema().names():
-            usable = usable.unique(["device", "plan", SAMPLE_COLUMN], keep="first")
-        self._medians = collected(
+        usable = usable_rows(rows)
+        self._medians = self._collected(
             usable.group_by("device", "plan").agg(pl.col("latency").median(), pl.len().alias("n"))
         ).sort("device", "plan")
         if self._medians.is_empty():
@@ -87,6 +86,15 @@ class RecordedFleet(Fleet):
         """Plans that every device has."""
         return tuple(plan for plan in self.plans if len(self._by_plan[(plan,)]) == self.n_devices)
 
+    @cached_property
+    def lacking(self) -> dict[str, tuple[str, ...]]:
+        """Plans that some devices lack, with those devices."""
+        return {
+            plan: tuple(np.array(self.device_ids)[np.isnan(self.medians_ms(plan))].tolist())
+            for plan in self.plans
+            if plan not in self.complete_plans
+        }
+
     def describe(self) -> dict[str, str | int | float]:
         """Kind, file, devices, plans and samples, and what was dropped."""
         facts: dict[str, str | int | float] = {
@@ -96,7 +104,10 @@ class RecordedFleet(Fleet):
             "n_plans": len(self.plans),
             "n_samples": int(self._medians["n"].sum()),
         }
-        return facts | ({"dropped": self.counts.listed} if self.counts.wrong else {})
+        facts |= {"dropped": self.counts.listed} if self.counts.wrong else {}
+        missing = "; ".join(_some(plan, devices) for plan, devices in list(self.lacking.items())[:3])
+        more = f"; and {len(self.lacking) - 3} more plans" if len(self.lacking) > 3 else ""
+        return facts | ({"not on every device": missing + more} if missing else {})
 
     def medians_ms(self, plan: str) -> Floats:
         """Median latency of a plan on each device in ms, shape (n_devices,); NaN where it was not measured.
@@ -152,30 +163,47 @@ class RecordedFleet(Fleet):
     def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
         """Recorded samples in ms, shape (n_picked_devices, n_workloads, runs).
 
-        Of more samples than ``runs`` a random choice without repeats; fewer are given again in turn, which leaves their
-        median where it is.
+        Of more samples than ``runs`` a random choice without repeats; fewer are filled up with their median, which
+        stays where it is.
 
         Raises
         ------
-        FleetError
+        DeviceLostError
             When a plan was not recorded on one of the devices.
         """
+        found = self._samples(workloads.ids)
+        samples = np.empty((len(devices), len(workloads), runs))
+        for column, plan in enumerate(workloads.ids):
+            for row, device in enumerate(devices.tolist()):
+                values = found[plan][device]
+                if not len(values):
+                    message = f"{self.path}: plan '{plan}' was not measured on device {self.device_ids[device]}"
+                    raise DeviceLostError(device, message)
+                if len(values) > runs:
+                    values = np.random.default_rng([seed, device, column]).permutation(values)[:runs]
+                samples[row, column] = np.median(values)
+                samples[row, column, : len(values)] = values
+        return samples
+
+    def most_samples(self, plans: Sequence[str]) -> int:
+        """Samples of the cell that has most, of some plans: with as many ``runs`` every sample counts."""
+        return max(int(self._by_plan[(self._known(plan),)]["n"].max()) for plan in plans)  # type: ignore[arg-type]
+
+    def _samples(self, plans: Sequence[str]) -> dict[str, list[Floats]]:
+        """Plan -> its sorted samples in ms on every device, each of shape (n_samples,); none where there are none."""
         import polars as pl
 
-        names = [self.device_ids[int(device)] for device in devices]
-        plans = [self._known(name) for name in workloads.ids]
-        wanted = collected(self._rows.filter(pl.col("device").is_in(names) & pl.col("plan").is_in(plans)))
-        found = wanted.sort(wanted.columns).partition_by("device", "plan", as_dict=True)
-        samples = np.empty((len(names), len(plans), runs))
-        for row, name in enumerate(names):
-            for column, plan in enumerate(plans):
-                if (name, plan) not in found:
-                    raise FleetError(f"{self.path}: plan '{plan}' was not measured on device {name}")
-                values = found[name, plan]["latency"].to_numpy() * MS_PER_UNIT[self.unit]
-                if len(values) > runs:
-                    values = np.random.default_rng([seed, int(devices[row]), column]).permutation(values)
-                samples[row, column] = np.resize(values, runs)
+        wanted = self._rows.filter(pl.col("plan").is_in([self._known(plan) for plan in plans]))
+        cells = self._collected(wanted.group_by("device", "plan").agg(pl.col("latency").sort()))
+        samples = {plan: [np.empty(0)] * self.n_devices for plan in plans}
+        for position, plan, values in zip(
+            self._positions(cells).tolist(), cells["plan"], cells["latency"], strict=True
+        ):
+            samples[plan][position] = values.to_numpy() * MS_PER_UNIT[self.unit]
         return samples
+
+    def _collected(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        return collected(frame, self.path)
 
     def _known(self, plan: str) -> str:
         if (plan,) not in self._by_plan:
@@ -195,13 +223,27 @@ class RecordedFleet(Fleet):
         if spec.weight_column is None:
             return None
         require_column(frame, spec.weight_column, self.path)
-        found = collected(
-            frame.select(pl.col(spec.device_column).cast(pl.String), pl.col(spec.weight_column).cast(pl.Float64))
+        written = pl.col(spec.weight_column).cast(pl.String).str.strip_chars()
+        found = self._collected(
+            frame.select(
+                pl.col(spec.device_column).cast(pl.String),
+                written.alias("written"),
+                written.cast(pl.Float64, strict=False).alias(spec.weight_column),
+            )
             .group_by(spec.device_column)
-            .agg(pl.col(spec.weight_column).first().alias("first"), pl.col(spec.weight_column).n_unique().alias("n"))
+            .agg(
+                pl.col(spec.weight_column).first().alias("first"),
+                pl.col(spec.weight_column).n_unique().alias("n"),
+                pl.col("written").filter(pl.col(spec.weight_column).is_null()).drop_nulls().first().alias("odd"),
+            )
             .drop_nulls(spec.device_column)
             .sort(spec.device_column)
         )
+        odd = found.drop_nulls("odd")
+        if not odd.is_empty():
+            raise FleetError(
+                f"{self.path}: the weight of device {odd[spec.device_column][0]} is no number: {odd['odd'][0][:40]!r}"
+            )
         several = found.filter(pl.col("n") > 1)
         if not several.is_empty():
             raise FleetError(
@@ -219,3 +261,9 @@ class RecordedFleet(Fleet):
             )
         kept = weights[found[spec.device_column].is_in(self.device_ids).to_numpy()]
         return np.asarray(kept / kept.sum())
+
+
+def _some(plan: str, devices: Sequence[str]) -> str:
+    """A plan, and the devices that lack it, at most three by name."""
+    more = f" and {len(devices) - 3} more" if len(devices) > 3 else ""
+    return f"{plan} lacks {', '.join(devices[:3])}{more}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,18 +55,35 @@ class LatencyMatrix:
                 raise FleetError(
                     f"'{self.path}' has other columns than {', '.join(COLUMNS)}; name another file with -o"
                 )
-            return {(row["device"], row["plan"]) for row in rows if row["latency_ms"]}
+            known = set()
+            for row in rows:
+                if None in row or None in row.values():
+                    raise self._cut(rows.line_num)
+                known.add((row["device"], row["plan"]))
+            if not self.path.read_bytes().endswith(b"\n"):
+                raise self._cut(rows.line_num)
+            return known
+
+    def _cut(self, line: int) -> FleetError:
+        return FleetError(
+            f"'{self.path}': line {line} is no whole row of {', '.join(COLUMNS)}; remove it, and the same command "
+            f"measures again what it held"
+        )
 
     def append(self, devices: Sequence[str], plans: Sequence[str], samples_ms: Floats) -> None:
-        """Add samples of shape (n_devices, n_plans, runs), all or none of them."""
-        fresh = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [",".join(COLUMNS)] if fresh else []
-        for device, of_device in zip(devices, samples_ms, strict=True):
-            for plan, of_plan in zip(plans, of_device, strict=True):
-                lines += [f"{device},{plan},{number},{value:.6g}" for number, value in enumerate(of_plan.tolist())]
-        with self.path.open("a") as file:
-            file.write("\n".join(lines) + "\n")
+        """Add samples of shape (n_devices, n_plans, runs), all or none of them: the file is replaced whole."""
+        with replacing(self.path) as partial:
+            if self.path.exists():
+                shutil.copyfile(self.path, partial)
+            with partial.open("a", newline="") as file:
+                rows = csv.writer(file, lineterminator="\n")
+                if not file.tell():
+                    rows.writerow(COLUMNS)
+                for device, of_device in zip(devices, samples_ms, strict=True):
+                    for plan, of_plan in zip(plans, of_device, strict=True):
+                        rows.writerows(
+                            (device, plan, number, f"{value:.6g}") for number, value in enumerate(of_plan.tolist())
+                        )
 
     def describe(self, model: str, facts: dict[str, Any], kernels: KernelModel, plans: dict[str, Integers]) -> None:
         """Note which model some plans are of, and their widths, beside what is noted already.
@@ -95,8 +113,8 @@ class LatencyMatrix:
         about = self._about()
         if about is None:
             raise FleetError(
-                f"there is no '{self.plans_path}', which says what the plans in '{self.path}' are; hdapbench fleet "
-                f"measure writes both"
+                f"'{self.path}' does not say which widths its plans have: there is no '{self.plans_path.name}' beside "
+                f"it. hdapbench fleet measure writes both; a recording made elsewhere cannot calibrate a board"
             )
         try:
             kernels = {name: kernels_from_dict(facts["kernels"]) for name, facts in about["models"].items()}
@@ -104,16 +122,16 @@ class LatencyMatrix:
                 name: (kernels[plan["model"]], np.array(plan["widths"], dtype=np.int64))
                 for name, plan in about["plans"].items()
             }
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             raise FleetError(f"'{self.plans_path}' is not what hdapbench fleet measure writes") from None
 
     def _about(self) -> dict[str, Any] | None:
         if not self.plans_path.exists():
             return None
         try:
-            about: dict[str, Any] = json.loads(self.plans_path.read_text())
-        except ValueError:
+            about: Any = json.loads(self.plans_path.read_text())
+        except (ValueError, RecursionError):
             about = {}
-        if about.get("format") != _FORMAT:
+        if not isinstance(about, dict) or about.get("format") != _FORMAT:
             raise FleetError(f"'{self.plans_path}' is not what this hdapbench fleet measure writes")
-        return about
+        return dict(about)
