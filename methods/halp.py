@@ -5,8 +5,6 @@ Written from the published description, not from its code. Here devices run whol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pydantic import Field
 
@@ -20,9 +18,6 @@ from hdapbench.prune.norms import first_without_norm
 from hdapbench.search.knapsack import best_choices
 from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.table import GroupTable, multiples_below
-
-if TYPE_CHECKING:
-    pass
 
 
 class Halp(Method):
