@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hdapbench.bench.network import Network, trace
-from hdapbench.models import build_model
+from hdapbench.bench.network import Network
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.spec import ModelSpec
+from tests.zoo import needs_yolo, traced
 
 N_PLANS = 10_000
 LEAST_SPEEDUP = 1_000
-
-needs_yolo = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
 
 # Name, side of the input, and the seconds that a numpy prototype took for 10,000 plans on four quiet cores.
 NETWORKS = [
@@ -30,13 +23,6 @@ NETWORKS = [
     pytest.param("mobilenetv1", 224, 0.005, id="mobilenetv1"),
     pytest.param("ultralytics:yolov8n.yaml", 640, 0.011, id="yolov8n", marks=needs_yolo),
 ]
-
-
-@cache
-def network(name: str, side: int) -> Network:
-    torch.manual_seed(0)
-    spec = ModelSpec(name=name, input_shape=(3, side, side))
-    return trace(build_model(spec, n_classes=10, base_dir=Path()), (3, side, side))
 
 
 def random_widths(net: Network) -> np.ndarray:
@@ -63,7 +49,7 @@ def prune_and_count(net: Network, widths: np.ndarray) -> int:
 
 @pytest.mark.parametrize(("name", "side", "prototype_seconds"), NETWORKS)
 def test_ten_thousand_plans_at_once_beside_the_prototype(benchmark, name, side, prototype_seconds):
-    net = network(name, side)
+    net = traced(name, (3, side, side))
     widths = random_widths(net)
 
     benchmark.pedantic(net.cost.evaluate, args=(widths,), rounds=10, warmup_rounds=1)
@@ -75,7 +61,7 @@ def test_ten_thousand_plans_at_once_beside_the_prototype(benchmark, name, side, 
 
 @pytest.mark.parametrize(("name", "side", "_"), NETWORKS)
 def test_the_closed_form_is_a_thousand_times_faster_than_pruning(benchmark, name, side, _):
-    net = network(name, side)
+    net = traced(name, (3, side, side))
     widths = random_widths(net)
 
     benchmark.pedantic(prune_and_count, args=(net, widths[0]), rounds=3)
@@ -89,7 +75,7 @@ def test_the_closed_form_is_a_thousand_times_faster_than_pruning(benchmark, name
 
 @pytest.mark.parametrize(("name", "side", "_"), NETWORKS)
 def test_a_single_plan_is_far_cheaper_than_pruning_it(benchmark, name, side, _):
-    net = network(name, side)
+    net = traced(name, (3, side, side))
     widths = random_widths(net)[0]
 
     benchmark.pedantic(net.cost.flops, args=(widths,), rounds=200, warmup_rounds=5)

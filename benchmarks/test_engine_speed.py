@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -14,21 +10,11 @@ from hdapbench.cost.kernels import Kernel, KernelModel
 from hdapbench.cost.records import ChannelCount
 from hdapbench.fleet.simulated.engine import device_latency_ms, kernel_times
 from hdapbench.fleet.simulated.profile import load_profile
+from tests.fleet import reference
 
 N_STAGES, N_BLOCKS = 4, 12
 N_PLANS, N_SCALAR_PLANS, N_DEVICES = 2000, 40, 20
 MINIMUM_RATIO = 10.0
-
-
-def load_reference() -> ModuleType:
-    path = Path(__file__).parents[1] / "tests" / "fleet" / "reference.py"
-    spec = importlib.util.spec_from_file_location("scalar_reference", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def network() -> KernelModel:
@@ -49,7 +35,7 @@ def network() -> KernelModel:
 
 
 def test_the_vectorised_engine_beats_the_scalar_reference(benchmark) -> None:  # type: ignore[no-untyped-def]
-    reference, kernels, profile = load_reference(), network(), load_profile("xavier_nx")
+    kernels, profile = network(), load_profile("xavier_nx")
     rng = np.random.default_rng(0)
     widths = np.maximum(1, (kernels.sizes * rng.uniform(0.2, 1.0, size=(N_PLANS, len(kernels.sizes)))).astype(int))
     alpha, beta, gamma = rng.uniform(0.8, 2.0, size=(3, N_DEVICES))

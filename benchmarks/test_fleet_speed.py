@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from hdapbench.bench.network import trace
 from hdapbench.cost.kernel_file import kernels_to_dict
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.base import Workloads
@@ -28,8 +27,9 @@ from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fing
 from hdapbench.fleet.simulated.engine import KernelTimes, kernel_times
 from hdapbench.fleet.simulated.exact import SortedDevices
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.models import build_model
-from hdapbench.spec import ClusteringSpec, ModelSpec, SimulatedFleetSpec
+from hdapbench.spec import ClusteringSpec
+from studies.search_speed import seconds
+from studies.subjects import network, simulated_fleet
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
@@ -40,16 +40,13 @@ MOST_GROWTH_PER_DEVICE = 1.5
 MEBIBYTE = 1 << 20
 
 
-@cache
 def resnet50() -> KernelModel:
-    spec = ModelSpec(name="torchvision:resnet50", input_shape=(3, 224, 224))
-    return trace(build_model(spec, n_classes=1000, base_dir=Path()).eval(), (3, 224, 224)).kernels
+    return network("ResNet50").kernels
 
 
 def make_fleet(n_devices: int) -> SimulatedFleet:
     """Xavier NX boards of the scenario `mixed`."""
-    fields = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": "mixed", "n_devices": n_devices}
-    return SimulatedFleet(SimulatedFleetSpec.model_validate(fields))
+    return simulated_fleet(sku="xavier_nx", scenario="mixed", n_devices=n_devices)
 
 
 fleet = cache(make_fleet)
@@ -66,16 +63,6 @@ def pruned(n_plans: int) -> Workloads:
     kernels = resnet50()
     widths = np.random.default_rng(0).integers(1, kernels.sizes + 1, size=(n_plans, len(kernels.sizes)))
     return Workloads(kernels, widths, tuple(f"p{number}" for number in range(n_plans)))
-
-
-def best_seconds(function: Callable[[], object], *, repeats: int) -> float:
-    """Least processor time of several runs."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
 
 
 def dense_mean_ms(here: SimulatedFleet, times: KernelTimes) -> float:
@@ -104,8 +91,8 @@ def test_the_exact_mean_of_a_million_devices_is_a_thousand_times_faster_than_the
     devices = SortedDevices.of(states.alpha, states.beta, states.gamma, share)
 
     exact = benchmark.pedantic(lambda: devices.mean_ms(times, launch_ms)[0], rounds=20, iterations=50)
-    dense_seconds = best_seconds(lambda: dense_mean_ms(here, times), repeats=3)
-    sorting = best_seconds(lambda: SortedDevices.of(states.alpha, states.beta, states.gamma, share), repeats=1)
+    dense_seconds = seconds(lambda: dense_mean_ms(here, times), rounds=3)
+    sorting = seconds(lambda: SortedDevices.of(states.alpha, states.beta, states.gamma, share), rounds=1)
 
     times_faster = dense_seconds / benchmark.stats.stats.min
     benchmark.extra_info["times_faster"] = round(times_faster)
@@ -123,7 +110,7 @@ def test_ten_thousand_plans_are_averaged_in_the_time_of_a_few_dense_means(benchm
 
     means = benchmark.pedantic(lambda: here.mean_latency_ms(plans), rounds=2)
 
-    dense_seconds = best_seconds(lambda: dense_mean_ms(here, times), repeats=2)
+    dense_seconds = seconds(lambda: dense_mean_ms(here, times), rounds=2)
     benchmark.extra_info["dense_means"] = round(benchmark.stats.stats.min / dense_seconds, 1)
     assert means[0] == pytest.approx(dense_mean_ms(here, times), rel=1e-9)
     # The kernels of all plans are timed, which no sum over devices saves; still 100 times faster than densely.
@@ -144,7 +131,7 @@ def test_a_device_costs_no_more_in_a_fleet_of_a_million_than_in_one_of_a_tenth(b
     run(tenth)  # what is made once and kept
 
     with threadpool_limits(1):
-        small = best_seconds(lambda: run(tenth), repeats=4)
+        small = seconds(lambda: run(tenth), rounds=4)
         if step == "cluster":
             fingerprint(MILLION)
         benchmark.pedantic(run, args=(MILLION,), rounds=2)
@@ -164,7 +151,7 @@ def test_reading_a_million_fingerprints_takes_no_longer_than_clustering_them(ben
         end_to_end = benchmark.pedantic(
             lambda: cluster_fleet(here, load_fingerprint(path).latency_ms, ClusteringSpec(), seed=0), rounds=2
         )
-        reading = best_seconds(lambda: load_fingerprint(path), repeats=2)
+        reading = seconds(lambda: load_fingerprint(path), rounds=2)
 
     benchmark.extra_info["share_of_reading"] = round(reading / benchmark.stats.stats.min, 2)
     assert end_to_end.fingerprint_ms.shape == (MILLION, 3)
@@ -269,7 +256,7 @@ def test_density_clustering_of_a_million_takes_less_time_than_scikit_learns_of_2
 
     with threadpool_limits(1):
         ours = benchmark.pedantic(cluster_devices, args=(probes,), kwargs={"method": "dbscan"}, rounds=2)
-        theirs = best_seconds(lambda: DBSCAN(eps=0.05).fit(few), repeats=1)
+        theirs = seconds(lambda: DBSCAN(eps=0.05).fit(few), rounds=1)
 
     benchmark.extra_info["scikit_learn_25_000_relative_to_ours_of_a_million"] = round(
         theirs / benchmark.stats.stats.min, 2

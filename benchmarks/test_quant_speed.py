@@ -59,7 +59,7 @@ def ratios(name: str) -> dict[str, float]:
     torch.manual_seed(0)
     shape = SHAPES[name]
     model = build_model(ModelSpec(name=name, input_shape=shape), n_classes=10, base_dir=Path())
-    folded = FoldedModel.of(model, shape, signed_input=False)
+    folded = FoldedModel.of(model, shape)
     clips = calibrate_clips(folded.model, folded.graph, [torch.rand(64, *shape)])
     steps = {"float": stepper(model, shape)}
     for cost in ("size", "mpic", "ne16"):

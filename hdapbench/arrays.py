@@ -1,4 +1,4 @@
-"""Types of numpy arrays; shapes stand in docstrings."""
+"""Types of numpy arrays, whose shapes stand in docstrings, and arrays in parts."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def own_copy(value: Copied) -> Copied:
         if isinstance(part, np.ndarray):
             part.flags.writeable = False
     return copied
+
+
+def parts_of(rows: NDArray[Any], most: int) -> list[NDArray[Any]]:
+    """An array in parts of so many rows at most: what is made of each fits the cache. At least one, if an empty one."""
+    return [rows[first : first + most] for first in range(0, max(len(rows), 1), most)]

@@ -5,8 +5,6 @@ Written from the published description, not from its code. Here devices run whol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pydantic import Field
 
@@ -19,9 +17,6 @@ from hdapbench.method.learned_latency import TableSource, learned_latency
 from hdapbench.search.knapsack import best_choices
 from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.table import GroupTable, multiples_below
-
-if TYPE_CHECKING:
-    pass
 
 
 class Halp(Method):

@@ -10,38 +10,33 @@ importance is drawn at random: these tables speak of latency at equal importance
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from hdapbench_methods.halp import Halp
 from hdapbench_methods.hdap import Hdap
+from hdapbench_methods.hdap.importance import importance_table
 from hdapbench_methods.magnitude import Magnitude
 from hdapbench_methods.uniform import Uniform
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import Network
-from hdapbench.cost.target import fill, largest_share, widths_at_share
-from hdapbench.fleet.open import open_fleet
+from hdapbench.bench.workbench import Workbench
+from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.search import AdditiveImportance, SearchSpace, TableObjective, solve_exact
-from hdapbench.spec import SimulatedFleetSpec
+from hdapbench.search import TableObjective, solve_exact
 from hdapbench.testing import RecordingProblem, tiny_workbench
 from studies.objectives import FleetMean, NominalBoard
-from studies.tables import spread, write
+from studies.subjects import MODELS, drawn_scores, network, simulated_fleet, space_beside_uniform, target_flops
+from studies.tables import options, publish, spread
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "hdap.md"
-MODELS = {"ResNet50": "torchvision:resnet50", "MobileNetV1": "mobilenetv1"}
 PUBLISHED = 2.86
 """Average speed-up of ResNet50 at 1.0 G FLOPs on Xavier NX: arXiv 2501.15240, abstract."""
 SKUS, SCENARIOS, PRECISIONS = ("xavier_nx", "nano"), ("same_config", "mixed", "harsh"), ("fp32", "fp16")
@@ -66,27 +61,13 @@ EQUAL: dict[str, Any] = {
 taken: latency alone is compared."""
 
 
-@cache
-def network(name: str) -> Network:
-    """An untrained model at 224 x 224, traced."""
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-    from hdapbench.spec import ModelSpec
-
-    spec = ModelSpec(name=MODELS[name], input_shape=(3, 224, 224))
-    return trace(build_model(spec, n_classes=1000, base_dir=ROOT).eval(), (3, 224, 224))
-
-
 class DrawnProblem(RecordingProblem):
     """A problem whose importance is drawn at random: one gamma distribution per channel, a factor per group."""
 
     def importance(self, criterion: str, *, model: object = None, n_images: int = 0) -> dict[str, Floats]:  # noqa: ARG002
         """The same scores for every criterion."""
-        rng = np.random.default_rng([self.training.seed, 1])
-        return {
-            name: rng.gamma(2.0, 1.0, size) * np.exp(0.5 * rng.standard_normal()) / np.sqrt(size)
-            for name, size in zip(self.groups, self.cost.sizes, strict=True)
-        }
+        scores = drawn_scores(self.cost.sizes, np.random.default_rng([self.training.seed, 1]))
+        return dict(zip(self.groups, scores, strict=True))
 
 
 def drawn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str, Floats]:  # noqa: ARG001
@@ -98,6 +79,20 @@ def drawn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str
             mask[list(kept)] = 1.0
             scores[name] = scores[name] * mask
     return scores
+
+
+def workbench(model: str, fleet: SimulatedFleet | LocalFleet) -> Workbench:
+    """An untrained model on a fleet; data and recipe are those of a tiny one."""
+    spec = fleet.spec
+    return replace(
+        tiny_workbench("plain"), network=network(model), fleet=fleet, clustering=spec.clustering, runs=spec.runs
+    )
+
+
+def planned_widths(method: Method, problem: Problem) -> tuple[int, ...]:
+    """Widths of a method's plan, one per group; gradients of batch norms are drawn too."""
+    with patch("hdapbench_methods.halp.bn_taylor", drawn_taylor):
+        return method.compress(problem).widths(list(problem.groups))
 
 
 @dataclass(frozen=True)
@@ -113,34 +108,19 @@ class World:
         cls, model: str, seed: int, *, sku: str = "xavier_nx", scenario: Any = "mixed", precision: str = "fp32"
     ) -> World:
         """World whose fleet, noise and importance follow from the seed."""
-        spec = {"name": "f", "kind": "simulated", "sku": sku, "scenario": scenario, "n_devices": 300, "seed": seed}
-        spec |= {"precision": precision, "clustering": {"method": "kmeans", "n_clusters": 10}}
-        fleet = open_fleet(SimulatedFleetSpec.model_validate(spec))
-        assert isinstance(fleet, SimulatedFleet)
-        return cls(model, fleet, seed)
-
-    @property
-    def target_flops(self) -> int:
-        """1.0 G for ResNet50, half of all for the others."""
-        return 10**9 if self.model == "ResNet50" else network(self.model).cost.dense.flops // 2
+        clustering = {"method": "kmeans", "n_clusters": 10}
+        spec = {"sku": sku, "scenario": scenario, "n_devices": 300, "precision": precision, "clustering": clustering}
+        return cls(model, simulated_fleet(**spec, seed=seed), seed)
 
     def problem(self) -> Problem:
         """What a method is given; no limits."""
-        bench = replace(
-            tiny_workbench("plain"),
-            network=network(self.model),
-            fleet=self.fleet,
-            clustering=self.fleet.spec.clustering,
-            runs=self.fleet.spec.runs,
-        )
-        return DrawnProblem(bench, Limit.on_flops(self.target_flops), seed=self.seed)
+        limit = Limit.on_flops(target_flops(self.model))
+        return DrawnProblem(workbench(self.model, self.fleet), limit, seed=self.seed)
 
     def widths(self, method: Method) -> tuple[Integers, Problem]:
         """Widths of a method's plan, and the problem afterwards."""
         problem = self.problem()
-        with patch("hdapbench_methods.halp.bn_taylor", drawn_taylor):
-            plan = method.compress(problem)
-        return np.array(plan.widths(list(problem.groups)), dtype=np.int64), problem
+        return np.array(planned_widths(method, problem), dtype=np.int64), problem
 
     def mean_ms(self, widths: Integers) -> float:
         """Noise-free mean latency of all devices."""
@@ -151,24 +131,13 @@ class World:
 
         With ``nominal``, that of the nominal board's true latency: what knowing one device perfectly gives.
         """
-        cost, problem = network(self.model).cost, self.problem()
-        uniform = fill(cost, widths_at_share(cost, largest_share(cost, self.target_flops)), self.target_flops)
-        scores = problem.importance("drawn")
+        problem, kernels = self.problem(), network(self.model).kernels
         # The same importance as the method's: what a group loses counts with its square.
-        from hdapbench_methods.hdap.importance import importance_table
-
-        importance: AdditiveImportance = importance_table(list(problem.groups), scores, "fisher")
-        kernels = network(self.model).kernels
+        importance = importance_table(list(problem.groups), problem.importance("drawn"), "fisher")
         objective: TableObjective = FleetMean(self.fleet, kernels)
         if nominal:
             objective = NominalBoard(kernels, self.fleet.profile, self.fleet.spec.precision)
-        space = SearchSpace(
-            cost=cost,
-            target_flops=self.target_flops,
-            objective=objective,
-            retained=importance,
-            least_retained=float(importance(uniform)[0]),
-        )
+        space, uniform = space_beside_uniform(problem.cost, target_flops(self.model), objective, importance)
         return solve_exact(space, start=uniform[None]).widths
 
 
@@ -203,7 +172,7 @@ def speedup_table(n_seeds: int, *, check: bool) -> Iterator[str]:
             dense.append(here.mean_ms(network("ResNet50").cost.sizes))
             for name, method in methods.items():
                 widths, _ = here.widths(method)
-                assert network("ResNet50").cost.flops(widths)[0] <= here.target_flops
+                assert network("ResNet50").cost.flops(widths)[0] <= target_flops("ResNet50")
                 ratios[name].append(dense[-1] / here.mean_ms(widths))
         cells = [spread(values, ".2f") for values in ratios.values()]
         yield f"| {sku}, {scenario}, {precision} | {np.mean(dense):.1f} | {' | '.join(cells)} |"
@@ -264,22 +233,18 @@ def best_ms(model: str, seed: int, scenario: str) -> float:
     return here.mean_ms(here.best())
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the parts of the study that were asked for; 0."""
     tables = {"speedup": speedup_table, "ablation": ablation_table}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, check="one seed of a small part; prints and writes nothing")
     parser.add_argument("parts", nargs="*", choices=[*tables, []], help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="worlds per cell (default %(default)s)")
-    parser.add_argument("--check", action="store_true", help="one seed of a small part; prints and writes nothing")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     for part in arguments.parts or tables:
-        lines, started = [], time.monotonic()
-        for line in tables[part](1 if arguments.check else arguments.seeds, check=arguments.check):
-            print(line, flush=True)
-            lines.append(line)
+        started = time.monotonic()
+        lines = tables[part](1 if arguments.check else arguments.seeds, check=arguments.check)
+        publish("hdap.md", "ablation", part, lines, check=arguments.check)
         print(f"{part}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-        if not arguments.check:
-            write(DOCS, "ablation", part, "\n".join(lines))
     return 0
 
 

@@ -10,8 +10,6 @@ half an hour per spec on one core, after its base model is trained; ``--jobs`` s
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -27,11 +25,9 @@ from hdapbench.bench.workbench import Workbench
 from hdapbench.method import Problem
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import RecordingProblem
-from studies.subjects import open_bench
-from studies.tables import write
+from studies.runs import open_bench
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "baselines.md"
 SEARCH_SHARES = {"resnet56-cifar10": 0.01, "mobilenetv1-cifar10": 0.05, "mobilenetv1": 0.05}
 """Of the training images: 500, 2,500 and 1,010. Where the spec trains its base model, it is the spec's own share."""
 TARGET = 0.5
@@ -67,7 +63,7 @@ def row(spec: str, seed: int, evaluations: int, workspace: Path) -> str:
 
     torch.set_num_threads(1)
     overrides = [f"data.search_share={SEARCH_SHARES[spec]}"]
-    bench, _ = open_bench(ROOT / "specs" / f"{spec}.yaml", workspace=workspace, overrides=overrides)
+    bench, _ = open_bench(spec, workspace=workspace, overrides=overrides)
     agent = agent_rewards(bench, seed, evaluations)
     chance = random_rewards(bench, seed, evaluations)
     quarter = max(len(agent) // 4, 1)
@@ -77,16 +73,16 @@ def row(spec: str, seed: int, evaluations: int, workspace: Path) -> str:
     return line
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the study; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     specs = list(SEARCH_SHARES)
     parser.add_argument("--specs", nargs="+", default=specs, choices=specs, help="default all")
     parser.add_argument("--evaluations", type=int, default=100, help="default %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="processes; default %(default)s")
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         for spec in arguments.specs:
             one = partial(row, spec, evaluations=arguments.evaluations, workspace=arguments.workspace)
@@ -95,11 +91,9 @@ def main(argv: list[str] | None = None) -> int:
                 "|--:|--:|--:|--:|--:|--:|",
                 *pool.map(one, range(arguments.seeds)),
             ]
-            print("\n".join(lines))
-            write(DOCS, "amc", f"amc {spec}", "\n".join(lines))
+            publish("baselines.md", "amc", f"amc {spec}", lines)
     return 0
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HDAPBENCH_DATA", str(ROOT.parent / "shared" / "data"))
     raise SystemExit(main())

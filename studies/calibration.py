@@ -9,21 +9,15 @@ minutes of an otherwise idle machine.
 
 from __future__ import annotations
 
-import argparse
-import io
-import json
-from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
-from hdapbench.cli.main import main as hdapbench
-from studies.tables import write
+from studies.runs import said
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "fleets.md"
 MODELS = ("torchvision:resnet50", "torchvision:resnet18")
 SHARES = ("1", "0.9", "0.8", "0.75", "0.65", "0.55", "0.5", "0.45", "0.35", "0.25", "0.2")
 MULTIPLES = ("1", "16")
@@ -34,21 +28,11 @@ DEVICES: tuple[dict[str, Any], ...] = (
 )
 
 
-def answer(*command: str) -> dict[str, Any]:
-    """What a command prints with --json."""
-    text = io.StringIO()
-    with redirect_stdout(text):
-        status = hdapbench(["fleet", *command, "--json"])
-    if status:
-        raise SystemExit(status)
-    return dict(json.loads(text.getvalue()))
-
-
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Measure, calibrate and write; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--matrix", type=Path, default=Path("calibration.csv"), help="default %(default)s")
-    matrix = str(parser.parse_args(argv).matrix)
+    matrix = str(parser.parse_args().matrix)
     lines = [
         "| device | plans | error before | error on plans left out | within 10 % | rank correlation |",
         "|---|--:|--:|--:|--:|--:|",
@@ -59,16 +43,15 @@ def main(argv: list[str] | None = None) -> int:
         for model in MODELS:
             named = ["--model", model, "--input-shape", "3,64,64", "--share", *SHARES]
             for multiple in MULTIPLES:
-                answer("measure", str(fleet), *named, "--round-to", multiple, "-o", matrix)
+                said("fleet", "measure", str(fleet), *named, "--round-to", multiple, "-o", matrix)
         for device in DEVICES:
             board = str(Path(folder) / f"{device['name']}.yaml")
-            found = answer("calibrate", matrix, "--device", device["name"], "-o", board)
+            found = said("fleet", "calibrate", matrix, "--device", device["name"], "-o", board)
             lines.append(
                 f"| {device['name']} | {found['n_plans']} | {found['mape_before']:.1%} | {found['mape']:.1%} | "
                 f"{found['within_10_share']:.0%} | {found['rank_correlation']:.2f} |"
             )
-    print("\n".join(lines))
-    write(DOCS, "calibration", "calibration", "\n".join(lines))
+    publish("fleets.md", "calibration", "calibration", lines)
     return 0
 
 

@@ -8,18 +8,12 @@ recipe and data are the same for both; the public code was run on splits of its 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from hdapbench.method.registry import MethodRegistry
-from hdapbench.run.grid import plan_trials
-from hdapbench.spec import load
-from hdapbench.store.sqlite import open_store
-from studies.tables import spread, write
+from studies.runs import ROOT, stored
+from studies.tables import options, publish, spread
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "bit-widths.md"
 SPEC = ROOT / "specs" / "resnet6-digits-joint.yaml"
 
 PUBLIC = (
@@ -44,16 +38,14 @@ WANTED = ((5500, 98.9), (3300, 98.3), (1600, 97.6))
 
 def rows(workspace: Path) -> list[tuple[str, list[float], list[float]]]:
     """(Method, bytes of weights, accuracy in % of each seed), one row per method and target, smallest last."""
-    ids = [trial.id for trial in plan_trials(load(str(SPEC)), MethodRegistry())]
     found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
-    with open_store(workspace / "results.db") as store:
-        for result in store.results(trial_ids=ids):
-            if result.metrics is None or result.metrics.bits is None:
-                continue
-            key = (str(result.trial.parameters["choose"]), str(result.trial.target))
-            sizes, accuracies = found.setdefault(key, ([], []))
-            sizes.append(result.metrics.bits.weight_bytes)
-            accuracies.append(100.0 * result.metrics.accuracy)
+    for result in stored(str(SPEC), workspace)[1]:
+        if result.metrics is None or result.metrics.bits is None:
+            continue
+        key = (str(result.trial.parameters["choose"]), str(result.trial.target))
+        sizes, accuracies = found.setdefault(key, ([], []))
+        sizes.append(result.metrics.bits.weight_bytes)
+        accuracies.append(100.0 * result.metrics.accuracy)
     named = [(choose, sizes, accuracies) for (choose, _), (sizes, accuracies) in found.items()]
     return sorted(named, key=lambda row: -sum(row[1]) / len(row[1]))
 
@@ -77,15 +69,13 @@ def table(found: list[tuple[str, list[float], list[float]]]) -> str:
 
 def main() -> int:
     """Print the table, and write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), metavar="DIR")
     found = rows(parser.parse_args().workspace)
     if not found:
         print("no trial has numbers; hdapbench run specs/resnet6-digits-joint.yaml makes them", file=sys.stderr)
         return 1
-    text = table(found)
-    print(text)
-    write(DOCS, "digits_joint", "digits", text)
+    publish("bit-widths.md", "digits_joint", "digits", [table(found)])
     return 0
 
 

@@ -8,7 +8,6 @@ minutes on one core. ``--check`` runs a tenth of it and writes nothing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -18,17 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from hdapbench.cost.kernels import KernelModel
-from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.estimate.clustering import Clustering, cluster_devices
 from hdapbench.fleet.estimate.estimators import ESTIMATORS, ON_MEDOIDS, Estimator, Reference, draw_design, estimate
 from hdapbench.fleet.estimate.probes import take_fingerprint
-from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.spec import SimulatedFleetSpec
-from studies.tables import write
+from studies.subjects import network, one_by_one, pruned, simulated_fleet
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-STUDY = ROOT / "hdapbench" / "fleet" / "estimate" / "study.json"
-DOCS = ROOT / "docs" / "fleets.md"
+STUDY = Path(__file__).parents[1] / "hdapbench" / "fleet" / "estimate" / "study.json"
 SCENARIOS = ("same_config", "mixed", "harsh")
 NUMBERS = (4, 8, 16, 32)
 N_DEVICES, N_MODELS, RUNS = 200, 4, 7
@@ -44,31 +39,16 @@ class World:
     seed: int
 
 
-def resnet50() -> KernelModel:
-    """Fused kernels of torchvision's ResNet50 at 224 x 224."""
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-    from hdapbench.spec import ModelSpec
-
-    spec = ModelSpec(name="torchvision:resnet50", input_shape=(3, 224, 224))
-    return trace(build_model(spec, n_classes=1000, base_dir=ROOT).eval(), (3, 224, 224)).kernels
-
-
 def world(kernels: KernelModel, scenario: str, seed: int) -> World:
-    """A fleet of a scenario with models pruned at random: an overall share, and layers that depart from it."""
-    spec = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": scenario, "n_devices": N_DEVICES}
-    fleet = SimulatedFleet(SimulatedFleetSpec.model_validate(spec | {"seed": seed}))
+    """A fleet of a scenario with models pruned at random."""
+    fleet = simulated_fleet(sku="xavier_nx", scenario=scenario, n_devices=N_DEVICES, seed=seed)
     taken = take_fingerprint(fleet, kernels, runs=RUNS, seed=100)
-    rng = np.random.default_rng(seed)
-    shares = rng.uniform(0.1, 1.0, size=(N_MODELS, 1)) ** rng.uniform(0, 2, size=(N_MODELS, len(kernels.sizes)))
-    widths = np.maximum(1, (kernels.sizes * shares).astype(np.int64))
-    every = np.arange(N_DEVICES)
-    measured = []
-    for number in range(N_MODELS):  # each model in a session of its own: devices drift in between
-        one = Workloads(kernels, widths[number : number + 1], (f"m{number}",))
-        measured.append(np.median(fleet.measure(one, every, runs=RUNS, seed=1000 + number)[:, 0], axis=1))
-    truth = fleet.mean_latency_ms(Workloads(kernels, widths, tuple(f"m{number}" for number in range(N_MODELS))))
-    return World(Reference.of(taken.latency_ms), truth, np.stack(measured), seed)
+    models = pruned(kernels, N_MODELS, np.random.default_rng(seed))
+    measured = [
+        np.median(fleet.measure(one, np.arange(N_DEVICES), runs=RUNS, seed=1000 + number)[:, 0], axis=1)
+        for number, one in enumerate(one_by_one(models))
+    ]
+    return World(Reference.of(taken.latency_ms), fleet.mean_latency_ms(models), np.stack(measured), seed)
 
 
 def errors(here: World, clustering: Clustering, estimator: Estimator, n: int) -> Iterator[tuple[float, bool, float]]:
@@ -127,19 +107,17 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the study; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, check="a tenth of the fleets; prints and writes nothing")
     parser.add_argument("--fleets", type=int, default=250, help="fleets per scenario, four models each (default 250)")
-    parser.add_argument("--check", action="store_true", help="a tenth of the fleets; prints and writes nothing")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     n_fleets = max(1, arguments.fleets // 10) if arguments.check else arguments.fleets
-    rows = run_study(resnet50(), n_fleets)
-    print(table(rows))
+    rows = run_study(network("ResNet50").kernels, n_fleets)
+    publish("fleets.md", "fleets", "study", [table(rows)], check=arguments.check)
     if not arguments.check:
         about = {"n_devices": N_DEVICES, "n_replications": n_fleets * N_MODELS, "model": "ResNet50", "sku": "xavier_nx"}
         STUDY.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-        write(DOCS, "fleets", "study", table(rows))
     return 0
 
 

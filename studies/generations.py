@@ -7,23 +7,18 @@ Writes the table in docs/fleets.md; about a minute on one core. ``--check`` writ
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from hdapbench.cost.kernels import KernelModel
-from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.estimate.clustered import cluster_fleet
 from hdapbench.fleet.estimate.clustering import Clustering, separated_clusters
 from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
-from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.spec import ClusteringSpec, SimulatedFleetSpec
-from studies.tables import write
+from hdapbench.spec import ClusteringSpec
+from studies.subjects import network, one_by_one, pruned, simulated_fleet
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "fleets.md"
 N_FLEETS, N_MODELS, N_DEVICES, N_MEASURED, RUNS = 12, 20, 200, 16, 7
 
 
@@ -39,24 +34,6 @@ class Findings:
     purity_measured: float
 
 
-def mobilenet() -> KernelModel:
-    """Fused kernels of MobileNetV1 at 224 x 224."""
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-    from hdapbench.spec import ModelSpec
-
-    spec = ModelSpec(name="mobilenetv1", input_shape=(3, 224, 224))
-    return trace(build_model(spec, n_classes=1000, base_dir=ROOT).eval(), (3, 224, 224)).kernels
-
-
-def pruned(kernels: KernelModel, seed: int) -> Workloads:
-    """Models pruned at random: an overall share, and layers that depart from it."""
-    rng = np.random.default_rng([99, seed])
-    shares = rng.uniform(0.1, 1.0, size=(N_MODELS, 1)) ** rng.uniform(0, 2, size=(N_MODELS, len(kernels.sizes)))
-    widths = np.maximum(1, (kernels.sizes * shares).astype(np.int64))
-    return Workloads(kernels, widths, tuple(f"m{number}" for number in range(N_MODELS)))
-
-
 def purity(clustering: Clustering, generation: np.ndarray) -> float:
     """Share of the devices that are in a cluster where their generation has the majority."""
     counts = np.stack(
@@ -67,19 +44,17 @@ def purity(clustering: Clustering, generation: np.ndarray) -> float:
 
 def examine(kernels: KernelModel, sku: str, scenario: str, seed: int) -> Findings:
     """One fleet of which about half runs the slow generation."""
-    fields = {"name": "f", "kind": "simulated", "sku": sku, "n_devices": N_DEVICES, "seed": seed}
     own = {"base": scenario, "stacks": [{"share": 0.5, "depthwise_slowdown": 3.0}]}
-    fleet = SimulatedFleet(SimulatedFleetSpec.model_validate(fields | {"scenario": own}))
+    fleet = simulated_fleet(sku=sku, n_devices=N_DEVICES, seed=seed, scenario=own)
     fingerprint = take_fingerprint(fleet, kernels, runs=RUNS, seed=0, widths=choose_probes(kernels, fleet))
-    models = pruned(kernels, seed)
+    models = pruned(kernels, N_MODELS, np.random.default_rng([99, seed]))
     truth = fleet.mean_latency_ms(models)
     found = {}
     for estimator in ("calibrated", "random"):
         how = ClusteringSpec.model_validate({"n_clusters": N_MEASURED, "estimator": estimator})
         clustered = cluster_fleet(fleet, fingerprint.latency_ms, how, seed=seed)
         means = []
-        for number in range(N_MODELS):  # each model in a session of its own: devices drift in between
-            one = Workloads(kernels, models.widths[number : number + 1], models.ids[number : number + 1])
+        for number, one in enumerate(one_by_one(models)):
             measured = clustered.measure_clusters(one, runs=RUNS, seed=500 + number)
             means.append(clustered.average(measured.device_latency_ms).mean_ms[0])
         found[estimator] = np.array(means) / truth - 1
@@ -115,7 +90,7 @@ _PURITIES = ("purity_found", "purity_measured")
 
 def table() -> str:
     """Markdown: one row per board and scenario."""
-    kernels = mobilenet()
+    kernels = network("MobileNetV1").kernels
     heads = ("board", "scenario", "one nominal device", "above 10 %", "16 random devices", "16 representatives")
     heads += ("at worst", "clusters found", "pure", "16 clusters, pure")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -124,15 +99,10 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Print the table and write it into the documentation; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="print, write nothing")
-    arguments = parser.parse_args(argv)
-    text = table()
-    print(text)
-    if not arguments.check:
-        write(DOCS, "generations", "generations", text)
+    check = options(__doc__, check="print, write nothing").parse_args().check
+    publish("fleets.md", "generations", "generations", [table()], check=check)
     return 0
 
 

@@ -9,8 +9,6 @@ docs/hdap.md: about ten minutes on one core.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -21,11 +19,9 @@ from hdapbench.arrays import Floats, Integers
 from hdapbench.bench.limit import Limit
 from hdapbench.method import Plan, Problem
 from hdapbench.testing import RecordingProblem
-from studies.subjects import open_bench
-from studies.tables import write
+from studies.runs import open_bench
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "hdap.md"
 TARGET = 0.5
 STAGE_SPREAD, GROUP_SPREAD = 0.35, 0.25
 """Standard deviations of the logarithms of kept shares: between stages, and between groups of one."""
@@ -59,17 +55,17 @@ def kept(scores: dict[str, Floats], widths: Integers, *, squared: bool) -> float
     return total
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the study; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--plans", type=int, default=16, help="default %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default %(default)s")
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(arguments.threads)
-    bench, _ = open_bench(ROOT / "specs" / "resnet56-cifar10.yaml", workspace=arguments.workspace)
+    bench, _ = open_bench("resnet56-cifar10", workspace=arguments.workspace)
     target = int(TARGET * bench.network.cost.dense.flops)
     problem = RecordingProblem(bench, Limit.on_flops(target))
     scores = {criterion: problem.importance(criterion) for criterion in CRITERIA}
@@ -98,11 +94,9 @@ def main(argv: list[str] | None = None) -> int:
         "|---|--:|",
         *(f"| {name} | {spearmanr(rows[name], accuracy)[0]:+.2f} |" for name in ranked),
     ]
-    print("\n".join(lines))
-    write(DOCS, "importance", "importance", "\n".join(lines))
+    publish("hdap.md", "importance", "importance", lines)
     return 0
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HDAPBENCH_DATA", str(ROOT.parent / "shared" / "data"))
     raise SystemExit(main())

@@ -7,22 +7,16 @@ Reads the trials that `hdapbench run` stored, trains nothing, and writes the tab
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from hdapbench.method.registry import MethodRegistry
-from hdapbench.run.grid import plan_trials
-from hdapbench.spec import load
-from hdapbench.store.sqlite import open_store
 from hdapbench.trial import Result
-from studies.tables import write
+from studies.runs import stored
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "bit-widths.md"
 EQUAL = 0.005
 """Accuracies closer than this count as equal."""
 
@@ -179,23 +173,19 @@ def _training(points: Sequence[Point]) -> list[str]:
 
 def main() -> int:
     """Print the tables, and write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("specs", nargs="+", metavar="SPEC")
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), metavar="DIR")
     arguments = parser.parse_args()
     parts = []
     for spec in arguments.specs:
-        loaded = load(spec)
-        ids = [trial.id for trial in plan_trials(loaded, MethodRegistry())]
-        with open_store(arguments.workspace / "results.db") as store:
-            points = points_of(store.results(trial_ids=ids))
+        loaded, results = stored(spec, arguments.workspace)
+        points = points_of(results)
         if not any(point.family == "joint" for point in points):
             print(f"{spec}: no joint trial has numbers; hdapbench run {spec} makes them", file=sys.stderr)
             return 1
         parts.append(table(loaded.spec.name, points))
-    text = "\n\n".join(parts)
-    print(text)
-    write(DOCS, "joint_fronts", "fronts", text)
+    publish("bit-widths.md", "joint_fronts", "fronts", ["\n\n".join(parts)])
     return 0
 
 

@@ -15,15 +15,12 @@ weights; these tables speak of latency at equal importance, not of accuracy.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from hdapbench_methods.halp import Halp
@@ -34,7 +31,6 @@ from scipy import stats
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.bench.limit import Limit
-from hdapbench.bench.workbench import Workbench
 from hdapbench.cost.tiling import GPU_TILES
 from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.method import Method
@@ -43,11 +39,9 @@ from hdapbench.surrogate.design import training_plans
 from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import report_card
-from hdapbench.testing import tiny_workbench
-from studies.ablation import EQUAL, ROOT, DrawnProblem, drawn_taylor, network
-from studies.tables import write
+from studies.ablation import EQUAL, DrawnProblem, planned_widths, workbench
+from studies.tables import options, publish
 
-DOCS = ROOT / "docs" / "fleets.md"
 MODEL = "ResNet50"
 TARGET_FLOPS = 10**9
 PARTS = ("speedup", "reversed", "surrogates")
@@ -119,14 +113,8 @@ class Study:
         self._state = state / ("quick" if quick else "full")
         self._state.mkdir(parents=True, exist_ok=True)
         self.foreign_load = "not recorded"
-        self._network = network(MODEL)
-        self._bench: Workbench = replace(
-            tiny_workbench("plain"),
-            network=self._network,
-            fleet=fleet,
-            clustering=fleet.spec.clustering,
-            runs=fleet.spec.runs,
-        )
+        self._bench = workbench(MODEL, fleet)
+        self._network = self._bench.network
 
     def plans(self) -> dict[str, dict[str, Any]]:
         """Row -> widths and what the method noted; found once each."""
@@ -141,10 +129,8 @@ class Study:
                 Limit.on_flops(TARGET_FLOPS),
                 on_progress=lambda text, name=name: say(f"{self.part}, {name}: {text}"),
             )
-            with patch("hdapbench_methods.halp.bn_taylor", drawn_taylor):
-                plan = method.compress(problem)
             found[name] = {
-                "widths": list(plan.widths(list(problem.groups))),
+                "widths": list(planned_widths(method, problem)),
                 "surrogate": problem.decisions.get("surrogate"),
                 "device_queries": problem.budget.spent.device_queries,
                 "seconds": round(time.monotonic() - started, 1),
@@ -238,7 +224,7 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run the parts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("part", nargs="?", default="all", choices=(*PARTS, "all"))
     parser.add_argument("--quick", action="store_true", help="few plans, two sessions, no table written")
     parser.add_argument("--state", type=Path, default=Path(".hdapbench/study-local-fleet"), help="what was measured")
@@ -250,10 +236,8 @@ def main() -> None:
             lines = list(study.surrogates() if part == "surrogates" else study.speedups())
             facts = fleet.describe()
         about = f"{facts['host']}, onnxruntime {facts['onnxruntime']}. Foreign load: {study.foreign_load}."
-        text = "\n".join([*lines, "", about])
-        print(f"{part}\n\n{text}\n")
-        if not arguments.quick:
-            write(DOCS, "local_fleet", f"local {part}", text)
+        print(f"{part}\n")
+        publish("fleets.md", "local_fleet", f"local {part}", [*lines, "", about], check=arguments.quick)
 
 
 if __name__ == "__main__":

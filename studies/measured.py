@@ -8,36 +8,15 @@ Takes the models that `hdapbench run` stored, trains nothing, and times them and
 
 from __future__ import annotations
 
-import argparse
-import io
-import json
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hdapbench.cli.main import main as hdapbench
 from hdapbench.leaderboard.build import METRICS, labels_of
-from hdapbench.method.registry import MethodRegistry
-from hdapbench.run.grid import plan_trials
-from hdapbench.spec import load
-from hdapbench.store.sqlite import open_store
 from hdapbench.trial import Result, Status
-from studies.tables import write
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "measuring.md"
-
-
-def measured(models: list[str], *, workspace: Path, rounds: int) -> dict[str, Any]:
-    """What `hdapbench measure --json` says of the models; the first is the one that ratios are to."""
-    text = io.StringIO()
-    with redirect_stdout(text):
-        status = hdapbench(["measure", *models, "--rounds", str(rounds), "--workspace", str(workspace), "--json"])
-    if status:
-        raise SystemExit(status)
-    return dict(json.loads(text.getvalue()))
+from studies.runs import said, stored
+from studies.tables import options, publish
 
 
 def table(rows: dict[str, list[Result]], dense: Result, times: dict[str, Any], *, metric: str, first: str) -> list[str]:
@@ -84,18 +63,16 @@ def table(rows: dict[str, list[Result]], dense: Result, times: dict[str, Any], *
     ]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Measure and write; 0, or 2 where there is nothing to measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("spec", type=Path)
     parser.add_argument("--target", default="0.5x", help="default %(default)s")
     parser.add_argument("--rounds", type=int, default=15, help="default %(default)s")
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
-    arguments = parser.parse_args(argv)
-    loaded = load(str(arguments.spec))
-    trials = plan_trials(loaded, MethodRegistry())
-    with open_store(arguments.workspace / "results.db") as store:
-        results = [result for result in store.results(trial_ids=[trial.id for trial in trials]) if result.metrics]
+    arguments = parser.parse_args()
+    loaded, everything = stored(str(arguments.spec), arguments.workspace)
+    results = [result for result in everything if result.metrics]
     labels = labels_of([result.trial for result in results])
     dense = next((result for result in results if result.trial.method == "dense"), None)
     rows: dict[str, list[Result]] = {}
@@ -107,10 +84,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     ids = [result.trial.id for group in rows.values() for result in group]
     first = str(arguments.spec)
-    times = measured([first, *ids], workspace=arguments.workspace, rounds=arguments.rounds)
+    how = ("--rounds", str(arguments.rounds), "--workspace", str(arguments.workspace))
+    times = said("measure", first, *ids, *how)  # ratios are to the first
     lines = table(rows, dense, times, metric=METRICS[loaded.spec.task], first=first)
-    print("\n".join(lines))
-    write(DOCS, "measured", f"measured {loaded.spec.name}", "\n".join(lines))
+    publish("measuring.md", "measured", f"measured {loaded.spec.name}", lines)
     return 0
 
 

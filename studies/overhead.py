@@ -11,14 +11,12 @@ docs/baselines.md: some minutes.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 import torch_pruning as tp
@@ -26,18 +24,16 @@ from hdapbench_methods.torch_pruning.method import TorchPruning
 from torch import nn
 
 from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.data import DataSplits, ImageSet
-from hdapbench.models import build_model
 from hdapbench.run.evaluate import Evaluation, evaluate
 from hdapbench.run.stages import Measured
-from hdapbench.spec import ModelSpec, Recipe
+from hdapbench.spec import Recipe
 from hdapbench.tasks.schedule import learning_rate_factor
 from hdapbench.testing import RecordingProblem, tiny_workbench
-from studies.tables import write
+from studies.subjects import network
+from studies.tables import options, publish
 
-DOCS = Path(__file__).parents[1] / "docs" / "baselines.md"
 RATIO = 0.4
 EPOCHS = 2
 BATCH_SIZE = 64
@@ -46,8 +42,6 @@ RATE = 0.01
 
 def workbench() -> tuple[Workbench, DataSplits]:
     """ResNet56 with random weights on random pictures: the work does not depend on what they show."""
-    torch.manual_seed(0)
-    model = build_model(ModelSpec(name="resnet56", input_shape=(3, 32, 32)), n_classes=10, base_dir=Path()).eval()
     generator = torch.Generator().manual_seed(1)
 
     def images(n: int) -> ImageSet:
@@ -56,8 +50,8 @@ def workbench() -> tuple[Workbench, DataSplits]:
 
     recipe = Recipe(epochs=EPOCHS, batch_size=BATCH_SIZE, learning_rate=RATE, schedule="cosine", optimizer="sgd")
     data = DataSplits(train=images(512), search=images(64), test=images(512), n_classes=10, content_hash="overhead")
-    network = trace(model, (3, 32, 32))
-    bench = replace(tiny_workbench("plain"), network=network, train=data.train, search=data.search, recipe=recipe)
+    resnet56 = network("resnet56", (3, 32, 32), n_classes=10)
+    bench = replace(tiny_workbench("plain"), network=resnet56, train=data.train, search=data.search, recipe=recipe)
     return bench, data
 
 
@@ -123,7 +117,7 @@ def timed(work: Callable[[Workbench, DataSplits], float], bench: Workbench, data
 
 def main() -> None:
     """Run the study."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--pairs", type=int, default=7, help="default %(default)s")
     n_pairs = parser.parse_args().pairs
     torch.set_num_threads(1)
@@ -145,8 +139,7 @@ def main() -> None:
         print(lines[-1], file=sys.stderr, flush=True)
     wall, processor = (statistics.median(column) for column in zip(*ratios, strict=True))
     lines += ["", f"Median of {n_pairs} pairs: {wall - 1:+.1%} wall time, {processor - 1:+.1%} processor time."]
-    print("\n".join(lines))
-    write(DOCS, "overhead", "overhead", "\n".join(lines))
+    publish("baselines.md", "overhead", "overhead", lines)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ base model is trained.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
 from dataclasses import replace
@@ -24,13 +22,11 @@ from hdapbench.bench.limit import Limit
 from hdapbench.bench.workbench import Workbench
 from hdapbench.data import Samples
 from hdapbench.testing import RecordingProblem
-from studies.subjects import open_bench
-from studies.tables import spread, write
+from studies.runs import open_bench
+from studies.tables import options, publish, spread
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, Precision] = ("fp32", "bf16")
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "spec.md"
 SPECS = {
     "resnet56": "resnet56-cifar10",
     "vgg16": "vgg16-cifar10",
@@ -53,13 +49,13 @@ def fine_tuned(bench: Workbench, test: Samples, seed: int) -> tuple[float, float
     return 100.0 * bench.trainer.scores(model, test).accuracy, rate
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the study; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--models", nargs="+", default=list(SPECS), choices=list(SPECS), help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="default %(default)s")
     parser.add_argument("--workspace", type=Path, default=Path(".hdapbench"), help="default %(default)s")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
@@ -68,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         "|---|--:|--:|--:|--:|--:|",
     ]
     for name in arguments.models:
-        bench, data = open_bench(ROOT / "specs" / f"{SPECS[name]}.yaml", workspace=arguments.workspace)
+        bench, data = open_bench(SPECS[name], workspace=arguments.workspace)
         found: dict[Precision, list[tuple[float, float]]] = {"fp32": [], "bf16": []}
         for seed in range(arguments.seeds):
             for precision in PRECISIONS if seed % 2 == 0 else PRECISIONS[::-1]:
@@ -80,11 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         lines.append(
             f"| {name} | {spread(full, '.2f')} | {spread(half, '.2f')} | {slow:.1f} | {fast:.1f} | {fast / slow:.2f}x |"
         )
-    print("\n".join(lines))
-    write(DOCS, "precision", "precision", "\n".join(lines))
+    publish("spec.md", "precision", "precision", lines)
     return 0
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HDAPBENCH_DATA", str(ROOT.parent / "shared" / "data"))
     raise SystemExit(main())

@@ -7,18 +7,12 @@ Needs the extra yolo. Nothing is left out that was found for these boards at bat
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from hdapbench.cost.kernels import KernelModel
 from hdapbench.fleet.simulated.engine import kernel_times
 from hdapbench.fleet.simulated.profile import load_profile
-from studies.tables import write
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "fleets.md"
+from studies.subjects import network
+from studies.tables import options, publish
 
 
 @dataclass(frozen=True)
@@ -49,25 +43,13 @@ PUBLISHED = (
 )
 
 
-@cache
-def kernels(model: str, side: int) -> KernelModel:
-    """Fused kernels of a model at side x side."""
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-    from hdapbench.spec import ModelSpec
-
-    spec = ModelSpec(name=model, input_shape=(3, side, side))
-    built = build_model(spec, n_classes=80 if model.startswith("ultralytics") else 1000, base_dir=ROOT)
-    return trace(built.eval(), (3, side, side)).kernels
-
-
 def nominal_ms(sku: str, model: str, side: int, precision: str) -> float:
     """Latency on the nominal board."""
     profile = load_profile(sku)
-    network = kernels(model, side)
-    times = kernel_times(network, network.sizes, profile, precision)
+    kernels = network(model, (3, side, side), 80 if model.startswith("ultralytics") else 1000).kernels
+    times = kernel_times(kernels, kernels.sizes, profile, precision)
     bound = [max(pair) for pair in zip(times.compute_ms[0], times.memory_ms[0], strict=True)]
-    return float(sum(bound) + len(network) * profile.launch_us / 1000)
+    return float(sum(bound) + len(kernels) * profile.launch_us / 1000)
 
 
 def table() -> str:
@@ -87,15 +69,10 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Print the table and write it into the documentation; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="print, write nothing")
-    arguments = parser.parse_args(argv)
-    text = table()
-    print(text)
-    if not arguments.check:
-        write(DOCS, "published", "published", text)
+    check = options(__doc__, check="print, write nothing").parse_args().check
+    publish("fleets.md", "published", "published", [table()], check=check)
     return 0
 
 

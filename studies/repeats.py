@@ -9,7 +9,6 @@ table in docs/measuring.md. About half an hour. ``--check`` makes five repeats a
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,9 +28,8 @@ from hdapbench.runtimes.protocol import Effort, measure
 from hdapbench.runtimes.session import Session
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import ModelSpec, RuntimeSpec
-from studies.tables import write
+from studies.tables import options, publish
 
-DOCS = Path(__file__).parents[1] / "docs" / "measuring.md"
 SHAPE = (3, 32, 32)
 EFFORT = Effort(round_ms=120.0, extra_rounds=0)
 """The protocol with shorter rounds and none repeated: a hundred sessions then take minutes, and disturbed rounds stay in."""
@@ -115,11 +113,10 @@ def row(name: str, found: list[Repeat]) -> str:
 
 def main() -> int:
     """Measure, print, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, check="five repeats; prints and writes nothing")
     parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--models", nargs="+", default=["resnet20", "resnet56"])
     parser.add_argument("--loads", nargs="+", choices=("once", "twice"), default=["once", "twice"])
-    parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     n = 5 if arguments.check else arguments.repeats
     header = (
@@ -139,10 +136,7 @@ def main() -> int:
     ]
     host = read_host()
     lines += ["", f"onnxruntime {host.packages['onnxruntime']}, {host.processor}, {host.n_usable} processors."]
-    text = "\n".join(lines)
-    print(text, flush=True)
-    if not arguments.check:
-        write(DOCS, "repeats", "repeats", text)
+    publish("measuring.md", "repeats", "repeats", lines, check=arguments.check)
     return 0
 
 

@@ -8,26 +8,21 @@ importance is drawn, once per network. Needs the extras yolo and cma; ``--check`
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from hdapbench.bench.network import Network
-from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.search import AdditiveImportance, Algorithm, SearchSpace, minimise, solve_exact, why_not_exact
-from hdapbench.spec import ModelSpec, SimulatedFleetSpec
 from studies.objectives import FleetMean
-from studies.tables import write
+from studies.subjects import drawn_scores, network, simulated_fleet, space_beside_uniform
+from studies.tables import options, publish
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "hdap.md"
 N_EVALUATIONS = 10_000
 HEURISTICS: tuple[Algorithm, ...] = ("genetic", "greedy", "ncs-refined", "cma-es", "ncs", "random")
 GRIDS = (1, 8, 16, 32)
@@ -46,7 +41,11 @@ class Subject:
 
     @property
     def target(self) -> int:
-        return self.target_flops or network(self).cost.dense.flops // 2
+        return self.target_flops or self.network.cost.dense.flops // 2
+
+    @property
+    def network(self) -> Network:
+        return network(self.model, (3, self.side, self.side), self.n_classes)
 
 
 SUBJECTS = (
@@ -56,11 +55,6 @@ SUBJECTS = (
     Subject("ResNet56", "resnet56", 32, 10),
     Subject("YOLOv8n", "ultralytics:yolov8n.yaml", 640, 80),
 )
-
-
-def spread_scores(sizes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Gamma(2) within groups; groups differ by a lognormal factor of 0.5, and wide ones have less per channel."""
-    return [rng.gamma(2, 1, size) * np.exp(0.5 * rng.standard_normal()) / np.sqrt(size) for size in sizes]
 
 
 def grouped_scores(sizes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
@@ -74,48 +68,24 @@ def even_scores(sizes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]
 
 
 SCORES: dict[str, Callable[[np.ndarray, np.random.Generator], list[np.ndarray]]] = {
-    "spread": spread_scores,
+    "spread": drawn_scores,
     "grouped": grouped_scores,
     "even": even_scores,
 }
 
 
 @cache
-def network(subject: Subject) -> Network:
-    """The traced network."""
-    import torch
-
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-
-    torch.manual_seed(0)
-    shape = (3, subject.side, subject.side)
-    spec = ModelSpec(name=subject.model, input_shape=shape)
-    return trace(build_model(spec, n_classes=subject.n_classes, base_dir=ROOT).eval(), shape)
-
-
-@cache
 def fleet() -> SimulatedFleet:
     """A thousand Xavier NX boards that differ, in fp32."""
-    spec = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": "mixed", "n_devices": 1000, "seed": 0}
-    return SimulatedFleet(SimulatedFleetSpec.model_validate(spec))
+    return simulated_fleet(sku="xavier_nx", scenario="mixed", n_devices=1000, seed=0)
 
 
 def problem(subject: Subject, *, least_share: float, scores: str = "spread") -> tuple[SearchSpace, np.ndarray]:
     """Least mean latency with the importance of uniform pruning, and uniform pruning's widths."""
-    traced = network(subject)
-    cost, target = traced.cost, subject.target
+    cost = subject.network.cost
     importance = AdditiveImportance.of_scores(SCORES[scores](cost.sizes, np.random.default_rng(0)))
-    uniform = fill(cost, widths_at_share(cost, largest_share(cost, target)), target)
-    space = SearchSpace(
-        cost=cost,
-        target_flops=target,
-        objective=FleetMean(fleet(), traced.kernels),
-        least_flops=int(np.ceil(least_share * target)),
-        retained=importance,
-        least_retained=float(importance(uniform)[0]),
-    )
-    return space, uniform
+    objective, least = FleetMean(fleet(), subject.network.kernels), int(np.ceil(least_share * subject.target))
+    return space_beside_uniform(cost, subject.target, objective, importance, least_flops=least)
 
 
 @dataclass(frozen=True)
@@ -203,20 +173,17 @@ def report(subjects: list[Subject], n_seeds: int) -> str:
     return "\n\n".join(parts)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Print the tables and write them into the documentation; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="print, write nothing")
+    parser = options(__doc__, check="print, write nothing")
     parser.add_argument("--seeds", type=int, default=1, help="searches per heuristic, of which the mean is shown")
     parser.add_argument(
         "--models", nargs="+", default=[subject.name for subject in SUBJECTS], help="some networks only"
     )
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     wanted = {name.lower() for name in arguments.models}
     text = report([subject for subject in SUBJECTS if subject.name.lower() in wanted], arguments.seeds)
-    print(text)
-    if not arguments.check:
-        write(DOCS, "search", "searchers", text)
+    publish("hdap.md", "search", "searchers", [text], check=arguments.check)
     return 0
 
 

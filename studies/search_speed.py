@@ -7,32 +7,26 @@ Needs the extra cma; ``--check`` writes nothing. Seconds are processor time of o
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
 
-from hdapbench.bench.network import Network, trace
-from hdapbench.cost.target import fill, largest_share, repair, widths_at_share
-from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.open import open_fleet
-from hdapbench.models import build_model
+from hdapbench.bench.network import Network
+from hdapbench.cost.target import repair, widths_at_share
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.search import AdditiveImportance, Algorithm, SearchResult, SearchSpace, minimise
-from hdapbench.spec import ModelSpec, SimulatedFleetSpec
+from hdapbench.search import AdditiveImportance, Algorithm, SearchResult, minimise
 from hdapbench.surrogate.base import Surrogate
 from hdapbench.surrogate.fit import fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
-from studies.tables import write
+from studies.subjects import network, simulated_fleet, space_beside_uniform
+from studies.tables import options, publish
 
-DOCS = Path(__file__).parents[1] / "docs" / "hdap.md"
 MODELS = {"resnet56": (3, 32, 32), "torchvision:resnet50": (3, 224, 224)}
 N_CLUSTERS = 8
 N_CANDIDATES = 10_000
@@ -66,16 +60,9 @@ class World:
     def search(self, algorithm: Algorithm, n_evaluations: int) -> SearchResult:
         """Least predicted latency at half of the FLOPs, with the importance of uniform pruning."""
         cost, target = self.network.cost, self.network.cost.dense.flops // 2
-        uniform = fill(cost, widths_at_share(cost, largest_share(cost, target)), target)
         rng = np.random.default_rng(0)
         importance = AdditiveImportance.of_scores([rng.gamma(2, 1, size) for size in cost.sizes])
-        space = SearchSpace(
-            cost=cost,
-            target_flops=target,
-            objective=self.predict,
-            retained=importance,
-            least_retained=float(importance(uniform)[0]),
-        )
+        space, uniform = space_beside_uniform(cost, target, self.predict, importance)
         return minimise(space, start=uniform[None], n_evaluations=n_evaluations, rng=rng, algorithm=algorithm)
 
 
@@ -89,16 +76,12 @@ def candidates(network: Network, n_plans: int) -> np.ndarray:
 @cache
 def world(model: str = "resnet56") -> World:
     """A traced network and a surrogate of 80 measured plans."""
-    torch.manual_seed(0)
-    shape = MODELS[model]
-    network = trace(build_model(ModelSpec(name=model, input_shape=shape), n_classes=10, base_dir=Path()).eval(), shape)
-    spec = {"name": "f", "kind": "simulated", "sku": "nano", "scenario": "mixed", "n_devices": N_CLUSTERS, "runs": 5}
-    fleet = open_fleet(SimulatedFleetSpec.model_validate(spec | {"seed": 1}))
-    widths = candidates(network, 80)
-    workloads = Workloads(network.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
-    measured = np.median(fleet.measure(workloads, np.arange(N_CLUSTERS), runs=5, seed=0), axis=2)
-    plans = MeasuredPlans(network.kernels, widths, measured.T, np.full(N_CLUSTERS, 1 / N_CLUSTERS))
-    return World(network, fit_surrogate("nnls", plans), shape)
+    traced = network(model, MODELS[model], n_classes=10)
+    fleet = simulated_fleet(sku="nano", scenario="mixed", n_devices=N_CLUSTERS, runs=5, seed=1)
+    widths = candidates(traced, 80)
+    measured = np.median(fleet.measure(traced.workloads(widths), np.arange(N_CLUSTERS), runs=5, seed=0), axis=2)
+    plans = MeasuredPlans(traced.kernels, widths, measured.T, np.full(N_CLUSTERS, 1 / N_CLUSTERS))
+    return World(traced, fit_surrogate("nnls", plans), MODELS[model])
 
 
 def seconds(work: Callable[[], object], *, rounds: int = 1) -> float:
@@ -150,16 +133,11 @@ def search_table() -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Print the tables and write them into the documentation; 0."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="print, write nothing")
-    arguments = parser.parse_args(argv)
+    check = options(__doc__, check="print, write nothing").parse_args().check
     torch.set_num_threads(1)
-    text = f"{candidate_table()}\n\n{search_table()}"
-    print(text)
-    if not arguments.check:
-        write(DOCS, "search_speed", "speed", text)
+    publish("hdap.md", "search_speed", "speed", [candidate_table(), "", search_table()], check=check)
     return 0
 
 

@@ -10,11 +10,8 @@ random and differs between seeds: no claim here rests on a trained model.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 from hdapbench_methods.hdap.measuring import objective_of
@@ -22,15 +19,12 @@ from hdapbench_methods.hdap.searching import ROUGH_TOLERANCE
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
-from hdapbench.cost.model import CostModel
-from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.estimate.clustering import Clustering, cluster_devices
 from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.search import AdditiveImportance, SearchSpace, minimise, solve_exact, why_not_exact
 from hdapbench.search.exact import TOLERANCE
-from hdapbench.spec import SimulatedFleetSpec
 from hdapbench.surrogate.active import ActiveResult, ActiveRounds
 from hdapbench.surrogate.base import Surrogate
 from hdapbench.surrogate.design import neighbours, random_plans, training_plans
@@ -38,11 +32,9 @@ from hdapbench.surrogate.fit import SURROGATES, SurrogateName, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import agreement
 from studies.objectives import FleetMean
-from studies.tables import spread, write
+from studies.subjects import MODELS, drawn_scores, network, simulated_fleet, space_beside_uniform, target_flops
+from studies.tables import options, publish, spread
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "surrogates.md"
-MODELS = {"ResNet50": "torchvision:resnet50", "MobileNetV1": "mobilenetv1"}
 N_CLUSTERS, RUNS, N_TEST, N_TRAINED, N_ACTIVE, EVALUATIONS = 16, 5, 500, 100, 50, 10_000
 PUBLIC: SurrogateName = "gbrt-on-ratios"
 LOOPS = {"ResNet50": ((120, 1.039), (240, 1.015)), "MobileNetV1": ((160, 1.015),)}
@@ -50,18 +42,6 @@ LOOPS = {"ResNet50": ((120, 1.039), (240, 1.015)), "MobileNetV1": ((160, 1.015),
 .6355, and .82 where it is .8078."""
 ACTIVE_SHARE = 0.4
 """Of the measured plans of a loop, those measured in active rounds."""
-
-
-@cache
-def network(name: str) -> tuple[KernelModel, CostModel]:
-    """Fused kernels and exact costs of a model at 224 x 224."""
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-    from hdapbench.spec import ModelSpec
-
-    spec = ModelSpec(name=MODELS[name], input_shape=(3, 224, 224))
-    traced = trace(build_model(spec, n_classes=1000, base_dir=ROOT).eval(), (3, 224, 224))
-    return traced.kernels, traced.cost
 
 
 @dataclass(frozen=True)
@@ -78,24 +58,11 @@ class World:
     @classmethod
     def of(cls, name: str, seed: int) -> World:
         """World of a model: fleet, noise and importance follow from the seed."""
-        kernels, cost = network(name)
-        spec = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": "mixed", "n_devices": 1000}
-        fleet = SimulatedFleet(SimulatedFleetSpec.model_validate(spec | {"seed": seed}))
+        kernels, cost = network(name).kernels, network(name).cost
+        fleet = simulated_fleet(sku="xavier_nx", scenario="mixed", n_devices=1000, seed=seed)
         fingerprint = take_fingerprint(fleet, kernels, runs=RUNS, seed=100)
-        rng = np.random.default_rng([seed, 1])
-        scores = [
-            rng.gamma(2.0, 1.0, size) * np.exp(0.5 * rng.standard_normal()) / np.sqrt(size) for size in cost.sizes
-        ]
-        importance = AdditiveImportance.of_scores(scores)
-        target = 10**9 if name == "ResNet50" else cost.dense.flops // 2
-        uniform = fill(cost, widths_at_share(cost, largest_share(cost, target)), target)
-        space = SearchSpace(
-            cost=cost,
-            target_flops=target,
-            objective=FleetMean(fleet, kernels),
-            retained=importance,
-            least_retained=float(importance(uniform)[0]),
-        )
+        importance = AdditiveImportance.of_scores(drawn_scores(cost.sizes, np.random.default_rng([seed, 1])))
+        space, uniform = space_beside_uniform(cost, target_flops(name), FleetMean(fleet, kernels), importance)
         clustering = cluster_devices(fingerprint.latency_ms, n_clusters=N_CLUSTERS, seed=seed)
         return cls(kernels, fleet, clustering, space, uniform, seed)
 
@@ -235,21 +202,16 @@ def collect(model: str, n_seeds: int, experiment: Callable[[World], dict[str, fl
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the parts of the study that were asked for; 0."""
     tables = {"plans": plans_table, "loop": loop_table}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, check="one seed; prints and writes nothing")
     parser.add_argument("parts", nargs="*", choices=[*tables, []], help="default: all")
     parser.add_argument("--seeds", type=int, default=3, help="worlds per row (default %(default)s)")
-    parser.add_argument("--check", action="store_true", help="one seed; prints and writes nothing")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args()
     for part in arguments.parts or tables:
-        lines = []
-        for line in tables[part](1 if arguments.check else arguments.seeds):
-            print(line, flush=True)
-            lines.append(line)
-        if not arguments.check:
-            write(DOCS, "surrogates", part, "\n".join(lines))
+        lines = tables[part](1 if arguments.check else arguments.seeds)
+        publish("surrogates.md", "surrogates", part, lines, check=arguments.check)
     return 0
 
 

@@ -52,8 +52,7 @@ class Quantizer:
 
     def fold(self, model: nn.Module) -> FoldedModel:
         """Folded copy of a float model; `folded` says what it raises."""
-        signed = bool((self._images[0] < 0).any())
-        return FoldedModel.of(model, self.network.input_shape, signed_input=signed)
+        return FoldedModel.of(model, self.network.input_shape)
 
     @cached_property
     def _images(self) -> list[Tensor]:
@@ -75,8 +74,7 @@ class Quantizer:
             Naming every node that has no integer counterpart.
         """
         folded = self.fold(model)
-        names = [quantizer.name for quantizer in folded.graph.quantizers]
-        chosen = [plan.activation_bits.get(name, 8) for name in names]
+        chosen = [plan.activation_bits.get(name, 8) for name in folded.graph.quantizers]
         bit_widths = sorted(set(chosen))
         clips = self.calibrate(folded, bit_widths)
         clip = clips[range(len(chosen)), [bit_widths.index(bits) for bits in chosen]]

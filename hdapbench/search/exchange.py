@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hdapbench.arrays import Booleans, Integers
+from hdapbench.arrays import Integers
 from hdapbench.search.repair import repaired
 from hdapbench.search.space import Archive, SearchSpace
 
@@ -78,14 +78,6 @@ def _least_wide(space: SearchSpace, plans: Integers, groups: Integers) -> Intege
     low, high = np.zeros(len(plans), dtype=np.int64), -(-sizes // space.round_to)
     while (high - low > 1).any():
         middle = (low + high) // 2
-        lacking = _lacks(space, at(middle))
+        lacking = space.lacks(at(middle))
         low, high = np.where(lacking, middle, low), np.where(lacking, high, middle)
     return at(high)
-
-
-def _lacks(space: SearchSpace, plans: Integers) -> Booleans:
-    """Whether plans need wider groups, shape (n_plans,)."""
-    lacking = space.cost.flops(plans) < space.least_flops
-    if space.retained is not None and space.least_retained > 0:
-        lacking |= space.retained(plans) < space.least_retained
-    return np.asarray(lacking)

@@ -84,16 +84,8 @@ class _Family:
 
     def smallest(self) -> Integers:
         """Widths of the smallest knob that keeps the importance and the FLOPs asked for; dense where none does."""
-        space = self.space
-
-        def lacks(plans: Integers) -> Booleans:
-            missing = space.cost.flops(plans) < space.least_flops
-            if space.retained is not None:
-                missing |= space.retained(plans) < space.least_retained
-            return missing
-
         low = np.full(len(self.shares), -_LARGEST_LOG_SCALE)
-        _, high = _bisected(self.at, lacks, low, -low)
+        _, high = _bisected(self.at, self.space.lacks, low, -low)
         return self.at(high)
 
 

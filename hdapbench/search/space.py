@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Booleans, Floats, Integers
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.target import widths_at_share
 from hdapbench.errors import SearchError, TargetUnreachableError
@@ -75,6 +75,13 @@ class SearchSpace:
         if self.least_widths is not None:
             total += (np.maximum(self.least_widths - widths, 0) / self.cost.sizes).sum(axis=1)
         return np.asarray(total)
+
+    def lacks(self, widths: Integers) -> Booleans:
+        """Which plans need wider groups, for importance or least FLOPs, shape (n_plans,)."""
+        lacking = self.cost.flops(widths) < self.least_flops
+        if self.retained is not None and self.least_retained > 0:
+            lacking |= self.retained(widths) < self.least_retained
+        return np.asarray(lacking)
 
     @property
     def demands_more(self) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Floats, Integers, parts_of
 from hdapbench.cost.kernels import MATRIX_KINDS
 from hdapbench.surrogate.base import AdditiveSurrogate
 from hdapbench.surrogate.linear import NonNegativeSurrogate
@@ -109,19 +109,13 @@ class GaussianProcess(AdditiveSurrogate):
         inputs = _inputs(self.trend, np.full(len(channels), number), channels[:, 0], channels[:, 1])
         points = _Points(inputs[:, None], (cost + _floor(self.trend))[:, None])
         pull = self.pull @ self.weights
-        parts = [
-            _shape_covariance(
-                _Points(*(values[first : first + _PLANS_AT_A_TIME] for values in points)), self._points[shape]
-            )
-            @ pull
-            for first in range(0, len(channels), _PLANS_AT_A_TIME)
-        ]
-        return np.asarray(cost + np.concatenate([*parts, np.zeros(0)]))
+        parts = zip(*(parts_of(values, _PLANS_AT_A_TIME) for values in points), strict=True)
+        deviations = [_shape_covariance(_Points(*part), self._points[shape]) @ pull for part in parts]
+        return np.asarray(cost + np.concatenate(deviations))
 
     def _deviations(self, widths: ArrayLike, pull: Floats) -> Floats:
-        return np.concatenate(
-            [_covariance(_points(self.trend, plans), self._points) @ pull for plans in _batches(widths)]
-        )
+        parts = parts_of(np.atleast_2d(np.asarray(widths, dtype=np.int64)), _PLANS_AT_A_TIME)
+        return np.concatenate([_covariance(_points(self.trend, plans), self._points) @ pull for plans in parts])
 
     @cached_property
     def _points(self) -> dict[int, _Points]:
@@ -180,8 +174,3 @@ def _log_likelihood(covariance: Floats, residual: Floats) -> float:
     factor = np.linalg.cholesky(covariance)
     white = np.linalg.solve(factor, residual)
     return float(-0.5 * white @ white - np.log(np.diag(factor)).sum())
-
-
-def _batches(widths: ArrayLike) -> list[Integers]:
-    plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
-    return [plans[first : first + _PLANS_AT_A_TIME] for first in range(0, max(len(plans), 1), _PLANS_AT_A_TIME)]

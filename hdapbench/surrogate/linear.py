@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hdapbench.arrays import Floats
+from hdapbench.arrays import Floats, parts_of
 from hdapbench.cost.tiling import Tiling
 from hdapbench.surrogate.base import AdditiveSurrogate
 from hdapbench.surrogate.features import KernelFeatures
@@ -89,12 +89,8 @@ class LinearSurrogate(AdditiveSurrogate):
         return np.asarray((self.features.terms(widths) * self._average_per_kernel[:, None]).sum(axis=0))
 
     def _sum(self, widths: ArrayLike, per_kernel: Floats) -> Floats:
-        plans = np.atleast_2d(np.asarray(widths))
-        parts = [
-            np.tensordot(self.features.terms(plans[first : first + _PLANS_AT_A_TIME]), per_kernel, ([0, 2], [0, 1]))
-            for first in range(0, max(len(plans), 1), _PLANS_AT_A_TIME)
-        ]
-        return np.concatenate(parts)
+        parts = parts_of(np.atleast_2d(np.asarray(widths)), _PLANS_AT_A_TIME)
+        return np.concatenate([np.tensordot(self.features.terms(p), per_kernel, ([0, 2], [0, 1])) for p in parts])
 
     @cached_property
     def _per_kernel(self) -> Floats:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Floats, Integers, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,11 +66,7 @@ class Forests:
         """Values of all ensembles, shape (n_plans, n_clusters), for inputs of shape (n_plans, n_inputs)."""
         # scikit-learn compares inputs in single precision: a threshold between two plans must fall as it does there.
         single = np.asarray(inputs, dtype=np.float32)
-        parts = [
-            self._predict(single[first : first + _PLANS_AT_A_TIME])
-            for first in range(0, max(len(single), 1), _PLANS_AT_A_TIME)
-        ]
-        return np.concatenate(parts)
+        return np.concatenate([self._predict(part) for part in parts_of(single, _PLANS_AT_A_TIME)])
 
     def _predict(self, inputs: NDArray[np.float32]) -> Floats:
         n_clusters, n_trees, n_nodes = self.inputs.shape

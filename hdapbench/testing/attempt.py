@@ -107,7 +107,8 @@ class Attempts:
         problem, findings = assignment.problem(), Findings()
         problem.watch(findings, self._own)
         randomness, settings = RandomState.now(), Settings.now()
-        dense = dense_snapshot(tiny_workbench(assignment.kind), problem)
+        states = _states(assignment, problem)
+        before = {what: snapshot() for what, snapshot in states.items()}
         plan: object = None
         error: BaseException | None = None
         try:
@@ -117,11 +118,7 @@ class Attempts:
             raise
         except BaseException as raised:  # noqa: BLE001 - whatever a plug-in raises is what is wrong with it
             error = raised
-        changed = {
-            "random": changed_parts(randomness.snapshot(), RandomState.now().snapshot()),
-            "settings": changed_parts(settings.snapshot(), Settings.now().snapshot()),
-            "dense": changed_parts(dense, dense_snapshot(tiny_workbench(assignment.kind), problem)),
-        }
+        changed = {what: changed_parts(before[what], snapshot()) for what, snapshot in states.items()}
         randomness.restore()
         settings.restore()
         if changed["dense"]:
@@ -132,12 +129,7 @@ class Attempts:
         """Line of the method that changes ``random``, ``settings`` or ``dense`` state, found by running it again."""
         randomness, settings = RandomState.now(), Settings.now()
         problem = assignment.problem()
-        bench = tiny_workbench(assignment.kind)
-        snapshot: Callable[[], Snapshot] = {
-            "random": lambda: RandomState.now().snapshot(),
-            "settings": lambda: Settings.now().snapshot(),
-            "dense": lambda: dense_snapshot(bench, problem),
-        }[what]
+        snapshot = _states(assignment, problem)[what]
         before = snapshot()
         found = line_that_changes(
             self._own, lambda: self.quietly(assignment, problem), lambda: bool(changed_parts(before, snapshot()))
@@ -160,3 +152,13 @@ class Attempts:
         problem = problem or assignment.problem()
         with forgiving(), watched(Findings(), self._own), problem.budget.enforced():
             getattr(self._method, assignment.asked)(problem)
+
+
+def _states(assignment: Assignment, problem: WatchedProblem) -> dict[str, Callable[[], Snapshot]]:
+    """What methods must leave alone, by name -> how it is now."""
+    bench = tiny_workbench(assignment.kind)
+    return {
+        "random": lambda: RandomState.now().snapshot(),
+        "settings": lambda: Settings.now().snapshot(),
+        "dense": lambda: dense_snapshot(bench, problem),
+    }

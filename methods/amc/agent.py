@@ -25,6 +25,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import Logger
 
 from .environment import PruningEnv
+from .parameters import Parameters
 
 BATCH_SIZE = 64
 HIDDEN = (300, 300)
@@ -69,52 +70,40 @@ class Schedule:
 
     Attributes
     ----------
-    episodes, warmup
-        Episodes to play, and how many of them, at first, without asking the agent.
-    warmup_deviation
-        Deviation of these around ``first_share``; None draws them uniformly.
-    first_deviation, least_deviation
-        Of the exploration: when the warm-up ends, and below which it does not fall.
-    explored
-        Share of an episode's decisions that are explored, of one at least; the others are the agent's own.
-    decay
-        Factor on the deviation of the exploration per episode after the warm-up; None fits it to their number.
-    discount
-        Weight of what later transitions of an episode get.
-    imitation
-        Gradient steps of the actor towards the actions of the best episode so far, after each one.
+    method
+        What was asked for.
+    episodes
+        Episodes to play; the first of them, in the method's share, without asking the agent.
     first_share
-        Share to keep that the untrained actor asks for everywhere, in (0, 1).
+        Share to keep that the untrained actor asks for everywhere, and the warm-up around, in (0, 1).
     """
 
+    method: Parameters
     episodes: int
-    warmup: int
-    warmup_deviation: float | None
-    first_deviation: float
-    least_deviation: float
-    explored: float
-    decay: float | None
-    discount: float
-    imitation: int
     first_share: float
+
+    @property
+    def warmup(self) -> int:
+        """Episodes of the warm-up."""
+        return int(self.method.warmup_share * self.episodes)
 
     def deviation(self, episode: int) -> float | None:
         """Deviation of the exploration, or None during the warm-up."""
         if episode < self.warmup:
             return None
         least, share = SLOWEST_FALL
-        decay = self.decay or least ** (1.0 / max(share * (self.episodes - self.warmup), 1.0))
-        return float(max(self.first_deviation * decay ** (episode - self.warmup), self.least_deviation))
+        decay = self.method.decay or least ** (1.0 / max(share * (self.episodes - self.warmup), 1.0))
+        return float(max(self.method.deviation * decay ** (episode - self.warmup), self.method.least_deviation))
 
     def warmup_action(self, rng: np.random.Generator) -> float:
         """Share to keep that the warm-up asks for."""
-        if self.warmup_deviation is None:
+        if self.method.warmup_deviation is None:
             return float(rng.random())
-        return truncated_normal(self.first_share, self.warmup_deviation, rng)
+        return truncated_normal(self.first_share, self.method.warmup_deviation, rng)
 
     def explores(self, n_groups: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Which decisions of an episode are explored, shape (n_groups,)."""
-        chosen = rng.random(n_groups) < self.explored
+        chosen = rng.random(n_groups) < self.method.explored
         chosen[rng.integers(n_groups)] |= not chosen.any()
         return chosen
 
@@ -138,7 +127,7 @@ def search(env: PruningEnv, schedule: Schedule, *, seed: int, on_episode: Callab
             buffer_size=100 * env.n_groups,
             batch_size=BATCH_SIZE,
             tau=TAU,
-            gamma=schedule.discount,
+            gamma=schedule.method.discount,
             replay_buffer_class=BaselineBuffer,
             policy_kwargs={"net_arch": list(HIDDEN)},
             seed=seed,
@@ -150,8 +139,8 @@ def search(env: PruningEnv, schedule: Schedule, *, seed: int, on_episode: Callab
         for episode in range(schedule.episodes):
             deviation = schedule.deviation(episode)
             learns = deviation is not None
-            if schedule.imitation and learns:
-                best.imitate(FIRST_IMITATION if episode == schedule.warmup else schedule.imitation)
+            if schedule.method.imitation and learns:
+                best.imitate(FIRST_IMITATION if episode == schedule.warmup else schedule.method.imitation)
             transitions, reward = _play(env, agent, schedule, deviation, rng)
             best.see(transitions, reward)
             for before, after, action, done in transitions:

@@ -1,29 +1,24 @@
-"""The method `amc`: its parameters, its reward, and what it gives back."""
+"""The method `amc`: its reward, and what it gives back."""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill, largest_share
 from hdapbench.errors import BudgetExceededError, ModelError
-from hdapbench.method import Method, Plan, Problem
+from hdapbench.method import Plan, Problem
 
 from .clipping import ActionClipper
+from .parameters import Parameters
 from .states import StateTable
-
-if TYPE_CHECKING:
-    pass
-
 
 PACKAGES = ("stable_baselines3", "gymnasium")
 
 
-class Amc(Method):
+class Amc(Parameters):
     """Let a DDPG agent decide what share of each group stays, rewarded by accuracy on the search split.
 
     Groups are decided in order of execution, from eleven features each; actions are clipped so that the target stays in
@@ -48,37 +43,6 @@ class Amc(Method):
 
     name = "amc"
     extra = "amc"
-    reward: Literal["constrained", "guaranteed"] = Field(
-        default="constrained", description="Accuracy under the target, or accuracy guaranteed first."
-    )
-    episodes: int = Field(default=400, ge=1, description="Strategies tried at most; fewer when the budget ends.")
-    warmup_share: float = Field(default=0.25, ge=0.0, le=1.0, description="Share of episodes with random actions.")
-    decay: float | None = Field(
-        default=None, gt=0.0, le=1.0, description="Factor on the exploration per episode; null fits it to their number."
-    )
-    discount: float = Field(default=0.0, ge=0.0, le=1.0, description="Weight of later rewards within an episode.")
-    imitation: int = Field(default=50, ge=0, description="Steps towards the best strategy so far, per episode.")
-    least_share: float = Field(default=0.2, ge=0.0, le=1.0, description="Least share of channels that a group keeps.")
-    round_to: int = Field(default=1, ge=1, description="Widths are multiples of this; 8 as published.")
-    recalibrate: int = Field(default=256, ge=0, description="Images to estimate batch norms anew on, per evaluation.")
-    tune_epochs: float = Field(default=0.0, ge=0.0, description="Fine-tuning before each evaluation.")
-    reconstruct: Literal["none", "best", "each"] = Field(
-        default="best", description="Which strategies' weights are refit by least squares; each as published."
-    )
-    criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
-    warmup_deviation: float | None = Field(
-        default=0.35,
-        gt=0.0,
-        description="Of random actions, around uniform pruning; null draws them from all of [0, 1].",
-    )
-    deviation: float = Field(default=0.4, gt=0.0, description="Of explored actions when the warm-up ends.")
-    least_deviation: float = Field(default=0.2, ge=0.0, description="Below which exploration does not fall.")
-    explored: float = Field(
-        default=0.25,
-        gt=0.0,
-        le=1.0,
-        description="Share of an episode's actions that explore; the others are the agent's own.",
-    )
 
     def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the reason does not depend on it
         """Reason when a package of the extra is not installed."""
@@ -129,18 +93,7 @@ class Search:
         from .agent import Schedule, search
         from .environment import PruningEnv
 
-        schedule = Schedule(
-            episodes=episodes,
-            warmup=int(method.warmup_share * episodes),
-            warmup_deviation=method.warmup_deviation,
-            first_deviation=method.deviation,
-            least_deviation=method.least_deviation,
-            explored=method.explored,
-            decay=method.decay,
-            discount=method.discount,
-            imitation=method.imitation,
-            first_share=largest_share(problem.cost, problem.target_flops),
-        )
+        schedule = Schedule(method, episodes, first_share=largest_share(problem.cost, problem.target_flops))
         env = PruningEnv(StateTable.of(problem.cost, problem.devices.kernels), clipper, self._reward)
         try:
             search(env, schedule, seed=problem.training.seed, on_episode=self._report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,8 @@ LEAST_STRENGTH, MOST_STRENGTH = 0.01, 1e3
 
 
 @dataclass
-class Controller:
+class SearchControl:
     """What happens beside the weights' own training at every step of a search.
-
-    The wanted cost falls geometrically from where the search starts to the target, and stays there. The strength, the
-    factor of the normalised cost in the loss, rises while the soft cost is above it and falls while it is below: a
-    proportional and integral controller in place of a strength tuned by hand for each network, cost and target.
 
     Attributes
     ----------
@@ -43,24 +39,46 @@ class Controller:
         Fixes the bit-width of every channel; called once, after ``n_steps``.
     n_steps
         Steps until then.
-    learning_rate
-        Of the logits, by SGD with momentum 0.9.
     last_temperature
-        Temperature when bit-widths are settled; it falls geometrically from 1.
+        Temperature of the shares when bit-widths are settled; it falls geometrically.
+    trace
+        Soft cost and its weight or price, from look to look.
     """
 
     network: SearchNetwork
     cost: Callable[[ChannelBitCounts], Tensor]
     target: float
     settle: Callable[[], None]
+    _: KW_ONLY
     n_steps: int
-    learning_rate: float
     last_temperature: float
-    strength: float = START_STRENGTH
     trace: list[tuple[float, float]] = field(default_factory=list)
     _step: int = 0
-    _held: float = START_STRENGTH
     _start: float | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether bit-widths are not fixed yet."""
+        return self._step < self.n_steps
+
+
+@dataclass
+class Controller(SearchControl):
+    """Logits trained beside the weights, by a loss that the cost is part of.
+
+    The wanted cost falls geometrically from where the search starts to the target, and stays there. The strength, the
+    factor of the normalised cost in the loss, rises while the soft cost is above it and falls while it is below: a
+    proportional and integral controller in place of a strength tuned by hand for each network, cost and target.
+
+    Attributes
+    ----------
+    learning_rate
+        Of the logits, by SGD with momentum 0.9.
+    """
+
+    learning_rate: float
+    strength: float = START_STRENGTH
+    _held: float = START_STRENGTH
 
     def __post_init__(self) -> None:
         logits = [self.network.selection.logits]
@@ -81,11 +99,6 @@ class Controller:
         if self._step % max(1, self.n_steps // 20) == 0:
             self.trace.append((value, self.strength))
         return self.strength * share
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether bit-widths are not fixed yet."""
-        return self._step < self.n_steps
 
     def _wanted(self) -> float:
         assert self._start is not None  # noqa: S101 - set by the caller

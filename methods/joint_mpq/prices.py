@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.bits import ChannelBitCounts
-from hdapbench.quant.training.searchable import SearchNetwork
 from hdapbench.quant.training.selection import SelectionLogits
+
+from .control import SearchControl
 
 REACHED_AT = 0.8
 """Share of the time until bit-widths are settled after which the soft cost is to be at its target."""
@@ -34,8 +33,8 @@ LOG_PRICES = (-60.0, 60.0)
 
 
 @dataclass
-class PriceControl:
-    """What happens beside the weights' own training at every step of a search whose logits are not trained.
+class PriceControl(SearchControl):
+    """Logits that are not trained, but follow from gradients and prices.
 
     The gradient of the loss with respect to a channel's shares says what moving it to fewer bits would change. Its
     square, averaged over steps, estimates the loss that the move costs (empirical Fisher information, as in
@@ -45,33 +44,12 @@ class PriceControl:
 
     Attributes
     ----------
-    cost
-        Counts -> cost as a share of the dense model's at 8 bits.
-    target
-        Wanted share.
-    settle
-        Fixes the bit-width of every channel; called once, after ``n_steps``.
-    n_steps
-        Steps until then.
-    last_temperature
-        Temperature of the shares in the end; it falls geometrically.
     removal_factor
         What the estimated loss of taking 0 bits is multiplied by. Rounding errors are small, and training makes up for
         much of them; a removed channel is a large change, which squared gradients at the present weights underrate.
-    trace
-        Soft cost and price of the cost, from look to look.
     """
 
-    network: SearchNetwork
-    cost: Callable[[ChannelBitCounts], Tensor]
-    target: float
-    settle: Callable[[], None]
-    n_steps: int
-    last_temperature: float
     removal_factor: float = 1.0
-    trace: list[tuple[float, float]] = field(default_factory=list)
-    _step: int = 0
-    _start: float | None = None
 
     def __post_init__(self) -> None:
         found = [self.network.selection, self.network.activation_selection]
@@ -83,11 +61,6 @@ class PriceControl:
                 selection.logits[:, -1] = 1.0
             selection.temperature = self.last_temperature
         self.network.watch = self._watch
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether bit-widths are not fixed yet."""
-        return self._step < self.n_steps
 
     def after_backward(self, _: nn.Module) -> None:
         """Find the price of the cost now and then, cool down, and settle; logits are not trained."""

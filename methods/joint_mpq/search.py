@@ -77,11 +77,10 @@ class Searches:
         """Plan of one search among these weight bits, 0 for pruned, with the weights of the search."""
         folded = self.problem.quantization.folded()
         network, chosen = self._search(folded, self._goal(), bits)
-        names = [quantizer.name for quantizer in folded.graph.quantizers]
         return Plan(
             kept=kept_channels(folded, chosen),
             weight_bits=layer_bits(folded, chosen),
-            activation_bits=dict(zip(names, network.activation_choices(), strict=True)),
+            activation_bits=dict(zip(folded.graph.quantizers, network.activation_choices(), strict=True)),
             weights=self.problem.training.keep_weights(unfold(self.problem.model(), network.float_model())),
         )
 
@@ -112,14 +111,13 @@ class Searches:
         compact = apply_plan(searched, groups, pruned)
         problem.progress(f"fine-tuning the pruned model for {self.epochs:g} epochs")
         problem.train(compact, self.epochs)
-        smaller = FoldedModel.of(compact, folded.input_shape, signed_input=folded.signed_input)
+        smaller = FoldedModel.of(compact, folded.input_shape)
         network, left = self._search(smaller, goal.on(smaller), bits)
-        names = [quantizer.name for quantizer in smaller.graph.quantizers]
         dense = expand_weights(searched, unfold(compact, network.float_model()), groups, pruned)
         return Plan(
             kept=pruned.kept,
             weight_bits=layer_bits(smaller, left),
-            activation_bits=dict(zip(names, network.activation_choices(), strict=True)),
+            activation_bits=dict(zip(smaller.graph.quantizers, network.activation_choices(), strict=True)),
             weights=problem.training.keep_weights(dense),
         )
 
@@ -138,14 +136,18 @@ class Searches:
             network.selection.settle(find(goal.limit) if goal.latency is None else goal.latency.held(find))
 
         steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.training.n_steps(self.epochs)))
+        asked = (network, goal.share, goal.target, settle)
         control: Controller | PriceControl
         if steps.kind == "prices":
             control = PriceControl(
-                network, goal.share, goal.target, settle, n_steps, steps.last_temperature, steps.removal_factor
+                *asked,
+                removal_factor=steps.removal_factor,
+                n_steps=n_steps,
+                last_temperature=steps.last_temperature,
             )
         else:
             control = Controller(
-                network, goal.share, goal.target, settle, n_steps, steps.learning_rate, steps.last_temperature
+                *asked, learning_rate=steps.learning_rate, n_steps=n_steps, last_temperature=steps.last_temperature
             )
         problem.progress(f"searching bit-widths for {self.epochs:g} epochs")
         problem.train(network, self.epochs, regularize=control.after_backward)

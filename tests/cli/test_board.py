@@ -10,40 +10,21 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import main
-from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import Spec, canonical_json, spec_hash
 from hdapbench.store.sqlite import open_store
-from hdapbench.testing.store_contract import example_gap, example_metrics, example_result, example_trial
-from hdapbench.trial import DENSE, Result, Status, Trial
+from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
+from hdapbench.trial import DENSE, Result, Status
+from tests import boards
+from tests.boards import spec_of, trial
 
-SPEC = Spec.model_validate_json(
-    json.dumps(
-        {
-            "schema_version": 1,
-            "name": "example",
-            "model": {"name": "resnet20", "input_shape": [1, 16, 16]},
-            "data": {"name": "digits"},
-            "fine_tune": {"epochs": 3.0},
-            "fleets": [
-                {"name": "nx", "kind": "simulated", "sku": "xavier_nx", "scenario": "mixed", "n_devices": 40, "seed": 7}
-            ],
-            "targets": [{"flops": "0.5x"}],
-            "methods": [{"name": "uniform"}, {"name": "hdap"}],
-            "seeds": [0, 1],
-        }
-    )
-)
-
-
-def trial(method: str, seed: int = 0) -> Trial:
-    return example_trial(method, seed=seed, fleet="nx", fleet_hash=fleet_hash(SPEC.fleets[0]))
+SPEC = spec_of(boards.SPEC | {"methods": [{"name": "uniform"}, {"name": "hdap"}]})
 
 
 RESULTS: list[Result] = [
     example_result(trial(DENSE), metrics=example_metrics(latency_ms=20.0, accuracy=0.95)),
-    example_result(trial("uniform", 0), metrics=example_metrics(latency_ms=9.5)),
-    example_result(trial("uniform", 1), metrics=example_metrics(latency_ms=10.5)),
-    example_gap(trial("hdap", 0), status=Status.FAILED, reason="out of memory"),
+    example_result(trial("uniform"), metrics=example_metrics(latency_ms=9.5)),
+    example_result(trial("uniform", seed=1), metrics=example_metrics(latency_ms=10.5)),
+    example_gap(trial("hdap"), status=Status.FAILED, reason="out of memory"),
 ]
 
 
@@ -214,6 +195,7 @@ def test_show_tells_all_about_one_trial(workspace: Path, capsys: pytest.CaptureF
         "status: complete",
         "320 device queries, 4 accuracy evaluations, 1.5 training epochs, 2.2 s; 7.5 s in all",
         "  flops: 990",
+        "  params: 9,900",
         "  cluster 0, 75.0% of the fleet, nx-003: 9.5 ms, 3 repeats from 9.25 to 9.75",
         "  cluster 1, 25.0% of the fleet, nx-017: 12 ms, 3 repeats from 11.5 to 13.25",
         "  conv1: 3",
@@ -240,7 +222,7 @@ def test_show_as_json_is_the_result_itself(workspace: Path, capsys: pytest.Captu
 
 def test_reading_results_imports_no_torch(workspace: Path) -> None:
     code = (
-        "import sys; from hdapbench.cli.main import main\n"
+        "import sys, hdapbench.render.terminal; from hdapbench.cli.main import main\n"
         "main(['board', 'example']); main(['show', 'example']); print('torch' in sys.modules)"
     )
 

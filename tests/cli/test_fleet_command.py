@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hdapbench.cli.main import main
-from tests.cli.fleet_commands import answer, refusal
+from tests.cli.fleet_commands import PROBES, answer, recording, refusal
 
 MODEL = ["--model", "resnet20", "--input-shape", "1,16,16", "--classes", "10"]
 
@@ -136,22 +136,13 @@ def test_drift_is_told_from_its_absence(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_recording_goes_through_the_same_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng = np.random.default_rng(0)
-    rows = [
-        {"device": f"unit-{device:02d}", "plan": plan, "sample": sample, "latency_ms": base * speed * noise}
-        for device, speed in enumerate(rng.uniform(0.8, 2.0, 40))
-        for plan, base in (("dense", 30.0), ("thin", 9.0), ("half", 17.0))
-        for sample, noise in enumerate(np.exp(0.01 * rng.standard_normal(5)))
-    ]
-    path = tmp_path / "lab.csv"
-    pl.DataFrame(rows).write_csv(path)
-    probes = ["--set", 'probes=["dense", "thin"]']
+    path = recording(tmp_path, np.random.default_rng(0).uniform(0.8, 2.0, 40))
 
-    shown = answer(capsys, "show", str(path))
-    clusters = answer(capsys, "cluster", str(path), *probes, "--clusters", "4")
-    found = answer(capsys, "estimate", str(path), *probes, "--clusters", "8")
+    shown = answer(capsys, "show", path)
+    clusters = answer(capsys, "cluster", path, *PROBES, "--clusters", "4")
+    found = answer(capsys, "estimate", path, *PROBES, "--clusters", "8")
 
-    assert (shown["n_devices"], shown["n_plans"], shown["n_samples"]) == (40, 3, 600)
+    assert (shown["n_devices"], shown["n_plans"], shown["n_samples"]) == (40, 3, 360)
     assert clusters["n_clusters"] == 4
     assert [row["workload"] for row in found["estimates"]] == ["half"]
     assert found["source"] == "measured"
@@ -163,15 +154,11 @@ def test_a_recording_goes_through_the_same_actions(tmp_path: Path, capsys: pytes
     [
         (["show", "nowhere.yaml"], "there is no file 'nowhere.yaml'; make a fleet with: hdapbench fleet make"),
         (["cluster", "{folder}/fleet.yaml"], "is a fleet without a fingerprint; take one with"),
-        (["cluster", "{folder}/fp.parquet", "--method", "kmean"], "--method kmean: 'kmeans', 'minibatch-kmeans'"),
         (["cluster", "{folder}/fp.parquet", "--clusters", "many"], "--clusters many"),
         (["cluster", "{folder}/fp.parquet", "--plot", "x.gif"], "name a .png or .html file"),
         (["plan", "{folder}/fp.parquet", "--error", "tiny"], "write a share, such as 1% or 0.01"),
         (["plan", "{folder}/fp.parquet", "--error", "2"], "give a share between 0 and 1"),
         (["estimate", "{folder}/fp.parquet", "--share", "1.5"], "shares are above 0 and at most 1"),
-        (["make", "--sku", "nanoo"], "unknown SKU 'nanoo'; did you mean 'nano'?"),
-        (["make", "--set", "scenario.modes={TURBO: 1.0}"], "has no power mode 'TURBO'"),
-        (["make", "--devices", "0"], "n_devices = 0"),
         (["fingerprint", "{folder}/fleet.yaml", "--input-shape", "3,x"], "write channels, height and width"),
         (
             ["fingerprint", "{folder}/fleet.yaml", "--probes", "40", "--model", "resnet20", "--input-shape", "1,16,16"],
@@ -182,7 +169,4 @@ def test_a_recording_goes_through_the_same_actions(tmp_path: Path, capsys: pytes
 def test_bad_input_is_one_line_with_the_fix(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = refusal(capsys, *(argument.replace("{folder}", str(folder)) for argument in arguments))
-
-    assert message in error
-    assert "Traceback" not in error
+    assert message in refusal(capsys, *(argument.replace("{folder}", str(folder)) for argument in arguments))

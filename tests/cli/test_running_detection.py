@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from hdapbench.cli.main import main
 from hdapbench.data import scenes
+from tests.zoo import needs_yolo
 
-pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+pytestmark = needs_yolo
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\

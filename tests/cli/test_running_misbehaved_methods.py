@@ -11,6 +11,8 @@ import pytest
 
 from hdapbench.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("in_the_folder_of_the_spec")
+
 MINE = """\
 from hdapbench.method import Method, Plan, Problem
 
@@ -22,11 +24,6 @@ class Mine(Method):
         {line}
         return problem.plan_by_scores(problem.importance("l2"))
 """
-
-
-@pytest.fixture(autouse=True)
-def _in_the_folder_of_the_spec(tiny_spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,8 @@ import pytest
 
 from hdapbench.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("in_the_folder_of_the_spec")
+
 MINE = '''\
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.plans import filled
@@ -47,10 +49,8 @@ def n_results(database: Path) -> int:
 
 
 def test_a_run_ends_in_a_board_and_a_second_run_has_nothing_to_do(
-    tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
-
     assert main(["run", str(tiny_spec)]) == 0
     first = capsys.readouterr()
     board = Path("leaderboards/tiny.md").read_text()
@@ -102,9 +102,8 @@ def test_a_killed_run_goes_on_where_it_stopped_and_gives_the_undisturbed_board(t
 
 
 def test_a_method_from_a_file_runs_and_appears_on_the_board(
-    tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
     Path("mine.py").write_text(MINE)
 
     assert len(MINE.splitlines()) <= 20
@@ -115,23 +114,7 @@ def test_a_method_from_a_file_runs_and_appears_on_the_board(
     assert "last" in capsys.readouterr().out
 
 
-def test_a_method_that_fails_is_a_row_with_a_reason_and_exit_code_one(
-    tiny_spec: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
-    Path("broken.py").write_text(MINE.replace("share = problem.solve_ratio()", "share = 1 / 0"))
-
-    assert main(["run", str(tiny_spec), "--method", "./broken.py", "--set", "targets=[{flops: 0.5x}]"]) == 1
-
-    board = Path("leaderboards/tiny.md").read_text()
-    assert "ZeroDivisionError at broken.py:" in board
-    assert "| failed" in board
-
-
-def test_a_plan_above_the_target_is_infeasible_and_says_by_how_much(
-    tiny_spec: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
+def test_a_plan_above_the_target_is_infeasible_and_says_by_how_much(tiny_spec: Path) -> None:
     Path("greedy.py").write_text(
         MINE.replace("share = problem.solve_ratio()", "share = 1.0")
         .replace("filled(problem, ", "(")
@@ -143,11 +126,7 @@ def test_a_plan_above_the_target_is_infeasible_and_says_by_how_much(
     assert "100.0% above the target" in Path("leaderboards/tiny.md").read_text()
 
 
-def test_check_lists_trials_and_groups_and_spends_nothing(
-    tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
-
+def test_check_lists_trials_and_groups_and_spends_nothing(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tiny_spec)]) == 0
 
     out = capsys.readouterr().out
@@ -157,11 +136,7 @@ def test_check_lists_trials_and_groups_and_spends_nothing(
     assert not Path(".hdapbench/results.db").exists()
 
 
-def test_check_fails_when_a_target_is_out_of_reach(
-    tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
-
+def test_check_fails_when_a_target_is_out_of_reach(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tiny_spec), "--set", "targets=[{flops: 0.0001x}]"]) == 1
 
     assert "OUT OF REACH" in capsys.readouterr().out
@@ -184,24 +159,9 @@ def test_unknown_methods_and_parameters_are_located_in_the_spec(
     assert any("did you mean 'scope'?" in problem for problem in problems)
 
 
-def test_results_are_shown_and_printed_as_json(
-    tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tiny_spec.parent)
-    main(["run", str(tiny_spec), "--set", "targets=[{flops: 0.5x}]", "--json", "--quiet"])
-    results = json.loads(capsys.readouterr().out)
-    uniform = next(result for result in results if result["trial"]["method"] == "uniform")
-
-    assert main(["show", "tiny"]) == 0
-    trial_id = next(line.split()[0] for line in capsys.readouterr().out.splitlines() if "uniform @" in line)
-    assert main(["show", trial_id[:6]]) == 0
-
-    shown = capsys.readouterr().out
-    assert f"flops: {uniform['metrics']['flops']:,}" in shown
-    assert "channels kept per group" in shown
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["schema"], ["check", "absent.yaml"], ["show"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["schema"], ["check", "absent.yaml"], ["show"], ["methods"], ["methods", "hdap"]]
+)
 def test_commands_that_need_no_torch_import_none(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys\nfrom hdapbench.cli.main import main\n"

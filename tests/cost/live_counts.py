@@ -1,27 +1,10 @@
-"""What live models really cost, counted without the closed form, and random plans to prune them by."""
+"""What live models really cost, counted without the closed form."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from hdapbench.bench.network import Network
-from hdapbench.plan import Plan
-
-
-def random_plans(net: Network, n_plans: int) -> list[Plan]:
-    """Plans that keep random channels: any number from one to all, in every group."""
-    rng = np.random.default_rng(11)
-    plans = []
-    for _ in range(n_plans):
-        kept = {
-            name: tuple(sorted(rng.choice(size, int(rng.integers(1, size + 1)), replace=False).tolist()))
-            for name, size in net.group_set.sizes.items()
-        }
-        plans.append(Plan(kept=kept))
-    return plans
 
 
 def counted(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:

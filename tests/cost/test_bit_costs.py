@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +14,11 @@ from hdapbench.cost.mpic import mpic_cycles
 from hdapbench.cost.ne16 import ne16_cycles, smooth_ceil, smooth_ne16_cycles
 from hdapbench.errors import PlanError, UnknownLayerError
 from hdapbench.groups import GroupSet
-from hdapbench.models import build_model
 from hdapbench.plan import Plan
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.spec import ModelSpec
 from hdapbench.testing.models import build
+from tests.zoo import traced
 
 BITS = (2, 4, 8)
 SHAPES = {"resnet8": ((3, 32, 32), 10), "dscnn": ((1, 49, 10), 12), "resnet18-64px": ((3, 64, 64), 200)}
@@ -29,8 +27,8 @@ SHAPES = {"resnet8": ((3, 32, 32), 10), "dscnn": ((1, 49, 10), 12), "resnet18-64
 @cache
 def zoo_layers(name: str) -> BitLayers:
     shape, n_classes = SHAPES[name]
-    model = build_model(ModelSpec(name=name, input_shape=shape), n_classes=n_classes, base_dir=Path()).eval()
-    return BitLayers.from_model(model, find_groups(model, shape), shape)
+    network = traced(name, shape, n_classes)
+    return BitLayers.from_model(network.model, network.group_set, shape)
 
 
 @cache

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdapbench.bench.network import Network, trace
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.recorder import record_layers
 from hdapbench.cost.records import ChannelCount, LayerRecord
 from hdapbench.groups import GroupSet
-from hdapbench.models import build_model
-from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
-from hdapbench.spec import ModelSpec
-
-needs_yolo = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+from tests.zoo import needs_yolo, random_plan, traced
 
 NETWORKS = [
     pytest.param("torchvision:resnet50", 64, id="resnet50"),
@@ -32,13 +24,6 @@ NETWORKS = [
     pytest.param("torchvision:densenet121", 64, id="densenet121"),
     pytest.param("torchvision:efficientnet_b0", 64, id="efficientnet_b0"),
 ]
-
-
-@cache
-def network(name: str, side: int) -> Network:
-    torch.manual_seed(0)
-    spec = ModelSpec(name=name, input_shape=(3, side, side))
-    return trace(build_model(spec, n_classes=10, base_dir=Path()).eval(), (3, side, side))
 
 
 def kernels_of(model: nn.Module, shape: tuple[int, int, int]) -> KernelModel:
@@ -56,14 +41,9 @@ def residuals(kernels: KernelModel) -> list[str]:
 
 @pytest.mark.parametrize(("name", "side"), NETWORKS)
 def test_kernels_of_a_plan_are_those_of_the_really_pruned_model(name, side):
-    net = network(name, side)
-    rng = np.random.default_rng(4)
-    for _ in range(3):
-        kept = {
-            group: tuple(sorted(rng.choice(size, int(rng.integers(2, size + 1)), replace=False).tolist()))
-            for group, size in net.group_set.sizes.items()
-        }
-        plan = Plan(kept=kept)
+    net = traced(name, (3, side, side))
+    for seed in range(3):
+        plan = random_plan(net.group_set, seed, least=0.1)  # a depthwise layer of one channel is an ordinary one
 
         in_channels, out_channels = net.kernels.channels(plan.widths(net.kernels.groups))
         real = kernels_of(apply_plan(net.model, net.group_set, plan), net.input_shape)
@@ -77,25 +57,25 @@ def test_kernels_of_a_plan_are_those_of_the_really_pruned_model(name, side):
 
 
 def test_resnet50_is_its_convolutions_two_poolings_and_a_classifier():
-    kernels = network("torchvision:resnet50", 64).kernels
+    kernels = traced("torchvision:resnet50", (3, 64, 64)).kernels
 
     assert kinds(kernels) == {"conv": 53, "pool": 1, "gap": 1, "fc": 1}
 
 
 def test_the_addition_of_a_block_is_read_by_the_convolution_that_runs_last():
-    kernels = network("torchvision:resnet50", 64).kernels
+    kernels = traced("torchvision:resnet50", (3, 64, 64)).kernels
 
     assert len(residuals(kernels)) == 16
     assert residuals(kernels)[:3] == ["layer1.0.downsample.0", "layer1.1.conv3", "layer1.2.conv3"]
 
 
 def test_depthwise_convolutions_are_kernels_of_their_own_kind():
-    assert kinds(network("mobilenetv1", 64).kernels) == {"conv": 14, "dw": 13, "gap": 1, "fc": 1}
+    assert kinds(traced("mobilenetv1", (3, 64, 64)).kernels) == {"conv": 14, "dw": 13, "gap": 1, "fc": 1}
 
 
 @needs_yolo
 def test_concatenations_of_yolo_are_free_and_resizes_are_not():
-    kernels = network("ultralytics:yolov8n.yaml", 64).kernels
+    kernels = traced("ultralytics:yolov8n.yaml", (3, 64, 64)).kernels
 
     assert kinds(kernels) == {"conv": 72, "pool": 3, "ew": 2}
     assert len(residuals(kernels)) == 6
@@ -103,10 +83,10 @@ def test_concatenations_of_yolo_are_free_and_resizes_are_not():
 
 def test_batch_norm_behind_a_concat_cannot_be_fused():
     n_norms = sum(
-        isinstance(module, nn.BatchNorm2d) for module in network("torchvision:densenet121", 64).model.modules()
+        isinstance(module, nn.BatchNorm2d) for module in traced("torchvision:densenet121", (3, 64, 64)).model.modules()
     )
 
-    found = kinds(network("torchvision:densenet121", 64).kernels)
+    found = kinds(traced("torchvision:densenet121", (3, 64, 64)).kernels)
 
     # Each dense layer norms a concat and then its own first convolution; each transition and the end norm a concat.
     assert n_norms == 121
@@ -190,15 +170,3 @@ def test_channels_come_in_one_row_per_plan_and_one_column_per_kernel():
 
     assert in_channels.tolist() == [[3, 8, 8, 8], [3, 3, 3, 3]]
     assert out_channels.tolist() == [[8, 8, 8, 5], [3, 3, 3, 5]]
-
-
-def test_layers_that_never_run_are_no_kernels():
-    class Unused(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.unused = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.used(x)
-
-    assert [kernel.name for kernel in kernels_of(Unused(), SHAPE).kernels] == ["used"]

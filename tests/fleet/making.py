@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from hdapbench.fleet.base import Fleet, LatencySource, Workloads
 from hdapbench.fleet.estimate.probes import choose_probes
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import SimulatedFleetSpec
+from tests.zoo import traced
 
 RUNS = 7
 
@@ -32,15 +31,9 @@ def pruned(kernels: KernelModel, n_plans: int, seed: int) -> Workloads:
     return Workloads(kernels, widths, tuple(f"p{number}" for number in range(n_plans)))
 
 
-@cache
-def traced(name: str) -> KernelModel:
+def imagenet_kernels(name: str) -> KernelModel:
     """Fused kernels of a model for ImageNet at 224 x 224."""
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
-    from hdapbench.spec import ModelSpec
-
-    spec = ModelSpec(name=name, input_shape=(3, 224, 224))
-    return trace(build_model(spec, n_classes=1000, base_dir=Path()).eval(), (3, 224, 224)).kernels
+    return traced(name, (3, 224, 224), n_classes=1000).kernels
 
 
 class ToyFleet(Fleet):

@@ -13,7 +13,7 @@ from hdapbench.fleet.estimate.clustered import ClusteredFleet, cluster_fleet, fi
 from hdapbench.fleet.simulated.engine import device_latency_ms, kernel_times
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import ClusteringSpec
-from tests.fleet.making import RUNS, Replication, pruned, replications, simulated, traced
+from tests.fleet.making import RUNS, Replication, imagenet_kernels, pruned, replications, simulated
 
 N_FLEETS, N_MODELS = 250, 4  # 1,000 replications; models of one fleet are measured in sessions of their own
 SCENARIOS = ("same_config", "mixed", "harsh")
@@ -22,7 +22,7 @@ SCENARIOS = ("same_config", "mixed", "harsh")
 @cache
 def worlds(scenario: str) -> tuple[Replication, ...]:
     """Fleets of 200 Xavier NX, each with a fingerprint and models pruned from ResNet50, noise 2 % and drift 1 %."""
-    kernels = traced("torchvision:resnet50")
+    kernels = imagenet_kernels("torchvision:resnet50")
     return tuple(replications(kernels, scenario, n_fleets=N_FLEETS, n_models=N_MODELS))
 
 
@@ -79,7 +79,7 @@ def generations() -> SimulatedFleet:
 
 
 def clustered_generations(fleet: SimulatedFleet, n_clusters: int) -> ClusteredFleet:
-    kernels = traced("mobilenetv1")
+    kernels = imagenet_kernels("mobilenetv1")
     return fingerprint_fleet(fleet, kernels, clustering=ClusteringSpec(n_clusters=n_clusters), runs=RUNS, seed=1)
 
 
@@ -104,7 +104,7 @@ def test_two_generations_are_found_by_clusterings_that_are_not_told_their_number
     fleet = simulated({"base": "same_config", "stacks": stacks}, 200, seed=4, sku=sku)
 
     how = ClusteringSpec.model_validate(clustering)
-    found = fingerprint_fleet(fleet, traced("mobilenetv1"), clustering=how, runs=RUNS, seed=1).clustering
+    found = fingerprint_fleet(fleet, imagenet_kernels("mobilenetv1"), clustering=how, runs=RUNS, seed=1).clustering
 
     older = fleet.states.stack_index == 1
     np.testing.assert_array_equal(found.labels, older.astype(np.int64))  # the slow generation is the second cluster
@@ -115,7 +115,7 @@ def test_two_generations_are_found_by_clusterings_that_are_not_told_their_number
 def test_two_generations_of_software_are_averaged_where_one_nominal_board_errs_by_more_than_a_tenth(
     generations: SimulatedFleet,
 ) -> None:
-    kernels = traced("mobilenetv1")
+    kernels = imagenet_kernels("mobilenetv1")
     models = pruned(kernels, 30, seed=0)
     clustered = clustered_generations(generations, 16)
     profile = generations.profile

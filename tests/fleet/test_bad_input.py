@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from hdapbench.cli.main import main
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
@@ -28,45 +27,15 @@ from hdapbench.fleet.fingerprint import Fingerprint, load_fingerprint, save_fing
 from hdapbench.fleet.weights import device_shares
 from hdapbench.spec import ClusteringSpec
 from hdapbench.spec.clustering import ClusteringMethod
+from tests.cli.fleet_commands import PLANS, PROBES, answer, recording, refusal
 from tests.fleet.making import RUNS, ToyFleet, pruned, simulated
 
 METHODS: tuple[ClusteringMethod, ...] = get_args(ClusteringMethod)
-PLANS = {"dense": 30.0, "thin": 9.0, "half": 17.0}
-PROBES = ["--set", "probes=[dense, thin]"]
 LOG_SPREAD = 0.3
 
 
 def speeds(n_devices: int, seed: int = 0) -> np.ndarray:
     return np.exp(LOG_SPREAD * np.random.default_rng(seed).standard_normal(n_devices))
-
-
-def recording(folder: Path, speed: np.ndarray, **columns: object) -> str:
-    """Path of a CSV of devices of these speeds, three samples of each plan with 1 % noise; columns are added."""
-    rng = np.random.default_rng(1)
-    rows = [
-        {"device": f"unit-{device:03d}", "plan": plan, "sample": sample, "latency_ms": base * factor * noise}
-        for device, factor in enumerate(speed)
-        for plan, base in PLANS.items()
-        for sample, noise in enumerate(np.exp(0.01 * rng.standard_normal(3)))
-    ]
-    schema = {"device": pl.String, "plan": pl.String, "sample": pl.Int64, "latency_ms": pl.Float64}
-    path = folder / "lab.csv"
-    pl.DataFrame(rows, schema=schema).with_columns(**columns).write_csv(path)
-    return str(path)
-
-
-def answer(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> dict:
-    capsys.readouterr()
-    assert main(["fleet", *arguments, "--json"]) == code
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    assert main(["fleet", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
 
 
 def toy(speed: np.ndarray) -> ToyFleet:
@@ -317,7 +286,11 @@ def test_no_clusters_at_all_are_refused(tmp_path: Path, n_clusters: int, capsys:
     ("option", "value", "message"),
     [
         ("--sku", "xavier_nxx", "unknown SKU 'xavier_nxx'; did you mean 'xavier_nx'?"),
-        ("--sku", "boards/none.yaml", "there is no SKU profile 'boards/none.yaml'; name a file, or one of"),
+        (
+            "--sku",
+            "boards/none.yaml",
+            "there is no SKU profile 'boards/none.yaml'; name a file, or one of: nano, xavier_nx",
+        ),
         ("--set", "scenario.modes={15W_6CORES: 1.0}", "has no power mode '15W_6CORES'; did you mean '15W_6CORE'?"),
         ("--scenario", "mixxed", "'same_config', 'mixed' or 'harsh'"),
         ("--precision", "fp31", "'fp32', 'fp16' or 'tc16'"),

@@ -57,28 +57,11 @@ def test_devices_that_are_proportional_are_told_apart_by_their_ratio_not_their_d
     np.testing.assert_array_equal(found.labels, [0, 1, 2, 2])
 
 
-def test_identical_devices_are_one_cluster_whatever_is_asked_for() -> None:
-    for method in ("kmeans", "dbscan"):
-        found = cluster_devices(np.full((9, 3), 4.0), method=method, n_clusters=5)  # type: ignore[arg-type]
-
-        assert found.n_clusters == 1
-        np.testing.assert_allclose(found.weights, [1.0], rtol=1e-15)
-
-
 def test_more_clusters_than_devices_gives_every_device_its_own() -> None:
     found = cluster_devices(np.array([[3.0, 1.0], [1.0, 1.0], [2.0, 1.0]]), n_clusters=10)
 
     np.testing.assert_array_equal(found.labels, [2, 0, 1])
     assert found.representatives == (1, 2, 0)
-
-
-def test_the_same_seed_gives_the_same_clusters() -> None:
-    fingerprint = np.exp(np.random.default_rng(3).normal(0, 0.3, size=(80, 3)))
-
-    first, again = (cluster_devices(fingerprint, n_clusters=7, seed=5) for _ in range(2))
-
-    np.testing.assert_array_equal(first.labels, again.labels)
-    assert first.representatives == again.representatives
 
 
 def test_clusters_do_not_depend_on_the_order_of_devices() -> None:
@@ -98,15 +81,6 @@ def test_an_outlier_joins_the_nearest_dbscan_cluster() -> None:
 
     np.testing.assert_array_equal(found.labels, [*kinds, 2])
     assert found.representatives[2] != 60
-
-
-def test_kmeans_gives_a_device_a_hundred_times_slower_a_cluster_of_its_own() -> None:
-    fingerprint = np.vstack([three_kinds()[0], [500.0, 100.0]])
-
-    found = cluster_devices(fingerprint, n_clusters=4)
-
-    assert found.representatives[-1] == 60
-    assert found.weights[-1] == pytest.approx(1 / 61)
 
 
 def widest(fingerprint: np.ndarray, found: Clustering) -> float:
@@ -146,20 +120,6 @@ def test_auto_stops_at_the_most_clusters_allowed() -> None:
     found = automatic_clusters(fingerprint, lambda made: widest(fingerprint, made), wanted=1e-9, n_most=11)
 
     assert found.n_clusters == 11
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, -1.0])
-def test_an_impossible_fingerprint_is_refused_naming_the_device(bad: float) -> None:
-    fingerprint = three_kinds()[0]
-    fingerprint[17, 1] = bad
-
-    with pytest.raises(FleetError, match="device 17 has a fingerprint that is not finite and positive"):
-        cluster_devices(fingerprint, n_clusters=2)
-
-
-def test_an_empty_fleet_is_refused() -> None:
-    with pytest.raises(FleetError, match="empty fleet"):
-        cluster_devices(np.empty((0, 3)))
 
 
 def test_spares_follow_the_representative_in_the_order_of_their_distance() -> None:

@@ -110,16 +110,6 @@ def test_percentiles_without_weights_are_those_of_numpy() -> None:
     np.testing.assert_array_equal(weighted_percentile(latency, 95), np.percentile(latency, 95, axis=0))
 
 
-def test_a_device_of_twice_the_weight_counts_like_two_in_a_percentile() -> None:
-    latency = np.random.default_rng(1).exponential(size=(40, 1))
-    weights = np.random.default_rng(2).integers(1, 5, size=40)
-    copies = np.repeat(latency, weights, axis=0)
-
-    for percent in (10, 33, 50, 90, 99):
-        found = weighted_percentile(latency, percent, weights / weights.sum())
-        assert found == weighted_percentile(copies, percent, np.full(len(copies), 1 / len(copies)))
-
-
 @pytest.mark.parametrize("level", [0.0, 0.5, 0.9, 0.97])
 def test_cvar_is_the_mean_over_the_slowest_part_of_the_fleet(level: float) -> None:
     """Against copies: 1,000 parts of equal weight, of which the slowest are averaged."""

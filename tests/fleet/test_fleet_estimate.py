@@ -34,14 +34,6 @@ def by_hand(
     return ClusteredFleet(simulated("mixed", len(labels)), clustering, fingerprint, estimator)
 
 
-def test_probes_are_widths_of_the_model_and_the_first_is_dense(kernels: KernelModel) -> None:
-    probes = choose_probes(kernels)
-
-    assert probes.shape == (3, len(kernels.sizes))
-    assert np.all((probes >= 1) & (probes <= kernels.sizes))
-    np.testing.assert_array_equal(probes[0], kernels.sizes)
-
-
 def test_probes_differ_in_how_much_of_them_compute_bounds(kernels: KernelModel) -> None:
     profile = load_profile("xavier_nx")
     times = kernel_times(kernels, choose_probes(kernels), profile, "fp32")
@@ -89,28 +81,6 @@ def test_measuring_clusters_asks_the_representatives_alone(kernels: KernelModel)
     assert measured.latency_ms.shape == (5, 4)
     np.testing.assert_array_equal(measured.samples_ms, fleet.measure(load, devices, runs=RUNS, seed=3))
     np.testing.assert_array_equal(measured.latency_ms, np.median(measured.samples_ms, axis=2).T)
-
-
-def test_the_average_weighs_representatives_by_their_share_of_the_fleet() -> None:
-    found = by_hand([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [3.0, 6.0]], [0, 0, 0, 1], ((0,), (3,)))
-
-    estimates = found.average(np.array([[2.0, 10.0], [4.0, 8.0]]))
-
-    np.testing.assert_allclose(estimates.mean_ms, [0.75 * 2 + 0.25 * 10, 0.75 * 4 + 0.25 * 8])
-
-
-def test_devices_that_do_not_differ_leave_nothing_uncertain() -> None:
-    found = by_hand(np.full((6, 3), 4.0), [0] * 6, ((0,),))
-
-    estimates = found.average(np.array([[5.0]]))
-
-    np.testing.assert_allclose([estimates.low_ms[0], estimates.mean_ms[0], estimates.high_ms[0]], 5.0, rtol=1e-12)
-
-
-def test_a_fleet_of_one_device_is_estimated_by_that_device() -> None:
-    estimates = by_hand([[4.0, 2.0, 1.0]], [0], ((0,),)).average(np.array([[5.0]]))
-
-    assert estimates.mean_ms[0] == estimates.low_ms[0] == estimates.high_ms[0] == 5.0
 
 
 def test_an_interval_widens_when_the_representatives_miss_the_fleets_mean_on_the_probes() -> None:

@@ -136,15 +136,8 @@ def test_a_mix_gives_the_same_devices_again_in_the_declared_shares() -> None:
 
     devices = devices_of(spec)
 
-    assert [device.name for device in devices] == [
-        "quick-0",
-        "quick-1",
-        "quick-2",
-        "quick-3",
-        "slow-0",
-        "slow-1",
-        "slow-2",
-    ]
+    names = [*(f"quick-{number}" for number in range(4)), *(f"slow-{number}" for number in range(3))]
+    assert [device.name for device in devices] == names
     assert devices == devices_of(spec)
     shares = {device.cpu_share for device in devices if device.name.startswith("slow")}
     assert len(shares) == 3

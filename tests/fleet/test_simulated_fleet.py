@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.open import open_fleet
-from hdapbench.fleet.simulated.engine import CURRENT_STACK, OLD_STACK, kernel_times
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.fleet.simulated.profile import load_profile
 from hdapbench.spec import SimulatedFleetSpec
-
-
-def fleet(scenario: str = "mixed", **changes: object) -> SimulatedFleet:
-    fields = {"name": "f", "kind": "simulated", "sku": "xavier_nx", "scenario": scenario, "n_devices": 12, "seed": 7}
-    return SimulatedFleet(SimulatedFleetSpec.model_validate(fields | changes))
+from tests.fleet.making import simulated
 
 
 def workloads(kernels: KernelModel, n_plans: int = 3) -> Workloads:
@@ -36,7 +30,7 @@ def test_open_fleet_gives_the_fleet_of_a_spec() -> None:
 
 
 def test_a_fleet_describes_all_that_its_devices_depend_on() -> None:
-    assert fleet().describe() == {
+    assert simulated().describe() == {
         "kind": "simulated",
         "sku": "xavier_nx",
         "scenario": "mixed",
@@ -49,58 +43,22 @@ def test_a_fleet_describes_all_that_its_devices_depend_on() -> None:
 def test_the_same_spec_gives_the_same_latencies_and_sessions_differ(kernels: KernelModel) -> None:
     every = np.arange(12)
 
-    first, again = (fleet().measure(workloads(kernels), every, runs=5, seed=1) for _ in range(2))
-    other = fleet().measure(workloads(kernels), every, runs=5, seed=2)
+    first, again = (simulated().measure(workloads(kernels), every, runs=5, seed=1) for _ in range(2))
+    other = simulated().measure(workloads(kernels), every, runs=5, seed=2)
 
     np.testing.assert_array_equal(first, again)
     assert not np.any(first == other)
 
 
-def test_a_devices_answers_depend_neither_on_the_fleets_size_nor_on_who_else_is_asked(kernels: KernelModel) -> None:
-    alone = fleet().measure(workloads(kernels), np.array([5]), runs=3, seed=1)
-
-    among_all = fleet(n_devices=300).measure(workloads(kernels), np.arange(300), runs=3, seed=1)
-
-    np.testing.assert_array_equal(alone[0], among_all[5])
-
-
 def test_devices_may_be_asked_in_any_order_and_twice(kernels: KernelModel) -> None:
-    samples = fleet().measure(workloads(kernels), np.array([4, 0, 4]), runs=3, seed=1)
+    samples = simulated().measure(workloads(kernels), np.array([4, 0, 4]), runs=3, seed=1)
 
     np.testing.assert_array_equal(samples[0], samples[2])
     assert not np.any(samples[0] == samples[1])
 
 
-def test_true_latencies_follow_from_the_states_of_the_devices(kernels: KernelModel) -> None:
-    one = fleet()
-    load = workloads(kernels)
-    times = kernel_times(kernels, load.widths, one.profile, "fp32")
-
-    latency = one.true_latency_ms(load)
-
-    states = one.states
-    for device in (0, 11):
-        bound = np.maximum(states.beta[device] * times.compute_ms, states.gamma[device] * times.memory_ms)
-        expected = (bound + 0.008 * states.alpha[device]).sum(axis=1)
-        np.testing.assert_allclose(latency[device], expected, rtol=1e-12)
-
-
-def test_boards_with_an_old_stack_run_the_old_tiles(kernels: KernelModel) -> None:
-    one, load = fleet("harsh", n_devices=40), workloads(kernels)
-    old = int(np.flatnonzero(one.states.stack_index)[0])
-    times = kernel_times(kernels, load.widths, one.profile, "fp32", stack=OLD_STACK)
-
-    latency = one.true_latency_ms(load, np.array([old]))
-
-    bound = np.maximum(one.states.beta[old] * times.compute_ms, one.states.gamma[old] * times.memory_ms)
-    np.testing.assert_allclose(latency[0], (bound + 0.008 * one.states.alpha[old]).sum(axis=1), rtol=1e-12)
-    new = kernel_times(kernels, load.widths, one.profile, "fp32")
-    assert np.any(new.compute_ms != times.compute_ms)
-    assert one.states.stacks == (CURRENT_STACK, OLD_STACK)
-
-
 def test_noise_is_two_percent_with_three_spikes_in_a_hundred(kernels: KernelModel) -> None:
-    one, load = fleet(), workloads(kernels, 1)
+    one, load = simulated(), workloads(kernels, 1)
 
     samples = one.measure(load, np.array([0]), runs=20_000, seed=0)[0, 0]
 
@@ -113,7 +71,7 @@ def test_noise_is_two_percent_with_three_spikes_in_a_hundred(kernels: KernelMode
 
 
 def test_devices_drift_by_one_percent_between_sessions(kernels: KernelModel) -> None:
-    one, load = fleet(n_devices=200), workloads(kernels, 1)
+    one, load = simulated(n_devices=200), workloads(kernels, 1)
     every = np.arange(200)
 
     medians = np.stack([np.median(one.measure(load, every, runs=301, seed=seed)[:, 0], axis=1) for seed in range(2)])
@@ -122,47 +80,22 @@ def test_devices_drift_by_one_percent_between_sessions(kernels: KernelModel) -> 
     assert drift.std() == pytest.approx(0.01 * np.sqrt(2), rel=0.2)
 
 
-def test_the_drift_of_a_session_is_shared_by_its_workloads(kernels: KernelModel) -> None:
-    one, load = fleet(n_devices=100), workloads(kernels, 2)
-    samples = np.median(one.measure(load, np.arange(100), runs=301, seed=3), axis=2)
-
-    drift = np.log(samples / one.true_latency_ms(load))
-
-    assert np.corrcoef(drift.T)[0, 1] > 0.9
-
-
-@pytest.mark.parametrize("device", [-1, 12])
-def test_a_device_that_does_not_exist_is_refused(kernels: KernelModel, device: int) -> None:
-    with pytest.raises(FleetError, match=r"has devices 0\.\.11"):
-        fleet().measure(workloads(kernels), np.array([0, device]), runs=1, seed=0)
-
-
 def test_a_precision_that_the_board_lacks_is_refused() -> None:
     with pytest.raises(FleetError, match="does not compute in tc16"):
-        fleet(sku="nano", precision="tc16")
-
-
-def test_an_unknown_board_is_refused() -> None:
-    with pytest.raises(FleetError, match="unknown SKU 'orin'"):
-        fleet(sku="orin")
-
-
-def test_an_empty_fleet_is_refused_by_its_spec() -> None:
-    with pytest.raises(ValidationError, match="n_devices"):
-        fleet(n_devices=0)
+        simulated(sku="nano", precision="tc16")
 
 
 def test_faster_arithmetic_makes_faster_fleets(kernels: KernelModel) -> None:
     load = workloads(kernels, 1)
 
-    means = [fleet(precision=name).true_latency_ms(load).mean() for name in ("fp32", "fp16", "tc16")]
+    means = [simulated(precision=name).true_latency_ms(load).mean() for name in ("fp32", "fp16", "tc16")]
 
     assert np.all(np.diff(means) < 0)
 
 
 def test_the_nominal_board_has_multipliers_near_one() -> None:
     """The middle of same_config is the nominal board, with a little load on everything."""
-    states = fleet("same_config", n_devices=4000).states
+    states = simulated("same_config", n_devices=4000).states
 
     assert load_profile("xavier_nx").nominal_mode == "15W_6CORE"
     assert np.median(states.beta) == pytest.approx(1.0, abs=0.03)
@@ -178,9 +111,9 @@ def test_a_devices_answers_are_its_own_on_both_sides_of_a_blocks_border(
     load = workloads(kernels, 2)
     others = np.array([300, device, 3, 512, 256])
 
-    among_all = fleet(n_devices=2000).measure(load, np.arange(2000), runs=3, seed=1)[device]
-    alone = fleet(n_devices=n_devices).measure(load, np.array([device]), runs=3, seed=1)[0]
-    among_others = fleet(n_devices=n_devices).measure(load, others, runs=3, seed=1)[1]
+    among_all = simulated(n_devices=2000).measure(load, np.arange(2000), runs=3, seed=1)[device]
+    alone = simulated(n_devices=n_devices).measure(load, np.array([device]), runs=3, seed=1)[0]
+    among_others = simulated(n_devices=n_devices).measure(load, others, runs=3, seed=1)[1]
 
     np.testing.assert_array_equal(alone, among_all)
     np.testing.assert_array_equal(among_others, among_all)
@@ -189,14 +122,14 @@ def test_a_devices_answers_are_its_own_on_both_sides_of_a_blocks_border(
 def test_a_fleet_that_ends_in_the_middle_of_a_block_answers_the_same(kernels: KernelModel) -> None:
     load = workloads(kernels, 1)
 
-    answers = [fleet(n_devices=n).measure(load, np.arange(255), runs=3, seed=1) for n in (255, 256, 257, 1000)]
+    answers = [simulated(n_devices=n).measure(load, np.arange(255), runs=3, seed=1) for n in (255, 256, 257, 1000)]
 
     for other in answers[1:]:
         np.testing.assert_array_equal(answers[0], other)
 
 
 def test_devices_have_noise_of_their_own_across_blocks(kernels: KernelModel) -> None:
-    one, load = fleet(n_devices=520), workloads(kernels, 1)
+    one, load = simulated(n_devices=520), workloads(kernels, 1)
     every = np.arange(520)
 
     noise = one.measure(load, every, runs=1, seed=1)[:, 0, 0] / one.true_latency_ms(load)[:, 0]
@@ -206,7 +139,7 @@ def test_devices_have_noise_of_their_own_across_blocks(kernels: KernelModel) -> 
 
 def test_a_spec_without_noise_measures_the_truth(kernels: KernelModel) -> None:
     silent = {"log_sd": 0.0, "spike_probability": 0.0, "session_drift_log_sd": 0.0}
-    one, load = fleet(noise=silent), workloads(kernels)
+    one, load = simulated(noise=silent), workloads(kernels)
 
     samples = one.measure(load, np.arange(12), runs=4, seed=9)
 
@@ -215,7 +148,7 @@ def test_a_spec_without_noise_measures_the_truth(kernels: KernelModel) -> None:
 
 
 def test_a_spec_says_how_much_repeats_differ(kernels: KernelModel) -> None:
-    one = fleet(noise={"log_sd": 0.1, "spike_probability": 0.0, "session_drift_log_sd": 0.0})
+    one = simulated(noise={"log_sd": 0.1, "spike_probability": 0.0, "session_drift_log_sd": 0.0})
     load = workloads(kernels, 1)
 
     logs = np.log(one.measure(load, np.arange(12), runs=2000, seed=0)[:, 0] / one.true_latency_ms(load))
@@ -225,7 +158,7 @@ def test_a_spec_says_how_much_repeats_differ(kernels: KernelModel) -> None:
 
 
 def test_a_spec_says_how_often_and_how_far_repeats_spike(kernels: KernelModel) -> None:
-    one = fleet(noise={"log_sd": 0.0, "spike_probability": 0.2, "spike_mean": 3.0, "session_drift_log_sd": 0.0})
+    one = simulated(noise={"log_sd": 0.0, "spike_probability": 0.2, "spike_mean": 3.0, "session_drift_log_sd": 0.0})
     load = workloads(kernels, 1)
 
     extra = one.measure(load, np.arange(12), runs=2000, seed=0)[:, 0] / one.true_latency_ms(load) - 1
@@ -236,7 +169,7 @@ def test_a_spec_says_how_often_and_how_far_repeats_spike(kernels: KernelModel) -
 
 
 def test_a_spec_says_how_much_devices_drift_between_sessions(kernels: KernelModel) -> None:
-    one = fleet(n_devices=3000, noise={"log_sd": 0.0, "spike_probability": 0.0, "session_drift_log_sd": 0.05})
+    one = simulated(n_devices=3000, noise={"log_sd": 0.0, "spike_probability": 0.0, "session_drift_log_sd": 0.05})
     load = workloads(kernels, 2)
 
     logs = np.log(one.measure(load, np.arange(3000), runs=2, seed=0) / one.true_latency_ms(load)[:, :, None])
@@ -247,7 +180,7 @@ def test_a_spec_says_how_much_devices_drift_between_sessions(kernels: KernelMode
 
 
 def test_names_of_devices_are_made_when_asked_for() -> None:
-    ids = fleet(n_devices=1_000_000).device_ids
+    ids = simulated(n_devices=1_000_000).device_ids
 
     assert len(ids) == 1_000_000
     assert ids[-1] == "xavier_nx-999999"

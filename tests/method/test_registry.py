@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,12 @@ class Mine(Method):
 '''
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test writes a file of methods."""
+    return tmp_path / "mine.py"
+
+
 def test_shipped_methods_are_found_by_entry_point_and_resolve_with_their_defaults() -> None:
     registry = MethodRegistry()
 
@@ -42,8 +47,7 @@ def test_wrong_parameters_are_all_named() -> None:
     assert "did you mean 'scope'" in problems[1][1]
 
 
-def test_methods_of_a_file_are_added_under_their_names(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_methods_of_a_file_are_added_under_their_names(path: Path) -> None:
     path.write_text(GOOD.format(name="mine"))
     registry = MethodRegistry()
 
@@ -64,30 +68,11 @@ def test_methods_of_a_file_are_added_under_their_names(tmp_path: Path) -> None:
         (GOOD.format(name="uniform"), "two methods are called 'uniform'"),
     ],
 )
-def test_files_that_hold_no_usable_method_are_refused_with_the_reason(tmp_path: Path, text: str, expected: str) -> None:
-    path = tmp_path / "mine.py"
+def test_files_that_hold_no_usable_method_are_refused_with_the_reason(path: Path, text: str, expected: str) -> None:
     path.write_text(text)
 
     with pytest.raises(MethodError, match=expected):
         MethodRegistry().add_file(path)
-
-
-def test_two_packages_with_one_method_name_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [EntryPoint("twin", f"package_{letter}:Twin", "hdapbench.methods") for letter in "ab"]
-    monkeypatch.setattr("hdapbench.method.registry.entry_points", lambda group: points)
-
-    with pytest.raises(MethodError, match="package_a:Twin and package_b:Twin"):
-        MethodRegistry().get("twin")
-
-
-def test_a_package_that_cannot_be_imported_is_listed_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("gone", "no_such_package:Gone", "hdapbench.methods")
-    monkeypatch.setattr("hdapbench.method.registry.entry_points", lambda group: [point])
-    registry = MethodRegistry()
-
-    assert registry.names() == ("gone",)
-    with pytest.raises(MethodError, match="cannot be imported: ModuleNotFoundError"):
-        registry.get("gone")
 
 
 @pytest.mark.parametrize(
@@ -100,10 +85,7 @@ def test_a_package_that_cannot_be_imported_is_listed_and_says_why(monkeypatch: p
         (GOOD.format(name="mine") + "\n    extra = 3\n", "extra of Mine is 3; write the name of a pip extra"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_broken_and_the_registry_knows_why(
-    tmp_path: Path, text: str, expected: str
-) -> None:
-    path = tmp_path / "mine.py"
+def test_a_file_that_cannot_be_used_is_broken_and_the_registry_knows_why(path: Path, text: str, expected: str) -> None:
     path.write_text(text)
     registry = MethodRegistry()
 
@@ -120,15 +102,7 @@ def test_a_broken_file_never_stands_for_the_method_whose_name_it_has(tmp_path: P
     assert MethodRegistry().try_file(path) == ("uniform.py",)
 
 
-def test_a_broken_file_never_stands_for_the_dense_model(tmp_path: Path) -> None:
-    path = tmp_path / "dense.py"
-    path.write_text("def broken(:\n")
-
-    assert MethodRegistry().try_file(path) == ("dense.py",)
-
-
-def test_an_exception_names_the_file_s_own_line_and_not_that_of_a_library(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_an_exception_names_the_file_s_own_line_and_not_that_of_a_library(path: Path) -> None:
     path.write_text(GOOD.format(name="mine") + "\n    share = 0.5\n")
     line = len(path.read_text().split("class Mine")[0].splitlines()) + 1
 
@@ -136,8 +110,7 @@ def test_an_exception_names_the_file_s_own_line_and_not_that_of_a_library(tmp_pa
         MethodRegistry().add_file(path)
 
 
-def test_what_a_file_sets_while_it_is_executed_is_undone(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_what_a_file_sets_while_it_is_executed_is_undone(path: Path) -> None:
     path.write_text("import os, torch\nos.chdir('/')\ntorch.set_grad_enabled(False)\n" + GOOD.format(name="mine"))
     here = Path.cwd()
 
@@ -147,8 +120,7 @@ def test_what_a_file_sets_while_it_is_executed_is_undone(tmp_path: Path) -> None
     assert torch.is_grad_enabled()
 
 
-def test_the_code_of_a_file_changes_with_it_and_that_of_a_package_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_the_code_of_a_file_changes_with_it_and_that_of_a_package_is_none(path: Path) -> None:
     codes = []
     for text in (GOOD.format(name="mine"), GOOD.format(name="mine") + "# edited\n", "def broken(:\n"):
         path.write_text(text)
@@ -164,8 +136,7 @@ def test_an_unknown_name_is_no_broken_method_while_all_files_are_sound() -> None
     assert MethodRegistry().why_broken("hdpa") is None
 
 
-def test_two_methods_of_one_file_with_one_name_are_both_named(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_two_methods_of_one_file_with_one_name_are_both_named(path: Path) -> None:
     path.write_text(GOOD.format(name="mine") + GOOD.format(name="mine").replace("class Mine", "class Yours"))
 
     with pytest.raises(MethodError, match="two methods are called 'mine': Mine and Yours in"):
@@ -183,9 +154,8 @@ def test_two_files_with_one_name_are_two_modules(tmp_path: Path) -> None:
 
 
 def test_what_a_module_prints_while_it_is_imported_stays_off_stdout(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "mine.py"
     path.write_text("print('hello')\n" + GOOD.format(name="mine"))
 
     MethodRegistry().add_file(path)
@@ -193,8 +163,7 @@ def test_what_a_module_prints_while_it_is_imported_stays_off_stdout(
     assert capsys.readouterr().out == ""
 
 
-def test_a_validator_that_crashes_is_a_problem_of_the_parameters(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_a_validator_that_crashes_is_a_problem_of_the_parameters(path: Path) -> None:
     path.write_text(
         GOOD.format(name="mine")
         + "\n    def model_post_init(self, context: object) -> None:\n        raise RuntimeError('no')\n"

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,57 +10,19 @@ from hdapbench_methods.amc.clipping import ActionClipper
 from hdapbench_methods.amc.method import Amc, Search
 from hdapbench_methods.amc.states import StateTable
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import Network, trace
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Plan, Problem
 from hdapbench.method.plans import flops_of
-from hdapbench.models import build_model
-from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import tiny_problem
+from tests.methods.worlds import bench_of, problem_on
 
 needs_extra = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="extra amc is absent")
 
 
-@cache
-def network(name: str, side: int = SIDE, n_classes: int = 4) -> Network:
-    torch.manual_seed(0)
-    shape = (3, side, side)
-    model = build_model(ModelSpec(name=name, input_shape=shape), n_classes=n_classes, base_dir=Path()).eval()
-    return trace(model, shape)
-
-
-def make_problem(name: str = "resnet8", *, target: float = 0.5, budget: BudgetSpec | None = None) -> Problem:
-    bench = replace(tiny_workbench("plain"), network=network(name))
-    flops = int(target * bench.network.cost.dense.flops)
-    return RecordingProblem(bench, Limit.on_flops(flops), budget=budget)
-
-
-def random_policy(clipper: ActionClipper, rng: np.random.Generator) -> np.ndarray:
-    widths = clipper.cost.sizes.copy()
-    for group in range(len(widths)):
-        # Each policy has its own mood, from starving everything to keeping all.
-        share = float(np.clip(rng.random() ** rng.choice([0.2, 1.0, 5.0]), 0, 1))
-        widths[group] = clipper.width(group, widths[:group], share)
-    return widths
-
-
 class TestClipping:
-    @pytest.mark.parametrize(("name", "round_to"), [("mobilenetv1", 1), ("resnet8", 4)])
-    def test_random_policies_all_meet_the_budget_and_the_floor(self, name: str, round_to: int) -> None:
-        cost = network(name).cost
-        clipper = ActionClipper.of(cost, cost.dense.flops // 2, least_share=0.2, round_to=round_to)
-        rng = np.random.default_rng(0)
-
-        widths = np.stack([random_policy(clipper, rng) for _ in range(150)])
-
-        assert (cost.flops(widths) <= cost.dense.flops // 2).all()
-        assert (widths >= np.ceil(0.2 * cost.sizes)).all()
-        assert (widths % round_to == 0).all()
-        assert len(np.unique(widths, axis=0)) > 130
-
     def test_an_agent_that_wants_everything_gets_the_widest_that_still_fits(self) -> None:
-        cost = network("mobilenetv1").cost
+        cost = bench_of("mobilenetv1").network.cost
         target = cost.dense.flops // 2
         clipper = ActionClipper.of(cost, target, least_share=0.2)
         widths = cost.sizes.copy()
@@ -80,7 +39,7 @@ class TestClipping:
             assert cost.flops(plan)[0] > target
 
     def test_rounding_goes_up_as_published_unless_the_budget_needs_it_down(self) -> None:
-        cost = network("mobilenetv1").cost
+        cost = bench_of("mobilenetv1").network.cost
         loose = ActionClipper.of(cost, cost.dense.flops, least_share=0.2, round_to=8)
         tight = ActionClipper.of(cost, int(cost.flops(loose.floors)[0]), least_share=0.2, round_to=8)
 
@@ -89,7 +48,7 @@ class TestClipping:
         assert tight.width(0, np.array([], dtype=np.int64), 0.53) == loose.floors[0] == 8
 
     def test_floors_above_the_target_are_said(self) -> None:
-        cost = network("mobilenetv1").cost
+        cost = bench_of("mobilenetv1").network.cost
 
         with pytest.raises(TargetUnreachableError, match="lower least_share"):
             ActionClipper.of(cost, cost.dense.flops // 2, least_share=0.9)
@@ -104,7 +63,7 @@ class TestClipping:
 
 class TestStates:
     def test_the_fixed_part_describes_the_first_layer_of_each_group_scaled_to_the_unit_interval(self) -> None:
-        net = network("mobilenetv1", 32)
+        net = bench_of("mobilenetv1", 32).network
         table = StateTable.of(net.cost, net.kernels)
 
         assert table.static.shape == (14, 8)
@@ -117,7 +76,7 @@ class TestStates:
         assert table.static[:, 6].tolist() == [1] + [0] * 13
 
     def test_flops_of_a_group_are_those_of_the_layers_that_make_its_channels_depthwise_ones_included(self) -> None:
-        net = network("mobilenetv1", 32)
+        net = bench_of("mobilenetv1", 32).network
 
         later = StateTable.of(net.cost, net.kernels).later
 
@@ -128,7 +87,7 @@ class TestStates:
         assert (np.diff(later) < 0).all()
 
     def test_the_moving_part_tells_what_was_removed_what_is_left_and_the_last_action(self) -> None:
-        net = network("mobilenetv1", 32)
+        net = bench_of("mobilenetv1", 32).network
         table = StateTable.of(net.cost, net.kernels)
         widths = net.cost.sizes.copy()
 
@@ -148,7 +107,7 @@ class TestEnvironment:
     def environment(self, rewards: list[np.ndarray]) -> object:
         from hdapbench_methods.amc.environment import PruningEnv
 
-        net = network("mobilenetv1")
+        net = bench_of("mobilenetv1").network
 
         def reward_of(widths: np.ndarray) -> float:
             rewards.append(widths)
@@ -179,7 +138,9 @@ class TestEnvironment:
         assert all(env.observation_space.contains(step[0]) for step in steps)
         for number, step in enumerate(steps[:-1]):
             assert step[4]["share"] == pytest.approx(float(step[0][10]))
-            assert step[4]["share"] == pytest.approx(seen[0][number] / network("mobilenetv1").cost.sizes[number])
+            assert step[4]["share"] == pytest.approx(
+                seen[0][number] / bench_of("mobilenetv1").network.cost.sizes[number]
+            )
 
     def test_a_new_episode_forgets_the_last_one(self) -> None:
         env = self.environment([])
@@ -210,10 +171,7 @@ class TestExploration:
         from hdapbench_methods.amc.agent import Schedule
 
         def explored(share: float, n_groups: int) -> np.ndarray:
-            schedule = Schedule(
-                episodes=40, warmup=10, warmup_deviation=None, first_deviation=0.2, least_deviation=0.1, explored=share, decay=None,
-                discount=0.0, imitation=0, first_share=0.6,
-            )  # fmt: skip
+            schedule = Schedule(Amc(explored=share), episodes=40, first_share=0.6)
             rng = np.random.default_rng(0)
             return np.stack([schedule.explores(n_groups, rng) for _ in range(400)])
 
@@ -225,10 +183,8 @@ class TestExploration:
         from hdapbench_methods.amc.agent import Schedule
 
         def schedule(deviation: float | None, decay: float | None = None) -> Schedule:
-            return Schedule(
-                episodes=40, warmup=10, warmup_deviation=deviation, first_deviation=0.2, least_deviation=0.05, explored=1.0, decay=decay,
-                discount=0.0, imitation=0, first_share=0.6,
-            )  # fmt: skip
+            method = Amc(warmup_deviation=deviation, deviation=0.2, least_deviation=0.05, decay=decay)
+            return Schedule(method, episodes=40, first_share=0.6)
 
         rng = np.random.default_rng(0)
         near = np.array([schedule(0.1).warmup_action(rng) for _ in range(2000)])
@@ -310,7 +266,7 @@ class TestSearching:
         return search, search.best()
 
     def test_it_learns_what_random_actions_do_not_find(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        problem = make_problem("resnet8")
+        problem = problem_on(bench_of("resnet8"))
 
         search, plan = self.search(problem, monkeypatch, Amc(episodes=80, recalibrate=0))
 
@@ -324,7 +280,7 @@ class TestSearching:
     def test_the_guaranteed_reward_goes_below_the_target_where_accuracy_allows(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        problem = make_problem("resnet8", target=0.9)
+        problem = problem_on(bench_of("resnet8"), 0.9)
         monkeypatch.setattr(problem, "accuracy", lambda plan, epochs=0.0, **_: 0.9)
 
         plan = Amc(episodes=16, recalibrate=0, reward="guaranteed").compress(problem)
@@ -334,7 +290,7 @@ class TestSearching:
     def test_the_guaranteed_reward_is_minus_error_times_the_logarithm_of_flops(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        problem = make_problem()
+        problem = problem_on(bench_of("resnet8"))
         monkeypatch.setattr(problem, "accuracy", lambda plan, epochs=0.0, **_: 0.9)
         search = Search(Amc(episodes=1, recalibrate=0, reward="guaranteed"), problem)
 
@@ -345,7 +301,7 @@ class TestSearching:
     def test_there_are_as_many_episodes_as_evaluations_and_each_strategy_is_charged_once(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        problem = make_problem(budget=BudgetSpec(accuracy_evals=7))
+        problem = problem_on(bench_of("resnet8"), budget=BudgetSpec(accuracy_evals=7))
         anywhere = Amc(episodes=20, recalibrate=0, warmup_deviation=None, explored=1.0)
 
         search, _ = self.search(problem, monkeypatch, anywhere)
@@ -395,7 +351,7 @@ class TestSearching:
         np.random.seed(3)  # noqa: NPY002
         before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
 
-        self.search(make_problem(), monkeypatch, Amc(episodes=4, recalibrate=0))
+        self.search(problem_on(bench_of("resnet8")), monkeypatch, Amc(episodes=4, recalibrate=0))
 
         after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
         assert before == after

@@ -1,43 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hdapbench_methods.halp import Halp, bn_taylor
 from torch import nn
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
-from hdapbench.bench.workbench import Workbench
-from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.simulated.fleet import SimulatedFleet
-from hdapbench.method import Plan, Problem
-from hdapbench.models import build_model
-from hdapbench.spec import ModelSpec
-from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
+from hdapbench.testing import tiny_problem
+from tests.methods.worlds import bench_of, problem_on, share_of_uniform, widths_of
 
 FINGERPRINT_QUERIES = 36
-
-
-@cache
-def bench(name: str) -> Workbench:
-    torch.manual_seed(0)
-    shape = (3, SIDE, SIDE)
-    model = build_model(ModelSpec(name=name, input_shape=shape), n_classes=4, base_dir=Path()).eval()
-    return replace(tiny_workbench("plain"), network=trace(model, shape))
-
-
-def make_problem(name: str = "resnet20", target: float = 0.5) -> Problem:
-    flops = int(target * bench(name).network.cost.dense.flops)
-    return RecordingProblem(bench(name), Limit.on_flops(flops))
-
-
-def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
-    return np.array(plan.widths(list(problem.groups)))
 
 
 def test_the_importance_is_the_taylor_term_of_batch_norms_added_over_tied_layers() -> None:
@@ -67,7 +39,7 @@ def test_channels_that_a_plan_removes_score_nothing() -> None:
 
 
 def test_one_device_is_charged_once_per_plan_and_the_fleet_once_per_cluster() -> None:
-    single, fleet = make_problem(), make_problem()
+    single, fleet = (problem_on(bench_of("resnet20")) for _ in range(2))
 
     Halp(n_plans=20, steps=2).compress(single)
     Halp(n_plans=20, steps=2, fleet=True).compress(fleet)
@@ -78,7 +50,7 @@ def test_one_device_is_charged_once_per_plan_and_the_fleet_once_per_cluster() ->
 
 
 def test_widths_are_bundles_and_use_the_target() -> None:
-    problem = make_problem()
+    problem = problem_on(bench_of("resnet20"))
 
     widths = widths_of(Halp(n_plans=40).compress(problem), problem)
 
@@ -88,7 +60,7 @@ def test_widths_are_bundles_and_use_the_target() -> None:
 
 
 def test_the_first_group_is_given_up_where_the_target_is_out_of_reach_otherwise() -> None:
-    problem = make_problem(target=0.03)
+    problem = problem_on(bench_of("resnet20"), 0.03)
 
     widths = widths_of(Halp(n_plans=20, steps=2).compress(problem), problem)
 
@@ -97,14 +69,8 @@ def test_the_first_group_is_given_up_where_the_target_is_out_of_reach_otherwise(
 
 @pytest.mark.parametrize("parameters", [{}, {"fleet": True}, {"table": "measured"}], ids=str)
 def test_halp_is_truly_faster_than_uniform_at_equal_flops(parameters: dict[str, object]) -> None:
-    problem = make_problem("mobilenetv1")
+    problem = problem_on(bench_of("mobilenetv1"))
 
     plan = Halp.model_validate({"steps": 2, **parameters}).compress(problem)
 
-    fleet = bench("mobilenetv1").fleet
-    assert isinstance(fleet, SimulatedFleet)
-    share = problem.solve_ratio()
-    uniform = problem.plan_by_importance(dict.fromkeys(problem.groups, share), "l1")
-    widths = np.stack([widths_of(plan, problem), widths_of(uniform, problem)])
-    fast, rival = fleet.true_latency_ms(Workloads(problem.devices.kernels, widths, ("halp", "uniform"))).mean(axis=0)
-    assert fast < 0.98 * rival
+    assert share_of_uniform(plan, problem, bench_of("mobilenetv1")) < 0.98

@@ -2,32 +2,24 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hdapbench_methods.hdap import Hdap
 from hdapbench_methods.hdap.judging import Candidate, Judge
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
-from hdapbench.bench.workbench import Workbench
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
 from hdapbench.errors import BudgetExceededError
 from hdapbench.method import Plan, Problem
 from hdapbench.method.decisions import read_decisions
 from hdapbench.method.plans import flops_of
-from hdapbench.models import build_model
-from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import SIDE, RecordingProblem, tiny_workbench
+from hdapbench.spec import BudgetSpec
+from tests.methods.worlds import bench_of, problem_on, widths_of
 
 QUICK = Hdap(
     n_plans=30, evaluations=800, active_plans=8, plans_per_round=4, criterion="l1", choice="guard", guard_levels=(1.0,)
@@ -38,27 +30,14 @@ FINGERPRINT_QUERIES = 36
 """Three probes on the twelve devices of the tiny fleet."""
 
 
-@cache
-def bench() -> Workbench:
-    """ResNet20 on the tiny fleet: enough groups that plans differ, few enough that a search takes moments."""
-    torch.manual_seed(0)
-    shape = (3, SIDE, SIDE)
-    model = build_model(ModelSpec(name="resnet20", input_shape=shape), n_classes=4, base_dir=Path()).eval()
-    return replace(tiny_workbench("plain"), network=trace(model, shape))
-
-
 def make_problem(budget: BudgetSpec | None = None, *, on_progress: Callable[[str], None] | None = None) -> Problem:
-    target = bench().network.cost.dense.flops // 2
-    return RecordingProblem(bench(), Limit.on_flops(target), budget=budget, on_progress=on_progress)
+    """ResNet20 on the tiny fleet: enough groups that plans differ, few enough that a search takes moments."""
+    return problem_on(bench_of("resnet20"), budget=budget, on_progress=on_progress)
 
 
 def uniform_widths(problem: Problem) -> np.ndarray:
     share = largest_share(problem.cost, problem.target_flops)
     return fill(problem.cost, widths_at_share(problem.cost, share), problem.target_flops)
-
-
-def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
-    return np.array(plan.widths(list(problem.groups)))
 
 
 def record_measured(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
@@ -72,20 +51,6 @@ def record_measured(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> list[n
 
     monkeypatch.setattr(problem, "latency", latency)
     return asked
-
-
-def measured_ms(asked: list[np.ndarray], problem: Problem) -> dict[tuple[int, ...], float]:
-    """True average latency of every plan that was measured."""
-    from hdapbench.fleet.base import Workloads
-    from hdapbench.fleet.simulated.fleet import SimulatedFleet
-
-    fleet = bench().fleet
-    assert isinstance(fleet, SimulatedFleet)
-    widths = np.concatenate(asked)
-    workloads = Workloads(problem.devices.kernels, widths, tuple(f"w{number}" for number in range(len(widths))))
-    return {
-        tuple(row.tolist()): value for row, value in zip(widths, fleet.true_latency_ms(workloads).mean(0), strict=True)
-    }
 
 
 @pytest.mark.parametrize("criterion", ["l1", "fisher"])
@@ -452,7 +417,7 @@ def test_a_plan_is_certified_and_its_story_is_remembered() -> None:
     assert card.plans.mape < 0.2
     assert card.devices is not None
     assert len(card.learning_curve) > 1
-    truth = bench().measurer.on_clusters(widths_of(plan, problem)[None], session=(1,)).latency_ms[0]
+    truth = bench_of("resnet20").measurer.on_clusters(widths_of(plan, problem)[None], session=(1,)).latency_ms[0]
     np.testing.assert_allclose(problem.decisions["predicted_ms"], truth, rtol=0.2)
 
 

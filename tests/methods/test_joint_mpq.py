@@ -4,13 +4,11 @@ import pytest
 import torch
 from hdapbench_methods.joint_mpq import JointMpq
 
-from hdapbench.bench.limit import Limit
-from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost
+from hdapbench.cost.hardware import hardware_cost, reference_cost
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
-from hdapbench.method import Plan, Problem
-from hdapbench.run.evaluate import Evaluation, compact, evaluate, quantize, use_of
-from hdapbench.spec import BudgetSpec, TargetKind
-from hdapbench.testing import MethodContract, RecordingProblem, tiny_data, tiny_workbench
+from hdapbench.run.evaluate import Evaluation, evaluate
+from hdapbench.testing import MethodContract, tiny_data, tiny_workbench
+from tests.methods.worlds import limited, share_used
 
 
 class TestJointMpq(MethodContract):
@@ -19,40 +17,27 @@ class TestJointMpq(MethodContract):
         return JointMpq(epochs=1.0)
 
 
-def problem(kind: TargetKind, share: float, model: str = "residual", **budget: float) -> RecordingProblem:
-    bench = tiny_workbench(model)
-    name, factor = LIMITED_BY[kind]
-    amount = int(share * reference_cost(name, bench.quantizer.folded.layers) / factor)
-    limit = Limit(kind, amount, bench.network.cost.dense.flops)
-    return RecordingProblem(bench, limit, budget=BudgetSpec(**budget))
-
-
-def used(plan: Plan, asked: Problem, model: str = "residual") -> float:
-    bench = tiny_workbench(model)
-    return use_of(asked.limit, bench, quantize(bench, compact(bench, plan)), seed=0).share
-
-
-@pytest.mark.parametrize("kind", ["size", "mpic", "ne16"])
+@pytest.mark.parametrize(("kind", "share"), [("size", 0.2), ("mpic", 0.6), ("ne16", 0.7)])
 @pytest.mark.parametrize("model", ["residual", "depthwise", "concat"])
-def test_a_limit_on_any_cost_is_met_and_used(kind, model):
-    asked = problem(kind, {"size": 0.2, "mpic": 0.6, "ne16": 0.7}[kind], model)
+def test_a_limit_on_any_cost_is_met_and_used(kind, share, model):
+    asked = limited(f"{share}x {kind}", model)
 
     plan = JointMpq(epochs=2.0).compress(asked)
 
-    assert 0.9 < used(plan, asked, model) <= 1.0
+    assert 0.9 < share_used(plan, asked, model) <= 1.0
     assert asked.budget.spent.train_epochs == 2.0
 
 
 @pytest.mark.parametrize("choose", ["channel", "layer", "fixed", "sequence"])
 def test_rivals_meet_the_same_limit_in_their_own_way(choose):
-    asked = problem("size", 0.4)
+    asked = limited("0.4x size")
 
     plan = JointMpq(choose=choose, epochs=1.0).compress(asked)
 
     kinds = {name: set(bits) for name, bits in plan.weight_bits.items()}
     dense = {name: group.n_channels for name, group in asked.groups.items()}
     removed = sum(dense[name] - len(kept) for name, kept in plan.kept.items())
-    assert used(plan, asked) <= 1.0
+    assert share_used(plan, asked) <= 1.0
     assert (removed > 0) == (choose == "sequence")
     if choose == "fixed":
         assert set().union(*kinds.values()) == {2}
@@ -63,9 +48,9 @@ def test_rivals_meet_the_same_limit_in_their_own_way(choose):
 
 def test_a_limit_below_every_assignment_is_out_of_reach():
     with pytest.raises(TargetUnreachableError, match="with the fewest bits"):
-        JointMpq(epochs=0.5).compress(problem("size", 0.001))
+        JointMpq(epochs=0.5).compress(limited("0.001x size"))
     with pytest.raises(TargetUnreachableError, match="2 bits everywhere"):
-        JointMpq(choose="fixed").compress(problem("size", 0.1))
+        JointMpq(choose="fixed").compress(limited("0.1x size"))
 
 
 def test_no_group_dies_at_the_strongest_limit():
@@ -74,18 +59,18 @@ def test_no_group_dies_at_the_strongest_limit():
     fewest = torch.tensor([[s.n_channels - 1, 1] if s.prunable else [0, s.n_channels] for s in layers.selectors])
     least = float(hardware_cost("size")(layers, layers.counts(fewest, (0, 2)))) / reference_cost("size", layers)
 
-    plan = JointMpq(epochs=0.5).compress(problem("size", 1.1 * least))
+    plan = JointMpq(epochs=0.5).compress(limited(f"{1.1 * least}x size"))
 
     assert all(len(kept) >= 1 for kept in plan.kept.values())
 
 
 def test_training_is_charged_before_it_happens():
     with pytest.raises(BudgetExceededError):
-        JointMpq(epochs=2.0).compress(problem("size", 0.3, train_epochs=1.5))
+        JointMpq(epochs=2.0).compress(limited("0.3x size", train_epochs=1.5))
 
 
 def test_the_search_leaves_an_account_of_its_strength():
-    asked = problem("size", 0.3)
+    asked = limited("0.3x size")
 
     JointMpq(epochs=4.0).compress(asked)
 
@@ -95,16 +80,16 @@ def test_the_search_leaves_an_account_of_its_strength():
 
 
 def test_activation_bits_are_part_of_the_plan():
-    asked = problem("mpic", 0.5)
+    asked = limited("0.5x mpic")
 
     plan = JointMpq(epochs=2.0, activation_bits="2,4,8").compress(asked)
 
     assert set(plan.activation_bits.values()) <= {2, 4, 8}
-    assert used(plan, asked) <= 1.0
+    assert share_used(plan, asked) <= 1.0
 
 
 def test_a_network_of_an_unknown_node_is_skipped_with_its_name():
-    asked = problem("size", 0.3)
+    asked = limited("0.3x size")
     bench = tiny_workbench("residual")
     broken = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.GroupNorm(2, 4))
     asked.quantization.folded = lambda: bench.quantizer.fold(broken)
@@ -114,14 +99,14 @@ def test_a_network_of_an_unknown_node_is_skipped_with_its_name():
 
 @pytest.mark.parametrize("choose", ["joint", "sequence"])
 def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(choose):
-    asked = problem("size", 0.25)
+    asked = limited("0.25x size")
     plan = JointMpq(choose=choose, epochs=2.0).compress(asked)
 
     evaluation = evaluate(Evaluation(tiny_workbench("residual"), tiny_data(), asked.limit, seed=0), plan)
 
     bits = evaluation.metrics.bits
     assert bits is not None
-    assert bits.weight_bytes == pytest.approx(used(plan, asked) * asked.limit.amount)
+    assert bits.weight_bytes == pytest.approx(share_used(plan, asked) * asked.limit.amount)
     assert evaluation.metrics.size_bytes == bits.packed_bytes > bits.weight_bytes
     assert bits.n_compared == 16
     assert bits.argmax_differences <= 1
@@ -130,7 +115,7 @@ def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(cho
 
 
 def test_the_weights_of_the_search_reach_the_runner():
-    asked = problem("size", 0.9)
+    asked = limited("0.9x size")
     plan = JointMpq(epochs=3.0, learning_rate=1e-6).compress(asked)
     dense, _ = tiny_workbench("residual").compactor.apply(plan.model_copy(update={"weights": None}))
     trained, _ = tiny_workbench("residual").compactor.apply(plan)

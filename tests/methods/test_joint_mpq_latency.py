@@ -8,22 +8,8 @@ from hdapbench_methods.joint_mpq.latency import ROUNDS, FleetLatency, WidthCost
 
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.method import Plan, Problem
-from hdapbench.run.evaluate import compact, quantize, use_of
-from hdapbench.spec import BudgetSpec, parse_target
-from hdapbench.testing import RecordingProblem, tiny_workbench
-
-
-def problem(target: str, model: str = "residual", **budget: float) -> RecordingProblem:
-    bench = tiny_workbench(model)
-    return RecordingProblem(bench, bench.limit(parse_target(target), seed=0), budget=BudgetSpec(**budget))
-
-
-def measured_share(plan: Plan, target: str, model: str = "residual") -> float:
-    bench = tiny_workbench(model)
-    limit = bench.limit(parse_target(target), seed=0)
-    use = use_of(limit, bench, quantize(bench, compact(bench, plan)), seed=0)
-    assert use is not None
-    return use.share
+from hdapbench.testing import tiny_workbench
+from tests.methods.worlds import limited, share_used
 
 
 def n_kept(plan: Plan) -> int:
@@ -60,7 +46,7 @@ def test_a_group_of_one_channel_has_no_slope():
 
 
 def test_soft_counts_pay_for_kept_channels_whatever_their_bits():
-    asked = problem("0.97x latency")
+    asked = limited("0.97x latency")
     latency = FleetLatency.fitted(asked, n_plans=30, least_channels=1)
     layers = asked.quantization.folded().layers
     sizes = torch.tensor([[float(s.n_channels)] for s in layers.selectors], dtype=torch.float64)
@@ -79,17 +65,17 @@ def test_soft_counts_pay_for_kept_channels_whatever_their_bits():
 
 @pytest.mark.parametrize("model", ["residual", "depthwise", "concat"])
 def test_the_measured_latency_holds_the_limit_and_kept_channels_have_the_greatest_bits(model):
-    asked = problem("0.96x latency", model, train_epochs=2.0)
+    asked = limited("0.96x latency", model, train_epochs=2.0)
 
     plan = JointMpq(epochs=2.0).compress(asked)
 
-    assert 0.97 < measured_share(plan, "0.96x latency", model) <= 1.0
+    assert 0.97 < share_used(plan, asked, model) <= 1.0
     assert {value for bits in plan.weight_bits.values() for value in bits} == {8}
     assert asked.decisions["measured_latency_shares"]
 
 
 def test_wider_limits_keep_more_channels():
-    kept = [n_kept(JointMpq(epochs=2.0).compress(problem(f"{share}x latency"))) for share in (0.92, 0.96, 1.0)]
+    kept = [n_kept(JointMpq(epochs=2.0).compress(limited(f"{share}x latency"))) for share in (0.92, 0.96, 1.0)]
 
     assert kept[0] < kept[1] < kept[2] == tiny_workbench("residual").network.cost.sizes.sum()
 
@@ -98,20 +84,22 @@ def test_an_absolute_limit_is_met_in_ms():
     bench = tiny_workbench("residual")
     allowed_ms = 0.95 * bench.measurer.average_ms(bench.network.cost.sizes, session=("score", 0))
 
-    plan = JointMpq(epochs=1.0).compress(problem(f"{allowed_ms:.6f}ms latency"))
+    plan = JointMpq(epochs=1.0).compress(limited(f"{allowed_ms:.6f}ms latency"))
 
     assert bench.measurer.average_ms(plan.widths(list(plan.kept)), session=("score", 0)) <= allowed_ms
 
 
 def test_descent_meets_a_latency_too():
-    plan = JointMpq(epochs=2.0, logits="descent").compress(problem("0.96x latency"))
+    asked = limited("0.96x latency")
 
-    assert measured_share(plan, "0.96x latency") <= 1.0
+    plan = JointMpq(epochs=2.0, logits="descent").compress(asked)
+
+    assert share_used(plan, asked) <= 1.0
 
 
 @pytest.mark.parametrize("target", ["0.3x size", "0.8x mpic", "0.8x ne16"])
 def test_a_limit_that_knows_no_fleet_costs_no_device_queries(target):
-    asked = problem(target, device_queries=0)
+    asked = limited(target, device_queries=0)
 
     JointMpq(epochs=1.0).compress(asked)
 
@@ -119,7 +107,7 @@ def test_a_limit_that_knows_no_fleet_costs_no_device_queries(target):
 
 
 def test_a_latency_below_that_of_single_channels_is_refused_before_anything_is_trained():
-    asked = problem("0.5x latency")
+    asked = limited("0.5x latency")
 
     with pytest.raises(TargetUnreachableError, match=r"fewest channels the fleet still takes .* above the limit of 50"):
         JointMpq(epochs=2.0).compress(asked)
@@ -129,7 +117,7 @@ def test_a_latency_below_that_of_single_channels_is_refused_before_anything_is_t
 
 @pytest.mark.parametrize("choose", ["channel", "layer", "fixed", "sequence"])
 def test_rivals_that_choose_bits_are_skipped_under_a_latency(choose):
-    assert "choose: joint" in str(JointMpq(choose=choose).skip(problem("0.9x latency")))
+    assert "choose: joint" in str(JointMpq(choose=choose).skip(limited("0.9x latency")))
 
 
 def held(asked: Problem, find) -> dict[str, tuple[int, ...]]:
@@ -139,7 +127,7 @@ def held(asked: Problem, find) -> dict[str, tuple[int, ...]]:
 
 
 def test_predictions_that_err_are_made_up_for_by_what_is_measured():
-    asked = problem("0.95x latency")
+    asked = limited("0.95x latency")
     aims = []
 
     def find(limit: float) -> dict[str, tuple[int, ...]]:
@@ -153,14 +141,14 @@ def test_predictions_that_err_are_made_up_for_by_what_is_measured():
     bits = held(asked, find)
 
     plan = Plan(kept={name: tuple(c for c, b in enumerate(bits[name]) if b) for name in asked.groups})
-    assert measured_share(plan, "0.95x latency") <= 1.0
+    assert share_used(plan, asked) <= 1.0
     assert asked.decisions["measured_latency_shares"][0] > 0.95
     assert len(aims) > 1
     assert aims[1] < aims[0]
 
 
 def test_a_search_that_never_holds_the_limit_says_what_was_measured():
-    asked = problem("0.95x latency")
+    asked = limited("0.95x latency")
     dense = {name: (8,) * group.n_channels for name, group in asked.groups.items()}
     aims = []
 

@@ -3,21 +3,13 @@ from __future__ import annotations
 import pytest
 from hdapbench_methods.joint_mpq import JointMpq
 
-from hdapbench.bench.limit import Limit
-from hdapbench.cost.hardware import reference_cost
 from hdapbench.quant.training.searchable import SearchNetwork
-from hdapbench.testing import RecordingProblem, tiny_workbench
-
-
-def problem(share: float, model: str = "residual") -> RecordingProblem:
-    bench = tiny_workbench(model)
-    amount = int(share * reference_cost("size", bench.quantizer.folded.layers) / 8)
-    return RecordingProblem(bench, Limit("size", amount, bench.network.cost.dense.flops))
+from tests.methods.worlds import limited
 
 
 @pytest.mark.parametrize("choose", ["joint", "channel", "layer"])
 def test_the_soft_cost_falls_along_the_path_and_does_not_overshoot(choose):
-    asked = problem(0.4)
+    asked = limited("0.4x size")
 
     JointMpq(choose=choose, epochs=12.0, settle_at=0.9).compress(asked)
 
@@ -30,14 +22,14 @@ def test_the_soft_cost_falls_along_the_path_and_does_not_overshoot(choose):
 
 def test_where_removing_is_taken_to_lose_more_fewer_channels_go_and_bits_give_way():
     def kept(factor: float) -> tuple[int, float]:
-        asked = problem(0.35)
+        asked = limited("0.35x size")
         plan = JointMpq(epochs=4.0, removal_factor=factor).compress(asked)
         bits = [b for of_layer in plan.weight_bits.values() for b in of_layer]
         return sum(len(channels) for channels in plan.kept.values()), sum(bits) / len(bits)
 
     (few, many_bits), (many, few_bits) = kept(0.01), kept(1e6)
 
-    n_channels = sum(group.n_channels for group in problem(0.35).groups.values())
+    n_channels = sum(group.n_channels for group in limited("0.35x size").groups.values())
     assert few < many == n_channels
     assert many_bits > few_bits
 
@@ -46,7 +38,7 @@ def test_what_is_settled_is_what_the_plan_says_and_what_was_trained(monkeypatch)
     seen: list[SearchNetwork] = []
     forward = SearchNetwork.forward
     monkeypatch.setattr(SearchNetwork, "forward", lambda self, x: (seen.append(self), forward(self, x))[1])
-    asked = problem(0.3)
+    asked = limited("0.3x size")
 
     plan = JointMpq(epochs=6.0, settle_at=0.5).compress(asked)
 
@@ -58,7 +50,7 @@ def test_what_is_settled_is_what_the_plan_says_and_what_was_trained(monkeypatch)
 
 
 def test_descent_stays_soft_to_the_end_where_it_is_told_to():
-    asked = problem(0.3)
+    asked = limited("0.3x size")
 
     JointMpq(epochs=4.0, logits="descent", settle_at=1.0).compress(asked)
 

@@ -1,44 +1,22 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hdapbench_methods.netadapt import Netadapt, _meeting, _State
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
-from hdapbench.bench.workbench import Workbench
-from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Plan, Problem
 from hdapbench.method.plans import flops_of
-from hdapbench.models import build_model
-from hdapbench.spec import BudgetSpec, ModelSpec
+from hdapbench.spec import BudgetSpec
 from hdapbench.surrogate.table import GroupTable
-from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
+from hdapbench.testing import tiny_problem
+from tests.methods.worlds import bench_of, problem_on, share_of_uniform, widths_of
 
 QUICK = Netadapt(n_plans=30, short_epochs=0.0, proposals=1)
 
 
-@cache
-def bench() -> Workbench:
-    torch.manual_seed(0)
-    shape = (3, SIDE, SIDE)
-    model = build_model(ModelSpec(name="mobilenetv1", input_shape=shape), n_classes=4, base_dir=Path()).eval()
-    return replace(tiny_workbench("plain"), network=trace(model, shape))
-
-
-def make_problem(budget: BudgetSpec | None = None) -> Problem:
-    flops = bench().network.cost.dense.flops // 2
-    return RecordingProblem(bench(), Limit.on_flops(flops), budget=budget)
-
-
-def widths_of(plan: Plan, problem: Problem) -> np.ndarray:
-    return np.array(plan.widths(list(problem.groups)))
+def make_problem(**budget: float) -> Problem:
+    return problem_on(bench_of("mobilenetv1"), budget=BudgetSpec(**budget))
 
 
 def test_it_uses_the_target_and_multiples_of_eight() -> None:
@@ -55,14 +33,7 @@ def test_it_is_truly_faster_than_uniform_at_equal_flops() -> None:
 
     plan = QUICK.compress(problem)
 
-    fleet = bench().fleet
-    assert isinstance(fleet, SimulatedFleet)
-    uniform = problem.plan_by_importance(dict.fromkeys(problem.groups, problem.solve_ratio()), "l1")
-    widths = np.stack([widths_of(plan, problem), widths_of(uniform, problem)])
-    fast, rival = fleet.true_latency_ms(Workloads(problem.devices.kernels, widths, ("netadapt", "uniform"))).mean(
-        axis=0
-    )
-    assert fast < 0.97 * rival
+    assert share_of_uniform(plan, problem, bench_of("mobilenetv1")) < 0.97
 
 
 def test_each_iteration_narrows_one_group_and_takes_the_most_accurate_proposal(
@@ -99,7 +70,7 @@ def test_a_proposal_starts_from_the_weights_of_the_last_winner() -> None:
 
 
 def test_an_ended_budget_is_kept_and_still_gives_a_plan_under_the_target() -> None:
-    problem = make_problem(BudgetSpec(device_queries=30, accuracy_evals=5, train_epochs=0.0))
+    problem = make_problem(device_queries=30, accuracy_evals=5, train_epochs=0.0)
 
     plan = Netadapt(n_plans=30, short_epochs=0.0, proposals=3).compress(problem)
 
@@ -120,7 +91,7 @@ def test_training_is_charged_for_every_proposal_and_every_winner() -> None:
 
 @pytest.mark.parametrize("epochs", [0.0, 0.5, 1.0, 1.7])
 def test_a_budget_of_training_that_is_spent_to_the_last_ends_no_search(epochs: float) -> None:
-    problem = make_problem(BudgetSpec(train_epochs=epochs))
+    problem = make_problem(train_epochs=epochs)
 
     plan = Netadapt(n_plans=30, short_epochs=0.5).compress(problem)
 
@@ -172,7 +143,7 @@ def test_each_limit_lies_below_the_latency_that_the_last_proposal_reached(monkey
 
 @pytest.mark.parametrize("evaluations", [12, 30])
 def test_falls_are_as_small_as_the_evaluations_last_for(evaluations: int) -> None:
-    problem = make_problem(BudgetSpec(accuracy_evals=evaluations))
+    problem = make_problem(accuracy_evals=evaluations)
 
     Netadapt(n_plans=30, short_epochs=0.0, proposals=3).compress(problem)
 

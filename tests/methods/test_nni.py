@@ -5,7 +5,6 @@ import logging
 import subprocess
 import sys
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
-from hdapbench.testing import SIDE, RecordingProblem, tiny_problem, tiny_workbench
+from hdapbench.testing import tiny_problem, tiny_workbench
+from tests.methods.worlds import bench_on, problem_on
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="nni is not installed"),
@@ -90,17 +88,12 @@ class TestMasks:
     def test_dropout_follows_the_seed_and_leaves_the_global_random_state_alone(self, pruner: str) -> None:
         from hdapbench_methods.nni.method import Nni
 
-        bench = tiny_workbench("residual")
-        model = deepcopy(bench.network.model)
+        model = deepcopy(tiny_workbench("residual").network.model)
         model.classifier = nn.Sequential(nn.Dropout(0.5), model.classifier).eval()
-        bench = replace(bench, network=trace(model, (3, SIDE, SIDE)))
-        method, target = (
-            Nni(pruner=pruner, training_steps=5, steps=2, learning_rate=0.05),
-            bench.network.cost.dense.flops // 2,
-        )
+        bench, method = bench_on(model), Nni(pruner=pruner, training_steps=5, steps=2, learning_rate=0.05)
         before = torch.get_rng_state()
 
-        plans = [method.compress(RecordingProblem(bench, Limit.on_flops(target))) for _ in range(2)]
+        plans = [method.compress(problem_on(bench)) for _ in range(2)]
 
         assert plans[0] == plans[1]
         assert torch.equal(torch.get_rng_state(), before)

@@ -4,13 +4,11 @@ import pytest
 import torch
 from hdapbench_methods.onnxruntime_ptq import OnnxruntimePtq
 
-from hdapbench.bench.limit import Limit
-from hdapbench.cost.hardware import LIMITED_BY, reference_cost
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.method import Plan, Problem
+from hdapbench.method import Plan
 from hdapbench.run.evaluate import Evaluation, bit_cost, compact, evaluate, quantize
-from hdapbench.spec import TargetKind
-from hdapbench.testing import MethodContract, RecordingProblem, tiny_data, tiny_workbench
+from hdapbench.testing import MethodContract, tiny_data, tiny_workbench
+from tests.methods.worlds import limited
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
@@ -21,16 +19,9 @@ class TestOnnxruntimePtq(MethodContract):
         return OnnxruntimePtq()
 
 
-def problem(share: float, kind: TargetKind = "size") -> Problem:
-    bench = tiny_workbench("residual")
-    name, factor = LIMITED_BY[kind]
-    amount = int(share * reference_cost(name, bench.quantizer.folded.layers) / factor)
-    return RecordingProblem(bench, Limit(kind, amount, bench.network.cost.dense.flops))
-
-
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 def test_the_file_itself_is_tested_and_never_trained(mode):
-    bench, asked = tiny_workbench("residual"), problem(1.0)
+    bench, asked = tiny_workbench("residual"), limited("1.0x size")
 
     plan = OnnxruntimePtq(mode=mode).compress(asked)
     found = evaluate(Evaluation(bench, tiny_data(), asked.limit, seed=0), plan)
@@ -48,7 +39,7 @@ def test_the_file_itself_is_tested_and_never_trained(mode):
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_eight_bits_are_close_to_the_float_model(mode, per_channel):
-    bench, asked = tiny_workbench("residual"), problem(1.0)
+    bench, asked = tiny_workbench("residual"), limited("1.0x size")
     images, _ = next(iter(asked.training.batches(32, batch_size=32)))
 
     plan = OnnxruntimePtq(mode=mode, per_channel=per_channel).compress(asked)
@@ -60,7 +51,7 @@ def test_eight_bits_are_close_to_the_float_model(mode, per_channel):
 
 
 def test_dynamic_ranges_do_not_depend_on_the_batch():
-    asked = problem(1.0)
+    asked = limited("1.0x size")
     images, _ = next(iter(asked.training.batches(16, batch_size=16)))
     network = tiny_workbench("residual").quantizer.onnx_network(
         str(OnnxruntimePtq(mode="dynamic").compress(asked).file)
@@ -73,12 +64,12 @@ def test_dynamic_ranges_do_not_depend_on_the_batch():
 
 def test_fewer_than_eight_bits_are_out_of_its_reach():
     with pytest.raises(TargetUnreachableError, match="8 bits everywhere exceed"):
-        OnnxruntimePtq().compress(problem(0.9))
+        OnnxruntimePtq().compress(limited("0.9x size"))
 
 
 def test_dynamic_quantisation_is_skipped_where_only_whole_numbers_are_computed():
-    assert "floating point" in str(OnnxruntimePtq(mode="dynamic").skip(problem(1.0, "ne16")))
-    assert OnnxruntimePtq(mode="static").skip(problem(1.0, "ne16")) is None
+    assert "floating point" in str(OnnxruntimePtq(mode="dynamic").skip(limited("1.0x ne16")))
+    assert OnnxruntimePtq(mode="static").skip(limited("1.0x ne16")) is None
 
 
 def test_plans_without_a_file_keep_their_ids():

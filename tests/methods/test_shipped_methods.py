@@ -1,33 +1,22 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import logging
-import sys
-import threading
-from contextlib import redirect_stdout
 from copy import deepcopy
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
 from hdapbench.cli.main import main
 from hdapbench.errors import BudgetExceededError
-from hdapbench.fleet.base import Workloads
-from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.method import Method
 from hdapbench.method.card import missing_packages
 from hdapbench.method.plans import flops_of
 from hdapbench.method.registry import MethodRegistry
-from hdapbench.models import build_model
-from hdapbench.spec import BudgetSpec, ModelSpec
-from hdapbench.testing import KINDS, MethodContract, ModelKind, RecordingProblem, tiny_problem, tiny_workbench
+from hdapbench.spec import BudgetSpec
+from hdapbench.testing import KINDS, MethodContract, ModelKind, tiny_problem, tiny_workbench
 from hdapbench.testing.in_subprocess import answers_in_subprocess, plans_of
+from tests.methods.worlds import bench_of, bench_on, problem_on, share_of_uniform
 
 VARIANTS = [
     ("uniform", {}),
@@ -144,12 +133,7 @@ def test_methods_that_know_a_ratio_use_what_single_channels_allow(name: str, kin
 
 @pytest.mark.parametrize("target", [0.8, 0.5, 0.2])
 def test_random_shares_keep_their_proportions_whether_they_are_scaled_up_or_down(target: float) -> None:
-    torch.manual_seed(0)
-    model = build_model(ModelSpec(name="vgg16", input_shape=(3, 32, 32)), n_classes=4, base_dir=Path()).eval()
-    network = trace(model, (3, 32, 32))
-    bench = replace(tiny_workbench("plain"), network=network)
-    flops = int(target * network.cost.dense.flops)
-    problem = RecordingProblem(bench, Limit.on_flops(flops))
+    problem = problem_on(bench_of("vgg16", 32), target)
     drawn = np.random.default_rng([0, 0x48444150]).uniform(0.2, 1.0, len(problem.groups))
 
     plan = MethodRegistry().resolve("random", {}).compress(problem)
@@ -157,17 +141,14 @@ def test_random_shares_keep_their_proportions_whether_they_are_scaled_up_or_down
     shares = np.array(plan.widths(list(problem.groups))) / problem.cost.sizes
     scales = (shares / drawn)[shares < 1]
     assert np.ptp(scales) < 0.15 * scales.mean()
-    assert 0.97 * flops <= flops_of(problem, plan) <= flops
+    assert 0.97 * problem.target_flops <= flops_of(problem, plan) <= problem.target_flops
 
 
 def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> None:
-    shared = tiny_workbench("residual")
-    model = deepcopy(shared.network.model)
+    model = deepcopy(tiny_workbench("residual").network.model)
     with torch.no_grad():
         model.body.inner[0].weight.zero_()
-    bench = replace(shared, network=trace(model, (3, 12, 12)))
-    target = int(0.5 * bench.network.cost.dense.flops)
-    problem = RecordingProblem(bench, Limit.on_flops(target))
+    problem = problem_on(bench_on(model))
 
     plan = MethodRegistry().resolve("magnitude", {}).compress(problem)
 
@@ -178,26 +159,14 @@ def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> Non
 
 @pytest.mark.parametrize(("least_flops_share", "most"), [(0.97, 0.98), (0.0, 0.95)])
 def test_hdap_finds_a_plan_that_is_truly_faster_than_uniform(least_flops_share: float, most: float) -> None:
-    torch.manual_seed(0)
-    network = trace(
-        build_model(ModelSpec(name="mobilenetv1", input_shape=(3, 32, 32)), n_classes=4, base_dir=Path()), (3, 32, 32)
-    )
-    bench = replace(tiny_workbench("plain"), network=network)
-    target = network.cost.dense.flops // 2
-    registry = MethodRegistry()
+    problem = problem_on(bench_of("mobilenetv1", 32))
     parameters = {"n_plans": 60, "choice": "guard", "criterion": "l1", "guard": "uniform", "guard_levels": [1.0]}
     parameters["least_flops_share"] = least_flops_share
 
-    plans = [
-        registry.resolve(name, chosen).compress(RecordingProblem(bench, Limit.on_flops(target)))
-        for name, chosen in (("hdap", parameters), ("uniform", {}))
-    ]
+    plan = MethodRegistry().resolve("hdap", parameters).compress(problem)
 
-    widths = np.array([plan.widths(list(network.cost.groups)) for plan in plans])
-    assert isinstance(bench.fleet, SimulatedFleet)
-    fast, uniform = bench.fleet.true_latency_ms(Workloads(network.kernels, widths, ("hdap", "uniform"))).mean(axis=0)
-    assert fast < most * uniform
-    assert least_flops_share * target <= network.cost.flops(widths[0])[0] <= target
+    assert share_of_uniform(plan, problem, bench_of("mobilenetv1", 32)) < most
+    assert least_flops_share * problem.target_flops <= flops_of(problem, plan) <= problem.target_flops
 
 
 def test_hdap_is_charged_for_the_fingerprint_and_every_plan() -> None:
@@ -217,20 +186,6 @@ def test_hdap_says_when_its_budget_does_not_even_cover_the_fingerprint() -> None
 
     with pytest.raises(BudgetExceededError, match="36 device_queries asked for, 35 left"):
         MethodRegistry().resolve("hdap", {}).compress(problem)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="nni is not installed")
-def test_importing_nni_through_us_leaves_no_handlers_threads_or_output() -> None:
-    threads = threading.active_count()
-    out = io.StringIO()
-
-    with redirect_stdout(out):
-        MethodRegistry().resolve("nni", {"steps": 3}).compress(tiny_problem("plain"))
-
-    assert "nni" in sys.modules
-    assert logging.getLogger("nni").handlers == []
-    assert threading.active_count() == threads
-    assert out.getvalue() == ""
 
 
 def test_a_missing_nni_is_a_reason_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import replace
 
 import pytest
 import torch
 from hdapbench_methods.slimming import Slimming
 from torch import nn
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
-from hdapbench.testing import SIDE, RecordingProblem, tiny_workbench
+from hdapbench.testing import tiny_workbench
+from tests.methods.worlds import bench_on, problem_on
 
 
 @pytest.mark.parametrize(("least_share", "survive"), [(0.0, False), (0.25, True)])
 def test_a_group_of_small_scales_goes_but_for_its_least_share(least_share: float, survive: bool) -> None:
-    shared = tiny_workbench("plain")
-    model = deepcopy(shared.network.model)
+    model = deepcopy(tiny_workbench("plain").network.model)
     last = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)][-1]
     with torch.no_grad():
         last.weight.mul_(1e-3)
-    bench = replace(shared, network=trace(model, (3, SIDE, SIDE)))
-    target = int(0.4 * bench.network.cost.dense.flops)
-    problem = RecordingProblem(bench, Limit.on_flops(target))
+    problem = problem_on(bench_on(model), 0.4)
 
     plan = Slimming(epochs=0.0, least_share=least_share).compress(problem)
 
@@ -35,8 +30,7 @@ def test_a_group_of_small_scales_goes_but_for_its_least_share(least_share: float
 
 
 def test_channels_of_shortcuts_go_last() -> None:
-    shared = tiny_workbench("residual")
-    model = deepcopy(shared.network.model)
+    model = deepcopy(tiny_workbench("residual").network.model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in model.modules():
@@ -45,9 +39,7 @@ def test_channels_of_shortcuts_go_last() -> None:
                 module.weight.copy_(
                     (0.75 if tied else 1.0) * (0.9 + 0.2 * torch.rand(len(module.weight), generator=generator))
                 )
-    bench = replace(shared, network=trace(model, (3, SIDE, SIDE)))
-    target = int(0.8 * bench.network.cost.dense.flops)
-    problem = RecordingProblem(bench, Limit.on_flops(target))
+    problem = problem_on(bench_on(model), 0.8)
 
     plan = Slimming(epochs=0.0).compress(problem)
 

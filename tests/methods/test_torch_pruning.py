@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -10,21 +8,14 @@ from hdapbench_methods.torch_pruning.ratio import kept_at_ratio
 from hdapbench_methods.torch_pruning.scorers import Criterion, group_scores
 from torch import nn
 
-from hdapbench.bench.limit import Limit
-from hdapbench.bench.network import trace
 from hdapbench.method import Problem
 from hdapbench.spec import BudgetSpec
-from hdapbench.testing import RecordingProblem, tiny_problem, tiny_workbench
+from hdapbench.testing import tiny_problem
+from tests.methods.worlds import bench_on, problem_on
 
 
 def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = None) -> dict[str, np.ndarray]:
     return group_scores(problem, model or problem.model(), criterion, n_images=24)
-
-
-def problem_of(model: nn.Module) -> Problem:
-    bench = tiny_workbench("plain")
-    network = trace(model.eval(), bench.network.input_shape)
-    return RecordingProblem(replace(bench, network=network), Limit.on_flops(network.cost.dense.flops // 2))
 
 
 class _Twice(nn.Module):
@@ -50,7 +41,7 @@ class _NormedTogether(nn.Module):
 
 
 def test_batch_norms_of_several_groups_are_a_reason_to_skip_where_scales_of_a_group_are_one() -> None:
-    problem = problem_of(_NormedTogether())
+    problem = problem_on(bench_on(_NormedTogether()))
 
     assert "'norm'" in (TorchPruning(pruner="group-bn-scale").skip(problem) or "")
     assert TorchPruning(pruner="bn-scale").skip(problem) is None
@@ -81,7 +72,7 @@ class TestScores:
         }
 
     def test_channels_that_a_layer_consumes_twice_are_scored_once(self) -> None:
-        problem = problem_of(_Twice())
+        problem = problem_on(bench_on(_Twice()))
         seen: list[torch.Tensor] = []
         model = problem.model()
         model.second.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -165,14 +156,6 @@ class TestRatios:
 
         theirs = [model.get_submodule(name).weight.shape[0] for name in problem.groups]
         assert list(plan.widths(list(problem.groups))) == theirs
-
-    def test_a_plan_at_a_ratio_says_what_torch_prunings_own_ratio_says(self) -> None:
-        plan = TorchPruning(pruning_ratio=0.25).compress(tiny_problem("concat"))
-
-        sizes = tiny_problem("concat").groups
-        assert {name: len(kept) for name, kept in plan.kept.items()} == {
-            name: int(group.n_channels * 0.75) for name, group in sizes.items()
-        }
 
 
 class TestTraining:

@@ -58,9 +58,10 @@ def resnet20() -> nn.Module:
     return build("resnet20")
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, **arguments: object) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(ModelSpec(name=name, input_shape=(3, 32, 32)), n_classes=10, base_dir=Path()).eval()
+    spec = ModelSpec(name=name, input_shape=(3, 32, 32), arguments=arguments)
+    return build_model(spec, n_classes=10, base_dir=Path()).eval()
 
 
 def saved(content: object, path: Path) -> Path:
@@ -88,9 +89,7 @@ def test_option_a_weights_compute_the_same_with_projections(name, n_blocks, tmp_
 
 
 def test_option_a_weights_load_into_padding_shortcuts_as_they_are(tmp_path):
-    reference = option_a(3)
-    spec = ModelSpec(name="resnet20", input_shape=(3, 32, 32), arguments={"shortcuts": "padding"})
-    model = build_model(spec, n_classes=10, base_dir=Path()).eval()
+    reference, model = option_a(3), build("resnet20", shortcuts="padding")
 
     load_weights(model, saved(reference.state_dict(), tmp_path / "a.pt"))
 
@@ -101,8 +100,7 @@ def test_option_a_weights_load_into_padding_shortcuts_as_they_are(tmp_path):
 
 
 def test_padding_shortcuts_freeze_the_stages_widths_and_say_so():
-    spec = ModelSpec(name="resnet20", input_shape=(3, 32, 32), arguments={"shortcuts": "padding"})
-    groups = trace(build_model(spec, n_classes=10, base_dir=Path()), (3, 32, 32)).group_set
+    groups = trace(build("resnet20", shortcuts="padding"), (3, 32, 32)).group_set
 
     assert [group.name for group in groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in range(3)]
     frozen = {group.name: group.reason for group in groups.frozen}

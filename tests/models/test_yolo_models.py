@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ import torch
 from hdapbench.errors import ModelError
 from hdapbench.models import build_model, load_weights, read_state, yolo
 from hdapbench.spec import ModelSpec
+from tests.zoo import needs_yolo, with_statistics
 
 # Not importorskip: ultralytics must only be imported with the switches that keep it offline.
-pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+pytestmark = needs_yolo
 
 
 class Trap:
@@ -35,14 +35,7 @@ def stock(monkeypatch) -> torch.nn.Module:
     """YOLOv8n as ultralytics builds it, with batch norms that are not the identity."""
     monkeypatch.setattr(yolo, "split_blocks", lambda _: 0)
     torch.manual_seed(0)
-    model = build("yolov8n.yaml", n_classes=5)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0.0, 0.1)
-            module.running_var.uniform_(0.5, 2.0)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0.0, 0.1)
-    return model.eval()
+    return with_statistics(build("yolov8n.yaml", n_classes=5))
 
 
 def test_splitting_blocks_changes_no_output(stock, monkeypatch):
@@ -142,20 +135,17 @@ def test_nothing_is_printed(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unknown_yaml_is_answered_with_the_nearest_one():
-    with pytest.raises(ModelError, match=r"did you mean 'yolov8\.yaml'"):
-        build("yolovv8.yaml")
-
-
-@pytest.mark.parametrize("name", ["https://example.org/yolov8n.yaml", "yolov8n.pt", "yolov8n"])
-def test_only_yaml_files_are_taken(name):
-    with pytest.raises(ModelError, match="name a yaml file"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        *((name, "name a yaml file") for name in ("https://example.org/yolov8n.yaml", "yolov8n.pt", "yolov8n")),
+        ("yolovv8.yaml", r"did you mean 'yolov8\.yaml'"),
+        ("yolov8n-seg.yaml", "segment"),
+    ],
+)
+def test_only_yaml_files_of_detectors_are_taken(name, message):
+    with pytest.raises(ModelError, match=message):
         build(name)
-
-
-def test_networks_of_other_tasks_are_refused():
-    with pytest.raises(ModelError, match="segment"):
-        build("yolov8n-seg.yaml")
 
 
 def test_a_yaml_of_the_user_that_makes_no_network_is_one_error(tmp_path):

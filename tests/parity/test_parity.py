@@ -36,26 +36,13 @@ class TestTorchPruning:
         assert found.weights_equal
         assert 0 < found.kept < found.n_channels
 
-    def test_tied_layers_stay_tied_alike_under_gradients_of_the_same_images(self) -> None:
-        found = compare(
-            "ResNet56", {"importance": "taylor", "scope": "global", "pruning_ratio": 0.4, "n_images": 8}, 16
-        )
-
-        assert found.differing == 0
-        assert found.weights_equal
-
-    @pytest.mark.parametrize("criterion", ["activation", "hessian", "obd-c"])
+    @pytest.mark.parametrize("criterion", ["taylor", "activation", "hessian", "obd-c"])
     @pytest.mark.filterwarnings("ignore:Using a non-full backward hook")
-    def test_what_reads_one_batch_keeps_the_same_channels(self, criterion: str) -> None:
+    def test_what_reads_one_batch_keeps_the_same_channels_of_tied_layers_too(self, criterion: str) -> None:
+        n_images = 1 if criterion == "hessian" else 8
+
         found = compare(
-            "ResNet56",
-            {
-                "importance": criterion,
-                "scope": "global",
-                "pruning_ratio": 0.4,
-                "n_images": 1 if criterion == "hessian" else 8,
-            },
-            16,
+            "ResNet56", {"importance": criterion, "scope": "global", "pruning_ratio": 0.4, "n_images": n_images}, 16
         )
 
         assert found.differing == 0
@@ -123,8 +110,9 @@ class TestAmc:
         assert share == pytest.approx(0.517, abs=0.001)
         assert f"{share:.1%}".replace("%", " %") in PAGE.read_text()
 
-    def test_a_thousand_random_policies_meet_the_target(self) -> None:
-        found = clip_random_policies("MobileNetV1", 32, round_to=8)
+    @pytest.mark.parametrize("round_to", [1, 8])
+    def test_a_thousand_random_policies_meet_the_target_and_the_floor(self, round_to: int) -> None:
+        found = clip_random_policies("MobileNetV1", 32, round_to=round_to)
 
         assert (found.n_policies, found.above_target, found.below_floor) == (1000, 0, 0)
         assert found.most_used > 0.999

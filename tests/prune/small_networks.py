@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.groups import GroupSet
+from hdapbench.prune.grouping import find_groups
+from tests.zoo import with_statistics
+
 SHAPE = (3, 8, 8)
 
 
@@ -190,10 +194,10 @@ def seeded(network: type[nn.Module]) -> nn.Module:
     """Network with fixed weights and batch norms that are not the identity, in eval mode."""
     torch.manual_seed(0)
     model = network()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not isinstance(model, Hushed):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0.0, 0.5)
-            module.running_mean.normal_(0.0, 0.5)
-            module.running_var.uniform_(0.5, 2.0)
-    return model.eval()
+    return model.eval() if isinstance(model, Hushed) else with_statistics(model, deviation=0.5)
+
+
+def grouped(network: type[nn.Module]) -> tuple[nn.Module, GroupSet]:
+    """The same, and its channel groups."""
+    model = seeded(network)
+    return model, find_groups(model, SHAPE)

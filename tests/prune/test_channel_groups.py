@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -26,17 +25,10 @@ from tests.prune.small_networks import (
     Plain,
     Residual,
     ZeroPadded,
+    grouped,
     seeded,
 )
-
-
-def random_plan(group_set: GroupSet, seed: int) -> Plan:
-    rng = np.random.default_rng(seed)
-    kept = {}
-    for name, size in group_set.sizes.items():
-        width = int(rng.integers(1, size + 1))
-        kept[name] = tuple(sorted(rng.choice(size, width, replace=False).tolist()))
-    return Plan(kept=kept)
+from tests.zoo import random_plan
 
 
 def reasons(group_set: GroupSet) -> dict[str, str]:
@@ -66,8 +58,7 @@ def test_groups_come_in_order_of_execution_with_their_sizes(network, sizes):
 
 @pytest.mark.parametrize("network", [Plain, Residual, Depthwise, Concat, Flatten, Chunk, ZeroPadded, Grouped, Narrow])
 def test_any_plan_of_the_found_groups_computes_what_the_masked_model_computes(network):
-    model = seeded(network)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(network)
     probe = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
 
     differences = [checked_apply(model, group_set, random_plan(group_set, seed), probe)[1] for seed in range(10)]
@@ -192,21 +183,17 @@ def test_finding_groups_twice_gives_the_same():
     assert find_groups(model, SHAPE) == find_groups(model, SHAPE)
 
 
-def test_a_model_without_prunable_groups_is_an_error_with_the_reason():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
-
-    with pytest.raises(ModelError, match=r"no channel group of Sequential can be pruned .*output"):
-        find_groups(model, SHAPE)
-
-
-def test_a_model_without_layers_is_an_error():
-    with pytest.raises(ModelError, match="no layer found"):
-        find_groups(nn.Flatten(), SHAPE)
-
-
-def test_an_input_of_the_wrong_shape_is_one_clear_error():
-    with pytest.raises(ModelError, match="Plain cannot be traced"):
-        find_groups(seeded(Plain), (1, 8, 8))
+@pytest.mark.parametrize(
+    ("model", "shape", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), SHAPE, r"no channel group of Sequential can be .*output"),
+        (nn.Flatten(), SHAPE, "no layer found"),
+        (Plain(), (1, 8, 8), "Plain cannot be traced"),
+    ],
+)
+def test_a_model_that_cannot_be_pruned_is_one_error_with_the_reason(model, shape, message):
+    with pytest.raises(ModelError, match=message):
+        find_groups(model, shape)
 
 
 def test_groups_that_exclude_each_other_are_not_all_kept():

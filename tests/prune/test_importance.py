@@ -10,7 +10,7 @@ from torch.nn import functional
 from hdapbench.errors import ModelError
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.importance import CRITERIA, importance
-from tests.prune.small_networks import SHAPE, Concat, Flatten, Plain, Residual, seeded
+from tests.prune.small_networks import SHAPE, Concat, Flatten, Plain, Residual, grouped, seeded
 
 
 def batches(n_batches: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -27,10 +27,7 @@ def filters_of(layer: torch.nn.Module) -> np.ndarray:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_channel_of_every_group_gets_a_finite_score(criterion):
-    model = seeded(Plain)
-    if criterion == "bn_scale":
-        model = seeded(Concat)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Concat if criterion == "bn_scale" else Plain)
     if criterion == "bn_scale":
         group_set = type(group_set)(group_set.groups[:2])
 
@@ -41,8 +38,7 @@ def test_every_channel_of_every_group_gets_a_finite_score(criterion):
 
 
 def test_l1_and_l2_are_the_norms_of_the_filters():
-    model = seeded(Plain)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
     filters = filters_of(model.first)
 
     l1, l2 = (importance(model, group_set, criterion)["first"] for criterion in ("l1", "l2"))
@@ -52,8 +48,7 @@ def test_l1_and_l2_are_the_norms_of_the_filters():
 
 
 def test_layers_that_make_the_same_channels_add_their_scores():
-    model = seeded(Residual)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Residual)
 
     scores = importance(model, group_set, "l1")["stem"]
 
@@ -109,8 +104,7 @@ def test_taylor_is_the_sum_of_weight_times_gradient_of_the_summed_loss():
 
 
 def test_taylor_follows_the_loss_it_is_given():
-    model = seeded(Plain)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
 
     scores = importance(model, group_set, "taylor", batches=batches(), loss=lambda outputs, _: outputs.sum() * 0.0)
 
@@ -118,8 +112,7 @@ def test_taylor_follows_the_loss_it_is_given():
 
 
 def test_bn_scale_follows_the_norm_behind_a_concat():
-    model = seeded(Concat)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Concat)
     branches = type(group_set)(group_set.groups[:2])
 
     scores = importance(model, branches, "bn_scale")
@@ -136,8 +129,7 @@ def test_bn_scale_names_the_group_that_has_no_batch_norm():
 
 
 def test_a_random_score_depends_on_the_seed_alone():
-    model = seeded(Plain)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
 
     first, again, other = (importance(model, group_set, "random", seed=seed)["first"] for seed in (1, 1, 2))
 
@@ -190,8 +182,7 @@ def test_the_model_keeps_weights_statistics_and_mode_and_loses_its_gradients():
 
 class TestFisher:
     def test_is_the_mean_square_over_samples_of_the_slope_along_a_gate(self) -> None:
-        model = seeded(Residual)
-        group_set = find_groups(model, SHAPE)
+        model, group_set = grouped(Residual)
         data = batches()
         scores = importance(model, group_set, "fisher", batches=data)
 

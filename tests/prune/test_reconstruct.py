@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +12,8 @@ from hdapbench.plan import Plan
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.reconstruct import input_statistics, reconstructed
 from hdapbench.prune.surgery import mask_model
-from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, seeded
+from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, grouped, seeded
+from tests.zoo import random_plan
 
 NETWORKS = (Plain, Residual, Depthwise, Concat, Flatten)
 
@@ -21,17 +21,6 @@ NETWORKS = (Plain, Residual, Depthwise, Concat, Flatten)
 def images(n_batches: int = 4) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     return [torch.randn(16, *SHAPE, generator=generator) for _ in range(n_batches)]
-
-
-def random_plan(group_set: GroupSet, seed: int) -> Plan:
-    """Plan that keeps about two thirds of every group, at least one channel."""
-    rng = np.random.default_rng(seed)
-    return Plan(
-        kept={
-            name: tuple(sorted(rng.choice(size, size=max(1, 2 * size // 3), replace=False).tolist()))
-            for name, size in group_set.sizes.items()
-        }
-    )
 
 
 def outputs(model: nn.Module, layer: str, dense: nn.Module, kept: Plan, group_set: GroupSet) -> torch.Tensor:
@@ -51,12 +40,11 @@ def outputs(model: nn.Module, layer: str, dense: nn.Module, kept: Plan, group_se
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_layers_give_nearly_what_they_gave_from_all_their_inputs(network: type[nn.Module]) -> None:
-    model = seeded(network).eval()
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(network)
     statistics = input_statistics(model, group_set, images(), positions=10_000)
     n_better = 0
     for seed in range(5):
-        plan = random_plan(group_set, seed)
+        plan = random_plan(group_set, seed, least=0.4)
         changed = reconstructed(model, group_set, plan, statistics, ridge=1e-6)
         for layer in statistics.layers:
             # A plan that removes what the layer consumes, and nothing of what it produces.
@@ -93,8 +81,7 @@ def _error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def test_a_channel_that_repeats_another_is_made_up_for_exactly() -> None:
-    model = seeded(Plain).eval()
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
     with torch.no_grad():
         for tensor in (model.first.weight, *model.norm.state_dict().values()):
             if tensor.ndim:
@@ -113,8 +100,7 @@ def test_a_channel_that_repeats_another_is_made_up_for_exactly() -> None:
 
 
 def test_a_bias_takes_up_what_a_constant_channel_gave() -> None:
-    model = seeded(Plain).eval()
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
     last = model.classifier.weight.shape[1] - 1
     statistics = input_statistics(model, group_set, images())
     seen = statistics.layers["classifier"]
@@ -127,8 +113,7 @@ def test_a_bias_takes_up_what_a_constant_channel_gave() -> None:
 
 
 def test_a_plan_that_removes_nothing_changes_nothing() -> None:
-    model = seeded(Residual).eval()
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Residual)
 
     changed = reconstructed(model, group_set, Plan(kept=_all(group_set)), input_statistics(model, group_set, images()))
 
@@ -141,15 +126,14 @@ def test_the_model_that_is_looked_at_stays_as_it_was() -> None:
     before = copy.deepcopy(model.state_dict())
 
     statistics = input_statistics(model, group_set, images())
-    reconstructed(model, group_set, random_plan(group_set, 0), statistics)
+    reconstructed(model, group_set, random_plan(group_set, 0, least=0.4), statistics)
 
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_the_same_seed_looks_at_the_same_places() -> None:
-    model = seeded(Plain).eval()
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
 
     first, again, other = (input_statistics(model, group_set, images(), seed=seed, positions=2) for seed in (0, 0, 1))
 
@@ -165,8 +149,7 @@ def test_without_images_nothing_can_be_reconstructed() -> None:
 
 
 def test_padding_that_is_not_of_zeros_is_refused_by_name() -> None:
-    model = seeded(Plain)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
     model.second.padding_mode = "reflect"
 
     with pytest.raises(ModelError, match="reflect"):

@@ -11,7 +11,7 @@ from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.plan import Plan
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan, checked_apply, largest_difference, mask_model
-from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, seeded
+from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, grouped, seeded
 
 
 def plan_of(group_set: GroupSet, **kept: tuple[int, ...]) -> Plan:
@@ -24,8 +24,7 @@ def probe() -> torch.Tensor:
 
 
 def test_a_kept_filter_keeps_its_weights_bias_and_statistics():
-    model = seeded(Plain)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
 
     compact = apply_plan(model, group_set, plan_of(group_set, first=(1, 4), second=(0, 3)))
 
@@ -38,8 +37,7 @@ def test_a_kept_filter_keeps_its_weights_bias_and_statistics():
 
 
 def test_the_attributes_of_layers_follow_their_weights():
-    model = seeded(Depthwise)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Depthwise)
 
     compact = apply_plan(model, group_set, plan_of(group_set, first=(0, 2, 5), last=(1, 2)))
 
@@ -50,8 +48,7 @@ def test_the_attributes_of_layers_follow_their_weights():
 
 
 def test_the_original_is_left_alone():
-    model = seeded(Concat)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Concat)
     before = copy.deepcopy(model.state_dict())
 
     for change in (apply_plan, mask_model):
@@ -61,8 +58,7 @@ def test_the_original_is_left_alone():
 
 
 def test_a_plan_that_keeps_everything_changes_no_output():
-    model = seeded(Residual)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Residual)
 
     compact = apply_plan(model, group_set, plan_of(group_set))
 
@@ -82,8 +78,7 @@ def test_mode_and_trainability_are_carried_over():
 
 
 def test_a_compact_model_can_be_trained():
-    model = seeded(Depthwise)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Depthwise)
     compact = apply_plan(model, group_set, plan_of(group_set, first=(0, 3), last=(2, 4))).train()
 
     compact(probe()).sum().backward()
@@ -92,8 +87,7 @@ def test_a_compact_model_can_be_trained():
 
 
 def test_masking_zeroes_what_makes_and_what_reads_a_removed_channel():
-    model = seeded(Plain)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Plain)
 
     masked = mask_model(model, group_set, plan_of(group_set, first=(0, 1, 2, 3, 4)))
 
@@ -104,8 +98,7 @@ def test_masking_zeroes_what_makes_and_what_reads_a_removed_channel():
 
 
 def test_a_channel_that_feeds_a_flatten_is_masked_at_every_position():
-    model = seeded(Flatten)
-    group_set = find_groups(model, SHAPE)
+    model, group_set = grouped(Flatten)
 
     masked = mask_model(model, group_set, plan_of(group_set, conv=(0, 1, 3, 4, 5)))
 

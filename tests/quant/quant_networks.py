@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.quant.deploy.integer import IntegerModel
+from hdapbench.quant.deploy.lower import lower
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.training.calibrate import calibrate_clips
 from hdapbench.quant.training.fixed import FixedNetwork
 from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions, channel_of_row
 from hdapbench.testing.models import build
+from tests.zoo import with_statistics
 
 SHAPE = (3, 8, 8)
 KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]
@@ -43,14 +46,7 @@ class Mixed(nn.Module):
 def network(kind: str, *, seed: int = 0) -> nn.Module:
     """Network with random weights and statistics, in eval mode."""
     torch.manual_seed(seed)
-    model = Mixed() if kind == "mixed" else build(kind, n_classes=5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0.0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0.0, 0.2)
-    return model.eval()
+    return with_statistics(Mixed() if kind == "mixed" else build(kind, n_classes=5))
 
 
 def images(n: int = 16, seed: int = 1) -> Tensor:
@@ -86,6 +82,12 @@ def fixed(
         folded.model, folded.graph, clips, weight_bits=mixed_bits(folded, seed), activation_bits=bits
     )
     return quantised.eval(), folded
+
+
+def lowered(kind: str, *, seed: int = 0, activation_bits: int = 8) -> tuple[FixedNetwork, IntegerModel]:
+    """Fake-quantised network as of `fixed`, and its integer model."""
+    quantised, folded = fixed(kind, seed=seed, activation_bits=activation_bits)
+    return quantised, lower(quantised, folded.group_set, SHAPE)
 
 
 class Awkward(nn.Module):

@@ -15,7 +15,7 @@ from hdapbench.quant.graph.unfold import unfold
 from hdapbench.quant.training.assign import kept_channels, layer_bits
 from hdapbench.quant.training.discretize import discretize
 from hdapbench.quant.training.selection import SelectionLogits
-from tests.quant.quant_networks import SHAPE, images, network
+from tests.quant.quant_networks import KINDS, SHAPE, images, network
 
 
 def linear_cost(counts: torch.Tensor) -> float:
@@ -120,7 +120,7 @@ def test_kept_channels_and_bits_of_layers_speak_of_the_same_channels(kind):
     assert reference_cost("size", folded.layers) > 0
 
 
-@pytest.mark.parametrize("kind", ["plain", "residual", "depthwise", "concat", "mixed"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_folded_weights_return_to_the_architecture(kind):
     model = network(kind)
     folded = fold_batch_norm(model)

@@ -6,15 +6,14 @@ import torch
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.integer import Rescale
 from hdapbench.quant.deploy.lower import lower
-from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images
+from tests.quant.quant_networks import KINDS, Awkward, fixed, images, lowered
 
 
 @pytest.mark.parametrize("activation_bits", [8, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_numbers_compute_what_the_fake_quantised_network_computes(kind, seed, activation_bits):
-    quantised, folded = fixed(kind, seed=seed, activation_bits=activation_bits)
-    model = lower(quantised, folded.group_set, SHAPE)
+    quantised, model = lowered(kind, seed=seed, activation_bits=activation_bits)
     x = images(64, seed=5)
 
     with torch.no_grad():
@@ -30,9 +29,7 @@ def test_whole_numbers_compute_what_the_fake_quantised_network_computes(kind, se
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_channels_are_sorted_by_bits_and_parts_hold_one_bit_width_each(kind):
-    quantised, folded = fixed(kind)
-
-    model = lower(quantised, folded.group_set, SHAPE)
+    quantised, model = lowered(kind)
 
     for name, layer in model.layers.items():
         kinds = [part.bits for part in layer.parts]
@@ -45,7 +42,7 @@ def test_channels_are_sorted_by_bits_and_parts_hold_one_bit_width_each(kind):
             assert layer.order is None  # consumers were permuted instead
     assert model.n_weight_bits == sum(
         weight[0].numel() * sum(quantised.weight_bits[name])
-        for name, weight in zip(folded.graph.layers, quantised.weights, strict=True)
+        for name, weight in zip(quantised.graph.layers, quantised.weights, strict=True)
     )
 
 

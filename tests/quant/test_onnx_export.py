@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,25 +9,22 @@ from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.lower import lower
 from hdapbench.quant.deploy.onnx_export import export_onnx
-from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images
+from hdapbench.quant.deploy.post_training import OnnxNetwork
+from tests.quant.quant_networks import KINDS, Awkward, fixed, images, lowered
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
 
-def scores(path, x: torch.Tensor) -> torch.Tensor:
+def scores(path: Path, x: torch.Tensor) -> torch.Tensor:
     """What onnxruntime computes, on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+    return OnnxNetwork(path.read_bytes())(x)
 
 
 @pytest.mark.parametrize("activation_bits", [8, 4])
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnxruntime_computes_what_the_integer_network_computes(kind, activation_bits, tmp_path):
-    quantised, folded = fixed(kind, activation_bits=activation_bits)
-    model = lower(quantised, folded.group_set, SHAPE)
+    _, model = lowered(kind, activation_bits=activation_bits)
     x = images(64, seed=5)
 
     export_onnx(model, tmp_path / "model.onnx")
@@ -38,10 +37,7 @@ def test_onnxruntime_computes_what_the_integer_network_computes(kind, activation
 
 
 def test_weights_of_2_and_4_bits_are_stored_in_4(tmp_path):
-    quantised, folded = fixed("residual")
-    model = lower(quantised, folded.group_set, SHAPE)
-
-    export_onnx(model, tmp_path / "model.onnx")
+    export_onnx(lowered("residual")[1], tmp_path / "model.onnx")
 
     kinds = {
         tensor.name: tensor.data_type

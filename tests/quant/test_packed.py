@@ -7,7 +7,7 @@ from hdapbench.errors import PlanError
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.lower import lower
 from hdapbench.quant.deploy.packed import load_packed, pack_bits, packed_bytes, save_packed, unpack_bits
-from tests.quant.quant_networks import KINDS, SHAPE, fixed, images
+from tests.quant.quant_networks import KINDS, SHAPE, fixed, images, lowered
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -27,8 +27,7 @@ def test_the_first_number_lies_in_the_lowest_bits():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_holds_the_same_model_and_its_weights_take_what_the_cost_model_says(kind, tmp_path):
-    quantised, folded = fixed(kind)
-    model = lower(quantised, folded.group_set, SHAPE)
+    _, model = lowered(kind)
 
     n_bytes = save_packed(model, tmp_path / "model.hdpq")
     again = load_packed(tmp_path / "model.hdpq")
@@ -67,9 +66,8 @@ def test_fewer_bits_make_a_smaller_file(tmp_path):
     ],
 )
 def test_damaged_files_are_refused(damage, message, tmp_path):
-    quantised, folded = fixed("plain")
     path = tmp_path / "model.hdpq"
-    save_packed(lower(quantised, folded.group_set, SHAPE), path)
+    save_packed(lowered("plain")[1], path)
     path.write_bytes(damage(path.read_bytes()))
 
     with pytest.raises(PlanError, match=message):

@@ -8,20 +8,22 @@ from torch.nn import functional
 
 from hdapbench.cost.bits import Selector, size_bits
 from hdapbench.cost.hardware import HARDWARE_COSTS, reference_cost
-from hdapbench.errors import ModelError, UnknownLayerError
+from hdapbench.errors import ModelError
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.training.calibrate import calibrate_clips
 from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions, channel_of_row
 from hdapbench.quant.training.selection import SelectionLogits
-from tests.quant.quant_networks import SHAPE, fixed, images, network, searchable
+from tests.quant.quant_networks import KINDS, SHAPE, fixed, images, network, searchable
 
-KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]
+
+def position(model: SearchNetwork, name: str, channel: int) -> int:
+    number = [selector.name for selector in model.selection.selectors].index(name)
+    return int((model.selection.owner == number).nonzero()[channel])
 
 
 def set_bits(model: SearchNetwork, name: str, channel: int, column: int) -> None:
     """Make one channel of a selector prefer one column of the logits."""
-    number = [selector.name for selector in model.selection.selectors].index(name)
-    row = int((model.selection.owner == number).nonzero()[channel])
+    row = position(model, name, channel)
     with torch.no_grad():
         model.selection.logits[row] = 0.0
         model.selection.logits[row, column] = 50.0
@@ -74,7 +76,7 @@ def test_a_channel_of_0_bits_is_like_one_that_was_cut_out(kind):
 
     with torch.no_grad():
         before = model(x)
-        rows = model.channel_of_row == _position(model, selector.name, 1)
+        rows = model.channel_of_row == position(model, selector.name, 1)
         start = 0
         for weight, bias in zip(model.weights, model.biases, strict=True):
             mine = rows[start : start + len(weight)]
@@ -116,11 +118,6 @@ def test_settled_choices_leave_no_other_share():
         [0.0, 1.0, 0.0, 0.0],
         [0.0, 1.0, 0.0, 0.0],
     ]
-
-
-def _position(model: SearchNetwork, name: str, channel: int) -> int:
-    number = [selector.name for selector in model.selection.selectors].index(name)
-    return int((model.selection.owner == number).nonzero()[channel])
 
 
 def test_the_classifier_cannot_lose_channels():
@@ -313,15 +310,3 @@ def test_torchvision_models_train_a_search_step(name):
     assert bool(torch.isfinite(loss))
     assert bool(torch.isfinite(model.selection.logits.grad).all())
     assert sum(not torch.equal(a, b) for a, b in zip(before, model.weights, strict=True)) > len(before) // 2
-
-
-def test_densenet_is_refused_by_name_before_anything_is_trained():
-    with pytest.raises(UnknownLayerError, match=r"BatchNorm2d\) has no integer counterpart"):
-        FoldedModel.of(torchvision.models.densenet121(weights=None), (3, 64, 64))
-
-
-def test_what_cannot_be_quantised_is_refused_with_its_node():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(4 * 36, 5))
-
-    with pytest.raises(UnknownLayerError, match="node '_1' \\(module '1', GroupNorm\\)"):
-        FoldedModel.of(model, SHAPE)

@@ -12,9 +12,7 @@ from hdapbench.errors import ModelError, UnknownLayerError
 from hdapbench.quant.graph.capture import trace_graph
 from hdapbench.quant.graph.fold import fold_batch_norm
 from hdapbench.quant.graph.walk import LayerShape, float_rectify, run_graph
-from tests.quant.quant_networks import SHAPE, images, network
-
-KINDS = ["plain", "residual", "depthwise", "concat", "mixed"]
+from tests.quant.quant_networks import KINDS, SHAPE, images, network
 
 
 def run_float(model: nn.Module, x: Tensor) -> Tensor:
@@ -72,30 +70,12 @@ def test_torchvision_models_are_traced_exactly(name):
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
 
-def test_absorbed_relus_leave_unsigned_grids_and_bare_layers_signed_ones():
-    graph = trace_graph(fold_batch_norm(network("residual")), SHAPE, signed_input=False)
+def test_relus_are_absorbed_and_the_output_has_no_grid():
+    graph = trace_graph(fold_batch_norm(network("residual")), SHAPE)
 
-    signed = {
-        graph.quantizers[o.quantizer].name: graph.quantizers[o.quantizer].signed
-        for o in graph
-        if o.quantizer is not None
-    }
     assert not any(o.op == "relu" for o in graph)
-    assert not signed["x"]
-    assert not signed["body.stem.0"]
     assert graph.by_name["body.stem.0"].relu
     assert graph.operations[-1].quantizer is None
-
-
-def test_functions_other_than_relu_see_both_signs():
-    graph = trace_graph(fold_batch_norm(network("mixed")), SHAPE)
-
-    signs = {o.name: graph.quantizers[o.quantizer].signed for o in graph if o.quantizer is not None}
-    assert signs["tail"]  # before SiLU
-    assert signs["act"]
-    assert signs["excite"]
-    assert not signs["sigmoid"]
-    assert not signs["squeeze"]
 
 
 def test_parts_of_a_concat_share_one_grid():
@@ -103,7 +83,6 @@ def test_parts_of_a_concat_share_one_grid():
 
     left, right = graph.by_name["left"], graph.by_name["right"]
     assert left.quantizer == right.quantizer
-    assert graph.quantizers[left.quantizer].signed
     assert left.relu
     assert not right.relu
 

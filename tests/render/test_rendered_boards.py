@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hdapbench.leaderboard.build import Leaderboard, build_leaderboard
+from hdapbench.leaderboard.build import Leaderboard
 from hdapbench.leaderboard.statistics import Estimate
 from hdapbench.render.markdown import render_markdown, table
 from hdapbench.render.table import interval, significant
 from hdapbench.render.terminal import print_leaderboard
-from hdapbench.run.grid import fleet_hash
-from hdapbench.spec import Spec
-from hdapbench.store.sqlite import Benchmark
-from hdapbench.testing.store_contract import example_gap, example_metrics, example_result, example_trial
+from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
+from tests.boards import SPEC, board, trial
 
 GOLDEN = Path(__file__).parent / "golden"
 FLEET = {"kind": "simulated", "scenario": "mixed", "n_devices": 40, "seed": 7}
-TWO_SEEDS: dict[str, Any] = {
-    "schema_version": 1,
-    "name": "example",
-    "model": {"name": "resnet20", "input_shape": [1, 16, 16]},
-    "data": {"name": "digits"},
+TWO_SEEDS: dict[str, Any] = SPEC | {
     "fine_tune": {"epochs": 3.0, "learning_rate": 0.03},
     "fleets": [FLEET | {"name": "nx", "sku": "xavier_nx"}, FLEET | {"name": "nano", "sku": "nano"}],
     "targets": [{"flops": "0.5x"}, {"flops": "0.25x"}],
-    "methods": [{"name": "uniform"}],
-    "seeds": [0, 1],
 }
 ONE_SEED = TWO_SEEDS | {"name": "one-seed", "fleets": TWO_SEEDS["fleets"][:1], "seeds": [0]}
 DENSE_FLOPS = 4_000_000
@@ -56,21 +46,15 @@ class Examples:
     """Results of one fleet of a spec."""
 
     def __init__(self, spec: dict[str, Any], number: int = 0) -> None:
-        self.fleet = Spec.model_validate_json(json.dumps(spec)).fleets[number]
+        self.spec, self.number = spec, number
 
     def trial(self, method: str, seed: int = 0, target: str = "0.5x", **parameters: str | int) -> Trial:
-        return example_trial(
-            method,
-            seed=seed,
-            target=target,
-            parameters=parameters,
-            fleet=self.fleet.name,
-            fleet_hash=fleet_hash(self.fleet),
-        )
+        return trial(method, spec=self.spec, number=self.number, seed=seed, target=target, parameters=parameters)
 
     def dense(self, latency_ms: float, accuracy: float) -> Result:
         metrics = example_metrics(latency_ms=latency_ms, accuracy=accuracy, flops=DENSE_FLOPS)
-        description = {"sku": self.fleet.sku, **{key: FLEET[key] for key in ("kind", "scenario", "n_devices", "seed")}}
+        fleet = self.spec["fleets"][self.number]
+        description = {"sku": fleet["sku"], **{key: FLEET[key] for key in ("kind", "scenario", "n_devices", "seed")}}
         return example_result(
             self.trial(DENSE),
             metrics=metrics.model_copy(update={"flops_target": None}),
@@ -122,21 +106,10 @@ def one_seed_results() -> list[Result]:
     ]
 
 
-def board_of(spec: dict[str, Any], results: Sequence[Result], *, pending: int = 0) -> Leaderboard:
-    ids = [result.trial.id for result in results] + [f"pending{number}" for number in range(pending)]
-    return build_leaderboard(Benchmark(spec["name"], "5" * 16, spec_content(spec), tuple(ids)), results)
-
-
-def spec_content(spec: dict[str, Any]) -> dict[str, Any]:
-    """Resolved spec as the store holds it."""
-    content: dict[str, Any] = Spec.model_validate_json(json.dumps(spec)).model_dump(mode="json")
-    return content
-
-
 BOARDS = {
-    "two-seeds": lambda: board_of(TWO_SEEDS, two_seeds_results(), pending=4),
-    "one-seed": lambda: board_of(ONE_SEED, one_seed_results()),
-    "nothing-yet": lambda: board_of(TWO_SEEDS, [], pending=20),
+    "two-seeds": lambda: board(two_seeds_results(), spec=TWO_SEEDS, pending=4),
+    "one-seed": lambda: board(one_seed_results(), spec=ONE_SEED),
+    "nothing-yet": lambda: board([], spec=TWO_SEEDS, pending=20),
 }
 
 
@@ -170,7 +143,7 @@ def test_seconds_and_artifacts_do_not_show_because_a_second_run_would_differ() -
         for result in two_seeds_results()
     ]
 
-    assert render_markdown(board_of(TWO_SEEDS, slower, pending=4)) == render_markdown(BOARDS["two-seeds"]())
+    assert render_markdown(board(slower, spec=TWO_SEEDS, pending=4)) == render_markdown(BOARDS["two-seeds"]())
 
 
 def test_every_markdown_table_is_one_that_github_draws() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,14 @@ from torch import nn
 
 from hdapbench.bench.network import trace
 from hdapbench.errors import MissingExtraError, ModelError
-from hdapbench.models import build_model
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.runtimes import onnx_file
 from hdapbench.runtimes.on_onnxruntime import session_options
 from hdapbench.runtimes.onnx_file import write_onnx
 from hdapbench.runtimes.program_file import write_program
-from hdapbench.spec import ModelSpec
 from tests.prune.small_networks import SHAPE, Concat, Depthwise, Grouped, Plain, Residual, seeded
+from tests.zoo import built, needs_yolo
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -73,14 +71,12 @@ def test_batch_norms_are_folded_and_the_same_model_gives_the_same_bytes(tmp_path
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+@needs_yolo
 def test_a_pruned_detector_is_written_with_its_decoded_boxes_alone(tmp_path):
-    torch.manual_seed(0)
-    spec = ModelSpec(name="ultralytics:yolov8n.yaml", input_shape=(3, 64, 64))
-    dense = build_model(spec, n_classes=3, base_dir=Path())
-    compact = halved(dense, spec.input_shape)
+    dense = built("ultralytics:yolov8n.yaml", (3, 64, 64), n_classes=3)
+    compact = halved(dense, (3, 64, 64))
 
-    written = write_onnx(compact, spec.input_shape, tmp_path / "pruned.onnx")
+    written = write_onnx(compact, (3, 64, 64), tmp_path / "pruned.onnx")
 
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():

@@ -34,14 +34,6 @@ def test_every_capacity_gets_the_best_of_all_combinations(seed: int) -> None:
         assert value == pytest.approx(by_trial(values, costs, least + capacity))
 
 
-def test_a_choice_that_is_worth_more_and_costs_less_is_always_taken() -> None:
-    choices = best_choices([np.array([1.0, 2.0]), np.array([1.0, 3.0])], [np.array([5.0, 4.0]), np.array([1.0, 2.0])])
-
-    assert (choices[:, 0] == 1).all()
-    assert choices[0, 1] == 0
-    assert choices[-1, 1] == 1
-
-
 def test_choices_that_all_cost_the_same_are_taken_by_value() -> None:
     choices = best_choices([np.array([1.0, 2.0, 0.5])], [np.zeros(3)], resolution=10)
 

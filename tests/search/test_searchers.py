@@ -11,7 +11,6 @@ from hdapbench.cost.model import CostModel
 from hdapbench.cost.records import ChannelCount, LayerRecord
 from hdapbench.errors import MissingExtraError, SearchError, TargetUnreachableError
 from hdapbench.search import AdditiveImportance, Algorithm, SearchResult, SearchSpace, minimise
-from hdapbench.search.ncs import _least_distance
 
 SIZES = {"a": 16, "b": 24, "c": 12}
 WIDE = {"a": 64, "b": 96, "c": 48, "d": 40}
@@ -217,13 +216,3 @@ def test_cma_es_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
 
     with pytest.raises(MissingExtraError, match=r"pip install 'hdapbench\[cma\]'"):
         search(space(), "cma-es")
-
-
-def test_the_distance_of_two_equal_climbers_is_zero_and_grows_with_their_distance() -> None:
-    points = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.5]])
-    sigma = np.full(3, 0.1)
-
-    distance = _least_distance(points, points, sigma)
-
-    assert distance[0] == pytest.approx(0.0)
-    assert distance[2] == pytest.approx(0.4**2 / (8 * 0.1**2))

@@ -1,27 +1,14 @@
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import pytest
-import torch
 from scipy.stats import qmc
 
-from hdapbench.bench.network import trace
 from hdapbench.cost.model import CostModel
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.models import build_model
-from hdapbench.spec import ModelSpec
 from hdapbench.surrogate.design import neighbours, plans_at_flops, random_plans, training_plans
 from tests.surrogate.surrogate_worlds import small_model
-
-
-@cache
-def resnet56() -> CostModel:
-    torch.manual_seed(0)
-    spec = ModelSpec(name="resnet56", input_shape=(3, 32, 32))
-    return trace(build_model(spec, n_classes=10, base_dir=Path()).eval(), (3, 32, 32)).cost
+from tests.zoo import traced
 
 
 def share_of(cost: CostModel, target: float) -> int:
@@ -30,7 +17,7 @@ def share_of(cost: CostModel, target: float) -> int:
 
 @pytest.mark.parametrize("target", [0.1, 0.5, 0.9, 1.0])
 def test_training_plans_meet_tight_and_loose_targets_and_spread_up_to_them(target: float) -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
 
     plans = training_plans(cost, share_of(cost, target), 200, seed=0)
 
@@ -65,7 +52,7 @@ def test_training_plans_cover_every_group_more_evenly_than_independent_draws(mon
 
 
 def test_training_plans_hold_nearly_empty_and_nearly_whole_groups() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
 
     shares = training_plans(cost, share_of(cost, 0.5), 128, seed=0) / cost.sizes
 
@@ -95,7 +82,7 @@ def test_widths_are_multiples_of_the_finest_grid(round_to: int) -> None:
 
 
 def test_the_same_seed_gives_the_same_plans_and_another_gives_others() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
 
     first, again, other = (training_plans(cost, share_of(cost, 0.5), 30, seed=seed) for seed in (4, 4, 5))
 
@@ -104,7 +91,7 @@ def test_the_same_seed_gives_the_same_plans_and_another_gives_others() -> None:
 
 
 def test_more_training_plans_keep_those_of_fewer() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
 
     fewer, more = (training_plans(cost, share_of(cost, 0.5), n, seed=4) for n in (20, 50))
 
@@ -113,7 +100,7 @@ def test_more_training_plans_keep_those_of_fewer() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_any_number_of_training_plans_can_be_asked_for(n: int) -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
 
     assert training_plans(cost, share_of(cost, 0.5), n, seed=0).shape == (n, len(cost.sizes))
 
@@ -126,7 +113,7 @@ def test_a_target_below_the_smallest_plan_is_out_of_reach() -> None:
 
 
 def test_random_plans_use_the_target_up() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
 
     plans = random_plans(cost, share_of(cost, 0.5), 100, rng=np.random.default_rng(0))
 
@@ -137,7 +124,7 @@ def test_random_plans_use_the_target_up() -> None:
 
 
 def test_plans_are_brought_to_their_flops_from_both_sides_and_keep_their_order() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
     shares = np.random.default_rng(0).uniform(0.1, 1.0, size=(50, len(cost.sizes)))
 
     for target in (0.05, 0.3, 0.95):
@@ -152,7 +139,7 @@ def test_plans_are_brought_to_their_flops_from_both_sides_and_keep_their_order()
 
 
 def test_neighbours_are_new_plans_near_the_centre_within_the_limit() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
     centre = np.maximum(cost.sizes // 2, 1)
     limit = int(1.05 * cost.flops(centre)[0])
 
@@ -166,7 +153,7 @@ def test_neighbours_are_new_plans_near_the_centre_within_the_limit() -> None:
 
 
 def test_neighbours_of_a_plan_on_the_limit_still_come() -> None:
-    cost = resnet56()
+    cost = traced("resnet56").cost
     centre = np.ones_like(cost.sizes)
 
     plans = neighbours(cost, centre, 5, rng=np.random.default_rng(0), limit=int(cost.flops(centre)[0]))

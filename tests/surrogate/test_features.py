@@ -1,27 +1,13 @@
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import numpy as np
-import torch
 
-from hdapbench.bench.network import trace
-from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.tiling import BLOCKS_OF_16, GPU_TILES, Tiling
-from hdapbench.models import build_model
-from hdapbench.spec import ModelSpec
 from hdapbench.surrogate.features import WAVE_TILES, KernelFeatures, aggregates, kept_shares
 from hdapbench.surrogate.fit import fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from tests.surrogate.surrogate_worlds import random_widths, small_model
-
-
-@cache
-def resnet56() -> KernelModel:
-    torch.manual_seed(0)
-    spec = ModelSpec(name="resnet56", input_shape=(3, 32, 32))
-    return trace(build_model(spec, n_classes=10, base_dir=Path()).eval(), (3, 32, 32)).kernels
+from tests.zoo import traced
 
 
 def test_terms_of_a_convolution_are_its_work_traffic_and_padded_work():
@@ -82,7 +68,7 @@ def test_kernels_of_one_shape_share_their_columns():
 
 
 def test_columns_are_terms_summed_over_shapes_whatever_the_coefficients():
-    kernels = resnet56()
+    kernels = traced("resnet56").kernels
     features = KernelFeatures(kernels)
     rng = np.random.default_rng(0)
     widths = np.maximum(1, (kernels.sizes * rng.uniform(0.1, 1, size=(7, len(kernels.sizes)))).astype(int))
@@ -96,7 +82,7 @@ def test_columns_are_terms_summed_over_shapes_whatever_the_coefficients():
 
 
 def test_the_dense_models_columns_are_shares_that_sum_to_one_in_each_family():
-    features = KernelFeatures(resnet56())
+    features = KernelFeatures(traced("resnet56").kernels)
 
     dense = features.columns(features.kernels.sizes)[0]
 
@@ -104,7 +90,7 @@ def test_the_dense_models_columns_are_shares_that_sum_to_one_in_each_family():
 
 
 def test_columns_are_finite_and_fall_with_widths():
-    kernels = resnet56()
+    kernels = traced("resnet56").kernels
     widths = np.stack([kernels.sizes, np.maximum(kernels.sizes // 2, 1), np.ones_like(kernels.sizes)])
 
     columns = KernelFeatures(kernels).columns(widths)

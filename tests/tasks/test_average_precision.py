@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 import torch
 
 from hdapbench.models import quiet_ultralytics
 from hdapbench.tasks.average_precision import IOU_THRESHOLDS, average_precision
+from tests.zoo import needs_yolo
 
 MOST = 0.995
 """What perfect detections have: ultralytics lets precision fall to zero from the 100th to the 101st recall."""
@@ -87,7 +86,7 @@ def random_images(seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     return detections, truths
 
 
-@pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+@needs_yolo
 @pytest.mark.parametrize("seed", range(5))
 def test_figures_are_those_of_ultralytics(seed):
     detections, truths = random_images(seed)

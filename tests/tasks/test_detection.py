@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -13,38 +11,30 @@ from torch import nn
 from hdapbench.bench.network import Network, trace
 from hdapbench.data import BoxSet, ImageSet, load_data, scenes
 from hdapbench.errors import DataError, ModelError
-from hdapbench.models import build_model, quiet_ultralytics
+from hdapbench.models import quiet_ultralytics
 from hdapbench.plan import Plan
 from hdapbench.prune.importance import importance
 from hdapbench.prune.surgery import apply_plan, checked_apply, mask_model
-from hdapbench.spec import DataSpec, DistillationSpec, ModelSpec, Recipe
+from hdapbench.spec import DataSpec, DistillationSpec, Recipe
 from hdapbench.tasks.detection import Detection, detect, suppressed
 from hdapbench.tasks.training import Setting, train_model
+from tests.zoo import built, needs_yolo, random_plan, with_statistics
 
-pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the yolo extra")
+pytestmark = needs_yolo
 
 SIDE = 64
 TASK = Detection()
 HEAD = "model.22"
 
 
-def build(n_classes: int = 10, seed: int = 0) -> nn.Module:
-    spec = ModelSpec(name="ultralytics:yolov8n.yaml", input_shape=(3, SIDE, SIDE))
-    torch.manual_seed(seed)
-    return build_model(spec, n_classes=n_classes, base_dir=Path()).eval()
+def build(n_classes: int = 10) -> nn.Module:
+    return built("ultralytics:yolov8n.yaml", (3, SIDE, SIDE), n_classes)
 
 
 @pytest.fixture(scope="module")
 def network() -> Network:
     """YOLOv8n with batch norms that are not the identity."""
-    model = build(n_classes=3)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0.0, 0.1)
-            module.running_var.uniform_(0.5, 2.0)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0.0, 0.1)
-    return trace(model, (3, SIDE, SIDE))
+    return trace(with_statistics(build(n_classes=3)), (3, SIDE, SIDE))
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +51,6 @@ def data(tmp_path_factory) -> BoxSet:
     return found.train
 
 
-def random_plan(network: Network, seed: int, *, least: float = 0.0) -> Plan:
-    rng = np.random.default_rng(seed)
-    return Plan(
-        kept={
-            name: tuple(sorted(rng.choice(size, max(1, int(rng.uniform(least, 1) * size)), replace=False).tolist()))
-            for name, size in network.group_set.sizes.items()
-        }
-    )
-
-
 def raw(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         return model(images)[1]
@@ -79,7 +59,7 @@ def raw(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_pruned_detector_computes_what_the_masked_one_computes_in_every_output(network, seed):
     """Boxes and class scores before decoding, in double precision: predictions in pixels would hide small scores."""
-    plan = random_plan(network, seed)
+    plan = random_plan(network.group_set, seed)
     model = network.model.double()
     images = torch.rand(2, 3, SIDE, SIDE, dtype=torch.float64)
     try:
@@ -118,7 +98,7 @@ def test_groups_run_through_split_blocks_pooling_pyramid_and_head(network):
 
 
 def test_a_pruned_detector_is_trained_by_our_loop_as_it_is(network, data):
-    model = apply_plan(build(), network.group_set, random_plan(network, 1, least=0.3))
+    model = apply_plan(build(), network.group_set, random_plan(network.group_set, 1, least=0.3))
     n_params = sum(parameter.numel() for parameter in model.parameters())
     recipe = Recipe(epochs=20.0, optimizer="adamw", learning_rate=2e-3, batch_size=8)
     losses: list[float] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 from pathlib import Path
@@ -17,6 +18,7 @@ from hdapbench.testing import rules as r
 from hdapbench.testing.in_subprocess import check_in_subprocess
 
 FOLDER = Path(__file__).parent / "bad_plugins"
+TOGETHER = ("plans", "promises", "side_effects")
 
 BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "tuple_parameter": ("plain", r.PARAMETERS, "cannot be written as JSON and read back", set()),
@@ -69,16 +71,28 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
 """Plug-in -> a model, the rule that it breaks there, what is said, and rules that it breaks with it."""
 
 
+ALONE = {"busy_when_imported", "connects_when_imported", "depends_on_the_process", "never_ends", "well_behaved"}
+"""Plug-ins of files of their own that have no row above."""
+
+
 def bad(name: str) -> Method:
+    """The plug-in, of a module that is executed anew; what files do when they are imported is done for it alone."""
     registry = MethodRegistry()
-    registry.add_file(FOLDER / f"{name}.py")
-    return registry.resolve("bad", {})
+    alone = FOLDER / f"{name}.py"
+    for path in [alone] if alone.exists() else [FOLDER / f"{file}.py" for file in TOGETHER]:
+        registry.add_file(path)
+    return registry.resolve(name, {})
 
 
-def marked_line(name: str) -> int | None:
-    """Number of the line that ends in ``# here``."""
-    lines = (FOLDER / f"{name}.py").read_text().splitlines()
-    return next((number for number, line in enumerate(lines, 1) if line.endswith("# here")), None)
+def marked_line(method: Method) -> tuple[str, int] | None:
+    """File and number of the line of a plug-in that ends in ``# here``; None where nobody can tell the line."""
+    file = inspect.getfile(type(method))
+    if Path(file).stem == method.name:
+        lines, first = Path(file).read_text().splitlines(), 1
+    else:
+        lines, first = inspect.getsourcelines(type(method))
+    found = (number for number, line in enumerate(lines, first) if line.rstrip().endswith("# here"))
+    return next(((Path(file).name, number) for number in found), None)
 
 
 @pytest.fixture(autouse=True)
@@ -93,30 +107,26 @@ def test_a_method_that_keeps_the_rules_has_no_violation() -> None:
 @pytest.mark.parametrize("name", BAD)
 def test_each_bad_plug_in_is_caught_by_its_rule_at_its_line_and_by_no_other(name: str) -> None:
     kind, rule, message, others = BAD[name]
+    method = bad(name)
 
-    found = check_method(bad(name), (kind,))
+    found = check_method(method, (kind,))
 
     assert {violation.rule for violation in found} == {rule, *others}
     first = next(violation for violation in found if violation.rule == rule)
     assert message in first.message
-    line = marked_line(name)
-    if line is None:
-        assert first.place is None
-    else:
-        assert first.place is not None
-        assert (Path(first.place.file).name, first.place.line) == (f"{name}.py", line)
+    assert (first.place and (Path(first.place.file).name, first.place.line)) == marked_line(method)
 
 
 def test_a_plan_that_depends_on_the_process_is_caught_by_another_process() -> None:
-    name = "depends_on_the_process"
+    method = bad("depends_on_the_process")
 
-    violations = check_in_subprocess(bad(name), str(FOLDER / f"{name}.py"), ("plain", "residual"))
+    violations = check_in_subprocess(method, str(FOLDER / f"{method.name}.py"), ("plain", "residual"))
 
-    assert check_method(bad(name), ("plain",)) == []
+    assert check_method(method, ("plain",)) == []
     assert [violation.kind for violation in violations] == ["plain", "residual"]
     assert {violation.rule for violation in violations} == {r.SEED}
     assert violations[0].place is not None
-    assert violations[0].place.line == marked_line(name)
+    assert (f"{method.name}.py", violations[0].place.line) == marked_line(method)
 
 
 def test_what_is_done_while_imported_is_caught_by_another_process_at_its_lines() -> None:
@@ -138,14 +148,14 @@ def test_what_is_done_while_imported_is_caught_by_another_process_at_its_lines()
 
 
 def test_a_connection_while_imported_is_refused_and_named() -> None:
-    name = "connects_when_imported"
+    method = bad("connects_when_imported")
 
-    (violation,) = check_in_subprocess(bad(name), str(FOLDER / f"{name}.py"), ("plain",))
+    (violation,) = check_in_subprocess(method, str(FOLDER / f"{method.name}.py"), ("plain",))
 
     assert violation.rule == r.NETWORK
     assert "192.0.2.1" in violation.message
     assert violation.place is not None
-    assert violation.place.line == marked_line(name)
+    assert (f"{method.name}.py", violation.place.line) == marked_line(method)
 
 
 def test_another_process_loads_a_folder_of_methods(tmp_path: Path) -> None:
@@ -179,8 +189,10 @@ def test_a_method_that_never_ends_is_stopped_at_the_line_where_it_is(monkeypatch
 
 def test_every_rule_has_a_bad_plug_in_and_every_bad_plug_in_a_row() -> None:
     assert {rule for _, rule, _, _ in BAD.values()} == set(RULES)
-    elsewhere = {"depends_on_the_process", "busy_when_imported", "connects_when_imported"}
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*BAD, *elsewhere, "well_behaved", "never_ends"}
+    registry = MethodRegistry()
+    together = {name for file in TOGETHER for name in registry.add_file(FOLDER / f"{file}.py")}
+    alone = {path.stem for path in FOLDER.glob("*.py")} - {*TOGETHER}
+    assert together | alone == {*BAD, *ALONE}
 
 
 @pytest.mark.parametrize("name", ["knows_chains_only", "knows_no_depthwise", "knows_no_concat"])

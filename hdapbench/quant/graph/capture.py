@@ -17,7 +17,7 @@ from hdapbench.quant.graph.insert_quantizers import insert_quantizers
 from hdapbench.quant.graph.recognise import Meaning, recognise
 
 
-def trace_graph(model: nn.Module, input_shape: tuple[int, int, int], *, signed_input: bool = True) -> QuantGraph:
+def trace_graph(model: nn.Module, input_shape: tuple[int, int, int]) -> QuantGraph:
     """Operations of a model, with activation quantisers inserted.
 
     Parameters
@@ -26,8 +26,6 @@ def trace_graph(model: nn.Module, input_shape: tuple[int, int, int], *, signed_i
         Batch norm must be folded (`fold_batch_norm`); not changed.
     input_shape
         Channels, height and width of one input.
-    signed_input
-        Whether inputs below zero occur.
 
     Raises
     ------
@@ -40,7 +38,7 @@ def trace_graph(model: nn.Module, input_shape: tuple[int, int, int], *, signed_i
     graph = symbolic_graph(copy)
     with torch.no_grad():
         ShapeProp(fx.GraphModule(copy, graph)).propagate(torch.zeros(2, *input_shape))
-    return insert_quantizers(_Reader(copy, graph).operations(), signed_input=signed_input)
+    return insert_quantizers(_Reader(copy, graph).operations())
 
 
 @dataclass

@@ -25,16 +25,13 @@ class FoldedModel:
         The network, in eval mode.
     input_shape
         Channels, height and width of one input.
-    signed_input
-        Whether inputs below zero occur.
     """
 
     model: nn.Module
     input_shape: tuple[int, int, int]
-    signed_input: bool
 
     @classmethod
-    def of(cls, model: nn.Module, input_shape: tuple[int, int, int], *, signed_input: bool = True) -> FoldedModel:
+    def of(cls, model: nn.Module, input_shape: tuple[int, int, int]) -> FoldedModel:
         """Folded copy of a model.
 
         Raises
@@ -44,14 +41,14 @@ class FoldedModel:
         UnknownLayerError
             Naming every node that has no integer counterpart.
         """
-        folded = cls(fold_batch_norm(model), input_shape, signed_input)
+        folded = cls(fold_batch_norm(model), input_shape)
         _ = folded.graph, folded.layers  # refuse what cannot be quantised now, not in the middle of a search
         return folded
 
     @cached_property
     def graph(self) -> QuantGraph:
         """Operations, with activation quantisers inserted."""
-        return trace_graph(self.model, self.input_shape, signed_input=self.signed_input)
+        return trace_graph(self.model, self.input_shape)
 
     @cached_property
     def group_set(self) -> GroupSet:

@@ -16,22 +16,6 @@ Op = Literal["input", "layer", "add", "mul", "concat", "function", "relu", "max_
 
 
 @dataclass(frozen=True)
-class Quantizer:
-    """One grid of activation values; several places share it where tensors are joined without rescaling.
-
-    Attributes
-    ----------
-    name
-        Name of the first operation whose output it quantises.
-    signed
-        Whether values below zero occur. Zero is on the grid either way.
-    """
-
-    name: str
-    signed: bool
-
-
-@dataclass(frozen=True)
 class Operation:
     """One operation.
 
@@ -77,11 +61,12 @@ class QuantGraph:
     operations
         The first is the input.
     quantizers
-        Grids that operations refer to.
+        Grids of activation values, each by the first operation whose output it quantises; several operations share one
+        where tensors are joined without rescaling.
     """
 
     operations: tuple[Operation, ...]
-    quantizers: tuple[Quantizer, ...]
+    quantizers: tuple[str, ...]
 
     @cached_property
     def by_name(self) -> dict[str, Operation]:

@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import nn
-
-from hdapbench.quant.graph.graph import Operation, QuantGraph, Quantizer
+from hdapbench.quant.graph.graph import Operation, QuantGraph
 
 EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat"})
 """Operations whose output lies on the grid of their input: they need no quantiser."""
@@ -16,25 +14,17 @@ EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat"})
 ABSORBS_RELU = frozenset({"layer", "add", "mul"})
 
 
-def insert_quantizers(operations: Sequence[Operation], *, signed_input: bool) -> QuantGraph:
+def insert_quantizers(operations: Sequence[Operation]) -> QuantGraph:
     """Graph of operations in order of execution, with activation quantisers inserted.
 
     A ReLU that alone reads a layer, sum or product is absorbed: the quantiser after it starts at zero. Every other
-    layer, sum, product, average and pointwise function has a quantiser of its own, signed where values below zero
-    occur, so that functions other than ReLU see both sides. The network's output stays as it is.
-
-    Parameters
-    ----------
-    signed_input
-        Whether the network's input has values below zero.
+    layer, sum, product, average and pointwise function has a quantiser of its own. The network's output stays as it is.
     """
     absorbed = _absorb_relus(list(operations))
     bare = _unquantized_tail(absorbed)
-    signed: dict[str, bool] = {}
     owner: dict[str, str] = {}  # operation -> representative of its grid
     by_name = {operation.name: operation for operation in absorbed}
     for operation in absorbed:
-        signed[operation.name] = _is_signed(operation, signed, signed_input)
         if operation.name not in bare and (operation.op not in EXACT or _caps_late(operation)):
             owner[operation.name] = operation.name
     for operation in absorbed:
@@ -42,7 +32,7 @@ def insert_quantizers(operations: Sequence[Operation], *, signed_input: bool) ->
             first, *others = (source for name in operation.inputs for source in _sources(by_name, owner, name))
             for other in others:
                 _unite(owner, first, other)
-    return _with_grids(absorbed, signed, owner)
+    return _with_grids(absorbed, owner)
 
 
 def _absorb_relus(operations: list[Operation]) -> list[Operation]:
@@ -80,25 +70,6 @@ def _unquantized_tail(operations: list[Operation]) -> set[str]:
     return tail
 
 
-def _is_signed(operation: Operation, signed: dict[str, bool], signed_input: bool) -> bool:
-    if operation.op == "input":
-        return signed_input
-    if operation.relu or operation.op == "relu":
-        return False
-    if operation.op == "layer":
-        return True
-    if operation.op == "function":
-        function = operation.function
-        unsigned = isinstance(function, nn.Sigmoid | nn.Hardsigmoid) or _name_of(function).endswith("sigmoid")
-        return not unsigned
-    return any(signed[name] for name in operation.inputs)
-
-
-def _name_of(function: object) -> str:
-    inner = getattr(function, "func", function)  # of a partial
-    return getattr(inner, "__name__", "")
-
-
 def _caps_late(operation: Operation) -> bool:
     """Whether a ReLU that was not absorbed cuts values off, which puts them between grid points."""
     return operation.op == "relu" and operation.cap is not None
@@ -122,14 +93,13 @@ def _root(owner: dict[str, str], name: str) -> str:
     return name
 
 
-def _with_grids(operations: list[Operation], signed: dict[str, bool], owner: dict[str, str]) -> QuantGraph:
+def _with_grids(operations: list[Operation], owner: dict[str, str]) -> QuantGraph:
     members: dict[str, list[str]] = {}
     for operation in operations:
         if operation.name in owner:
             members.setdefault(_root(owner, operation.name), []).append(operation.name)
     position = {name: number for number, names in enumerate(members.values()) for name in names}
-    quantizers = tuple(Quantizer(names[0], any(signed[name] for name in names)) for names in members.values())
     return QuantGraph(
         operations=tuple(replace(operation, quantizer=position.get(operation.name)) for operation in operations),
-        quantizers=quantizers,
+        quantizers=tuple(names[0] for names in members.values()),
     )

@@ -79,7 +79,7 @@ class SearchNetwork(QuantNetwork):
         )
         self.activation_selection: SelectionLogits | None = None
         if len(self.activation_bits) > 1:
-            places = [Selector(quantizer.name, 1, False) for quantizer in self.graph.quantizers]
+            places = [Selector(name, 1, False) for name in self.graph.quantizers]
             self.activation_selection = SelectionLogits(places, self.activation_bits, sampling=options.sampling)
         self.penalty: Callable[[ChannelBitCounts], Tensor] | None = None
         self.watch: Callable[[int, Tensor], None] | None = None
@@ -104,10 +104,11 @@ class SearchNetwork(QuantNetwork):
     def counts(self) -> ChannelBitCounts:
         """Counts of the last forward pass, for the hardware costs; gradients flow to the logits."""
         if self._shares is None:
-            return self._counts(self.selection(), self._sample_activations())
-        return self._counts(self._shares, self._activation_shares)
+            return self.counts_of(self.selection(), self._sample_activations())
+        return self.counts_of(self._shares, self._activation_shares)
 
-    def _counts(self, shares: Tensor, activation: Tensor | None) -> ChannelBitCounts:
+    def counts_of(self, shares: Tensor, activation: Tensor | None = None) -> ChannelBitCounts:
+        """Counts of shares of weight bits (n_channels, n_bits), and of activation bits (n_quantizers, n_bits)."""
         channels = self.selection.counts(shares)
         if activation is not None:
             activation = activation[self._inputs_by_layer()]
@@ -121,7 +122,7 @@ class SearchNetwork(QuantNetwork):
         assert self.penalty is not None  # noqa: S101 - the caller made sure
         sampled = [shares for shares in (self._shares, self._activation_shares) if shares is not None]
         leaves = [shares.detach().requires_grad_() for shares in sampled]
-        value = self.penalty(self._counts(leaves[0], leaves[1] if len(leaves) > 1 else None))
+        value = self.penalty(self.counts_of(leaves[0], leaves[1] if len(leaves) > 1 else None))
         gradients = torch.autograd.grad(value, leaves, allow_unused=True)
         for shares, gradient in zip(sampled, gradients, strict=True):
             if gradient is not None:
@@ -131,10 +132,6 @@ class SearchNetwork(QuantNetwork):
         for place, shares in enumerate((self._shares, self._activation_shares)):
             if shares is not None and shares.requires_grad:
                 shares.register_hook(partial(watch, place))  # type: ignore[no-untyped-call]
-
-    def counts_of(self, shares: Tensor, activation: Tensor | None = None) -> ChannelBitCounts:
-        """Counts of shares of weight bits (n_channels, n_bits), and of activation bits (n_quantizers, n_bits)."""
-        return self._counts(shares, activation)
 
     def counts_at(self, channels: Tensor) -> ChannelBitCounts:
         """Counts of an assignment, with the likeliest activation bits.

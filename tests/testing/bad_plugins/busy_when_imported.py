@@ -14,7 +14,7 @@ Path("cache.txt").write_text("nothing yet")
 
 
 class Bad(Method):
-    name = "bad"
+    name = "busy_when_imported"
 
     def compress(self, problem: Problem) -> Plan:
         share = problem.solve_ratio()

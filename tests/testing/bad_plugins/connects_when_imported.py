@@ -10,7 +10,7 @@ with contextlib.suppress(OSError):
 
 
 class Bad(Method):
-    name = "bad"
+    name = "connects_when_imported"
 
     def compress(self, problem: Problem) -> Plan:
         share = problem.solve_ratio()

@@ -6,7 +6,7 @@ from hdapbench.method import Method, Plan, Problem
 
 
 class Bad(Method):
-    name = "bad"
+    name = "depends_on_the_process"
 
     def compress(self, problem: Problem) -> Plan:
         scores = {}

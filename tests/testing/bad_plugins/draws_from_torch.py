@@ -6,7 +6,7 @@ from hdapbench.method import Method, Plan, Problem
 
 
 class Bad(Method):
-    name = "bad"
+    name = "draws_from_torch"
 
     def compress(self, problem: Problem) -> Plan:
         torch.manual_seed(0)  # here

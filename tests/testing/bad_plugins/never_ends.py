@@ -4,7 +4,7 @@ from hdapbench.method import Method, Plan, Problem
 
 
 class Bad(Method):
-    name = "bad"
+    name = "never_ends"
 
     def compress(self, problem: Problem) -> Plan:
         while True:

@@ -4,7 +4,7 @@ from hdapbench.method import Method, Plan, Problem
 
 
 class Bad(Method):
-    name = "bad"
+    name = "prints"
 
     def compress(self, problem: Problem) -> Plan:
         share = problem.solve_ratio()

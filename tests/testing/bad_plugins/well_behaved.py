@@ -9,7 +9,7 @@ class Bad(Method):
     Never sees: latency, accuracy, training images.
     """
 
-    name = "bad"
+    name = "well_behaved"
 
     def compress(self, problem: Problem) -> Plan:
         share = problem.solve_ratio()
