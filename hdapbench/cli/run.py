@@ -67,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             if todo and not done:  # a model that cannot be pruned is refused before its base is trained
                 listener.phase("checking the model")
                 inspect_model(loaded, cache_dir=workspace.cache)
-            job = Run(loaded, registry, workspace=workspace, listener=listener)
+            stored = store.results(trial_ids=list(done)) if todo else []
+            job = Run(loaded, registry, workspace=workspace, listener=listener, stored=stored)
             try:
                 for _ in forward(job.results(todo), store.add, listener):
                     pass

@@ -13,6 +13,7 @@ from hdapbench.errors import (
     BudgetExceededError,
     HdapbenchError,
     MethodError,
+    ModelError,
     TargetUnreachableError,
     TimeLimitError,
     printable,
@@ -44,12 +45,21 @@ class Run:
         Where caches and artifacts go.
     listener
         Receives progress.
+    stored
+        What is stored of the same spec: results on another base model than theirs are refused.
     """
 
     def __init__(
-        self, loaded: LoadedSpec, registry: MethodRegistry, *, workspace: Workspace, listener: Listener
+        self,
+        loaded: LoadedSpec,
+        registry: MethodRegistry,
+        *,
+        workspace: Workspace,
+        listener: Listener,
+        stored: Sequence[Result] = (),
     ) -> None:
         self.loaded = loaded
+        self.stored = stored
         self.registry = registry
         self.workspace = workspace
         self.listener = listener
@@ -59,6 +69,11 @@ class Run:
 
         A trial that fails becomes a `Status.FAILED` result with the exception as its reason. Data, base model and
         trace are prepared when the first trial needs them: errors there concern all trials and are raised.
+
+        Raises
+        ------
+        ModelError
+            When the base model is not that of the stored results.
         """
         if not trials:
             return
@@ -70,10 +85,22 @@ class Run:
         preparation = Preparation(self.loaded, self.workspace, self.listener)
         # numpy's products here are small: with a thread per core on a busy machine they took ten times as long.
         with contextlib.closing(preparation), threadpool_limits(limits=1, user_api="blas"):
+            self._check_base(preparation)
             for trial in trials:
                 preparation.bench(trial.fleet)  # first: what fails there fails for all trials
                 self.listener.started(trial)
                 yield self._result(trial, preparation)
+
+    def _check_base(self, preparation: Preparation) -> None:
+        """Refuse to put results of two base models on one board: another torch or processor trains another one."""
+        known = {str(found): result for result in self.stored if (found := result.notes.get("base_hash"))}
+        if not known or preparation.base.hash in known:
+            return
+        stored, result = next(iter(known.items()))
+        raise ModelError(
+            f"the base model is {preparation.base.hash[:16]} here, and the stored trials began from {stored[:16]}, "
+            f"trained under torch {result.environment.torch}; run in a new --workspace, or with the cache/base of that run"
+        )
 
     def _result(self, trial: Trial, preparation: Preparation) -> Result:
         started = time.monotonic()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hdapbench.cli.main import main
+from hdapbench.models import keep_state, kept_state
 from hdapbench.spec import load_spec, spec_hash
 
 NET = """\
@@ -121,6 +122,20 @@ def test_damage_to_rows_and_caches_is_said_and_made_good(spec: Path, capsys: pyt
     assert "is damaged; it is trained again" in told
     assert Path("leaderboards/tiny.md").read_text() == board
     assert [path.name for path in (cache / "base").iterdir()] == [base.name]
+
+
+def test_results_of_two_base_models_never_meet_on_a_board(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(spec, "--quiet")
+    (base,) = Path(".hdapbench/cache/base").iterdir()
+    state = kept_state(base)
+    assert state is not None
+    keep_state({name: value * 1.01 for name, value in state.items()}, base)  # as another torch might train it
+    spec.write_text(spec.read_text().replace("[uniform]", "[uniform, random]"))
+    capsys.readouterr()
+
+    assert run(spec, "--quiet") == 2
+
+    assert "the stored trials began from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"flops": 1}', "\x00\xff"])
