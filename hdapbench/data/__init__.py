@@ -15,7 +15,9 @@ box_layout: their data yamls.
 box_labels: their label files.
 mosaic: augmentation of images with boxes.
 scenes: generated pictures of digits.
-source: files in folders and tar archives.
+source: files in folders and tar archives, links followed.
+archive: tar archives read in place, with limits.
+kinds: kinds of files by their names, and names as they are shown.
 reading: files decoded in parallel.
 decode: pixels of one file, at the size and channels of the network.
 cache: decoded images on disk.

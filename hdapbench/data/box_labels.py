@@ -28,10 +28,11 @@ def label_path(image: str) -> str:
     return str(PurePosixPath(*parts).with_suffix(".txt"))
 
 
-def parse_labels(text: str, n_classes: int) -> NDArray[np.float32]:
+def parse_labels(text: str, n_classes: int, n_key_points: int = 0) -> NDArray[np.float32]:
     """Class, centre x and y, width and height of every object, shape (k, 5); lines that repeat count once.
 
-    A line is a box, or a polygon (class and at least three points), of which the box around it is taken.
+    A line is a box, or a polygon (class and at least three points), of which the box around it is taken. In a set with
+    key points it is a box and so many values of its key points, which detection has no use for.
 
     Raises
     ------
@@ -47,19 +48,24 @@ def parse_labels(text: str, n_classes: int) -> NDArray[np.float32]:
             values = [float(field) for field in fields]
         except ValueError:
             raise ValueError(f"line {number} of its label file is not made of numbers") from None
-        boxes[_box(values, number, n_classes)] = None
+        if n_key_points and len(values) != BOX_VALUES + n_key_points:
+            wanted = BOX_VALUES + n_key_points
+            raise ValueError(f"line {number} of its label file has {len(values)} values, kpt_shape asks for {wanted}")
+        boxes[_box(values[:BOX_VALUES] if n_key_points else values, number, n_classes)] = None
     return np.array(list(boxes), dtype=np.float32).reshape(-1, BOX_VALUES)
 
 
 def _box(values: list[float], number: int, n_classes: int) -> tuple[float, ...]:
     """Box of one line's values."""
     label, coordinates = values[0], np.array(values[1:])
+    if not np.isfinite(values).all():
+        raise ValueError(f"line {number} of its label file is not made of finite numbers")
     if label != int(label) or not 0 <= label < n_classes:
         raise ValueError(f"line {number} of its label file names class {label:g}, there are {n_classes}")
     is_polygon = len(values) >= LEAST_POLYGON and len(values) % 2 == 1
     if len(values) != BOX_VALUES and not is_polygon:
         raise ValueError(f"line {number} of its label file has {len(values)} values, a box has {BOX_VALUES}")
-    if not np.isfinite(coordinates).all() or coordinates.min() < -SLACK or coordinates.max() > 1 + SLACK:
+    if coordinates.min() < -SLACK or coordinates.max() > 1 + SLACK:
         raise ValueError(f"line {number} of its label file leaves the image: coordinates are shares of it")
     if is_polygon:
         low, high = coordinates.reshape(-1, 2).min(0), coordinates.reshape(-1, 2).max(0)

@@ -26,7 +26,7 @@ from hdapbench.files import flush_to_disk, process_mark
 if TYPE_CHECKING:
     from hdapbench.data.live import FileImages
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever decoding changes, so that old caches are not used."""
 
 LAYOUT = "layout.json"
@@ -36,7 +36,8 @@ LAYOUT = "layout.json"
 class Layout:
     """What a decoded part holds: labels in stored order, class names, shape of the images, SHA-256 of it all.
 
-    ``skipped`` maps files that were left out to the reason, ``extras`` names further arrays.
+    ``skipped`` maps files that cannot be read to the reason, ``left_out`` kinds of files that lie beside the images to
+    their number; ``extras`` names further arrays.
     """
 
     labels: list[int]
@@ -44,7 +45,13 @@ class Layout:
     shape: list[int]
     digest: str
     skipped: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     extras: list[str] = field(default_factory=list)
+
+    @property
+    def n_skipped(self) -> int:
+        """Files that were left out, whatever the reason."""
+        return len(self.skipped) + sum(self.left_out.values())
 
 
 def cache_key(*parts: object) -> str:
@@ -107,6 +114,7 @@ def write_part(
     image_shape: tuple[int, int, int],
     classes: Sequence[str],
     skipped: Mapping[str, str] | None = None,
+    left_out: Mapping[str, int] | None = None,
     extras: Callable[[], Mapping[str, NDArray[Any]]] = dict,
 ) -> None:
     """Store a part under ``folder``, in one step: a reader sees all of it or nothing.
@@ -124,7 +132,9 @@ def write_part(
     classes
         Names of the classes that labels count through.
     skipped
-        Files that were left out, and why.
+        Files that cannot be read, and why.
+    left_out
+        Kinds of files beside the images, and how many there are.
     extras
         Called once all images are stored: further arrays by name, such as boxes.
     """
@@ -143,6 +153,7 @@ def write_part(
             shape=list(shape),
             digest=_digest(labels, stored, classes, arrays),
             skipped=dict(skipped or {}),
+            left_out=dict(left_out or {}),
             extras=list(arrays),
         )
         (partial / LAYOUT).write_text(json.dumps(asdict(layout)), encoding="utf-8")

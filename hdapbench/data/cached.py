@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from hdapbench.data.cache import DecodedPart, read_part
+from hdapbench.data.kinds import shown
 from hdapbench.data.reading import SHOWN_NAMES, Reading, UnreadableError
 from hdapbench.errors import DamagedCacheError, DataError
 
@@ -53,6 +54,10 @@ def cached_part(
         raise DataError(f"'{folder}' vanished as soon as it was written; is something deleting files in the cache?")
     if part.layout.skipped and reading.corrupt == "fail":
         raise _refusal(reading.source, part.layout.skipped)
+    if part.layout.left_out and reading.on_progress is not None:
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(part.layout.left_out.items())[:SHOWN_NAMES])
+        total = sum(part.layout.left_out.values())
+        reading.on_progress(f"{reading.source.name}: {total} files are left out, being no images in a class: {listed}")
     return part
 
 
@@ -82,6 +87,6 @@ def _write_readable(reading: Reading, names: list[str], write: Callable[[list[st
 
 
 def _refusal(source: Path, files: Mapping[str, str]) -> DataError:
-    shown = ", ".join(f"{name} ({reason})" for name, reason in list(files.items())[:SHOWN_NAMES])
+    listed = ", ".join(f"{shown(name)} ({reason})" for name, reason in list(files.items())[:SHOWN_NAMES])
     more = f" and {len(files) - SHOWN_NAMES} more" if len(files) > SHOWN_NAMES else ""
-    return DataError(f"'{source}': cannot decode {shown}{more}; repair or remove them, or write data.corrupt: skip")
+    return DataError(f"'{source}': cannot decode {listed}{more}; repair or remove them, or write data.corrupt: skip")

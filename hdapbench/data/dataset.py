@@ -101,8 +101,8 @@ def load_data(
     return found
 
 
-def count_classes(name: str, source: Path) -> int:
-    """Classes of a set, found without decoding images.
+def count_classes(name: str, source: Path) -> int | None:
+    """Classes of a set, found without decoding images; None of a set that knows them only once it is loaded.
 
     Parameters
     ----------
@@ -114,14 +114,12 @@ def count_classes(name: str, source: Path) -> int:
     Raises
     ------
     DataError
-        When there is no such set at ``source``, or none whose classes can be counted so.
+        When there is no such set at ``source``.
     PluginError
         When no installed package offers the data set, or it cannot be used.
     """
     count = _data_set(name).count_classes
-    if count is None:
-        raise DataError(f"the classes of '{name}' are known only once it is loaded")
-    return count(source)
+    return None if count is None else count(source)
 
 
 def _data_set(name: str) -> DataSet:

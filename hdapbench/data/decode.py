@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import IO
+from functools import cache
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +18,9 @@ from torch.nn import functional
 
 from hdapbench.errors import DataError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 GREY, RGB = 1, 3
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue, ITU-R BT.601, as Pillow converts to grey."""
@@ -21,6 +29,13 @@ LETTERBOX_GREY = 114
 """What ultralytics fills letterboxes with, and what no image of a mosaic covers."""
 
 RESIZE_CHUNK = 1000
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""What images may be, whatever their names say: Pillow would hand others to programs, such as PostScript to gs."""
+
+LARGE_PIXELS = 1 << 24
+_ONE_LARGE = threading.Lock()
+"""Held while more than `LARGE_PIXELS` are decoded, so that threads do not each hold an image of gigabytes."""
 
 
 def check_channels(input_shape: tuple[int, int, int]) -> None:
@@ -46,10 +61,10 @@ def decode_image(stream: IO[bytes], input_shape: tuple[int, int, int]) -> NDArra
     from PIL import Image, ImageOps
 
     channels, height, width = input_shape
-    with Image.open(stream) as image:
-        converted = image.convert("L" if channels == GREY else "RGB")
-    if converted.size != (width, height):
-        converted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BILINEAR)
+    with _opened(stream) as image:
+        converted = _converted(image, image.format, channels)
+        if converted.size != (width, height):
+            converted = ImageOps.fit(converted, (width, height), method=Image.Resampling.BILINEAR)
     pixels = np.asarray(converted, dtype=np.uint8).reshape(height, width, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -80,14 +95,13 @@ def decode_letterboxed(stream: IO[bytes], input_shape: tuple[int, int, int]) -> 
     from PIL import Image, ImageOps
 
     channels, height, width = input_shape
-    with Image.open(stream) as image:
+    with _opened(stream) as image:
         # Cameras note how they were held; labels are drawn on the image as it is shown.
-        upright = ImageOps.exif_transpose(image) or image
-        converted = upright.convert("L" if channels == GREY else "RGB")
-    ratio = min(height / converted.height, width / converted.width)
-    size = (max(1, round(converted.width * ratio)), max(1, round(converted.height * ratio)))
-    if converted.size != size:
-        converted = converted.resize(size, resample=Image.Resampling.BILINEAR)
+        converted = _converted(ImageOps.exif_transpose(image) or image, image.format, channels)
+        ratio = min(height / converted.height, width / converted.width)
+        size = (max(1, round(converted.width * ratio)), max(1, round(converted.height * ratio)))
+        if converted.size != size:
+            converted = converted.resize(size, resample=Image.Resampling.BILINEAR)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     pixels = np.full((height, width, channels), LETTERBOX_GREY, dtype=np.uint8)
     pixels[top : top + size[1], left : left + size[0]] = np.asarray(converted).reshape(size[1], size[0], channels)
@@ -115,3 +129,49 @@ def resized_images(images: Tensor, input_shape: tuple[int, int, int]) -> Tensor:
             chunk = functional.interpolate(chunk, size=(height, width), mode="bilinear", antialias=True)
         parts.append(chunk.expand(-1, channels, -1, -1).round().clamp(0, 255).to(torch.uint8))
     return torch.cat(parts)
+
+
+@contextmanager
+def _opened(stream: IO[bytes]) -> Iterator[Image]:
+    """Image of a file, not decoded yet; of a file with several pages or frames the first.
+
+    Raises
+    ------
+    ValueError
+        When it has more pixels than Pillow thinks safe.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(stream, formats=_formats())
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller") from None
+    with image, _ONE_LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
+        yield image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads; from then on its warning of bombs is an error, in all threads."""
+    from PIL import Image
+
+    Image.init()
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _converted(image: Image, form: str | None, channels: int) -> Image:
+    """Image of 8 bits in grey or RGB; of 16 bits the upper 8.
+
+    Raises
+    ------
+    ValueError
+        When its pixels are whole numbers of 32 bits or floats, which say nothing of black and white.
+    """
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and form in {"PNG", "PPM"}):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip at 255
+    elif image.mode.startswith(("I", "F")):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16 bits")
+    return image.convert("L" if channels == GREY else "RGB")

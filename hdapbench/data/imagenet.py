@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderFormat, class_folders
-from hdapbench.data.source import file_names, is_image, read_texts
+from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderFormat, class_folders, refuse_empty
+from hdapbench.data.kinds import is_hidden, shown
+from hdapbench.data.source import Contents, holds_images, list_contents, texts_of
 from hdapbench.errors import DataError
 
 ANNOTATIONS = "val_annotations.txt"
@@ -24,7 +25,7 @@ IMAGENET_ADVICE = (
 )
 
 
-def tiny_imagenet_files(source: Path) -> Files:
+def tiny_imagenet_files(contents: Contents) -> Files:
     """Files of the published layout, whose validation images lie in one folder, with their classes in a text file.
 
     A ``val`` that was sorted into class folders is understood as well. The published test images have no labels, so
@@ -35,53 +36,51 @@ def tiny_imagenet_files(source: Path) -> Files:
     DataError
         When validation images are not in the text file.
     """
-    found = class_folders(source)
+    found = class_folders(contents)
     tested = found[VAL] or found[TEST]
     if set(tested.values()) != {UNSORTED}:
         return {TRAIN: found[TRAIN], TEST: tested, VAL: tested}
     if not found[VAL]:  # only the published test images, which nobody outside has labels of
         return {TRAIN: found[TRAIN], TEST: {}, VAL: {}}
-    classes = _annotated(source)
+    classes = _annotated(contents)
     missing = [name for name in tested if PurePosixPath(name).name not in classes]
     if missing:
-        raise DataError(f"'{source}': {ANNOTATIONS} lacks {len(missing)} images, such as {missing[0]}; {TINY_ADVICE}")
+        some = f"{len(missing)} images, such as {shown(missing[0])}"
+        raise DataError(f"'{contents.source}': {ANNOTATIONS} lacks {some}; {TINY_ADVICE}")
     test = {name: classes[PurePosixPath(name).name] for name in tested}
     return {TRAIN: found[TRAIN], TEST: test, VAL: test}
 
 
-def _annotated(source: Path) -> dict[str, str]:
+def _annotated(contents: Contents) -> dict[str, str]:
     """Validation image -> class, from the text file beside the images."""
-    if source.is_dir():
-        paths = sorted(source.rglob(ANNOTATIONS))
-        texts = {str(path): path.read_text(encoding="utf-8") for path in paths}
-    else:
-        texts = {name: text for name, text in read_texts(source).items() if PurePosixPath(name).name == ANNOTATIONS}
-    if not texts:
-        raise DataError(f"'{source}' holds no {ANNOTATIONS}; {TINY_ADVICE}")
-    lines = [line.split("\t") for text in texts.values() for line in text.splitlines() if line.strip()]
+    names = [name for name in contents.files if PurePosixPath(name).name == ANNOTATIONS]
+    if not names:
+        raise DataError(f"'{contents.source}' holds no {ANNOTATIONS}; {TINY_ADVICE}")
+    lines = [line.split("\t") for text in texts_of(contents, names).values() for line in text.splitlines()]
     return {fields[0]: fields[1] for fields in lines if len(fields) > 1}
 
 
 def count_class_folders(source: Path) -> int:
-    """Classes of a set in class folders, in a folder or an archive: entries of its train split.
+    """Classes of a set in class folders, in a folder or an archive: folders of its train split.
 
     Raises
     ------
     DataError
-        When there is no such set.
+        When there is no such set, or a class has no images.
     """
     if not source.exists():
         raise DataError(f"there is no '{source}'")
     for folder in (source, *sorted(path for path in source.glob("*") if path.is_dir())):
         if (folder / TRAIN).is_dir():
-            return sum(entry.is_dir() for entry in (folder / TRAIN).iterdir())
+            classes = [path for path in (folder / TRAIN).iterdir() if path.is_dir() and not is_hidden(path.name)]
+            refuse_empty(source, [path.relative_to(source).as_posix() for path in classes if not holds_images(path)])
+            return len(classes)
     if source.is_dir():
         raise DataError(f"'{source}' holds no folder {TRAIN}/")
-    names = [PurePosixPath(name).parts for name in file_names(source) if is_image(name)]
-    classes = {parts[parts.index(TRAIN) + 1] for parts in names if TRAIN in parts[:2]}
-    if not classes:
+    found = set(class_folders(list_contents(source))[TRAIN].values())
+    if not found:
         raise DataError(f"'{source}' holds no images under {TRAIN}/")
-    return len(classes)
+    return len(found)
 
 
 IMAGENET = replace(CLASS_FOLDERS, advice=IMAGENET_ADVICE)

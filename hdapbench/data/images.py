@@ -109,7 +109,7 @@ class DataSplits:
     content_hash
         SHA-256 over images, labels, normalisation and augmentation of all three parts.
     n_skipped
-        Files that could not be read and were left out.
+        Files that were left out, because they could not be read or are of other kinds.
     """
 
     train: Samples

@@ -37,7 +37,7 @@ class Labelled:
     digest
         Hash of images and labels where one is known already.
     n_skipped
-        Files that could not be read and were left out.
+        Files that were left out.
     """
 
     train: tuple[StoredImages, Tensor]
@@ -61,6 +61,9 @@ def split_labelled(spec: DataSpec, found: Labelled) -> DataSplits:
     if len(labels) < 2 * n_classes:
         raise DataError(f"{len(labels)} training images of {n_classes} classes are too few to hold some out")
     n_search = share_count(len(labels), spec.search_share, n_classes)
+    untrained = sorted(set(labels[:n_search].tolist()) - set(labels[n_search:].tolist()))
+    if untrained:
+        raise DataError(f"class {untrained[0]} has too few images to be trained and searched on; lower search_share")
     mean, std = _normalisation(spec, found.statistics, images.shape[1])
 
     def image_set(part_images: StoredImages, part_labels: Tensor) -> ImageSet:

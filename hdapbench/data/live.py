@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -71,7 +72,7 @@ class FileImages:
 class Listing:
     """Files of a part in stored order, numbers and names of their classes, and SHA-256 over names, classes, contents.
 
-    ``skipped`` maps files that were left out to the reason.
+    ``skipped`` maps files that were left out to the reason, ``left_out`` kinds of files beside them to their number.
     """
 
     names: list[str]
@@ -79,6 +80,7 @@ class Listing:
     classes: list[str]
     digest: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def read_listing(path: Path) -> Listing | None:
@@ -122,7 +124,7 @@ def write_listing(path: Path, reading: Reading, listing: Listing) -> None:
     hashes = dict(decode_each(reading, {name: number for number, name in enumerate(listing.names)}, checked))
     digest = hashlib.sha256()
     for number, (name, label) in enumerate(zip(listing.names, listing.labels, strict=True)):
-        digest.update(f"{name}|{label}|".encode() + hashes[number].tobytes())
+        digest.update(os.fsencode(f"{name}|{label}|") + hashes[number].tobytes())
     listing = replace(listing, digest=digest.hexdigest())
     with replacing(path) as partial:
         content = asdict(listing) | {"checksum": _checksum(listing)}

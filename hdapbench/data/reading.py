@@ -14,19 +14,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hdapbench.data.source import Progress, open_each
+from hdapbench.data.kinds import shown
+from hdapbench.data.source import Progress, read_each
 from hdapbench.errors import DataError
 
 Corrupt = Literal["fail", "skip"]
 Decode = Literal["auto", "once", "live"]
 Decoder = Callable[[str, bytes], NDArray[np.uint8]]
-Pending = deque[tuple[str, Future[NDArray[np.uint8]]]]
+Pending = deque[tuple[str, int, Future[NDArray[np.uint8]]]]
+"""Files in work: name, bytes and pixels."""
 
 _MEMORY_ADDRESS = re.compile(r" <_io\.[^>]*>")
 REPORT_EVERY = 5000
 LIVE_BYTES = 20 * 2**30
-AHEAD = 8
-"""Files per worker that are read ahead of the one that is waited for."""
+AHEAD, AHEAD_BYTES = 8, 1 << 28
+"""Files per worker, and bytes of them all, that are read ahead of the one that is waited for."""
+
 SHOWN_NAMES = 5
 
 
@@ -89,28 +92,38 @@ def decode_each(
     """
     broken: dict[str, str] = {}
     pending: Pending = deque()
-    done = 0
+    done = n_bytes = 0
 
     def finish_one() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        nonlocal done
-        name, future = pending.popleft()
+        nonlocal done, n_bytes
+        name, size, future = pending.popleft()
+        n_bytes -= size
         try:
             yield positions[name], future.result()
         except Exception as error:  # noqa: BLE001 - decoders raise whatever the bytes make them raise
-            broken[name] = _MEMORY_ADDRESS.sub("", " ".join(str(error).split()))[:80]
+            broken[name] = reason(error)
         if reading.on_progress is not None and done % REPORT_EVERY == 0:
             reading.on_progress(f"decoding {reading.source.name}: {done:,} of {len(positions):,} images")
         done += 1
 
     with ThreadPoolExecutor(n_workers()) as pool:
-        for name, stream in open_each(reading.source, positions):
-            pending.append((name, pool.submit(decode, name, stream.read())))
-            if len(pending) > AHEAD * n_workers():
+        for name, content in read_each(reading.source, positions):
+            if isinstance(content, Exception):
+                broken[name] = reason(content)
+                continue
+            pending.append((name, len(content), pool.submit(decode, name, content)))
+            n_bytes += len(content)
+            while pending and (len(pending) > AHEAD * n_workers() or n_bytes > AHEAD_BYTES):
                 yield from finish_one()
         while pending:
             yield from finish_one()
     if broken:
         raise UnreadableError(dict(sorted(broken.items())))
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a file, on one short line."""
+    return shown(_MEMORY_ADDRESS.sub("", " ".join(str(error).split()) or type(error).__name__))[:80]
 
 
 def n_workers() -> int:

@@ -20,6 +20,7 @@ from hdapbench.data.images import DataSplits
 from hdapbench.data.labelled import Labelled, Statistics, split_labelled
 from hdapbench.data.reading import Reading
 from hdapbench.data.scenes import make_scenes
+from hdapbench.data.source import list_contents
 from hdapbench.data.split import share_count, stratified_order
 from hdapbench.data.yolo import BOXES, STARTS, load_yolo
 from hdapbench.errors import DataError
@@ -70,7 +71,7 @@ def _folder(form: FolderFormat, request: DataRequest, statistics: Statistics = I
         statistics,
         n_classes=len(train.layout.classes),
         digest=f"{train.layout.digest}|{test.layout.digest}",
-        n_skipped=len(train.layout.skipped) + len(test.layout.skipped),
+        n_skipped=train.layout.n_skipped + test.layout.n_skipped,
     )
     return split_labelled(request.spec, found)
 
@@ -116,12 +117,12 @@ def _box_splits(spec: DataSpec, train: DecodedPart, test: DecodedPart) -> DataSp
         box_set(test, 0, len(test.labels)),
         n_classes=n_classes,
         content_hash=hashlib.sha256(digest.encode()).hexdigest(),
-        n_skipped=len(train.layout.skipped) + len(test.layout.skipped),
+        n_skipped=train.layout.n_skipped + test.layout.n_skipped,
     )
 
 
 def _count_words(source: Path) -> int:
-    return len(set(speech.speech_files(source)["train"].values()))
+    return len(set(speech.speech_files(list_contents(source))["train"].values()))
 
 
 DIGITS = DataSet(_digits)

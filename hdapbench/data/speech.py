@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import wave
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hdapbench.arrays import Floats
 from hdapbench.data.folder import TEST, TRAIN, VAL, Files, FolderFormat
-from hdapbench.data.source import AUDIO_SUFFIX, file_names, read_texts
+from hdapbench.data.kinds import AUDIO_SUFFIX, suffix
+from hdapbench.data.source import Contents, texts_of
 from hdapbench.errors import DataError
 
 VERSION = 1
@@ -39,7 +40,7 @@ OFFSETS = (165.0, 128.0)
 """Grey levels of zero."""
 
 
-def speech_files(source: Path) -> Files:
+def speech_files(contents: Contents) -> Files:
     """Recordings by split: those of the test list, and all others; folders such as ``_background_noise_`` are no words.
 
     Raises
@@ -47,21 +48,20 @@ def speech_files(source: Path) -> Files:
     DataError
         When there is no test list, or none of its files is there.
     """
-    found = [PurePosixPath(name) for name in file_names(source) if name.endswith(AUDIO_SUFFIX)]
+    found = [PurePosixPath(name) for name in contents.files if suffix(name) == AUDIO_SUFFIX]
     words = {str(path): path.parts[-2] for path in found if len(path.parts) > 1 and not path.parts[-2].startswith("_")}
-    if source.is_dir():
-        texts = {path.name: path.read_text(encoding="utf-8") for path in source.rglob(TEST_LIST)}
-    else:
-        texts = {PurePosixPath(name).name: text for name, text in read_texts(source).items()}
-    if TEST_LIST not in texts:
-        raise DataError(f"'{source}' holds no {TEST_LIST}; {ADVICE}")
-    listed = set(texts[TEST_LIST].split())
+    lists = [name for name in contents.files if PurePosixPath(name).name == TEST_LIST]
+    if not lists:
+        raise DataError(f"'{contents.source}' holds no {TEST_LIST}; {ADVICE}")
+    listed = set(" ".join(texts_of(contents, lists).values()).split())
     splits: Files = {TRAIN: {}, TEST: {}, VAL: {}}
     for name, word in words.items():
         is_tested = "/".join(PurePosixPath(name).parts[-2:]) in listed
         splits[TEST if is_tested else TRAIN][name] = word
     if not splits[TEST] or not splits[TRAIN]:
-        raise DataError(f"'{source}': {TEST_LIST} must name some of the {len(words)} recordings, not all; {ADVICE}")
+        raise DataError(
+            f"'{contents.source}': {TEST_LIST} must name some of the {len(words)} recordings, not all; {ADVICE}"
+        )
     return splits
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -16,8 +18,9 @@ from hdapbench.data.box_layout import BoxLayout, read_layout
 from hdapbench.data.cache import DecodedPart, cache_key, write_part
 from hdapbench.data.cached import cached_part
 from hdapbench.data.decode import Letterbox, decode_letterboxed
+from hdapbench.data.kinds import shown
 from hdapbench.data.reading import Reading, decode_each
-from hdapbench.data.source import fingerprint
+from hdapbench.data.source import identity, list_contents
 from hdapbench.data.split import stratified_order
 from hdapbench.errors import DataError
 
@@ -46,15 +49,16 @@ def load_yolo(reading: Reading, *, cache_dir: Path) -> tuple[DecodedPart, Decode
     """
     layout = read_layout(reading.source)
     reading = Reading(layout.root, reading.input_shape, reading.corrupt, reading.on_progress)
-    key = cache_key("boxes", fingerprint(layout.root), layout.classes, layout.train, layout.test, reading.input_shape)
+    seen = (_identities(layout), layout.classes, layout.train, layout.test, layout.n_key_points)
+    key = cache_key("boxes", *seen, reading.input_shape)
 
-    def part(split: str, names: tuple[str, ...]) -> DecodedPart:
+    def part(split: str, names: tuple[str, ...], layout: BoxLayout) -> DecodedPart:
         folder = cache_dir / "data" / f"{key}-{split}"
         return cached_part(
             folder, reading, lambda: list(names), lambda left, skipped: _decode(reading, layout, left, skipped, folder)
         )
 
-    return part("train", layout.train), part("test", layout.test)
+    return part("train", layout.train, layout), part("test", layout.test, replace(layout, left_out={}))
 
 
 def _decode(reading: Reading, layout: BoxLayout, names: list[str], skipped: dict[str, str], folder: Path) -> None:
@@ -65,7 +69,8 @@ def _decode(reading: Reading, layout: BoxLayout, names: list[str], skipped: dict
             f"'{layout.root}': no image of {len(names)} has a label file; the first was looked for in "
             f"'{label_path(names[0])}'"
         )
-    labels, problems = _parsed(texts, len(layout.classes))
+    labels, problems = _parsed(texts, len(layout.classes), layout.n_key_points)
+    _refuse_lost_classes(layout, [labels[name] for name in names], skipped)
     rarest = _rarest_classes([labels[name] for name in names], len(layout.classes))
     order = stratified_order(rarest)
     positions = {names[index]: position for position, index in enumerate(order)}
@@ -89,18 +94,44 @@ def _decode(reading: Reading, layout: BoxLayout, names: list[str], skipped: dict
         image_shape=reading.input_shape,
         classes=layout.classes,
         skipped=skipped,
+        left_out=layout.left_out,
         extras=extras,
     )
 
 
-def _parsed(texts: Mapping[str, str | None], n_classes: int) -> tuple[Labels, dict[str, str]]:
+def _identities(layout: BoxLayout) -> str:
+    """Hash of an archive, or of sizes, times and numbers of images and labels, wherever links lead."""
+    if layout.root.is_file():
+        return list_contents(layout.root).fingerprint()
+    digest = hashlib.sha256()
+    for name in (*layout.train, *layout.test):
+        for path in (layout.root / name, layout.root / label_path(name)):
+            digest.update(identity(path.stat() if path.is_file() else None).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _refuse_lost_classes(layout: BoxLayout, labels: list[NDArray[np.float32]], skipped: Mapping[str, str]) -> None:
+    """Refuse to leave out all images that a class is on."""
+    left = {int(label) for boxes in labels for label in boxes[:, 0]}
+    for name, why in skipped.items():
+        lines = (layout.label_text(label_path(name)) or "").splitlines()
+        labelled = {int(line.split()[0]) for line in lines if line.split() and line.split()[0].isdecimal()}
+        lost = sorted(labelled & set(range(len(layout.classes))) - left)
+        if lost:
+            raise DataError(
+                f"'{layout.root}': no image of the class {shown(layout.classes[lost[0]])} can be read, such as "
+                f"{shown(name)} ({why}); repair some, or remove all"
+            )
+
+
+def _parsed(texts: Mapping[str, str | None], n_classes: int, n_key_points: int) -> tuple[Labels, dict[str, str]]:
     """Boxes of every image, none where it has no label file, and what is wrong with the label files of some."""
     labels: Labels = {}
     problems: dict[str, str] = {}
     for name, text in texts.items():
         labels[name] = np.zeros((0, BOX_VALUES), np.float32)
         try:
-            labels[name] = parse_labels(text or "", n_classes)
+            labels[name] = parse_labels(text or "", n_classes, n_key_points)
         except ValueError as error:
             problems[name] = str(error)
     return labels, problems

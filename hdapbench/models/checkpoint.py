@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 PACKAGE = "ultralytics."
+ZIP_MAGIC = b"PK\x03\x04"
 NETWORKS = ("ema", "model")
 """Entries that hold a network: the average of its weights comes first, as ultralytics loads it."""
 
@@ -33,8 +33,9 @@ def ultralytics_state(path: Path) -> dict[str, Tensor] | None:
     The file's pickle is read with stand-ins for every class and function but those that rebuild tensors: a stand-in
     keeps what it is given and does nothing, so no code that the file names can run.
     """
-    if not zipfile.is_zipfile(path):
-        return None
+    with path.open("rb") as stream:  # torch would read other files as archives of old, with pipes and devices in them
+        if stream.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+            return None
     reader = SimpleNamespace(Unpickler=_InertUnpickler, __name__="inert")
     try:
         content = torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)

@@ -89,7 +89,12 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
 def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
     """Classes of a spec's data, which its classifier depends on, and whether they were counted rather than assumed.
 
-    Counts are cached by the size and time of the file or folder that the spec names.
+    Counts of a file are cached by its size and time; in a folder classes may come without its time changing.
+
+    Raises
+    ------
+    DataError
+        When the data are there and cannot be what the spec says.
     """
     data = loaded.spec.data
     assumed = ASSUMED_CLASSES.get(data.name, DEFAULT_CLASSES)
@@ -103,13 +108,12 @@ def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
     content = [data.name, str(source), status.st_size, status.st_mtime_ns]
     path = cache_dir / "inspection" / f"classes-{_key(content)}.json"
     counted = read_json(path)
-    if isinstance(counted, int) and counted > 0:
+    if isinstance(counted, int) and counted > 0 and source.is_file():
         return counted, True
     from hdapbench.data import count_classes as count
 
-    try:
-        found = count(data.name, source)
-    except HdapbenchError:
+    found = count(data.name, source)
+    if found is None:
         return assumed, False
     write_json(path, found)
     return found, True

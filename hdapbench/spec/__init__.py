@@ -12,10 +12,11 @@ runtime: keys of a runtime.
 units: targets as people write them.
 code: what names of code stand for, by content.
 plugins: what installed packages offer by entry point.
+messages: what is wrong, in the author's words.
 base: what all parts are made of.
 """
 
-from hdapbench.spec.base import did_you_mean
+from hdapbench.spec.base import as_name, did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
 from hdapbench.spec.data import DataSpec, NormalizeSpec, dataset_group
 from hdapbench.spec.document import path_text
@@ -78,6 +79,7 @@ __all__ = [
     "SimulatedFleetSpec",
     "Spec",
     "TargetKind",
+    "as_name",
     "canonical_json",
     "context_hash",
     "dataset_group",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,25 @@ _COLLECTION_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 Path_ = tuple[str | int, ...]
 Places = dict[Path_, tuple[int, int]]
+Texts = dict[Path_, str]
+
+
+INT, FLOAT, BOOL = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that also reads 1e-3 as a number, as YAML 1.2 does."""
+    """SafeLoader whose numbers are those of YAML 1.2: 1e-3 and 0o17 are some, 010 is ten, 1_000 and 1:30 are texts."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (INT, FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(INT, re.compile(r"^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    FLOAT,
+    re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
+    list("-+.0123456789"),
 )
 
 
@@ -43,12 +52,34 @@ class Document:
         Path -> (line, column), from 1, of its key in a mapping, or of the value itself in a list.
     problems
         Keys that stand twice, and tags that are not plain data.
+    texts
+        Path -> number or truth value as it was written, for where a text is asked for: ``001``, ``12e4``, ``no``.
     """
 
-    def __init__(self, values: dict[str, Any], places: Places, problems: list[SpecProblem]) -> None:
+    def __init__(self, values: dict[str, Any], places: Places, problems: list[SpecProblem], texts: Texts) -> None:
         self.values = values
         self.places = places
         self.problems = problems
+        self.texts = texts
+
+    def put(self, path: Path_, value: Any, texts: Texts) -> None:
+        """Put a value, and the texts below it, at a path; see `set_value`."""
+        set_value(self.values, path, value)
+        self.texts = {known: text for known, text in self.texts.items() if known[: len(path)] != path}
+        self.texts |= {(*path, *below): text for below, text in texts.items()}
+
+    def infinite(self) -> list[Path_]:
+        """Paths of numbers that are infinite or not a number."""
+        found: list[Path_] = []
+        pending: list[tuple[Path_, Any]] = [((), self.values)]
+        while pending:
+            path, value = pending.pop()
+            if isinstance(value, dict | list):
+                inner = value.items() if isinstance(value, dict) else enumerate(value)
+                pending += [((*path, key), below) for key, below in inner]
+            elif isinstance(value, float) and not math.isfinite(value):
+                found.append(path)
+        return found
 
     def place(self, path: Path_) -> tuple[int, int]:
         """Line and column of a path, or of the nearest enclosing one that stands in the file."""
@@ -97,20 +128,21 @@ def parse_document(text: str, source: str) -> Document:
         raise _refusal(source, (1, 1), "a spec is a mapping of keys to values")
     reader = _Reader(source)
     values = reader.value(nodes[0], ())
-    return Document(values, reader.places, reader.problems)
+    return Document(values, reader.places, reader.problems, reader.texts)
 
 
-def parse_scalar(text: str) -> Any:
-    """Value of one YAML scalar or flow collection, as after ``--set key=``.
+def parse_value(text: str) -> tuple[Any, Texts]:
+    """Value of one YAML scalar or flow collection, as after ``--set key=``, and numbers in it as they were written.
 
     Raises
     ------
     ValueError
         When it is not valid YAML.
     """
+    reader = _Reader("--set")
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return None if node is None else _Reader("--set").value(node, ())
+        return None if node is None else reader.value(node, ()), reader.texts
     except (yaml.YAMLError, RecursionError, SpecError) as error:
         raise ValueError(" ".join(str(error).split())) from None
 
@@ -124,7 +156,7 @@ def _read_text(path: Path) -> str:
             raise _refusal(source, (0, 0), f"is larger than {MAX_BYTES >> 20} MiB; a spec is a small YAML file")
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise _refusal(source, (0, 0), "there is no such file") from None
+        raise _refusal(source, (0, 0), "does not exist") from None
     except (OSError, ValueError) as error:
         raise _refusal(source, (0, 0), f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if b"\0" in raw:
@@ -146,6 +178,7 @@ class _Reader:
         self.source = source
         self.places: Places = {}
         self.problems: list[SpecProblem] = []
+        self.texts: Texts = {}
         self._n_nodes = 0
         self._constructor = _Loader("")
 
@@ -169,9 +202,9 @@ class _Reader:
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(child, (*path, number)) for number, child in enumerate(node.value)]
-        return self._scalar(node, path)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        return [self.value(child, (*path, number)) for number, child in enumerate(node.value)]
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -188,10 +221,15 @@ class _Reader:
             values[key] = self.value(value_node, (*path, key))
         return values
 
-    def _scalar(self, node: yaml.Node, path: Path_) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, path: Path_) -> Any:
         if node.tag in {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}:
             return node.value
         try:
+            if node.tag in {INT, FLOAT, BOOL}:
+                value = _number(node) if node.tag != BOOL else self._constructor.construct_object(node)
+                if node.style is None:
+                    self.texts[path] = node.value
+                return value
             return self._constructor.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, OverflowError):
             place = (node.start_mark.line + 1, node.start_mark.column + 1)
@@ -200,6 +238,21 @@ class _Reader:
 
     def _report(self, place: tuple[int, int], path: Path_, message: str) -> None:
         self.problems.append(SpecProblem(self.source, *place, path_text(path), message))
+
+
+def _number(node: yaml.Node) -> int | float:
+    """Number of a scalar that YAML 1.2 takes for one, or whose tag says that it is.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    text = node.value.lower()
+    if node.tag == FLOAT:
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text, base) if base != 10 else int(text)
 
 
 def path_text(path: Path_) -> str:

@@ -8,21 +8,23 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from hdapbench.errors import SpecError, SpecProblem
-from hdapbench.spec.base import did_you_mean
+from hdapbench.spec.base import LOCATED, did_you_mean
 from hdapbench.spec.data import dataset_names
-from hdapbench.spec.document import Document, Path_, parse_scalar, path_text, read_document, set_value
-from hdapbench.spec.fleet_kinds import BUILT_IN, GROUP, AnyFleetSpec, fleet_kind
+from hdapbench.spec.document import Document, Path_, Texts, parse_value, path_text, read_document
+from hdapbench.spec.fleet_kinds import BUILT_IN, AnyFleetSpec
 from hdapbench.spec.fleets import FleetSpec
-from hdapbench.spec.plugins import plugin_names
+from hdapbench.spec.messages import message
 from hdapbench.spec.schema import Spec
 
 Checked = TypeVar("Checked")
+
+SHOWN_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -90,21 +92,29 @@ def _validated(
     overridden: dict[Path_, str] = {}
     for text in overrides:
         try:
-            key, value = parse_override(text)
-            set_value(document.values, key, value)
+            key, value, texts = _override(text)
+            document.put(key, value, texts)
             overridden[key] = text
         except ValueError as error:
             problems.append(SpecProblem(f"--set {text}", 0, 0, "", str(error)))
     loaded = _Source(str(path), document, overridden, models)
     problems += _unknown_data_set(loaded)
-    try:
-        spec = validate(document.values)
-    except ValidationError as error:
-        problems += [loaded.problem(details) for details in error.errors() if not _is_echo(details)]
-        raise SpecError(sorted(set(problems), key=_order)) from None
-    if problems:
+    found: Checked | ValidationError = _checked(document.values, validate)
+    while isinstance(found, ValidationError) and loaded.took_as_asked(found.errors()):
+        found = _checked(document.values, validate)
+    problems += [loaded.at(path, loaded.not_finite(path)) for path in document.infinite()]
+    if isinstance(found, ValidationError):
+        problems += loaded.problems(found.errors())
+    if problems or isinstance(found, ValidationError):
         raise SpecError(sorted(set(problems), key=_order))
-    return spec, loaded
+    return found, loaded
+
+
+def _checked(values: Any, validate: Callable[[Any], Checked]) -> Checked | ValidationError:
+    try:
+        return validate(values)
+    except ValidationError as error:
+        return error
 
 
 def _unknown_data_set(source: _Source) -> list[SpecProblem]:
@@ -129,11 +139,15 @@ def parse_override(text: str) -> tuple[Path_, Any]:
     ValueError
         When there is no key or the value is not YAML.
     """
+    return _override(text)[:2]
+
+
+def _override(text: str) -> tuple[Path_, Any, Texts]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise ValueError("write it as key=value, such as fleets[0].n_devices=8")
     parts = [part for part in re.split(r"[.\[\]]+", key.strip()) if part]
-    return tuple(int(part) if part.isdigit() else part for part in parts), parse_scalar(value)
+    return tuple(int(part) if part.isdecimal() else part for part in parts), *parse_value(value)
 
 
 def schema_json() -> str:
@@ -197,9 +211,42 @@ class _Source:
         line, column = self.document.place(path)
         return SpecProblem(self.name, line, column, path_text(path), message)
 
-    def problem(self, details: ErrorDetails) -> SpecProblem:
-        path = self._real_path(details["loc"])
-        return self.at(path, _message(details, path, self.models))
+    def problems(self, errors: Sequence[ErrorDetails]) -> list[SpecProblem]:
+        """Every problem that Pydantic found, at its place."""
+        found = []
+        for details in errors:
+            if details["type"] == LOCATED:
+                found += [self.at((*details["loc"], *path), text) for path, text in details["ctx"]["problems"]]
+            elif not _is_echo(details, errors):
+                path = self._real_path(details["loc"])
+                found.append(self.at(path, message(details, path, self.models, self._written(path, details["input"]))))
+        return found
+
+    def took_as_asked(self, errors: Sequence[ErrorDetails]) -> bool:
+        """Whether some numbers were put back as the texts, or as the whole numbers, that the schema asks for there."""
+        changed = False
+        for details in errors:
+            path, value = self._real_path(details["loc"]), details["input"]
+            text = self.document.texts.get(path)
+            if text is None:
+                continue
+            if details["type"] == "string_type":
+                self.document.put(path, text, {})
+                changed = True
+            elif details["type"] == "int_type" and isinstance(value, float) and value.is_integer() and "e" in text.lower():
+                self.document.put(path, int(value), {(): text})
+                changed = True
+        return changed
+
+    def not_finite(self, path: Path_) -> str:
+        """What is wrong with an infinite number."""
+        return f"{self.document.texts.get(path, 'this')} is not a finite number"
+
+    def _written(self, path: Path_, value: Any) -> str:
+        """A value as the spec writes it."""
+        value = list(value) if isinstance(value, tuple) else value
+        text = self.document.texts.get(path) or ("null" if value is None else repr(value))
+        return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}..."
 
     def _real_path(self, location: tuple[int | str, ...]) -> Path_:
         """Location without the branch names that pydantic adds for unions."""
@@ -215,60 +262,19 @@ class _Source:
         return tuple(path)
 
 
-def _is_echo(details: ErrorDetails) -> bool:
-    """Whether a list is called too short only because its entries, reported themselves, are wrong."""
-    return details["type"] == "too_short" and bool(details["input"])
+def _is_echo(details: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether a problem only repeats others.
+
+    So do a list that is too short because its entries, reported themselves, are wrong; missing entries before the last
+    missing one; and infinite numbers, which are looked for everywhere.
+    """
+    if details["type"] == "missing" and isinstance(details["loc"][-1], int):
+        return any(other["loc"] == (*details["loc"][:-1], details["loc"][-1] + 1) for other in errors)
+    return details["type"] == "finite_number" or (
+        details["type"] == "too_short" and _has_wrong_entries(details, errors)
+    )
 
 
-def _message(details: ErrorDetails, path: Path_, roots: tuple[type[BaseModel], ...]) -> str:
-    """What is wrong, in the words of a spec's author."""
-    mistake, value = details["type"], details["input"]
-    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    text = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    context = details.get("ctx", {})
-    if mistake == "extra_forbidden":
-        text = f"unknown key '{path[-1]}'{did_you_mean(str(path[-1]), _known_keys(details['loc'], roots))}"
-    elif mistake == "too_short":
-        text = "must have at least one entry"
-    elif mistake == "union_tag_not_found":
-        text = "the key 'kind' is missing: simulated or recorded"
-    elif mistake == "union_tag_invalid":
-        allowed = context["expected_tags"].replace("'", "").split(", ")
-        text = f"kind: unknown value '{context['tag']}'{did_you_mean(context['tag'], allowed)}"
-    elif mistake == "missing":
-        text = f"the key '{details['loc'][-1]}' is missing"
-    elif mistake == "literal_error":
-        allowed = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        text = f"unknown value {shown}{did_you_mean(str(value), allowed)}"
-    elif mistake != "value_error":
-        text = f"{shown} should be {text}" if details["msg"].startswith("Input") else f"{text} (here: {shown})"
-    return text
-
-
-def _known_keys(location: Path_, roots: tuple[type[BaseModel], ...]) -> list[str]:
-    """Keys that the schema knows where an unknown key stands; ``location`` as Pydantic gives it, branches included."""
-    models = list(roots)
-    for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        branch = [model for model in models if len(models) > 1 and part in _tags(model)]
-        if not branch and models and issubclass(models[0], FleetSpec) and part in plugin_names(GROUP):
-            branch = [fleet_kind(str(part)).spec]
-        inner = [
-            found for m in models if part in m.model_fields for found in _models_in(m.model_fields[part].annotation)
-        ]
-        models = branch or inner
-    return list(models[0].model_fields) if models else []
-
-
-def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
-    """Values of the key that tells the branches of a union apart."""
-    field = model.model_fields.get("kind")
-    return get_args(field.annotation) if field is not None else ()
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """Every Pydantic model inside an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in _models_in(inner)]
+def _has_wrong_entries(details: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    location = details["loc"]
+    return any(len(other["loc"]) > len(location) and other["loc"][: len(location)] == location for other in errors)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from hdapbench.spec.base import Name, Strict, sequence_to_tuple
+from hdapbench.spec.base import Name, Strict, refuse, sequence_to_tuple
 from hdapbench.spec.data import BOX_DATASETS, DataSpec
 from hdapbench.spec.fleet_kinds import AnyFleetSpec
 from hdapbench.spec.plugins import plugin_names
 from hdapbench.spec.units import parse_flops, parse_target
+
+Problems = list[tuple[tuple[str | int, ...], str]]
+"""Path in the spec, and what is wrong there."""
 
 
 def _shorthand(value: object) -> object:
@@ -201,40 +204,61 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _parts_fit_the_task(self) -> Spec:
         detects = self.task == "detection"
+        problems: Problems = []
         if self.data.holds_boxes not in (None, detects):
             wanted = ", ".join(plugin_names(BOX_DATASETS)) if detects else "a set of labelled images"
-            raise ValueError(f"task: {self.task} does not fit data.name: {self.data.name}; it needs {wanted}")
-        recipes = {"base": self.base, "fine_tune": self.fine_tune}
-        smoothed = [name for name, recipe in recipes.items() if recipe.label_smoothing]
-        if detects and smoothed:
-            raise ValueError(f"{' and '.join(smoothed)}: label_smoothing is for classification; remove it")
+            problems.append((("data", "name"), f"{self.data.name} is not for task: {self.task}; it needs {wanted}"))
+        for name, recipe in (("base", self.base), ("fine_tune", self.fine_tune)):
+            if detects and recipe.label_smoothing:
+                problems.append(((name, "label_smoothing"), "is for classification; remove it"))
+            if recipe.precision == "amp" and self.device == "cpu":
+                problems.append(((name, "precision"), "amp needs device: cuda; write bf16 or fp32"))
         if self.base.distillation is not None:
-            raise ValueError("base: distillation learns from the dense model, which is what base trains; remove it")
-        scaled = [name for name, recipe in recipes.items() if recipe.precision == "amp"]
-        if scaled and self.device == "cpu":
-            raise ValueError(f"{' and '.join(scaled)}: precision: amp needs device: cuda; write bf16 or fp32")
+            problems.append(
+                (("base", "distillation"), "learns from the dense model, which is what base trains; remove it")
+            )
+        refuse(problems)
         return self
 
     @model_validator(mode="after")
-    def _no_repeats(self) -> Spec:
-        repeats: Mapping[str, list[Any]] = {
-            "fleets": [fleet.name for fleet in self.fleets],
-            "targets": [target.text for target in self.targets],
-            "seeds": list(self.seeds),
-        }
-        wrong = [
-            f"{key} names {sorted({v for v in values if values.count(v) > 1})} twice"
-            for key, values in repeats.items()
-            if len(set(values)) < len(values)
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
+    def _no_repeats(self, info: ValidationInfo) -> Spec:
+        problems: Problems = []
+        for key, values in (
+            ("fleets", [fleet.name for fleet in self.fleets]),
+            ("targets", [target.text for target in self.targets]),
+            ("seeds", list(map(str, self.seeds))),
+        ):
+            for number, value in enumerate(values):
+                if value in values[:number]:
+                    place = (key, number, "name") if key == "fleets" else (key, number)
+                    problems.append((place, f"{value} stands twice in {key}; remove or change one"))
+        if info.mode != "json":  # what was stored before this was asked can still be read
+            problems += self._repeated_methods()
+        refuse(problems)
         return self
+
+    def _repeated_methods(self) -> Problems:
+        """Entries of methods that make trials which an entry before them makes."""
+        first: dict[str, int] = {}
+        problems: Problems = []
+        for number, method in enumerate(self.methods):
+            targets = [target.text for target in method.targets or self.targets]
+            trials = [json.dumps([method.name, p, t], default=str) for p in method.grid() for t in targets]
+            before = next((first[trial] for trial in trials if trial in first), None)
+            if before is not None:
+                problems.append((("methods", number), f"{method.name} repeats trials of methods[{before}]; remove one"))
+            first |= {trial: number for trial in trials if trial not in first}
+        return problems
 
     @model_validator(mode="after")
     def _methods_name_targets_of_the_spec(self) -> Spec:
-        known = {target.text for target in self.targets}
-        strange = sorted({t.text for method in self.methods for t in method.targets or ()} - known)
-        if strange:
-            raise ValueError(f"methods name {strange}, which targets does not have; known: {', '.join(sorted(known))}")
+        known = [target.text for target in self.targets]
+        refuse(
+            [
+                (("methods", number, "targets", place), f"{target.text} is not in targets; known: {', '.join(known)}")
+                for number, method in enumerate(self.methods)
+                for place, target in enumerate(method.targets or ())
+                if target.text not in known
+            ]
+        )
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, get_args
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -45,13 +46,21 @@ def parse_flops(text: str) -> FlopsTarget:
         share = float(match["number"])
         if not 0.0 < share <= 1.0:
             raise ValueError(f"a relative FLOPs target lies in (0, 1], such as 0.5x; got '{text}'")
-        return FlopsTarget(text=f"{share:g}x", relative=share)
+        return FlopsTarget(text=_share_text(share), relative=share)
     if match := _ABSOLUTE.fullmatch(stripped):
+        if "." in match["number"] and not match["unit"]:
+            raise ValueError(f"write {stripped}x for a share of the dense model, or {stripped}G; got '{text}'")
         flops = round(float(match["number"]) * _UNITS[match["unit"]])
         if flops < 1:
             raise ValueError(f"a FLOPs target must be at least one multiply-accumulate; got '{text}'")
         return FlopsTarget(text=stripped.replace(" ", ""), absolute=flops)
     raise ValueError(f"write FLOPs (multiply-accumulates) as 0.5x, 1.0G, 500M or a whole number; got '{text}'")
+
+
+def _share_text(share: float) -> str:
+    """Share as people write it, all its digits kept and without an exponent."""
+    short = f"{share:g}"
+    return f"{short if 'e' not in short and float(short) == share else format(Decimal(repr(share)), 'f')}x"
 
 
 TargetKind = Literal["flops", "size", "mpic", "ne16", "latency"]

@@ -85,3 +85,59 @@ def test_damaged_batches_are_named(folder, content):
 
     with pytest.raises(DataError, match="test_batch' is no batch of CIFAR-10"):
         load(folder)
+
+
+class Forged:
+    """An array whose type and bytes do not belong together: numpy takes the bytes for addresses."""
+
+    def __init__(self, code: str, raw: bytes) -> None:
+        self.code, self.raw = code, raw
+
+    def __reduce__(self):
+        rebuild, arguments, _ = np.zeros(1, np.uint8).__reduce__()
+        return rebuild, arguments, (1, (1, 3072), np.dtype(self.code), False, self.raw)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"data": Forged("O", b"A" * 3072 * 8), "labels": [0]},
+        {"data": Forged("O", [b"A"] * 3072), "labels": [0]},
+        {"data": Forged("f8", b"A" * 3072), "labels": [0]},
+        {"data": Forged("u1", b"A" * 3071), "labels": [0]},
+        {"data": np.zeros((1, 3072), np.uint8), "labels": [10]},
+        {"data": np.zeros((1, 3072), np.uint8), "labels": [[0]]},
+        {"data": np.zeros((1, 3072), np.uint8), "labels": [0.0]},
+    ],
+)
+def test_arrays_that_are_not_what_they_say_are_refused_before_numpy_sees_them(folder, batch):
+    (folder / "data_batch_2").write_bytes(pickle.dumps(batch, protocol=2))
+
+    with pytest.raises(DataError, match="data_batch_2' is no batch of CIFAR-10"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",  # keeps something at index 2**31 of its memory
+        b"\x80\x02}(" + b")" + b"\x85" * 1_000_000 + b"K\x00u.",  # a key of a million tuples, each in the next
+        b"\x80\x04\x8e" + (1 << 40).to_bytes(8, "little") + b".",  # a terabyte of bytes
+    ],
+    ids=["memory", "depth", "bytes"],
+)
+def test_pickles_that_break_memory_are_refused(folder, content):
+    (folder / "data_batch_2").write_bytes(content)
+
+    with pytest.raises(DataError, match="data_batch_2' is no batch of CIFAR-10"):
+        load(folder)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_batches_of_other_protocols_are_read(folder, protocol):
+    expected = load(folder).content_hash
+    for name in BATCHES:
+        batch = pickle.loads((folder / name).read_bytes())  # noqa: S301 - written by this test
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=protocol))
+
+    assert load(folder).content_hash == expected

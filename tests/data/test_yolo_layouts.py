@@ -232,3 +232,113 @@ def test_the_blood_cells_are_read_from_their_archive(data_root, tmp_path):
     assert (len(data.train) + len(data.search), len(data.test), data.n_classes) == (205, 87, 3)
     counts = torch.cat([data.train.boxes, data.search.boxes, data.test.boxes])[:, 0].long().bincount()
     assert counts[0] > counts[1:].sum()  # red cells abound
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_roboflows_paths_are_understood_as_ultralytics_does(root: Path, archived: bool) -> None:
+    expected = load(root).content_hash
+    (root / "data.yaml").write_text("train: ../images/train\nval: [../images/val]\nnames: [cell, platelet]\n")
+
+    source = root
+    if archived:
+        source = root.parent / "blood.tar"
+        with tarfile.open(source, "w") as tar:
+            tar.add(root, ".")
+
+    assert load(source).content_hash == expected
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_yamls_in_other_encodings_are_refused_in_one_line(root: Path, encoding: str, archived: bool) -> None:
+    (root / "data.yaml").write_bytes(YAML.replace("cell", "\u00e9").encode(encoding))
+    source = root
+    if archived:
+        source = root.parent / "blood.tar"
+        with tarfile.open(source, "w") as tar:
+            tar.add(root, ".")
+
+    for read in (load, read_classes):
+        with pytest.raises(DataError, match=r"data\.yaml' is not UTF-8 text \(byte \d+\)") as caught:
+            read(source)
+        assert str(caught.value).isprintable()
+
+
+def test_a_yaml_with_a_byte_order_mark_is_read(root: Path) -> None:
+    (root / "data.yaml").write_bytes(YAML.encode("utf-8-sig"))
+
+    assert read_classes(root) == ("cell", "platelet")
+
+
+def test_names_that_expand_beyond_reason_are_refused_unexpanded(root: Path) -> None:
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    (root / "data.yaml").write_text("\n".join(levels) + "\ntrain: images/train\nval: images/val\nnames: *a11\n")
+
+    with pytest.raises(DataError, match="names must list the classes"):
+        load(root)
+
+
+def test_labels_behind_links_are_seen_when_they_change(root: Path) -> None:
+    labels = root / "labels" / "train"
+    labels.rename(root.parent / "labels-elsewhere")
+    labels.symlink_to(root.parent / "labels-elsewhere")
+    before = load(root).content_hash
+
+    (root.parent / "labels-elsewhere" / "03.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+
+    assert load(root).content_hash != before
+
+
+def test_images_outside_the_yamls_folder_are_seen_when_they_change(root: Path) -> None:
+    inside = root / "yamls"
+    inside.mkdir()
+    (inside / "data.yaml").write_text("train: ../images/train\nval: ../images/val\nnames: [cell, platelet]\n")
+    before = load(inside).content_hash
+
+    (root / "labels" / "train" / "03.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+
+    assert load(inside).content_hash != before
+
+
+def test_a_label_file_behind_a_broken_link_does_not_empty_its_image(root: Path) -> None:
+    label = root / "labels" / "train" / "03.txt"
+    label.unlink()
+    label.symlink_to("nowhere.txt")
+
+    with pytest.raises(DataError, match=r"labels/train/03\.txt' is a link that leads nowhere"):
+        load(root)
+
+
+@pytest.mark.parametrize("points", ["[1, 2]", "[2, 3]", "[17, 3]"])
+def test_boxes_of_objects_with_key_points_are_read_past_the_points(root: Path, points: str) -> None:
+    expected = load(root).content_hash
+    (root / "data.yaml").write_text(f"{YAML}kpt_shape: {points}\n")
+    n_points, n_values = (int(number) for number in points.strip("[]").split(","))
+    for path in root.rglob("labels/*/*.txt"):
+        path.write_text(path.read_text().strip() + " 0.9 0.9 2"[: 4 * n_values] * n_points + "\n")
+
+    assert load(root).content_hash == expected
+    (root / "labels" / "train" / "03.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(DataError, match=r"03\.png \(line 1 of its label file has 5 values, kpt_shape asks for \d+\)"):
+        load(root)
+
+
+@pytest.mark.parametrize("label", ["inf 0.5 0.5 0.1 0.1", "nan 0.5 0.5 0.1 0.1", "0 0.5 nan 0.1 0.1"])
+def test_labels_that_are_not_finite_are_named(label: str) -> None:
+    with pytest.raises(ValueError, match="line 1 of its label file is not made of finite numbers"):
+        parse_labels(label, 2)
+
+
+def test_a_class_of_which_no_image_can_be_read_is_never_dropped(root: Path) -> None:
+    for number in range(1, 12, 2):
+        (root / "images" / "train" / f"{number:02}.png").write_bytes(b"no image")
+
+    with pytest.raises(DataError, match=r"no image of the class platelet can be read, such as images/train/01\.png"):
+        load(root, corrupt="skip")
+
+
+def test_images_of_other_kinds_are_counted(root: Path) -> None:
+    (root / "images" / "train" / "20.heic").write_bytes(b"")
+
+    assert load(root).n_skipped == 1

@@ -70,9 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _simulated(arguments: argparse.Namespace) -> dict[str, Any]:
-    stem = Path(arguments.sku).stem.lower()
+    from hdapbench.spec import as_name
+
     return {
-        "name": arguments.name or f"{stem}-{arguments.scenario}".replace("_", "-"),
+        "name": arguments.name or as_name(f"{Path(arguments.sku).stem}-{arguments.scenario}"),
         "kind": "simulated",
         "sku": arguments.sku,
         "scenario": {"base": arguments.scenario},

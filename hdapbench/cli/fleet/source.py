@@ -97,11 +97,10 @@ def fleet_spec(path: Path, name: str | None, overrides: list[str]) -> FleetSpec:
         When there is none, or several and no name was given.
     """
     from hdapbench.fleet.recorded.matrix import LatencyMatrix
-    from hdapbench.spec import did_you_mean, load_fleets
+    from hdapbench.spec import as_name, did_you_mean, load_fleets
 
     if path.suffix in (*RECORDINGS, ".parquet", ".pq"):
-        stem = "".join(letter if letter.isalnum() else "-" for letter in path.stem.lower()).strip("-") or "recorded"
-        values = {"name": stem[:60], "kind": "recorded", "path": str(path)}
+        values = {"name": as_name(path.stem) or "recorded", "kind": "recorded", "path": str(path)}
         if LatencyMatrix(path).plans_path.exists():  # written here: a tiny model's microseconds are no mistake
             values["unit"] = "ms"
         return with_overrides(values, overrides)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from hdapbench.cli.options import named_methods
 from hdapbench.errors import MethodError
 from hdapbench.method import Method
 from hdapbench.method.registry import MethodRegistry
+from hdapbench.spec.document import parse_value
 from hdapbench.testing import KINDS, RULES, Violation, check_method, skipped_kinds, torch_import
 from hdapbench.testing.in_subprocess import check_in_subprocess
 from hdapbench.testing.rules import PLAN, SEED
@@ -73,9 +72,9 @@ def _parameters(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise MethodError(f"--set {override}: write NAME=VALUE, such as --set steps=3")
         try:
-            parameters[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise MethodError(f"--set {override}: the value is not YAML: {' '.join(str(error).split())}") from error
+            parameters[name.strip()] = parse_value(value)[0]
+        except ValueError as error:
+            raise MethodError(f"--set {override}: the value is not YAML: {error}") from error
     return parameters
 
 
