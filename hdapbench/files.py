@@ -41,8 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """Path to write a file to, which takes the place of ``path`` when the block ends without an error.
 
     Readers see the old file or the new one, never a part; after an error the old one stays and nothing is left beside
-    it. The folder is made where it is missing.
+    it. The folder is made where it is missing. The file behind a link is replaced, the link stays. Devices and pipes,
+    such as /dev/stdout, are written to as they are.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}-{path.name}")  # the suffix stays: writers look at it
     try:

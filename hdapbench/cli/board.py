@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.output import write_output
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,8 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
     if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text, encoding="utf-8")
+        write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
         sys.stdout.write(text)
@@ -62,7 +62,7 @@ def _name(text: str) -> str:
 
 
 def _compare(text: str, path: Path) -> int:
-    committed = path.read_text(encoding="utf-8") if path.exists() else ""
+    committed = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if committed == text:
         print(f"{path} is what the database renders")
         return 0

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database, whole_number
+from hdapbench.cli.output import check_output, write_output
 from hdapbench.errors import PlanError
 
 SUFFIXES = {"onnx": ".onnx", "packed": ".hdpq"}
@@ -23,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
         "alone, weights at their bits, for trials with bit-widths and their default (default of others: onnx)",
     )
     parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq or TRIAL.onnx")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="inputs per run of onnx (default: 1)")
+    parser.add_argument(
+        "--batch", type=whole_number, default=1, metavar="N", help="inputs per run of onnx (default: 1)"
+    )
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.set_defaults(handler=run)
 
@@ -49,10 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         reason = result.reason or "its artifact was removed"
         raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
     target = arguments.output or Path(f"{trial_id}{SUFFIXES[chosen]}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_output(target)
     finished = directory / ONNX
     if finished.is_file():
-        target.write_bytes(finished.read_bytes())
+        write_output(target, finished.read_bytes())
         print(f"{target}: {target.stat().st_size:,} bytes")
     elif has_bits:
         _export_bits(directory / PACKED, target, chosen)

@@ -55,6 +55,18 @@ def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
     parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
 
 
+def whole_number(text: str) -> int:
+    """Number of at least 1, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def seed_number(text: str) -> int:
+    """Number of at least 0, for argparse."""
+    return 0 if text == "0" else whole_number(text)
+
+
 def existing_database(workspace: Path) -> Path:
     """Database of a workspace that something has run in.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import add_spec_options, load_with_methods
+from hdapbench.cli.output import check_output, console, write_output
 
 if TYPE_CHECKING:
     from hdapbench.run.listener import Listener
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     loaded, registry = load_with_methods(arguments, before_code=_import_what_makes_numbers)
     trials = plan_trials(loaded, registry)
+    check_output(_board_file(arguments, loaded.spec.name))
     workspace = Workspace(arguments.workspace)
     with open_store(workspace.database) as store:
         store.register(  # boards can be rendered from the database alone
@@ -106,14 +108,18 @@ def _print(arguments: argparse.Namespace, store: Any, name: str, results: list[R
     from hdapbench.render.terminal import print_leaderboard
 
     board = build_leaderboard(store.benchmark(name), results)
-    output = arguments.output or Path("leaderboards") / f"{name}.md"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(render_markdown(board), encoding="utf-8")
+    output = _board_file(arguments, name)
+    write_output(output, render_markdown(board))
     print(f"wrote {output}", file=sys.stderr)
     if arguments.json:
         print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
     else:
-        print_leaderboard(board)
+        print_leaderboard(board, console(width=160))
+
+
+def _board_file(arguments: argparse.Namespace, name: str) -> Path:
+    output: Path | None = arguments.output
+    return output or Path("leaderboards") / f"{name}.md"
 
 
 def _progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> AbstractContextManager[Listener]:
