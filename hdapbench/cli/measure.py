@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database, seed_number, whole_number
+from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, existing_database, seed_number, whole_number
 from hdapbench.cli.output import console, raw
 from hdapbench.errors import HdapbenchError, ModelError
 
@@ -57,6 +57,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--classes", type=whole_number, metavar="N", help="of models that are named alone")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON with every sample")
+    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 
@@ -152,7 +153,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
             return _bits(name, directory / PACKED, runtime, path)
         from hdapbench.run.artifact import open_saved
 
-        saved = open_saved(directory)
+        saved = open_saved(directory, trusted=arguments.trust)
         model, shape = saved.compact, saved.input_shape
     else:
         model, shape = _built(name, arguments)

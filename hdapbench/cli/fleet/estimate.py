@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
-from hdapbench.cli.options import DEFAULT_WORKSPACE, seed_number, whole_number
+from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, seed_number, whole_number
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def add_parser(actions: Any) -> None:
         "--session", type=seed_number, default=500, metavar="N", help="measuring session (default: %(default)s)"
     )
     source.add_output_options(parser, plot="the first estimate against the number of measured devices")
+    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 
@@ -101,7 +102,7 @@ def _workloads(found: Source, fingerprint: Fingerprint, arguments: argparse.Name
         return Workloads.named(names or fingerprint.probes)
     kernels = source.remembered_kernels(fingerprint, arguments.file)
     model = fingerprint.conditions["model_spec"]["name"]
-    variants = source.remembered_variants(fingerprint, found.fleet)
+    variants = source.remembered_variants(fingerprint, found.fleet, arguments)
     if arguments.trial is not None:
         return Workloads(kernels, _trial_widths(arguments, kernels)[None], (arguments.trial,), variants)
     if not all(0 < share <= 1 for share in arguments.share):

@@ -172,15 +172,25 @@ def remembered_kernels(fingerprint: Fingerprint, path: Path) -> KernelModel:
     return kernels_from_dict(fingerprint.conditions["kernels"])
 
 
-def remembered_variants(fingerprint: Fingerprint, fleet: Fleet) -> Variants | None:
-    """How models like a fingerprint's probes are built, for fleets that run them; None for others."""
+def remembered_variants(fingerprint: Fingerprint, fleet: Fleet, arguments: argparse.Namespace) -> Variants | None:
+    """How models like a fingerprint's probes are built, for fleets that run them; None for others.
+
+    Raises
+    ------
+    ModelError
+        When they are code, and the command line does not trust the file.
+    """
+    from hdapbench.models.user_code import refuse_code
     from hdapbench.spec import ModelSpec
 
     known = fingerprint.conditions.get("model_spec")
     if fleet.source == "simulated" or known is None:
         return None
     fields = {key: value for key, value in known.items() if key != "n_classes"}
-    return trace_model(ModelSpec.model_validate_json(json.dumps(fields)), known["n_classes"]).variants
+    spec = ModelSpec.model_validate_json(json.dumps(fields))
+    if not arguments.trust:
+        refuse_code(spec.name, told_by=arguments.file)
+    return trace_model(spec, known["n_classes"]).variants
 
 
 def trace_model(spec: ModelSpec, n_classes: int) -> Network:
