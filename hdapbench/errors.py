@@ -126,6 +126,10 @@ class BrokenMethodError(MethodError):
     """A method plug-in is there, and its code cannot be used."""
 
 
+class OutputError(HdapbenchError):
+    """A file that was asked for, or standard output, cannot be written."""
+
+
 class StoreError(HdapbenchError):
     """The results database cannot be read or written."""
 

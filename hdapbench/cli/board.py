@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.output import write_output
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,7 +32,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
-    from hdapbench.files import replacing
     from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
     from hdapbench.store.sqlite import open_store
@@ -47,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check:
         return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
     if arguments.output is not None:
-        with replacing(arguments.output) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
         sys.stdout.write(text)
@@ -75,7 +74,7 @@ def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:
 
 
 def _compare(text: str, path: Path) -> int:
-    committed = path.read_text(encoding="utf-8") if path.exists() else ""
+    committed = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if committed == text:
         print(f"{path} is what the database renders")
         return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import add_spec_options, load_with_methods
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.run.inspection import Inspection
@@ -98,7 +99,7 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -
     print(f"classes: {inspection.n_classes}{origin}")
     print(f"channel groups: {inspection.n_groups} can be pruned, {len(inspection.frozen)} cannot")
     for name, reason in inspection.frozen.items():
-        print(f"  frozen {name}: {reason}")
+        print(printable(f"  frozen {name}: {reason}"))
     for target in inspection.targets:
         verdict = "reachable" if target.reachable else f"OUT OF REACH, the minimum is {inspection.minimum_flops:,}"
         print(f"target {target.text}: at most {target.flops:,} FLOPs, {verdict}")
@@ -110,6 +111,6 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -
         print(f"  damaged in the database, to be made again: {trial_id}")
     labels = labels_of(trials)
     for trial in trials:
-        print(f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.named(labels[trial.id])}")
+        print(printable(f"  {trial.id}  {done.get(trial.id, 'to do'):10}  {trial.named(labels[trial.id])}"))
     if any(not target.reachable for target in inspection.targets):
         print("a target is out of reach: raise it or choose a smaller model", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.output import write_output
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         from hdapbench.render.page import explanation_page
 
-        arguments.html.write_text(explanation_page(content), encoding="utf-8")
+        write_output(arguments.html, explanation_page(content))
         print(f"wrote {arguments.html}")
         return 0
     print(json.dumps(content, indent=2) if arguments.json else explanation_text(content))

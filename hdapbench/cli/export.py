@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, existing_database, whole_number
+from hdapbench.cli.output import check_output, write_output
 from hdapbench.errors import PlanError
 
 SUFFIXES = {"onnx": ".onnx", "packed": ".hdpq"}
@@ -23,8 +24,11 @@ def add_parser(subparsers: Any) -> None:
         "alone, weights at their bits, for trials with bit-widths and their default (default of others: onnx)",
     )
     parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq or TRIAL.onnx")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="inputs per run of onnx (default: 1)")
+    parser.add_argument(
+        "--batch", type=whole_number, default=1, metavar="N", help="inputs per run of onnx (default: 1)"
+    )
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 
@@ -49,15 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
         reason = result.reason or "its artifact was removed"
         raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
     target = arguments.output or Path(f"{trial_id}{SUFFIXES[chosen]}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_output(target)
     finished = directory / ONNX
     if finished.is_file():
-        target.write_bytes(finished.read_bytes())
+        write_output(target, finished.read_bytes())
         print(f"{target}: {target.stat().st_size:,} bytes")
     elif has_bits:
         _export_bits(directory / PACKED, target, chosen)
     else:
-        _export_float(directory, target, batch=arguments.batch)
+        _export_float(directory, target, batch=arguments.batch, trusted=arguments.trust)
     return 0
 
 
@@ -75,13 +79,13 @@ def _export_bits(source: Path, target: Path, chosen: str) -> None:
     print(f"{target}: {target.stat().st_size:,} bytes{weights}")
 
 
-def _export_float(directory: Path, target: Path, *, batch: int) -> None:
+def _export_float(directory: Path, target: Path, *, batch: int, trusted: bool) -> None:
     from tempfile import TemporaryDirectory
 
     from hdapbench.run.artifact import open_saved
     from hdapbench.runtimes.onnx_file import write_onnx
 
-    saved = open_saved(directory)
+    saved = open_saved(directory, trusted=trusted)
     written = write_onnx(saved.compact, saved.input_shape, target, batch=batch)
     with TemporaryDirectory(prefix="hdapbench-") as folder:
         dense = write_onnx(saved.dense, saved.input_shape, Path(folder) / "dense.onnx", batch=batch)

@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from hdapbench import __version__
-from hdapbench.errors import HdapbenchError
+from hdapbench.cli.output import check_output, standard_streams
+from hdapbench.errors import HdapbenchError, said
 
 COMMANDS = {
     "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
@@ -38,18 +41,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return int(parsed.handler(parsed))
-    except HdapbenchError as error:
+        with standard_streams():
+            for option in ("output", "html", "plot"):
+                if (path := vars(parsed).get(option)) is not None and not vars(parsed).get("check"):
+                    check_output(path)
+            return int(parsed.handler(parsed))
+    except KeyboardInterrupt:
+        return _told("interrupted; nothing that was finished is lost", code=130)
+    except Exception as error:
         if parsed.debug:
             raise
-        print(f"{error}" if "\n" in str(error) else f"hdapbench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing that was finished is lost", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+        return _told(_line(error), code=2)
+
+
+def _line(error: Exception) -> str:
+    """What the user reads of an error."""
+    if isinstance(error, HdapbenchError):
+        text = str(error)
+        return text if "\n" in text else f"hdapbench: {text}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"hdapbench: {error.strerror}" + (f": '{error.filename}'" if error.filename else "")
+    *_, place = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"hdapbench: {type(error).__name__} at {where}: {said(error)[:300]}; all of it with: hdapbench --debug ..."
+
+
+def _told(text: str, *, code: int) -> int:
+    """The exit code, after a line on standard error."""
+    with standard_streams():
+        print(text, file=sys.stderr)
+    return code
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

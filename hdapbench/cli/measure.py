@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, existing_database, seed_number, whole_number
+from hdapbench.cli.output import console, raw
 from hdapbench.errors import HdapbenchError, ModelError
 
 if TYPE_CHECKING:
@@ -48,12 +49,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--graph-optimization", choices=("all", "extended", "basic", "none"), default="all")
     parser.add_argument("--isa", choices=("native", "avx2", "sse41"), default="native", help="eager and compile")
     parser.add_argument("--cpus", type=_numbers, metavar="N,N", help="processors that may be used (default: all)")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="default: 15; 6 are the least for 95 %%")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of models (default: 0)")
+    parser.add_argument(
+        "--rounds", type=whole_number, default=15, metavar="N", help="default: 15; 6 are the least for 95 %%"
+    )
+    parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of the order of models (default: 0)")
     parser.add_argument("--input-shape", type=_numbers, metavar="C,H,W", help="of models that are named alone")
-    parser.add_argument("--classes", type=int, metavar="N", help="of models that are named alone")
+    parser.add_argument("--classes", type=whole_number, metavar="N", help="of models that are named alone")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON with every sample")
+    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 
@@ -81,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         from hdapbench.render.session import print_session
 
-        print_session(session, runtime=runtime, before=before, after=after)
+        print_session(session, runtime=runtime, before=before, after=after, console=console(width=120))
     return 0
 
 
@@ -149,7 +153,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
             return _bits(name, directory / PACKED, runtime, path)
         from hdapbench.run.artifact import open_saved
 
-        saved = open_saved(directory)
+        saved = open_saved(directory, trusted=arguments.trust)
         model, shape = saved.compact, saved.input_shape
     else:
         model, shape = _built(name, arguments)
@@ -225,4 +229,4 @@ def _progress(quiet: int, rounds: int, total: int) -> None:
     repeated = f", {total - quiet} disturbed by others" if total > quiet else ""
     end = "\r" if sys.stderr.isatty() else "\n"
     if sys.stderr.isatty() or total % 5 == 0 or quiet == rounds:
-        print(f"round {total}: {quiet} of {rounds} count{repeated}  ", end=end, file=sys.stderr, flush=True)
+        print(f"round {total}: {quiet} of {rounds} count{repeated}  ", end=end, file=raw(sys.stderr), flush=True)

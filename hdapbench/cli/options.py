@@ -41,6 +41,11 @@ def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=help_text)
 
 
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust``."""
+    parser.add_argument("--trust", action="store_true", help="run the code of models that the file or trial names")
+
+
 def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
     """Take ``test --set steps=3 mine.py`` as ``test mine.py --set steps=3``: argparse wants a list in one piece."""
     plain = parser.parse_known_args
@@ -53,6 +58,18 @@ def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
             parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
 
     parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
+
+
+def whole_number(text: str) -> int:
+    """Number of at least 1, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def seed_number(text: str) -> int:
+    """Number of at least 0, for argparse."""
+    return 0 if text == "0" else whole_number(text)
 
 
 def existing_database(workspace: Path) -> Path:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from hdapbench.cli.output import raw
+from hdapbench.errors import printable
 from hdapbench.leaderboard.build import labels_of
 from hdapbench.trial import Result, Status, Trial
 
@@ -65,7 +67,7 @@ class PlainProgress:
 
     def _line(self, text: str) -> None:
         self._last_step = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class LiveProgress:
@@ -73,7 +75,7 @@ class LiveProgress:
 
     def __init__(self, trials: tuple[Trial, ...], *, n_done: int) -> None:
         self._labels = labels_of(trials)
-        self._console = Console(stderr=True)
+        self._console = Console(file=raw(sys.stderr))
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -98,16 +100,16 @@ class LiveProgress:
 
     def phase(self, text: str) -> None:
         """Show a phase."""
-        self._bar.console.print(text, style="dim", highlight=False, markup=False)
+        self._bar.console.print(printable(text), style="dim", highlight=False, markup=False)
 
     def started(self, trial: Trial) -> None:
         """Show the trial that runs now."""
         label = f"{self._labels[trial.id]} @ {trial.target or 'dense'}, seed {trial.seed}"
-        self._bar.update(self._task, description=escape(label), step="")
+        self._bar.update(self._task, description=escape(printable(label)), step="")
 
     def progress(self, text: str) -> None:
         """Show the current step."""
-        self._bar.update(self._task, step=escape(text))
+        self._bar.update(self._task, step=escape(printable(text)))
 
     def finished(self, result: Result) -> None:
         """Print the result above the bar, and move it on."""
@@ -116,7 +118,7 @@ class LiveProgress:
         left = (time.monotonic() - self._started) / self._n_run * self._n_left
         trial = result.trial
         name = f"{trial.named(self._labels[trial.id])} [{trial.id}]"
-        self._bar.console.print(f"{name}: {outcome(result)}", highlight=False, markup=False)
+        self._bar.console.print(printable(f"{name}: {outcome(result)}"), highlight=False, markup=False)
         self._bar.update(self._task, advance=1, step="", left=f"about {duration(left)} left")
 
 

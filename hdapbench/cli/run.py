@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import add_spec_options, load_with_methods
+from hdapbench.cli.output import check_output, console, write_output
 
 if TYPE_CHECKING:
     from hdapbench.run.listener import Listener
@@ -53,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         json.loads(spec_json),
         tuple(trial.id for trial in trials),
     )
+    output = arguments.output or _own_place(arguments, benchmark)
+    check_output(output)
     sweep_leftovers(workspace.root)
     with open_store(workspace.database) as store:
         store.register(  # boards can be rendered from the database alone
@@ -82,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = store.results(trial_ids=[trial.id for trial in trials])
         if failed := sum(status in {Status.FAILED, Status.TIMEOUT} for status in done.values()):
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
-    _print(arguments, benchmark, results)
+    _print(benchmark, results, output, as_json=arguments.json)
     return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
 
 
@@ -110,22 +113,19 @@ def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None
         listener.phase(f"{name}: {n_trials} trials")
 
 
-def _print(arguments: argparse.Namespace, benchmark: Benchmark, results: list[Result]) -> None:
+def _print(benchmark: Benchmark, results: list[Result], output: Path, *, as_json: bool) -> None:
     """Write and show the board of what was run, whatever else was registered under its name meanwhile."""
-    from hdapbench.files import replacing
     from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
     from hdapbench.render.terminal import print_leaderboard
 
     board = build_leaderboard(benchmark, results)
-    output = arguments.output or _own_place(arguments, benchmark)
-    with replacing(output) as partial:
-        partial.write_text(render_markdown(board), encoding="utf-8")
+    write_output(output, render_markdown(board))
     print(f"wrote {output}", file=sys.stderr)
-    if arguments.json:
+    if as_json:
         print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
     else:
-        print_leaderboard(board)
+        print_leaderboard(board, console(width=160))
 
 
 def _own_place(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.trial import Result
@@ -54,12 +55,13 @@ def _print_list(results: list[Result]) -> None:
     for result in results:
         trial = result.trial
         name = trial.named(labels[trial.id])
-        print(f"{trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {name}: {outcome(result)}")
+        line = f"{trial.id}  {result.status.value:10}  {result.seconds:8.1f} s  {name}: {outcome(result)}"
+        print(printable(line))
 
 
 def _print_trial(result: Result) -> None:
     trial = result.trial
-    print(f"{trial}\nstatus: {result.status.value}{f' ({result.reason})' if result.reason else ''}")
+    print(f"{trial}\nstatus: {result.status.value}{f' ({printable(result.reason)})' if result.reason else ''}")
     print(f"parameters: {json.dumps(trial.parameters, sort_keys=True)}")
     spent = result.spent
     print(
@@ -81,5 +83,5 @@ def _print_trial(result: Result) -> None:
     if result.plan is not None:
         print("channels kept per group:")
         for name, kept in result.plan.kept.items():
-            print(f"  {name}: {len(kept)}")
+            print(printable(f"  {name}: {len(kept)}"))
     print("environment: " + ", ".join(f"{key} {value}" for key, value in result.environment.model_dump().items()))

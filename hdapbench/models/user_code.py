@@ -18,6 +18,10 @@ from hdapbench.errors import ModelError
 from hdapbench.files import expand_path
 from hdapbench.spec import did_you_mean
 
+ULTRALYTICS = "ultralytics"
+OF_PACKAGES = frozenset({"torchvision", ULTRALYTICS})
+"""What stands before the colon of names that are looked up in a package."""
+
 
 def build_user_model(
     name: str, *, n_classes: int, input_shape: tuple[int, int, int], arguments: dict[str, Any], base_dir: Path
@@ -60,6 +64,26 @@ def build_user_model(
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{name}' returned a {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def names_code(name: str) -> bool:
+    """Whether building a model of this name imports code that the name chooses."""
+    source, separator, _ = name.partition(":")
+    return bool(separator) and source not in OF_PACKAGES
+
+
+def refuse_code(name: str, *, told_by: Path) -> None:
+    """Refuse a model that a file names, unless it is one of a package that is known.
+
+    Raises
+    ------
+    ModelError
+        When building it would run code.
+    """
+    if names_code(name):
+        raise ModelError(
+            f"'{told_by}' names the model '{name}', which is code that would be run; if you trust the file, add --trust"
+        )
 
 
 def _import_source(source: str, base_dir: Path) -> ModuleType:

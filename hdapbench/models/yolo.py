@@ -24,6 +24,8 @@ from hdapbench.spec import did_you_mean
 from hdapbench.spec.code import family_yaml, own_yaml, shipped_yamls
 
 YAML_NAME = re.compile(r"[\w./~-]+\.ya?ml")
+ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Z][A-Za-z0-9]*\((\w+=)?[-+.\w]*(, *(\w+=)?[-+.\w]*)*\)")
+"""A layer of torch.nn with numbers and words in its brackets."""
 
 
 class SplitC2f(nn.Module):
@@ -83,6 +85,7 @@ def build_yolo(
         path = _yaml_path(name, base_dir)
         try:
             config = tasks.yaml_model_load(path)
+            _refuse_code(config, name)
             task = tasks.guess_model_task(config)
             classes = {"detect": tasks.DetectionModel, "classify": tasks.ClassificationModel}
             if task not in classes:
@@ -92,6 +95,32 @@ def build_yolo(
             raise ModelError(f"ultralytics:{name} cannot be built: {error}") from error
         split_blocks(model)
     return model
+
+
+def _refuse_code(config: Mapping[str, Any], name: str) -> None:
+    """Refuse what ultralytics would evaluate as Python, or call although it is no layer.
+
+    Raises
+    ------
+    ModelError
+        Naming the text.
+    """
+    import torchvision.ops
+    from ultralytics.nn import modules, tasks
+
+    activation = config.get("activation")
+    if activation is not None and not ACTIVATION.fullmatch(str(activation)):
+        raise ModelError(f"ultralytics:{name}: activation {activation!r} is no layer of torch.nn, such as nn.ReLU()")
+    for layer in [*config.get("backbone", ()), *config.get("head", ())]:
+        kind = str(layer[2])
+        if kind.startswith("nn."):
+            found = getattr(nn, kind.removeprefix("nn."), None)
+        elif kind.startswith("torchvision.ops."):
+            found = getattr(torchvision.ops, kind.removeprefix("torchvision.ops."), None)
+        else:
+            found = getattr(modules, kind, None) if getattr(tasks, kind, None) is getattr(modules, kind, None) else None
+        if not isinstance(found, type) or not issubclass(found, nn.Module):
+            raise ModelError(f"ultralytics:{name}: '{kind}' is no layer of ultralytics or torch.nn")
 
 
 def split_blocks(model: nn.Module) -> int:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hdapbench.errors import printable
 from hdapbench.method.decisions import ComparedPlan, MeasuredOptimum, SearchAccount, read_decisions
 from hdapbench.surrogate.report_card import ReportCard
 from hdapbench.trial import Result
@@ -76,7 +77,7 @@ def explanation_text(content: Mapping[str, Any]) -> str:
     if told.why is not None:
         lines.append(f"why: {told.why}")
     lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in others.items()]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def amount(value: float, unit: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hdapbench.errors import printable
 from hdapbench.leaderboard.build import Leaderboard, Row, Section
 from hdapbench.render.table import (
     BITS,
@@ -40,7 +41,7 @@ def render_markdown(board: Leaderboard) -> str:
             lines += ["", f"## All quantised models, fleet {fleet}", "", "Smallest first.", ""]
             lines += table(FRONT, [front_cells(target, row, leads=leads) for target, row, leads in front])
     lines += ["", "## How to read this", "", *_legend(board), "", "## Provenance", "", *_provenance(board)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _section(board: Leaderboard, section: Section) -> list[str]:

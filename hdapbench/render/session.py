@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hdapbench.errors import printable
+
 if TYPE_CHECKING:
     from hdapbench.runtimes.host import Host
     from hdapbench.runtimes.interval import Interval
@@ -31,15 +33,15 @@ def print_session(
         latency, ratio = session.latency(key), session.ratio(key)
         compared = [f"{ratio.median:.3f}", _range(ratio, ".3f")] if place else ["1", ""]
         cells = [key, f"{latency.median:.3f} ms", f"{_range(latency, '.3f')} ms", *compared]
-        table.add_row(*map(escape, cells), escape("; ".join(session.flags(key))))
-    out.print(f"{escape(runtime.text)}", highlight=False)
+        table.add_row(*map(_plain, cells), _plain("; ".join(session.flags(key))))
+    out.print(f"{_plain(runtime.text)}", highlight=False)
     out.print(table)
     n_rounds, _, n_samples = session.samples_ms.shape
     found = [f"{int(session.kept.sum())} of {n_rounds} rounds count, {n_samples} samples per model and round"]
-    found += [f"[yellow]! {escape(flag)}[/yellow]" for flag in _flags(session, runtime, before, after)]
-    found.append(f"[dim]{escape(before.text)}[/dim]")
+    found += [f"[yellow]! {_plain(flag)}[/yellow]" for flag in _flags(session, runtime, before, after)]
+    found.append(f"[dim]{_plain(before.text)}[/dim]")
     versions = ", ".join(f"{name} {version}" for name, version in before.packages.items())
-    found.append(f"[dim]{escape(before.system)}, Python {before.python}, {escape(versions)}[/dim]")
+    found.append(f"[dim]{_plain(before.system)}, Python {before.python}, {_plain(versions)}[/dim]")
     for line in found:
         out.print(line, highlight=False)
 
@@ -53,6 +55,11 @@ def _flags(session: Session, runtime: RuntimeSpec, before: Host, after: Host) ->
             f"{runtime.threads} threads on {before.n_usable} processors: one busy neighbour can cost a multiple"
         )
     return flags
+
+
+def _plain(text: str) -> str:
+    """Text that is no markup and moves no cursor."""
+    return escape(printable(text))
 
 
 def _range(interval: Interval, style: str) -> str:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hdapbench.errors import printable
 from hdapbench.leaderboard.build import Leaderboard, Section
 from hdapbench.render.table import answer, mark_meanings, one_line, ranking_cells, ranking_header, section_title
 
@@ -16,17 +17,22 @@ def print_leaderboard(board: Leaderboard, console: Console | None = None) -> Non
     out = console or Console(width=None if Console().is_terminal else 160)
     for section in board.sections:
         out.print()
-        out.print(f"[bold]{escape(board.name)}[/bold]: {escape(section_title(board, section))}", highlight=False)
+        out.print(f"[bold]{_plain(board.name)}[/bold]: {_plain(section_title(board, section))}", highlight=False)
         out.print(_table(board, section))
-        out.print(escape(answer(section, board.metric).replace("**", "")), highlight=False)
+        out.print(_plain(answer(section, board.metric).replace("**", "")), highlight=False)
         for gap in section.gaps:
             out.print(
-                f"{escape(gap.label)}, seed {gap.seed}: {gap.status}: {escape(one_line(gap.reason))}", highlight=False
+                f"{_plain(gap.label)}, seed {gap.seed}: {gap.status}: {_plain(one_line(gap.reason))}", highlight=False
             )
     if not board.sections:
-        out.print(f"{board.name}: no trial has ended yet")
+        out.print(f"{_plain(board.name)}: no trial has ended yet")
     used = [f"{mark} {meaning}" for mark, meaning in mark_meanings(board).items()]
-    out.print("[dim]" + escape("; ".join(used)) + "[/dim]", highlight=False)
+    out.print("[dim]" + _plain("; ".join(used)) + "[/dim]", highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Text that is no markup and moves no cursor."""
+    return escape(printable(text))
 
 
 def _table(board: Leaderboard, section: Section) -> Table:
@@ -34,7 +40,7 @@ def _table(board: Leaderboard, section: Section) -> Table:
     for name in ranking_header(board):
         table.add_column(name.replace(" (", "\n("), justify="left" if name == "method" else "right", overflow="fold")
     if section.fleet in board.dense:
-        table.add_row(*map(escape, ranking_cells(board.dense[section.fleet])), style="dim")
+        table.add_row(*map(_plain, ranking_cells(board.dense[section.fleet])), style="dim")
     for row in section.rows:
-        table.add_row(*map(escape, ranking_cells(row)), style="bold" if row.rank == 1 else None)
+        table.add_row(*map(_plain, ranking_cells(row)), style="bold" if row.rank == 1 else None)
     return table

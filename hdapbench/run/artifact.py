@@ -15,6 +15,7 @@ from hdapbench.errors import PlanError
 from hdapbench.files import replacing
 from hdapbench.groups import GroupSet
 from hdapbench.models import build_model, kept_state, write_tensors
+from hdapbench.models.user_code import refuse_code
 from hdapbench.plan import Plan
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
@@ -120,15 +121,20 @@ def describe_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> dict[s
     return {"model": spec.model_dump(mode="json"), "n_classes": n_classes, "base_dir": str(base_dir)}
 
 
-def open_saved(directory: Path) -> SavedModel:
+def open_saved(directory: Path, *, trusted: bool = False) -> SavedModel:
     """Model of an artifact: the architecture is built anew, cut by the plan, and given the trial's weights.
+
+    Parameters
+    ----------
+    trusted
+        Whether code may be run that the artifact names.
 
     Raises
     ------
     PlanError
         When the folder is no artifact, or one of an older version that does not tell the number of classes.
     ModelError
-        When the architecture cannot be built any more.
+        When the architecture cannot be built any more, or is code and the artifact not trusted.
     """
     try:
         description = json.loads((directory / DESCRIPTION).read_text())
@@ -141,6 +147,8 @@ def open_saved(directory: Path) -> SavedModel:
             f"'{directory / DESCRIPTION}' does not tell the model and its classes ({type(error).__name__}: {error}); "
             "it is of an older version: run the trial again in a new workspace"
         ) from None
+    if not trusted:
+        refuse_code(spec.name, told_by=directory / DESCRIPTION)
     dense = build_model(spec, n_classes=n_classes, base_dir=base_dir).eval()
     compact = load_artifact(directory, dense, find_groups(dense, spec.input_shape)).eval()
     return SavedModel(dense, compact, spec.input_shape)

@@ -233,7 +233,12 @@ class _Source:
             if details["type"] == "string_type":
                 self.document.put(path, text, {})
                 changed = True
-            elif details["type"] == "int_type" and isinstance(value, float) and value.is_integer() and "e" in text.lower():
+            elif (
+                details["type"] == "int_type"
+                and isinstance(value, float)
+                and value.is_integer()
+                and "e" in text.lower()
+            ):
                 self.document.put(path, int(value), {(): text})
                 changed = True
         return changed

@@ -6,8 +6,8 @@ and a net with concatenation.
 
 from __future__ import annotations
 
-import getpass
-import os
+import atexit
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -31,9 +31,6 @@ KINDS: tuple[ModelKind, ...] = ("plain", "residual", "depthwise", "concat")
 SIDE = 12
 N_CLASSES = 4
 
-USER = getattr(os, "getuid", getpass.getuser)()
-"""Whose files these are; containers often have a number without a name."""
-
 
 def tiny_model(kind: ModelKind) -> nn.Module:
     """Untrained model with the named structure, for inputs of shape (n, 3, 12, 12); the same weights at every call."""
@@ -44,6 +41,14 @@ def tiny_model(kind: ModelKind) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         return build(kind, n_classes=N_CLASSES).eval()
+
+
+@cache
+def _folder() -> Path:
+    """Folder of this process alone for weights that methods hand over, gone with it."""
+    folder = tempfile.mkdtemp(prefix="hdapbench-testing-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @cache
@@ -90,7 +95,7 @@ def tiny_workbench(kind: ModelKind) -> Workbench:
         clustering=ClusteringSpec(n_clusters=3),
         runs=5,
         recipe=Recipe(epochs=1.0, batch_size=32),
-        directory=Path(tempfile.gettempdir()) / f"hdapbench-testing-{USER}",
+        directory=_folder(),
     )
 
 

@@ -31,7 +31,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What is written to the terminal."""
     written = io.StringIO()
     monkeypatch.setattr(
-        progress, "Console", lambda stderr: Console(file=written, force_terminal=stderr, width=160, color_system=None)
+        progress, "Console", lambda file: Console(file=written, force_terminal=True, width=160, color_system=None)
     )
     return written
 

@@ -16,6 +16,8 @@ import numpy as np
 import yaml
 
 from hdapbench.cli.fleet import source
+from hdapbench.cli.output import write_output
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.fleet.recorded.fleet import RecordedFleet
@@ -70,8 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     if report is None:
         raise FleetError("the calibration gave no report")
     named = fitted.model_copy(update={"name": arguments.name or output.stem})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(yaml.safe_dump(named.model_dump(mode="json"), sort_keys=False))
+    write_output(output, yaml.safe_dump(named.model_dump(mode="json"), sort_keys=False))
     content = report.model_dump(mode="json") | {"file": str(output)}
     print(json.dumps(content, indent=2) if arguments.json else _text(report, output))
     return 0
@@ -136,4 +137,4 @@ def _text(report: Calibration, path: Path) -> str:
         lines.append(f"on models left out whole: {report.mape_new_models:.1%}")
     lines += [f"  {name}: {value:.4g}" for name, value in report.fitted.items()]
     lines.append(f"next: hdapbench fleet make --sku {path}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

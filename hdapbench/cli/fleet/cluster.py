@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
-from hdapbench.errors import FleetError
+from hdapbench.cli.options import seed_number
+from hdapbench.errors import FleetError, printable
 
 if TYPE_CHECKING:
     from hdapbench.fleet.estimate.clustered import ClusteredFleet
@@ -25,7 +26,7 @@ def add_parser(actions: Any) -> None:
     parser = actions.add_parser("cluster", help="cluster the devices of a fingerprint", description=__doc__)
     source.add_fleet_argument(parser, what="a fingerprint, or a recording (.csv, .parquet)")
     source.add_clustering_options(parser)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="seed of the clustering (default: %(default)s)")
     parser.add_argument("--stability", action="store_true", help="also say how stable the clusters are (slower)")
     parser.add_argument("--assign", type=Path, metavar="FILE", help="fingerprint of new devices: say where they belong")
     parser.add_argument(
@@ -116,7 +117,7 @@ def _text(content: dict[str, Any]) -> str:
         lines.append(f"and {len(content['assigned']) - SHOWN:,} more (--json)")
     if "stability" in content:
         lines.append(f"stability: two random halves of the fleet agree to {content['stability']:.2f} (Rand, adjusted)")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _assigned(path: Path, fingerprint: Fingerprint, clustered: ClusteredFleet) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 from hdapbench.cli.fleet import source
+from hdapbench.cli.options import add_trust_option, seed_number, whole_number
+from hdapbench.errors import printable
 
 
 def add_parser(actions: Any) -> None:
@@ -14,13 +16,14 @@ def add_parser(actions: Any) -> None:
     parser = actions.add_parser("drift", help="say whether a fingerprint still holds", description=__doc__)
     source.add_fleet_argument(parser, what="a fingerprint that hdapbench took")
     parser.add_argument(
-        "--devices", type=int, default=50, metavar="N", help="devices asked again (default: %(default)s)"
+        "--devices", type=whole_number, default=50, metavar="N", help="devices asked again (default: %(default)s)"
     )
     parser.add_argument(
-        "--session", type=int, default=1000, metavar="N", help="measuring session (default: %(default)s)"
+        "--session", type=seed_number, default=1000, metavar="N", help="measuring session (default: %(default)s)"
     )
     source.add_clustering_options(parser)
     source.add_output_options(parser)
+    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 
@@ -40,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         fingerprint,
         n_devices=arguments.devices,
         seed=arguments.session,
-        variants=source.remembered_variants(fingerprint, found.fleet),
+        variants=source.remembered_variants(fingerprint, found.fleet, arguments),
     )
     report = detect_drift(fingerprint, clustered.clustering, devices, latency)
     content = {
@@ -67,4 +70,4 @@ def _text(content: dict[str, Any]) -> str:
     lines = [verdict, f"{asked}; {content['far_share']:.0%} far from every cluster, {moved}"]
     for name, change in content["change"].items():
         lines.append(f"  {name}: {change:+.2%} (standard error {content['change_error'][name]:.2%})")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

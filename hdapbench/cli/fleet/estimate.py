@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
-from hdapbench.cli.options import DEFAULT_WORKSPACE
+from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, seed_number, whole_number
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.cli.fleet.source import Source
@@ -38,11 +39,12 @@ def add_parser(actions: Any) -> None:
     parser.add_argument("--plan", nargs="+", default=None, metavar="NAME", help="recorded plans (default: all)")
     parser.add_argument("--trial", metavar="ID", help="the plan of a finished trial instead of shares")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="of --trial")
-    parser.add_argument("--runs", type=int, default=None, metavar="N", help="repeats per measurement")
+    parser.add_argument("--runs", type=whole_number, default=None, metavar="N", help="repeats per measurement")
     parser.add_argument(
-        "--session", type=int, default=500, metavar="N", help="measuring session (default: %(default)s)"
+        "--session", type=seed_number, default=500, metavar="N", help="measuring session (default: %(default)s)"
     )
     source.add_output_options(parser, plot="the first estimate against the number of measured devices")
+    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 
@@ -100,7 +102,7 @@ def _workloads(found: Source, fingerprint: Fingerprint, arguments: argparse.Name
         return Workloads.named(names or fingerprint.probes)
     kernels = source.remembered_kernels(fingerprint, arguments.file)
     model = fingerprint.conditions["model_spec"]["name"]
-    variants = source.remembered_variants(fingerprint, found.fleet)
+    variants = source.remembered_variants(fingerprint, found.fleet, arguments)
     if arguments.trial is not None:
         return Workloads(kernels, _trial_widths(arguments, kernels)[None], (arguments.trial,), variants)
     if not all(0 < share <= 1 for share in arguments.share):
@@ -173,4 +175,4 @@ def _text(content: dict[str, Any]) -> str:
             f"{row['workload']:{width}}  {row['mean_ms']:7.4g} ms {interval:>22} {row['p95_ms']:9.4g} "
             f"{row['cvar95_ms']:9.4g}  {true}"
         )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

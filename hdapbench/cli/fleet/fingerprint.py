@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
+from hdapbench.cli.options import seed_number, whole_number
+from hdapbench.cli.output import raw
 
 
 def add_parser(actions: Any) -> None:
@@ -19,9 +21,13 @@ def add_parser(actions: Any) -> None:
     parser = actions.add_parser("fingerprint", help="time probe models on every device", description=__doc__)
     source.add_fleet_argument(parser, what="a fleet's YAML file, a spec, or a recording (.csv, .parquet)")
     source.add_model_options(parser)
-    parser.add_argument("--probes", type=int, default=3, metavar="N", help="probe models (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=None, metavar="N", help="repeats per device and probe")
-    parser.add_argument("--session", type=int, default=0, metavar="N", help="measuring session (default: %(default)s)")
+    parser.add_argument(
+        "--probes", type=whole_number, default=3, metavar="N", help="probe models (default: %(default)s)"
+    )
+    parser.add_argument("--runs", type=whole_number, default=None, metavar="N", help="repeats per device and probe")
+    parser.add_argument(
+        "--session", type=seed_number, default=0, metavar="N", help="measuring session (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="Parquet file to write")
     parser.add_argument("--dry-run", action="store_true", help="say what it costs and stop")
     source.add_output_options(parser)
@@ -37,8 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = source.open_source(arguments)
     runs = found.spec.runs if arguments.runs is None else arguments.runs
-    if arguments.probes < 1 or runs < 1:
-        raise FleetError("--probes and --runs are at least 1")
     taken, n_probes = found.fingerprint, arguments.probes
     if taken is not None:
         if "recorded" not in taken.conditions:
@@ -100,6 +104,11 @@ def _say(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> N
 def _progress(done: int, total: int) -> None:
     """Overwrite one line on a terminal; elsewhere a line per tenth."""
     if sys.stderr.isatty():
-        print(f"\r{done:,} of {total:,} device queries", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        print(
+            f"\r{done:,} of {total:,} device queries",
+            end="\n" if done == total else "",
+            file=raw(sys.stderr),
+            flush=True,
+        )
     elif done == total:
         print(f"{done:,} device queries", file=sys.stderr)

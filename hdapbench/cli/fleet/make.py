@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import add_set_option
+from hdapbench.cli.options import add_set_option, seed_number
+from hdapbench.cli.output import write_output
 
 
 def add_parser(actions: Any) -> None:
@@ -27,7 +28,9 @@ def add_parser(actions: Any) -> None:
         metavar="N",
         help="a local fleet of N devices on this host instead: runtimes, threads, shares",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the devices' states (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="seed of the devices' states (default: %(default)s)"
+    )
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or tc16 (default: %(default)s)")
     add_set_option(parser, help_text="any other key, such as scenario.memory_load=[0.5,0.7]; may be repeated")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: stdout)")
@@ -62,8 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.output.exists() and not arguments.force:
         raise FleetError(f"'{arguments.output}' exists; overwrite it with --force, or name another file")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text)
+    write_output(arguments.output, text)
     print(f"{fleet.n_devices:,} devices in {arguments.output}", file=sys.stderr)
     print(f"next: hdapbench fleet fingerprint {arguments.output} -o {arguments.output.stem}.parquet", file=sys.stderr)
     return 0

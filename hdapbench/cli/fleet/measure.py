@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
+from hdapbench.cli.options import seed_number, whole_number
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.bench.network import Network
@@ -37,10 +39,16 @@ def add_parser(actions: Any) -> None:
         metavar="S",
         help="shares of the channels that every group keeps; without it the probes are measured",
     )
-    parser.add_argument("--round-to", type=int, default=1, metavar="N", help="widths are multiples of N, or dense")
-    parser.add_argument("--probes", type=int, default=3, metavar="N", help="probe models (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=None, metavar="N", help="repeats per device and plan")
-    parser.add_argument("--session", type=int, default=0, metavar="N", help="measuring session (default: %(default)s)")
+    parser.add_argument(
+        "--round-to", type=whole_number, default=1, metavar="N", help="widths are multiples of N, or dense"
+    )
+    parser.add_argument(
+        "--probes", type=whole_number, default=3, metavar="N", help="probe models (default: %(default)s)"
+    )
+    parser.add_argument("--runs", type=whole_number, default=None, metavar="N", help="repeats per device and plan")
+    parser.add_argument(
+        "--session", type=seed_number, default=0, metavar="N", help="measuring session (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV file to fill")
     source.add_output_options(parser)
     parser.set_defaults(handler=run)
@@ -140,4 +148,4 @@ def _text(content: dict[str, Any]) -> str:
         lines.append(f"foreign load: {content['foreign_load']}")
     lines += [f"lost: {reason}; the same command tries again" for reason in content["lost"].values()]
     lines.append(f"next: hdapbench fleet cluster {content['file']}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

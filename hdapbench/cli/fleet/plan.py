@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.fleet import source
+from hdapbench.cli.options import seed_number
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.fleet.estimate.estimators import Estimator
@@ -21,7 +23,7 @@ def add_parser(actions: Any) -> None:
         "--error", default="1%", metavar="SHARE", help="half-width of the 95 %% interval (default: 1%%)"
     )
     parser.add_argument("--method", default="kmeans", help="clustering (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="seed of the clustering (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="print every device, not the first twenty")
     source.add_output_options(parser)
     parser.set_defaults(handler=run)
@@ -100,4 +102,4 @@ def _text(content: dict[str, Any], *, shown: int | None) -> str:
     lines += [f"  {row['device']}  {row['weight']:.1%}" for row in every[:shown]]
     if shown is not None and len(every) > shown:
         lines.append(f"  and {len(every) - shown} more (--all)")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

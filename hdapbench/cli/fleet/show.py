@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.fleet import source
+from hdapbench.errors import printable
 
 if TYPE_CHECKING:
     from hdapbench.arrays import Floats
@@ -75,7 +76,7 @@ def _text(content: dict[str, Any]) -> str:
         lines.append(" " * width + "".join(f"{key:>9}" for key in keys))
         lines += [f"{name:<{width}}" + "".join(f"{row[key]:9.4g}" for key in keys) for name, row in rows.items()]
         lines.append("cvar95: mean of the slowest 5 % of the devices")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _stack(stack: dict[str, Any]) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import add_set_option
-from hdapbench.errors import FleetError
+from hdapbench.cli.options import add_set_option, whole_number
+from hdapbench.cli.output import raw, write_output
+from hdapbench.errors import FleetError, printable
 
 if TYPE_CHECKING:
     from hdapbench.bench.network import Network
@@ -46,14 +47,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-shape", default=None, metavar="C,H,W", help="channels, height and width (default: 3,224,224)"
     )
-    parser.add_argument("--classes", type=int, default=1000, metavar="N", help="outputs (default: %(default)s)")
+    parser.add_argument(
+        "--classes", type=whole_number, default=1000, metavar="N", help="outputs (default: %(default)s)"
+    )
 
 
 def add_clustering_options(parser: argparse.ArgumentParser) -> None:
     """Add how devices are clustered."""
     parser.add_argument("--method", default=None, help="kmeans, minibatch-kmeans, gmm, birch, dbscan, hdbscan, ...")
     parser.add_argument("--clusters", default=None, metavar="N", help="a number, auto (default) or silhouette")
-    parser.add_argument("--representatives", type=int, default=None, metavar="N", help="devices measured per cluster")
+    parser.add_argument(
+        "--representatives", type=whole_number, default=None, metavar="N", help="devices measured per cluster"
+    )
     parser.add_argument(
         "--estimator", default=None, help="medoid, calibrated, stratified, greg, random or auto (default)"
     )
@@ -166,15 +171,25 @@ def remembered_kernels(fingerprint: Fingerprint, path: Path) -> KernelModel:
     return kernels_from_dict(fingerprint.conditions["kernels"])
 
 
-def remembered_variants(fingerprint: Fingerprint, fleet: Fleet) -> Variants | None:
-    """How models like a fingerprint's probes are built, for fleets that run them; None for others."""
+def remembered_variants(fingerprint: Fingerprint, fleet: Fleet, arguments: argparse.Namespace) -> Variants | None:
+    """How models like a fingerprint's probes are built, for fleets that run them; None for others.
+
+    Raises
+    ------
+    ModelError
+        When they are code, and the command line does not trust the file.
+    """
+    from hdapbench.models.user_code import refuse_code
     from hdapbench.spec import ModelSpec
 
     known = fingerprint.conditions.get("model_spec")
     if fleet.source == "simulated" or known is None:
         return None
     fields = {key: value for key, value in known.items() if key != "n_classes"}
-    return trace_model(ModelSpec.model_validate_json(json.dumps(fields)), known["n_classes"]).variants
+    spec = ModelSpec.model_validate_json(json.dumps(fields))
+    if not arguments.trust:
+        refuse_code(spec.name, told_by=arguments.file)
+    return trace_model(spec, known["n_classes"]).variants
 
 
 def trace_model(spec: ModelSpec, n_classes: int) -> Network:
@@ -200,13 +215,14 @@ def show_step(text: str) -> None:
     if time.monotonic() - _shown_at[0] < STEP_SECONDS[terminal]:
         return
     _shown_at[0] = time.monotonic()
-    print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+    shown, end = (f"\r\x1b[K{printable(text)}", "") if terminal else (printable(text), "\n")
+    print(shown, end=end, file=raw(sys.stderr), flush=True)
 
 
 def clear_step() -> None:
     """Leave nothing of the last step on a terminal."""
     if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        print("\r\x1b[K", end="", file=raw(sys.stderr), flush=True)
 
 
 def clustering_spec(arguments: argparse.Namespace, spec: FleetSpec) -> Any:
@@ -245,11 +261,7 @@ def write_plot(path: Path, picture: bytes, *, title: str) -> None:
 
     if path.suffix not in (".png", ".html"):
         raise FleetError(f"--plot {path}: name a .png or .html file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
-        path.write_bytes(picture)
-    else:
-        path.write_text(page(picture, title=title))
+    write_output(path, picture if path.suffix == ".png" else page(picture, title=title))
 
 
 def _is_fingerprint(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hdapbench.cli.output import write_output
 from hdapbench.errors import MethodError
 from hdapbench.method.registry import NAME, MethodRegistry
 from hdapbench.trial import DENSE
@@ -77,7 +78,7 @@ def begin(registry: MethodRegistry, name: str, *, output: Path | None) -> int:
         raise MethodError(f"'{path}' does not end in .py, by which a file of methods is known")
     if not path.parent.is_dir():
         raise MethodError(f"there is no folder '{path.parent}'")
-    path.write_text(TEMPLATE.format(name=name, class_name=class_name), encoding="utf-8")
+    write_output(path, TEMPLATE.format(name=name, class_name=class_name))
     shown = path if path.is_absolute() else f"./{path}"
     print(f"wrote {path}\n")
     print(f"hdapbench methods test {shown}                          # does it keep the rules?")
