@@ -9,13 +9,15 @@ pooled: the head that most of these share.
 torchvision_models: torchvision's classifiers and published weights.
 yolo: ultralytics' networks.
 user_code: networks of a callable that the user names.
+outputs: class scores among what a network returns.
 weights: state dicts, loaded strictly and hashed.
 checkpoint: weights of ultralytics' files, whose code is not run.
 """
 
 from hdapbench.models.build import ZOO, build_model
+from hdapbench.models.outputs import tensors_of
 from hdapbench.models.resnet import calibrate_identity_shortcuts
-from hdapbench.models.torchvision_models import published_state
+from hdapbench.models.torchvision_models import check_published, published_state
 from hdapbench.models.user_code import source_file
 from hdapbench.models.weights import load_state, load_weights, read_state, state_hash
 from hdapbench.models.yolo import quiet_ultralytics
@@ -24,6 +26,7 @@ __all__ = [
     "ZOO",
     "build_model",
     "calibrate_identity_shortcuts",
+    "check_published",
     "load_state",
     "load_weights",
     "published_state",
@@ -31,4 +34,5 @@ __all__ = [
     "read_state",
     "source_file",
     "state_hash",
+    "tensors_of",
 ]
