@@ -11,7 +11,7 @@ from torch import nn
 from hdapbench.arrays import Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
-from hdapbench.cost.recorder import check_parameters, record_layers
+from hdapbench.cost.recorder import check_operations, record_layers
 from hdapbench.fleet.base import Variants, Workloads
 from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
@@ -75,7 +75,7 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
     UnknownLayerError
         When a layer has parameters or arithmetic that no rule covers.
     """
-    check_parameters(model)  # first: on some transformers torch-pruning's tracer does not come to an end
+    check_operations(model, input_shape)  # first: on some networks torch-pruning's tracer does not come to an end
     group_set = find_groups(model, input_shape)
     records = record_layers(model, group_set, input_shape)
     return Network(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hdapbench.data import Samples
 from hdapbench.spec import Recipe
+from hdapbench.tasks.layout import memory_format
 from hdapbench.tasks.recalibrate import recalibrate
 from hdapbench.tasks.task import Objective, Scores, Task
 from hdapbench.tasks.training import EpochReport, Regularizer, Setting, TrainReport, on_device, train_model
@@ -102,11 +103,13 @@ class Trainer:
         model.to(memory_format=torch.channels_last)
         total, count = 0.0, 0
         with on_device(model, self.device), torch.no_grad():
+            layout = memory_format(model.eval(), self.probe.to(self.device))
+            model.to(memory_format=layout)
             many = (images for images, _ in self.batches(n_images, seed=seed) if len(images) > 1)
-            recalibrate(model, (self._moved(images, torch.channels_last) for images in many))
+            recalibrate(model, (self._moved(images, layout) for images in many))
             model.eval()
             for images, labels in self.search.batches(RECALIBRATION_BATCH, shuffle_seed=None, limit=n_images):
-                outputs = model(self._moved(images, torch.channels_last))
+                outputs = model(self._moved(images, layout))
                 total += float(self.loss(outputs, labels.to(self.device))) * len(images)
                 count += len(images)
         return total / count

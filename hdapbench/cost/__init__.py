@@ -1,6 +1,7 @@
 """Exact costs of a plan in closed form over its widths, from one recorded forward pass.
 
 - ``records``: LayerRecord, an executed operation, and ChannelCount, channels as an affine function of widths
+- ``channels``: the channels of a tensor, followed through operations that cost nothing
 - ``recorder``: model -> layer records
 - ``model``: CostModel, FLOPs, parameters and bytes of any plan
 - ``target``: widths that meet a FLOPs target

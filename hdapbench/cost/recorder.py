@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from hdapbench.cost.channels import Channels, dimensions, order_of
+from hdapbench.cost.model import CostModel
 from hdapbench.cost.records import ChannelCount, LayerRecord, OperationKind
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
@@ -17,6 +20,8 @@ from hdapbench.groups import GroupSet
 _COUNTED = (nn.Conv2d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_PARAMETERS = {"weight", "bias"}
+"""What known layers hold; computed weights (weight norm, low-rank additions) are parameters of other names."""
 _REFUSED = tuple(
     f"{name}_"
     for name in (
@@ -27,6 +32,7 @@ _REFUSED = tuple(
 )
 """Beginnings of the names of operations that multiply; the name compared ends in an underscore too."""
 _ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
+PROBE_SEED = 20_251
 _RESIZES = {"upsample_nearest2d", "upsample_bilinear2d"}
 
 
@@ -45,10 +51,39 @@ def record_layers(model: nn.Module, group_set: GroupSet, input_shape: tuple[int,
     UnknownLayerError
         When a module holds parameters of a kind without a rule, or an operation multiplies outside of known layers.
     """
+    return _recorded(model, group_set, torch.zeros(1, *input_shape))
+
+
+def check_operations(model: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Refuse a model whose operations or parameters no rule covers, or whose operations depend on the image.
+
+    Raises
+    ------
+    UnknownLayerError
+        With the layer or the operation.
+    """
+    generator = torch.Generator().manual_seed(PROBE_SEED)
+    probes = [torch.zeros(1, *input_shape), *(torch.randn(1, *input_shape, generator=generator) for _ in range(2))]
+    first, *others = (_recorded(model, GroupSet(()), probe) for probe in probes)
+    for found in others:
+        if found != first:
+            names = [a.name for a, b in zip(first, found, strict=False) if a != b] or ["the number of operations"]
+            raise UnknownLayerError(
+                f"what {type(model).__name__} computes depends on the image (control flow on data), first at "
+                f"'{names[0]}': it has no fixed cost"
+            )
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    n_counted = CostModel.from_records(first, {}).dense.params
+    if n_counted != n_parameters:
+        raise UnknownLayerError(
+            f"the layers have {n_counted:,} parameters by the cost rules, but really {n_parameters:,}"
+        )
+
+
+def _recorded(model: nn.Module, group_set: GroupSet, probe: Tensor) -> tuple[LayerRecord, ...]:
+    check_parameters(model)
     copy = deepcopy(model).float().cpu().eval()
-    check_parameters(copy)
     recorder = _Recorder(copy, group_set)
-    probe = torch.zeros(1, *input_shape)
     with torch.no_grad(), recorder:
         recorder.attach(probe)
         try:
@@ -66,11 +101,13 @@ def check_parameters(model: nn.Module) -> None:
     UnknownLayerError
         With the layers.
     """
-    wrong = [
-        f"'{name or type(model).__name__}' ({type(module).__name__})"
-        for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False)) and not isinstance(module, _COUNTED + _NORMS)
-    ]
+    wrong = []
+    for name, module in model.named_modules():
+        held = dict(module.named_parameters(recurse=False))
+        extra = [key for key in held if key not in _PARAMETERS] if isinstance(module, _COUNTED + _NORMS) else []
+        if extra or (held and not isinstance(module, _COUNTED + _NORMS)):
+            what = ": ".join([type(module).__name__, *filter(None, [", ".join(extra)])])
+            wrong.append(f"'{name or type(model).__name__}' ({what})")
     if wrong:
         raise UnknownLayerError(
             f"no cost rule for the parameters of {', '.join(wrong[:5])}"
@@ -93,15 +130,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._in_counts, self._out_counts = _channel_counts(model, group_set)
-        self._inside = 0  # depth inside a layer that is recorded as a whole
+        self._inside: list[int] = []  # FLOPs, as torch counts them, of the layers that are running, outermost first
         self._called: set[str] = set()
-        self._origin: dict[int, tuple[int, ChannelCount]] = {}  # tensor -> (record, channels)
+        self._origin: dict[int, tuple[int, Channels]] = {}  # tensor -> (record, channels)
         self._alive: list[Tensor] = []  # keeps ids from being reused
         self._handles: list[Any] = []
 
     def attach(self, probe: Tensor) -> None:
         """Hook every layer that is recorded as a whole."""
-        self._remember(probe, -1, ChannelCount(probe.shape[1]))
+        self._remember(probe, -1, Channels(ChannelCount(probe.shape[1])))
         for module in self._names:
             if isinstance(module, _COUNTED + _NORMS + _POOLS):
                 self._handles.append(module.register_forward_pre_hook(self._enter))
@@ -123,20 +160,26 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [self._layer_record(name, module, None, None, ()) for name, module in missed]
 
     def _enter(self, _module: nn.Module, _inputs: Any) -> None:
-        self._inside += 1
+        self._inside.append(0)
 
     def _leave(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Any) -> None:
-        self._inside -= 1
+        counted = self._inside.pop()
         x, y = _tensors((inputs, named))[0], _tensors(output)[0]  # max pooling may return indices as well
-        source, _ = self._lookup(x)
+        source, channels = self._lookup(x)
         name = self._names[module]
         if isinstance(module, _POOLS):
+            _check_flops(name, module, counted, 0)
             self._add_window(name, x, y, window=_window(module))
             return
         record = self._layer_record(name, module, x, y, (source,))
+        n_weights = module.weight[0].numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
+        n_outputs = module.out_features if isinstance(module, nn.Linear) else getattr(module, "out_channels", 0)
+        _check_flops(name, module, counted, n_outputs * n_weights * record.area_out)
         self._called.add(name)
         self.records.append(record)
-        self._remember(y, len(self.records) - 1, record.channels_out)
+        axis = {nn.Linear: y.dim() - 1, nn.LayerNorm: channels.axis}
+        own = next((axis[kind] for kind in axis if isinstance(module, kind)), 1)
+        self._remember(y, len(self.records) - 1, Channels(record.channels_out, own))
 
     def _layer_record(
         self, name: str, module: nn.Module, x: Tensor | None, y: Tensor | None, inputs: tuple[int, ...]
@@ -170,45 +213,54 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        if not self._inside:
-            self._note(func.__name__.split(".")[0], _tensors((args, kwargs)), output)
+        operation = func.__name__.split(".")[0]
+        counter = flop_registry.get(func.overloadpacket)
+        flops = counter(*args, **(kwargs or {}), out_val=output) // 2 if counter is not None else 0
+        if self._inside:
+            self._inside[-1] += flops
+        elif flops:
+            raise _no_rule(operation)
+        else:
+            self._note(operation, args, _tensors((args, kwargs)), output)
         return output
 
-    def _note(self, operation: str, inputs: list[Tensor], output: Any) -> None:
+    def _note(self, operation: str, args: tuple[Any, ...], inputs: list[Tensor], output: Any) -> None:
         """Note an operation between layers, and where its outputs come from."""
         if f"{operation.strip('_')}_".startswith(_REFUSED):
-            raise UnknownLayerError(f"no cost rule for the operation '{operation}' outside of Conv2d and Linear layers")
+            raise _no_rule(operation)
         outputs = _tensors(output)
         known = [tensor for tensor in inputs if id(tensor) in self._origin]
         if not known or not outputs:
             return
-        source, count = self._lookup(known[0])
-        y = outputs[0]
+        source, channels = self._lookup(known[0])
+        x, y = known[0], outputs[0]
         if operation == "cat" and y.dim() == 4:
             parts = [self._lookup(tensor) for tensor in known]
-            total = parts[0][1]
-            for _, part in parts[1:]:
-                total = total + part
-            self._add("concat", operation, y, tuple(number for number, _ in parts), total)
+            if dimensions(x, args[1:2] or (0,)) == [channels.axis]:
+                counts = [part.count for _, part in parts]
+                channels = Channels(sum(counts[1:], counts[0]), channels.axis)
+            self._add("concat", operation, y, tuple(number for number, _ in parts), channels)
         elif operation in _ARITHMETIC and len(known) > 1 and y.dim() == 4:
             parts = [self._lookup(tensor) for tensor in known]
             is_sum = operation.startswith("add") and known[0].shape == known[1].shape
             widest = max(range(len(known)), key=lambda number: known[number].numel())
             kind: OperationKind = "add" if is_sum else "elementwise"
             self._add(kind, operation, y, tuple(number for number, _ in parts), parts[widest][1])
-        elif (operation == "mean" and known[0].dim() == 4) or "pool2d" in operation:
-            self._add_window(operation, known[0], y)
+        elif operation == "mean" and x.dim() == 4 and channels.axis in dimensions(x, args[1:2]):
+            self._remember(y, source, Channels(ChannelCount(1)))
+        elif (operation == "mean" and x.dim() == 4) or "pool2d" in operation:
+            self._add_window(operation, x, y)
         elif operation in _RESIZES:
-            self._add("elementwise", operation, y, (source,), count)
+            self._add("elementwise", operation, y, (source,), channels)
         else:
             for tensor in outputs:
-                self._remember(tensor, source, _carried(count, known[0], tensor))
+                self._remember(tensor, source, channels.carried(x, tensor, order_of(operation, x, args)))
 
     def _add_window(self, name: str, x: Tensor, y: Tensor, *, window: int | None = None) -> None:
         """Note a pooling of 4-dimensional maps; windows that are not known are taken not to overlap."""
-        source, count = self._lookup(x)
-        height, width = x.shape[2], x.shape[3]
-        height_out, width_out = (y.shape[2], y.shape[3]) if y.dim() == 4 else (1, 1)
+        source, channels = self._lookup(x)
+        height, width = channels.extent(x)
+        height_out, width_out = channels.extent(y) if y.dim() == 4 else (1, 1)
         whole = height_out == width_out == 1
         stride = max(height // height_out, 1)
         self.records.append(
@@ -216,8 +268,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name=name,
                 kind="global_pool" if whole else "pool",
                 inputs=(source,),
-                channels_in=count,
-                channels_out=count,
+                channels_in=channels.count,
+                channels_out=channels.count,
                 height_in=height,
                 width_in=width,
                 height_out=height_out,
@@ -226,20 +278,33 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 stride=stride,
             )
         )
-        self._remember(y, len(self.records) - 1, count)
+        self._remember(y, len(self.records) - 1, channels if y.dim() == 4 else Channels(channels.count))
 
-    def _add(self, kind: OperationKind, name: str, y: Tensor, inputs: tuple[int, ...], count: ChannelCount) -> None:
-        height, width = y.shape[2], y.shape[3]
-        self.records.append(LayerRecord(name, kind, inputs, count, count, height, width, height, width))
-        self._remember(y, len(self.records) - 1, count)
+    def _add(self, kind: OperationKind, name: str, y: Tensor, inputs: tuple[int, ...], channels: Channels) -> None:
+        size = channels.extent(y)
+        self.records.append(LayerRecord(name, kind, inputs, channels.count, channels.count, *size, *size))
+        self._remember(y, len(self.records) - 1, channels)
 
-    def _remember(self, tensor: Tensor, record: int, count: ChannelCount) -> None:
-        self._origin[id(tensor)] = (record, count)
+    def _remember(self, tensor: Tensor, record: int, channels: Channels) -> None:
+        self._origin[id(tensor)] = (record, channels)
         self._alive.append(tensor)
 
-    def _lookup(self, tensor: Tensor) -> tuple[int, ChannelCount]:
+    def _lookup(self, tensor: Tensor) -> tuple[int, Channels]:
         constant = ChannelCount(tensor.shape[1] if tensor.dim() > 1 else 1)
-        return self._origin.get(id(tensor), (-1, constant))
+        return self._origin.get(id(tensor), (-1, Channels(constant)))
+
+
+def _no_rule(operation: str) -> UnknownLayerError:
+    return UnknownLayerError(f"no cost rule for the operation '{operation}' outside of Conv2d and Linear layers")
+
+
+def _check_flops(name: str, module: nn.Module, counted: int, known: int) -> None:
+    """Refuse a layer that computes something else than its kind does, as subclasses may."""
+    if counted != known:
+        raise UnknownLayerError(
+            f"no cost rule for what '{name}' ({type(module).__name__}) computes: {counted:,} multiply-accumulates, "
+            f"where a plain layer of its size computes {known:,}"
+        )
 
 
 def _channel_counts(model: nn.Module, group_set: GroupSet) -> tuple[dict[str, ChannelCount], dict[str, ChannelCount]]:
@@ -294,18 +359,6 @@ def _extent(tensor: Tensor, module: nn.Module) -> tuple[int, int]:
     if isinstance(module, nn.Linear | nn.LayerNorm):
         return int(tensor.numel() // tensor.shape[-1]), 1
     return (tensor.shape[2], tensor.shape[3]) if tensor.dim() == 4 else (1, 1)
-
-
-def _carried(count: ChannelCount, x: Tensor, y: Tensor) -> ChannelCount:
-    """Channels after an operation that costs nothing: the same, flattened, or, where unknown, the dense number."""
-    if y.dim() < 2 or x.dim() < 2:
-        return ChannelCount(y.shape[-1] if y.dim() else 1)
-    if y.shape[1] == x.shape[1]:
-        return count
-    factor, rest = divmod(y.shape[1], x.shape[1])
-    if rest == 0 and y.dim() == 2:
-        return count.scaled(factor)
-    return ChannelCount(y.shape[1])
 
 
 def _tensors(value: Any) -> list[Tensor]:

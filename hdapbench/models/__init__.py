@@ -9,6 +9,7 @@ pooled: the head that most of these share.
 torchvision_models: torchvision's classifiers and published weights.
 yolo: ultralytics' networks.
 user_code: networks of a callable that the user names.
+outputs: class scores among what a network returns.
 weights: state dicts, loaded strictly and hashed.
 keeping: state dicts that the program keeps for itself, checked when they are read.
 checkpoint: weights of ultralytics' files, whose code is not run.
@@ -16,8 +17,9 @@ checkpoint: weights of ultralytics' files, whose code is not run.
 
 from hdapbench.models.build import ZOO, build_model
 from hdapbench.models.keeping import keep_state, kept_state, write_tensors
+from hdapbench.models.outputs import tensors_of
 from hdapbench.models.resnet import calibrate_identity_shortcuts
-from hdapbench.models.torchvision_models import published_state
+from hdapbench.models.torchvision_models import check_published, published_state
 from hdapbench.models.weights import load_state, load_weights, read_state, state_hash
 from hdapbench.models.yolo import quiet_ultralytics
 
@@ -25,6 +27,7 @@ __all__ = [
     "ZOO",
     "build_model",
     "calibrate_identity_shortcuts",
+    "check_published",
     "keep_state",
     "kept_state",
     "load_state",
@@ -33,5 +36,6 @@ __all__ = [
     "quiet_ultralytics",
     "read_state",
     "state_hash",
+    "tensors_of",
     "write_tensors",
 ]

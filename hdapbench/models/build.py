@@ -12,6 +12,7 @@ from torch import nn
 
 from hdapbench.errors import ModelError
 from hdapbench.models.mobilenet import MobileNetV1
+from hdapbench.models.outputs import settle
 from hdapbench.models.resnet import CifarResNet
 from hdapbench.models.tiny import DsCnn, ResNet6, ResNet8, small_resnet18
 from hdapbench.models.torchvision_models import build_torchvision
@@ -39,6 +40,9 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module:
     """Network of a spec with random weights, drawn from torch's global generator; ``spec.weights`` is not read.
 
+    Networks of the user's code run once: lazy layers get their shapes, and where class scores come in a tuple or a
+    mapping, they alone are returned from then on.
+
     Parameters
     ----------
     spec
@@ -65,9 +69,11 @@ def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module
         return build_yolo(
             rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments, base_dir=base_dir
         )
-    return build_user_model(
+    model = build_user_model(
         spec.name, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments, base_dir=base_dir
     )
+    settle(model, n_classes=n_classes, input_shape=spec.input_shape)
+    return model
 
 
 def _build_zoo(spec: ModelSpec, n_classes: int) -> nn.Module:

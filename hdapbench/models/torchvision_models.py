@@ -59,8 +59,8 @@ def without_auxiliary(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[
     return {name: value for name, value in state.items() if not name.startswith(prefixes)}
 
 
-def published_state(model_name: str, weights_name: str, *, n_classes: int) -> dict[str, Tensor]:
-    """State dict of published weights, from torch's download cache or else downloaded by torchvision.
+def check_published(model_name: str, weights_name: str, *, n_classes: int) -> Any:
+    """Member of a model's weights enum; nothing is downloaded.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def published_state(model_name: str, weights_name: str, *, n_classes: int) -> di
     Raises
     ------
     ModelError
-        When the model has no such weights, they are for other classes, or they cannot be downloaded.
+        When the model has no such weights, or they are for other classes.
     """
     from torchvision import models
 
@@ -93,6 +93,20 @@ def published_state(model_name: str, weights_name: str, *, n_classes: int) -> di
             f"torchvision:{weights_name} of {model_name} tells {len(categories)} classes apart, "
             f"the data has {n_classes}; set model.weights to null to train, or to a state_dict of your own"
         )
+    return weights
+
+
+def published_state(model_name: str, weights_name: str, *, n_classes: int) -> dict[str, Tensor]:
+    """State dict of published weights, from torch's download cache or else downloaded by torchvision.
+
+    Parameters are those of `check_published`.
+
+    Raises
+    ------
+    ModelError
+        When the model has no such weights, they are for other classes, or they cannot be downloaded.
+    """
+    weights = check_published(model_name, weights_name, n_classes=n_classes)
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:

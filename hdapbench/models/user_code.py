@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from hdapbench.errors import ModelError
@@ -59,11 +60,18 @@ def build_user_model(
     filled = {key: value for key, value in known.items() if key in accepted} | arguments
     try:
         model = builder(**filled)
-    except Exception as error:  # the user's code may raise anything
-        raise ModelError(f"model '{name}' failed with {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise ModelError(f"model '{name}' failed with {_said(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"model '{name}' returned a {type(model).__name__}, not a torch.nn.Module")
-    return model
+    if isinstance(model, torch.jit.ScriptModule) or type(model).__name__ == "OptimizedModule":
+        raise ModelError(f"model '{name}' returned a compiled network; return the network itself")
+    return model.module if isinstance(model, nn.DataParallel) else model
+
+
+def _said(error: BaseException) -> str:
+    """Exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def names_code(name: str) -> bool:
@@ -93,8 +101,8 @@ def _import_source(source: str, base_dir: Path) -> ModuleType:
         return importlib.import_module(source)
     except ModelError:
         raise
-    except Exception as error:  # importing runs the user's code, which may raise anything
-        raise ModelError(f"'{source}' cannot be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
+        raise ModelError(f"'{source}' cannot be imported: {_said(error)}") from error
 
 
 def _import_file(path: Path) -> ModuleType:

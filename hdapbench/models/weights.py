@@ -17,20 +17,28 @@ from hdapbench.models.torchvision_models import without_auxiliary
 from hdapbench.models.yolo import with_split_blocks
 
 SHOWN_KEYS = 5
+WRAPPERS = ("checkpoint", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
+"""Keys under which training scripts store state dicts, outer ones first."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+"""What DataParallel, torch.compile and training frameworks put before the names of the network that they wrap."""
+
+BATCH_COUNT = "num_batches_tracked"
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill ``model`` in place with the state dict of a file.
 
-    The file is read with ``weights_only``: code in it is never run. A mapping with the key ``state_dict`` or ``model``
-    around the state dict is taken off, and so is the prefix ``module.`` of data-parallel training. Option-A weights of
-    a CIFAR ResNet (zero-padded shortcuts) are completed by equivalent projections. A .pt of ultralytics gives the
-    weights of its network.
+    The file is read with ``weights_only``: code in it is never run. A mapping around the state dict is taken off
+    (`WRAPPERS`), and so are the prefixes of wrapped networks (`PREFIXES`) where the keys do not fit otherwise. Option-A
+    weights of a CIFAR ResNet (zero-padded shortcuts) are completed by equivalent projections. A .pt of ultralytics
+    gives the weights of its network.
 
     Raises
     ------
     ModelError
-        When the file cannot be read, is no state dict, or does not fit the model: all wrong keys in one message.
+        When the file cannot be read, is no state dict, does not fit the model (all wrong keys in one message), or
+        holds values that are not finite.
     """
     load_state(model, read_state(path), source=str(path))
 
@@ -58,27 +66,30 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"weights '{path}': the file {reason}; {advice}") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"weights '{path}': holds a {type(content).__name__} instead of a state_dict; {advice}")
-    for wrapper in ("state_dict", "model"):
+    for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     wrong = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if wrong or not content:
         found = f"its entries {_shorten(wrong)} are no tensors" if wrong else "it is empty"
         raise ModelError(f"weights '{path}': not a state_dict, {found}; {advice}")
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    return dict(content)
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
     """Fill ``model`` in place with a state dict, every key and shape of which must fit.
 
+    Batch counts of batch norms may be missing, as in files of torch before 0.4.1: torch fills them in as well.
+
     Raises
     ------
     ModelError
-        With the missing keys, the unexpected ones and the wrong shapes.
+        With the missing keys, the unexpected ones and the wrong shapes, or with what is not finite.
     """
-    completed = with_split_blocks(model, with_identity_shortcuts(model, without_auxiliary(model, state)))
     expected = model.state_dict()
-    missing = [name for name in expected if name not in completed]
+    unwrapped = _without_prefixes(state, expected)
+    completed = with_split_blocks(model, with_identity_shortcuts(model, without_auxiliary(model, unwrapped)))
+    missing = [name for name in expected if name not in completed and not name.endswith(BATCH_COUNT)]
     unexpected = [name for name in completed if name not in expected]
     shapes = [
         f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
@@ -92,6 +103,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
     ]
     if problems:
         raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}")
+    _check_finite(model, completed, source)
     expected.update(completed)  # keeps the versions of modules, without which MNASNet refuses its own weights
     model.load_state_dict(expected, strict=True)
 
@@ -105,6 +117,30 @@ def state_hash(model_or_state: nn.Module | Mapping[str, Tensor]) -> str:
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _without_prefixes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """State dict without the prefixes of wrappers, taken off while more of its names fit for it."""
+    best = state
+    while best:
+        first = next(iter(best))
+        prefix = next((prefix for prefix in PREFIXES if first.startswith(prefix)), None)
+        if prefix is None or not all(name.startswith(prefix) for name in best) or best.keys() <= expected.keys():
+            break
+        best = {name.removeprefix(prefix): value for name, value in best.items()}
+    return best if len(best.keys() & expected.keys()) > len(state.keys() & expected.keys()) else state
+
+
+def _check_finite(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights and running statistics that are not finite; other buffers, such as masks, may be anything."""
+    weights = {name for name, _ in model.named_parameters()}
+    wrong = [
+        name
+        for name, value in state.items()
+        if (name in weights or name.endswith(("running_mean", "running_var"))) and not bool(value.isfinite().all())
+    ]
+    if wrong:
+        raise ModelError(f"weights '{source}' hold values that are not finite (NaN or infinite) in {_shorten(wrong)}")
 
 
 def _shorten(names: list[str]) -> str:

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hdapbench.errors import MissingExtraError, ModelError
+from hdapbench.models.outputs import take_scores
 from hdapbench.spec import did_you_mean
 from hdapbench.spec.code import family_yaml, own_yaml, shipped_yamls
 
@@ -94,6 +95,8 @@ def build_yolo(
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             raise ModelError(f"ultralytics:{name} cannot be built: {error}") from error
         split_blocks(model)
+    if task == "classify":
+        take_scores(model, {True: (), False: (1,)})  # in evaluation mode: probabilities, then logits
     return model
 
 

@@ -43,6 +43,7 @@ def fisher_importance(
     """
     totals = {group.name: np.zeros(group.n_channels) for group in groups}
     n_samples = 0
+    modules = dict(model.named_modules())
     training = model.training
     model.eval()
     with _recorded_inputs(model, groups) as inputs:
@@ -55,7 +56,7 @@ def fisher_importance(
                 slopes = np.zeros((group.n_channels, len(images)))
                 for member in group.members:
                     if member.side == "in":
-                        own = _slopes(inputs, member.layer)[:, list(member.indices)]
+                        own = _slopes(inputs, member.layer, modules[member.layer])[:, list(member.indices)]
                         np.add.at(slopes, np.array(member.channels), own.T)
                 totals[group.name] += np.square(slopes).sum(1)
             n_samples += len(images)
@@ -72,17 +73,18 @@ def _recorded_inputs(model: nn.Module, groups: GroupSet) -> Iterator[dict[str, l
     consumers = {member.layer for group in groups for member in group.members if member.side == "in"}
     inputs: dict[str, list[Tensor]] = {}
 
-    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-        def record(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG001 - a hook's signature
-            alias = arguments[0].view_as(arguments[0])  # its gradient is that through this layer alone
+    def recorder(name: str) -> Callable[..., tuple[Any, Any]]:
+        def record(_module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
+            given = arguments[0] if arguments else named["input"]
+            alias = given.view_as(given)  # its gradient is that through this layer alone
             alias.retain_grad()
             inputs.setdefault(name, []).append(alias)
-            return (alias, *arguments[1:])
+            return (alias, *arguments[1:]), {key: value for key, value in named.items() if key != "input"}
 
         return record
 
     modules = dict(model.named_modules())
-    handles = [modules[name].register_forward_pre_hook(recorder(name)) for name in sorted(consumers)]
+    handles = [modules[name].register_forward_pre_hook(recorder(name), with_kwargs=True) for name in sorted(consumers)]
     try:
         yield inputs
     finally:
@@ -90,7 +92,7 @@ def _recorded_inputs(model: nn.Module, groups: GroupSet) -> Iterator[dict[str, l
             handle.remove()
 
 
-def _slopes(inputs: dict[str, list[Tensor]], layer: str) -> Floats:
+def _slopes(inputs: dict[str, list[Tensor]], layer: str, module: nn.Module) -> Floats:
     """Activation times gradient, summed over positions: shape (n_samples, n_channels of the layer's input)."""
     total: Floats | None = None
     for tensor in inputs.get(layer, []):
@@ -100,9 +102,9 @@ def _slopes(inputs: dict[str, list[Tensor]], layer: str) -> Floats:
                 "make sure that the loss depends on the layer"
             )
         product = (tensor.detach() * tensor.grad).double()
-        if product.ndim == 4:
+        if not isinstance(module, nn.Linear):
             product = product.sum((2, 3))
-        elif product.ndim > 2:
+        elif product.ndim > 2:  # a linear layer has its channels last, whatever it is applied to
             product = product.flatten(1, -2).sum(1)
         value = product.numpy()
         total = value if total is None else total + value

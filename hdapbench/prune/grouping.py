@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +18,8 @@ from hdapbench.groups import ChannelGroup, FrozenGroup, GroupMember, GroupSet, S
 from hdapbench.prune.verify import verify_groups
 
 PROBE_SEED = 20_250
+SEARCH_SECONDS = 180.0
+"""Processor time after which the search for groups is given up: torch-pruning's walks may branch without end."""
 
 
 def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet:
@@ -35,13 +41,48 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet
     # Gradients must be on: with frozen parameters the graph comes out empty, without an error.
     copy = deepcopy(model).float().cpu().eval().requires_grad_(True)
     probe = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(PROBE_SEED))
-    candidates, frozen = _candidate_groups(copy, probe)
-    groups, rejected = verify_groups(copy, candidates, probe)
+    with _within(SEARCH_SECONDS, type(model).__name__):
+        candidates, frozen = _candidate_groups(copy, probe)
+        groups, rejected = verify_groups(copy, candidates, probe)
     rejected = [_explained(group, candidates, dict(copy.named_modules())) for group in rejected]
     if not groups:
         reasons = "; ".join(f"{group.name}: {group.reason}" for group in [*frozen, *rejected][:3])
         raise ModelError(f"no channel group of {type(model).__name__} can be pruned ({reasons or 'no layer found'})")
     return GroupSet(groups=tuple(groups), frozen=(*frozen, *rejected))
+
+
+class _TimeIsUp(BaseException):
+    """The search for groups took too long."""
+
+
+@contextmanager
+def _within(seconds: float, name: str) -> Iterator[None]:
+    """Give the search for groups up after so much processor time; in the main thread only.
+
+    Raises
+    ------
+    ModelError
+        When the time is up.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() != threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: Any) -> None:
+        raise _TimeIsUp
+
+    handler = signal.signal(signal.SIGVTALRM, ring)
+    timer = signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    except _TimeIsUp:
+        raise ModelError(
+            f"the channel groups of {name} were not found within {seconds:g} s of processor time: too many paths lead "
+            "through it for torch-pruning"
+        ) from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, *timer)
+        signal.signal(signal.SIGVTALRM, handler)
 
 
 def _candidate_groups(model: nn.Module, probe: Tensor) -> tuple[list[ChannelGroup], list[FrozenGroup]]:

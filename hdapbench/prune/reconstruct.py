@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -169,10 +168,10 @@ def _watched(model: nn.Module, groups: GroupSet, add: Callable[[str, nn.Module, 
     consumers = sorted({member.layer for group in groups for member in group.members if member.side == "in"})
     watched = [name for name in consumers if _can_be_fitted(modules[name])]
 
-    def watcher(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        return lambda module, arguments: add(name, module, arguments[0])
+    def watcher(name: str) -> Callable[..., None]:
+        return lambda module, arguments, named: add(name, module, arguments[0] if arguments else named["input"])
 
-    handles = [modules[name].register_forward_pre_hook(watcher(name)) for name in watched]
+    handles = [modules[name].register_forward_pre_hook(watcher(name), with_kwargs=True) for name in watched]
     try:
         yield
     finally:

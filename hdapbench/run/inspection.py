@@ -14,6 +14,9 @@ from hdapbench.run.contents import read_json, write_json
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.spec import LoadedSpec, parse_target
 
+INSPECTION = 2
+"""Raised whenever more is looked at, so that what was cached before is not taken for it."""
+
 EMBEDDED = frozenset({"digits", "digit-scenes"})
 DEFAULT_CLASSES = 10
 ASSUMED_CLASSES = {"tiny-imagenet": 200, "imagenet": 1000, "speech-commands": 35, "yolo": 80}
@@ -52,24 +55,25 @@ class Inspection:
 
 
 def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
-    """Inspection of a spec's model, without reading data or weights and without training.
+    """Inspection of a spec's model, which goes a run's whole way once with random images; no data are read.
 
-    The trace is cached by the model's part of the spec: a second call imports no torch.
+    What was found is cached by the model's part of the spec: a second call imports no torch.
 
     Raises
     ------
-    ModelError
-        When the model cannot be built or traced.
+    SpecError
+        At the place of the model or its weights, when a run would refuse or stumble on them.
     """
     spec = loaded.spec
     n_classes, counted = count_classes(loaded, cache_dir=cache_dir)
-    key = _key([spec.model.model_dump(mode="json", exclude={"weights"}), n_classes, __version__, _model_file(loaded)])
+    model = spec.model.model_dump(mode="json")
+    key = _key([INSPECTION, model, spec.task, n_classes, counted, __version__, *_files(loaded)])
     path = cache_dir / "inspection" / f"{key}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.
     cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
     found = read_json(path) if cacheable else None
     if not isinstance(found, dict) or found.pop("sum", None) != _key([found]):  # absent or damaged
-        found = _trace(loaded, n_classes)
+        found = _trace(loaded, n_classes, counted=counted)
         if cacheable:
             write_json(path, found | {"sum": _key([found])})
     # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
@@ -123,22 +127,25 @@ def _key(content: list[Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _model_file(loaded: LoadedSpec) -> str | None:
-    """Hash of the file that an ultralytics name may stand for: a user's yaml changes under the same name."""
-    path = base_directory(loaded) / loaded.spec.model.name.removeprefix("ultralytics:")
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def _files(loaded: LoadedSpec) -> list[Any]:
+    """What the files behind a model are known by: a yaml of ultralytics by its hash, weights by size and time."""
+    spec = loaded.spec.model
+    path = base_directory(loaded) / spec.name.removeprefix("ultralytics:")
+    code = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if spec.weights is None or spec.weights.startswith("torchvision:"):
+        return [code]
+    weights = resolve_path(loaded, spec.weights)
+    status = weights.stat() if weights.is_file() else None
+    return [code, str(weights), *((status.st_size, status.st_mtime_ns) if status else ())]
 
 
-def _trace(loaded: LoadedSpec, n_classes: int) -> dict[str, Any]:
+def _trace(loaded: LoadedSpec, n_classes: int, *, counted: bool) -> dict[str, Any]:
     import torch
 
-    from hdapbench.bench.network import trace
-    from hdapbench.models import build_model
+    from hdapbench.run.dry_pass import dry_pass
 
     torch.set_num_threads(loaded.spec.threads)
-    spec = loaded.spec.model
-    with torch.random.fork_rng(devices=[]):
-        network = trace(build_model(spec, n_classes=n_classes, base_dir=base_directory(loaded)), spec.input_shape)
+    network = dry_pass(loaded, n_classes=n_classes, counted=counted)
     return {
         "flops": network.cost.dense.flops,
         "params": network.cost.dense.params,

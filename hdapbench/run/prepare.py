@@ -14,11 +14,13 @@ from hdapbench.data import DataSplits, load_data
 from hdapbench.fleet.base import Fleet
 from hdapbench.fleet.open import open_fleet
 from hdapbench.models import state_hash
+from hdapbench.run.dry_pass import try_out
 from hdapbench.run.grid import base_directory
 from hdapbench.run.listener import Listener
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import FleetSpec, LoadedSpec
 from hdapbench.tasks.base import DenseBase, prepare_base
+from hdapbench.tasks.dry_run import N_IMAGES
 from hdapbench.tasks.open import open_task
 from hdapbench.tasks.training import Setting
 
@@ -57,6 +59,9 @@ class Preparation:
         """The dense model, trained or loaded."""
         spec, data = self.loaded.spec, self.data
         self.listener.phase("preparing the base model")
+        for images, labels in data.train.batches(N_IMAGES, shuffle_seed=None, limit=N_IMAGES):
+            if len(images) == N_IMAGES:
+                try_out(self.loaded, images, labels, n_classes=data.n_classes)
         return prepare_base(
             spec.model,
             spec.base,

@@ -6,6 +6,8 @@ detection: ultralytics' loss and mean average precision.
 average_precision: from detections and true boxes.
 open: the task that a spec names.
 training: the training loop, one for every task.
+dry_run: one batch through a network, before it is trained.
+layout: the order in which images lie in memory.
 schedule: learning rates.
 average: moving average of weights.
 base: the dense model, trained once or loaded.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdapbench.errors import DataError
+from hdapbench.errors import DataError, ModelError
+from hdapbench.models import tensors_of
+from hdapbench.tasks.layout import memory_format
 from hdapbench.tasks.task import Objective, Scores, Task
 
 if TYPE_CHECKING:
@@ -35,6 +37,28 @@ class Classification(Task):
         target = functional.log_softmax(taught / temperature, 1)
         return functional.kl_div(softened, target, reduction="batchmean", log_target=True) * temperature**2
 
+    def example_labels(self, n_images: int, n_classes: int) -> Tensor:
+        """Classes in turn."""
+        return torch.arange(n_images) % n_classes
+
+    def check_outputs(self, outputs: Any, n_images: int, n_classes: int | None) -> None:
+        """Refuse what is no tensor of shape (n_images, n_classes)."""
+        wanted = f"classification needs one tensor of shape (n, {n_classes or 'n_classes'})"
+        if not isinstance(outputs, Tensor):
+            shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in tensors_of(outputs)) or "no tensors"
+            size = f" of {len(outputs)}" if isinstance(outputs, tuple | list | dict) else ""
+            raise ModelError(f"the model returns a {type(outputs).__name__}{size} ({shapes}); {wanted}")
+        if outputs.ndim != 2 or len(outputs) != n_images or not outputs.is_floating_point():
+            kind = "" if outputs.is_floating_point() else f" of {outputs.dtype}"
+            raise ModelError(
+                f"the model returns a tensor{kind} of shape {tuple(outputs.shape)} for {n_images} images; {wanted}"
+            )
+        if n_classes is not None and outputs.shape[1] != n_classes:
+            raise ModelError(
+                f"the model gives {outputs.shape[1]} outputs, the data have {n_classes} classes; let the model's "
+                "callable take n_classes, or give its number of outputs in model.arguments"
+            )
+
     def scores(self, model: nn.Module, data: Samples) -> Scores:
         """Top-1 accuracy.
 
@@ -59,11 +83,12 @@ def evaluate(model: nn.Module, data: Samples, batch_size: int = 256) -> float:
     training = model.training
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.eval()
-    n_correct = 0
+    n_correct, layout = 0, None
     try:
         with torch.no_grad():
             for images, labels in data.batches(batch_size, shuffle_seed=None):
-                scores = model(images.to(device).contiguous(memory_format=torch.channels_last))
+                layout = layout or memory_format(model, images.to(device))
+                scores = model(images.to(device).contiguous(memory_format=layout))
                 n_correct += int((scores.argmax(1) == labels.to(device)).sum())
     finally:
         model.train(training)

@@ -86,6 +86,22 @@ class Detection(Task):
         distance: Tensor = GAINS.cls * (cross - entropy) / total + GAINS.dfl * boxes
         return distance
 
+    def example_labels(self, n_images: int, n_classes: int) -> Tensor:
+        """One box in the middle of every image, of the classes in turn."""
+        numbers = torch.arange(n_images)
+        boxes = torch.tensor([0.5, 0.5, 0.4, 0.4]).repeat(n_images, 1)
+        return torch.cat([torch.stack([numbers, numbers % n_classes], 1).float(), boxes], 1)
+
+    def check_outputs(self, outputs: Any, n_images: int, n_classes: int | None) -> None:
+        """Refuse what has no class scores of shape (n_images, n_classes, n_anchors)."""
+        raw = outputs[1] if isinstance(outputs, tuple) and len(outputs) == 2 else outputs
+        scores = raw.get("scores") if isinstance(raw, dict) else None
+        if not isinstance(scores, Tensor) or scores.ndim != 3 or len(scores) != n_images:
+            found = type(outputs).__name__
+            raise ModelError(f"the model returns a {found}; detection needs what ultralytics' detection heads return")
+        if n_classes is not None and scores.shape[1] != n_classes:
+            raise ModelError(f"the model tells {scores.shape[1]} classes apart, the data have {n_classes}")
+
     def scores(self, model: nn.Module, data: Samples) -> Scores:
         """Mean average precision, as ultralytics computes it, over the classes that occur: at IoUs 0.5 to 0.95, at 0.5.
 

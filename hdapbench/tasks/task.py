@@ -76,6 +76,29 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def example_labels(self, n_images: int, n_classes: int) -> Tensor:
+        """Labels of images that show anything, for trying a network out."""
+
+    @abstractmethod
+    def check_outputs(self, outputs: Any, n_images: int, n_classes: int | None) -> None:
+        """Refuse what a network returns for a batch when the loss and the scores cannot use it.
+
+        Parameters
+        ----------
+        outputs
+            Of the network, in either mode.
+        n_images
+            In the batch.
+        n_classes
+            Of the data; None where they are not known.
+
+        Raises
+        ------
+        ModelError
+            With what is returned, and what is needed.
+        """
+
+    @abstractmethod
     def scores(self, model: nn.Module, data: Samples) -> Scores:
         """Scores of a network on a set, in evaluation mode; the network's mode is restored.
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hdapbench.errors import DataError, ModelError
 from hdapbench.tasks.average import WeightAverage
+from hdapbench.tasks.layout import memory_format
 from hdapbench.tasks.schedule import learning_rate_factor
 from hdapbench.tasks.task import Objective, Task
 
@@ -229,6 +230,7 @@ class _Stepper:
         self._distillation = recipe.distillation if setting.teacher is not None else None
         self._teacher = self._frozen_teacher()
         self._average = WeightAverage(model, recipe.ema) if recipe.ema is not None else None
+        self._layout: torch.memory_format | None = None
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "amp": torch.float16}[recipe.precision]
         self._scaler = torch.amp.GradScaler(setting.device, enabled=recipe.precision == "amp")
 
@@ -236,7 +238,7 @@ class _Stepper:
         """One step of the optimizer; the loss before it. Nothing is changed when the loss is not finite."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        images = images.to(self._setting.device).contiguous(memory_format=torch.channels_last)
+        images = self._laid_out(images.to(self._setting.device))
         labels = labels.to(self._setting.device)
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss(self._forward(self._model, images), images, labels)
@@ -251,6 +253,15 @@ class _Stepper:
             if self._average is not None:
                 self._average.update(self._model)
         return value
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        """Images in the order that suits the network, which is found out with the first of them."""
+        if self._layout is None:
+            self._layout = memory_format(deepcopy(self._model), images)  # batch norms take note of what they see
+            for network in (self._model, self._teacher):
+                if network is not None:
+                    network.to(memory_format=self._layout)
+        return images.contiguous(memory_format=self._layout)
 
     def finish(self) -> None:
         """Leave no gradients in the model, and the averaged weights when the recipe asks for them."""

@@ -11,12 +11,12 @@ def counted(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, i
     """FLOPs, parameters, their bytes and activation bytes of a live model, by torch's counter and by hooks."""
     values = 0
 
-    def count(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def count(_module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict, output: torch.Tensor) -> None:
         nonlocal values
-        values += inputs[0].numel() + output.numel()
+        values += [*inputs, *named.values()][0].numel() + output.numel()
 
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    hooks = [module.register_forward_hook(count) for module in layers]
+    hooks = [module.register_forward_hook(count, with_kwargs=True) for module in layers]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, *input_shape))
     for hook in hooks:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.cost.model import CostModel
-from hdapbench.cost.recorder import record_layers
+from hdapbench.cost.recorder import check_operations, record_layers
 from hdapbench.cost.records import ChannelCount, LayerRecord
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
@@ -248,3 +248,71 @@ def test_a_squeeze_and_excitation_gate_is_an_elementwise_operation():
 
     assert [record.kind for record in records] == ["global_pool", "conv", "elementwise"]
     assert records[-1].area_out == 64
+
+
+def channels_last(layers: nn.ModuleDict, x: Tensor) -> Tensor:
+    x = layers["a"](x).permute(0, 2, 3, 1)
+    x = x + layers["f"](x)
+    x = torch.cat([x, x], 3)
+    return layers["g"](x.transpose(1, 3).mean((2, 3), keepdim=True).flatten(1))
+
+
+def channels_first(layers: nn.ModuleDict, x: Tensor) -> Tensor:
+    x = layers["a"](x)
+    x = x + layers["f"](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    x = torch.cat([x, x], 1)
+    return layers["g"](x.transpose(2, 3).mean((2, 3), keepdim=True).flatten(1))
+
+
+def test_maps_with_channels_last_are_noted_as_those_with_channels_first():
+    shape = (3, 8, 10)
+    made = [
+        Calls(run, a=nn.Conv2d(3, 6, 3), f=nn.Linear(6, 6), g=nn.Linear(12, 5))
+        for run in (channels_last, channels_first)
+    ]
+    last, first = (records_of(model, shape) for model in made)
+
+    assert [record.kind for record in last] == ["conv", "linear", "add", "concat", "global_pool", "linear"]
+    area = [(record.height_in * record.width_in, record.channels_out) for record in last]
+    assert area == [(record.height_in * record.width_in, record.channels_out) for record in first]
+    assert last[2].height_out * last[2].width_out == 6 * 8
+
+
+class Doubled(nn.Conv2d):
+    """Convolves twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + super().forward(x)
+
+
+class LowRank(nn.Linear):
+    """Adds a product of two matrices of its own."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out)
+        self.down, self.up = nn.Parameter(torch.ones(2, n_in)), nn.Parameter(torch.ones(n_out, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + x @ self.down.T @ self.up.T
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.ReLU(), Doubled(3, 4, 3)), r"'1' \(Doubled\) computes: 7,776 .* a plain layer .* 3,888"),
+        (nn.Sequential(nn.Flatten(), LowRank(192, 4)), r"parameters of '1' \(LowRank: down, up\)"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), r"'parametrizations.weight' \(Parametrization"),
+    ],
+)
+def test_a_layer_that_computes_more_than_its_kind_is_refused_by_name(model, message):
+    with pytest.raises(UnknownLayerError, match=message):
+        records_of(model)
+
+
+def test_a_network_whose_operations_depend_on_the_image_is_refused():
+    model = Calls(
+        lambda layers, x: layers["a"](x) if x.sum() == 0 else layers["b"](x), a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(3, 4, 1)
+    )
+
+    with pytest.raises(UnknownLayerError, match=r"computes depends on the image .*, first at 'layers\.a'"):
+        check_operations(model, SHAPE)

@@ -88,6 +88,16 @@ def test_option_a_weights_compute_the_same_with_projections(name, n_blocks, tmp_
         torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0.0)
 
 
+def test_option_a_weights_of_old_files_lack_batch_counts_and_are_completed(tmp_path):
+    reference, model, images = option_a(3), build("resnet20"), torch.randn(4, 3, 32, 32)
+    old = {name: value for name, value in reference.state_dict().items() if "num_batches" not in name}
+
+    load_weights(model, saved(old, tmp_path / "a.pt"))
+
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0.0)
+
+
 def test_option_a_weights_load_into_padding_shortcuts_as_they_are(tmp_path):
     reference, model = option_a(3), build("resnet20", shortcuts="padding")
 
@@ -149,7 +159,7 @@ def test_a_state_dict_that_lacks_more_than_shortcuts_is_not_completed(resnet20, 
     state = option_a(3).state_dict()
     del state["linear.bias"]
 
-    with pytest.raises(ModelError, match=r"13 missing: layer2\.0\.shortcut"):
+    with pytest.raises(ModelError, match=r"11 missing: layer2\.0\.shortcut"):
         load_weights(resnet20, saved(state, tmp_path / "a.pt"))
 
 
@@ -240,3 +250,62 @@ def test_unknown_torchvision_weights_are_answered_with_the_known_ones():
 def test_torchvision_weights_of_other_classes_are_refused_before_any_download():
     with pytest.raises(ModelError, match="1000 classes apart, the data has 10"):
         published_state("resnet50", "DEFAULT", n_classes=10)
+
+
+def net(**children: nn.Module) -> nn.Module:
+    """Network with batch norm, and with a child of some name where one is given."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    for name, child in children.items():
+        model.add_module(name, child)
+    return model
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model.", "model.net."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict"])
+def test_a_state_dict_loads_whatever_wrapped_the_network(tmp_path, prefix, wrapper):
+    source, model = net(), net()
+    state = {f"{prefix}{name}": value + 1 for name, value in source.state_dict().items()}
+
+    load_weights(model, saved({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "w.pt"))
+
+    assert torch.equal(model[0].weight, source[0].weight + 1)
+
+
+@pytest.mark.parametrize("name", ["module", "model"])
+def test_a_child_that_is_called_like_a_wrapper_keeps_its_weights(tmp_path, name):
+    source, model = (nn.ModuleDict({name: net()}) for _ in range(2))
+
+    load_weights(model, saved(source.state_dict(), tmp_path / "w.pt"))
+    assert state_hash(model) == state_hash(source)
+
+    wrapped = {f"module.{key}": value for key, value in source.state_dict().items()}
+    load_weights(model, saved(wrapped, tmp_path / "w.pt"))
+    assert state_hash(model) == state_hash(source)
+
+
+def test_weights_of_old_files_lack_batch_counts_and_load(tmp_path):
+    source, model = net(), net()
+    state = {name: value for name, value in source.state_dict().items() if "num_batches" not in name}
+
+    load_weights(model, saved(state, tmp_path / "w.pt"))
+
+    assert state_hash(model) == state_hash(source)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, name, value):
+    model = net()
+    before, state = state_hash(model), net().state_dict()
+    state[name].view(-1)[1] = value
+
+    with pytest.raises(ModelError, match=rf"w\.pt' hold values that are not finite .* in {name}"):
+        load_weights(model, saved(state, tmp_path / "w.pt"))
+    assert state_hash(model) == before
+
+
+def test_masks_may_hold_infinity(tmp_path):
+    model = net()
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    load_weights(model, saved(model.state_dict(), tmp_path / "w.pt"))

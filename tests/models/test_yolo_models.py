@@ -153,3 +153,18 @@ def test_a_yaml_of_the_user_that_makes_no_network_is_one_error(tmp_path):
 
     with pytest.raises(ModelError, match=r"ultralytics:mine\.yaml cannot be built"):
         build("mine.yaml", base_dir=tmp_path)
+
+
+def test_a_classifier_of_ultralytics_returns_its_logits_in_both_modes():
+    model, image = build("yolov8n-cls.yaml", n_classes=5), torch.rand(2, 3, 64, 64)
+    model.model[-1].drop.p = 0.0
+
+    with torch.no_grad():
+        logits = model.eval()(image)
+    trained = deepcopy(model).eval()
+    trained.training = True  # of the network alone: batch norms stay as they are
+    trained.model[-1].training = True
+
+    assert logits.shape == (2, 5)
+    assert not torch.allclose(logits.sum(1), torch.ones(2))
+    torch.testing.assert_close(trained(image), logits)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import copy
+import signal
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.plan import Plan
+from hdapbench.prune import grouping
 from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import checked_apply
 from hdapbench.prune.verify import verify_groups
@@ -227,3 +230,19 @@ def test_groups_that_exclude_each_other_are_not_all_kept():
 
     assert [group.name for group in good] == ["left"]
     assert [(group.name, "conflicts" in group.reason) for group in bad] == [("right", True)]
+
+
+def test_a_search_for_groups_that_does_not_end_is_given_up_in_one_line(monkeypatch):
+    import torch_pruning
+
+    def endless(*_arguments: object) -> None:
+        while True:
+            with contextlib.suppress(Exception):
+                sum(range(100))
+
+    monkeypatch.setattr(torch_pruning.DependencyGraph, "get_pruning_group", endless)
+    monkeypatch.setattr(grouping, "SEARCH_SECONDS", 0.2)
+
+    with pytest.raises(ModelError, match=r"groups of Plain were not found within 0\.2 s"):
+        find_groups(seeded(Plain), SHAPE)
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)

@@ -237,3 +237,29 @@ def gated_loss(model, group, channel, gate, images, labels) -> float:
             weight.data *= scale.reshape(1, -1, *[1] * (weight.ndim - 2))
     with torch.no_grad():
         return float(functional.cross_entropy(twin(images.double()), labels))
+
+
+class ChannelsLast(torch.nn.Module):
+    """Linear layers on maps that have their channels last; gates scale the channels between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.f1, self.f2 = torch.nn.Conv2d(3, 6, 3), torch.nn.Linear(6, 6), torch.nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor | float = 1.0) -> torch.Tensor:
+        x = self.a(x).relu().permute(0, 2, 3, 1)  # (n, 6, 6, 6): as many rows and columns as channels
+        return self.f2(input=self.f1(x).relu() * gate).mean((1, 2))
+
+
+def test_fisher_scores_of_layers_with_channels_last_are_those_of_channels():
+    model = seeded(ChannelsLast)
+    images, labels = batches(1)[0]
+
+    found = importance(model, find_groups(model, SHAPE), "fisher", batches=[(images, labels)])["f1"]
+
+    wanted = np.zeros(6)
+    for image, label in zip(images, labels, strict=True):
+        gate = torch.ones(6, requires_grad=True)
+        functional.cross_entropy(model(image[None], gate), label[None]).backward()
+        wanted += gate.grad.numpy() ** 2 / len(images)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)

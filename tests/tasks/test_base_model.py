@@ -173,7 +173,7 @@ def test_given_option_a_weights_are_calibrated_on_training_images(data, tmp_path
 def test_given_weights_that_do_not_fit_are_one_error(prepare, tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "mine.pt")
 
-    with pytest.raises(ModelError, match=r"9 missing.*1 unexpected: x"):
+    with pytest.raises(ModelError, match=r"8 missing.*1 unexpected: x"):
         prepare(weights="mine.pt")
 
 
