@@ -199,8 +199,8 @@ def squeeze_and_excite(n_classes):
 
 
 def spatial_attention(n_classes):
-    run = lambda n, x: n.b(n.a(x)) * n.m(n.a(x).mean(1, keepdim=True)).sigmoid()  # noqa: E731
-    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8), m=conv(1, 1))
+    run = lambda n, x: n.body(x) * n.m(n.body(x).mean(1, keepdim=True)).sigmoid()  # noqa: E731
+    return pooled(n_classes, run, body=body(), m=conv(1, 1))
 
 
 def depthwise(n_classes):
