@@ -90,7 +90,7 @@ class Run:
         stored, result = next(iter(known.items()))
         raise ModelError(
             f"the base model is {preparation.base.hash[:16]} here, and the stored trials began from {stored[:16]}, "
-            f"trained under torch {result.environment.torch}; run in a new --workspace, or with the cache/base of that run"
+            f"trained under torch {result.environment.torch}; run in a new --workspace, or with that run's cache/base"
         )
 
     def _result(self, trial: Trial, preparation: Preparation) -> Result:
