@@ -190,6 +190,6 @@ def test_what_cannot_be_measured_or_calibrated_is_refused(
     assert "name a .csv file" in refusal(capsys, "measure", str(simulated), "-o", "x.parquet")
     assert "recording already" in refusal(capsys, "measure", str(foreign), *MODEL, "-o", str(tmp_path / "y.csv"))
     assert "has other columns" in refusal(capsys, "measure", str(simulated), *MODEL, "-o", str(foreign))
-    assert "says what the plans" in refusal(capsys, "calibrate", str(foreign), *board)
+    assert "recording made elsewhere" in refusal(capsys, "calibrate", str(foreign), *board)
     assert "no device 'c'" in refusal(capsys, "calibrate", str(foreign), "--device", "c", *board)
     assert "name a .yaml file" in refusal(capsys, "calibrate", str(foreign), "-o", "b.json")

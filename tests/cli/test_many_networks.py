@@ -15,7 +15,8 @@ from hdapbench.models import build_model
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.spec import ModelSpec
 from tests.cli import user_networks
-from tests.cost.live_counts import counted, random_plans
+from tests.cost.live_counts import counted
+from tests.zoo import random_plan
 
 FILE = Path(user_networks.__file__)
 HELPERS = {"conv", "body", "head", "pooled", "weight_norm", "checkpoint", "namedtuple", "dataclass"}
@@ -82,7 +83,7 @@ def test_costs_of_a_network_are_those_of_torchs_counter_dense_and_cut(network):
     torch.manual_seed(0)
     spec = ModelSpec(name=f"{FILE}:{network}", input_shape=shape)
     net = trace(build_model(spec, n_classes=10, base_dir=Path()).eval(), shape)
-    plans = random_plans(net, 5)
+    plans = [random_plan(net.group_set, seed) for seed in range(5)]
 
     found = net.cost.evaluate(np.array([net.cost.sizes, *(plan.widths(net.cost.groups) for plan in plans)]))
 

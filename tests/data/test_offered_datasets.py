@@ -32,9 +32,7 @@ def test_a_spec_names_a_data_set_of_another_package(installed: Path, tiny_spec: 
     data = load_data(spec.data, spec.model.input_shape, base_dir=tiny_spec.parent, cache_dir=tiny_spec.parent)
 
     assert (data.n_classes, len(data.train), len(data.search), len(data.test)) == (2, 90, 10, 20)
-    with pytest.raises(
-        SpecError, match=r"task: detection does not fit data\.name: leading-halves; it needs digit-scene"
-    ):
+    with pytest.raises(SpecError, match=r"data\.name: leading-halves is not for task: detection; it needs digit-scene"):
         load_spec(tiny_spec, ["task=detection", "data.augment=none"])
 
 

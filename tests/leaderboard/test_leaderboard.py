@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hdapbench.errors import StoreError
-from hdapbench.leaderboard.build import Section, _telling
+from hdapbench.leaderboard.build import Section, _telling, build_leaderboard
 from hdapbench.leaderboard.statistics import estimate
+from hdapbench.store.sqlite import Benchmark
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Result, Status
 from tests.boards import SPEC, board, trial
@@ -246,7 +247,7 @@ def test_a_complete_result_above_the_limit_of_its_section_is_a_gap_with_its_exce
 
 def test_a_stored_spec_of_a_newer_version_is_one_error() -> None:
     with pytest.raises(StoreError, match=r"'example' is of another version of hdapbench: carbon: .*pip install"):
-        board([dense()], spec=SPEC | {"carbon": True})
+        build_leaderboard(Benchmark("example", "5" * 16, SPEC | {"carbon": True}, ()), [dense()])
 
 
 def test_every_target_has_a_section_of_its_own_in_the_order_of_the_spec() -> None:

@@ -67,5 +67,5 @@ def test_an_entry_runs_at_its_own_targets_alone(tiny_spec: Path) -> None:
 
 
 def test_an_entry_cannot_name_a_target_that_the_spec_has_not(tiny_spec: Path) -> None:
-    with pytest.raises(SpecError, match=r"methods name \['0.3x'\], which targets does not have"):
+    with pytest.raises(SpecError, match=r"methods\[0\]\.targets\[0\]: 0\.3x is not in targets; known: 0\.5x"):
         load(str(tiny_spec), ["targets=[flops: 0.5x]", "methods=[{name: uniform, targets: [flops: 0.3x]}]"])

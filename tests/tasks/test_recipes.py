@@ -164,8 +164,12 @@ def test_a_regulariser_sees_the_gradients_of_every_step_and_may_change_them(data
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("base: {", "base: {distillation: {weight: 0.5}, ", "distillation learns from the dense model, which is what"),
-        ("fine_tune: {", "fine_tune: {precision: amp, ", "fine_tune: precision: amp needs device: cuda"),
+        (
+            "base: {",
+            "base: {distillation: {weight: 0.5}, ",
+            "base.distillation: learns from the dense model, which is what",
+        ),
+        ("fine_tune: {", "fine_tune: {precision: amp, ", "fine_tune.precision: amp needs device: cuda"),
         ("fine_tune: {", "fine_tune: {distillation: {weight: 0}, ", "distillation.weight"),
         ("fine_tune: {", "fine_tune: {ema: 1.0, ", "fine_tune.ema"),
     ],

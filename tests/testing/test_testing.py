@@ -28,7 +28,7 @@ BAD: dict[str, tuple[ModelKind, str, str, set[str]]] = {
     "leaves_while_skipping": ("plain", r.SKIP, "skip raised SystemExit: 0", set()),
     "crash": ("plain", r.PLAN, "at 0.7x compress raised RuntimeError: out of ideas", set()),
     "cancels": ("plain", r.PLAN, "at 0.7x compress raised CancelledError: no more", set()),
-    "names_unknown_weights": ("plain", r.PLAN, "the plan cannot be carried out: ModelError: weights", {r.BUDGET}),
+    "names_unknown_weights": ("plain", r.PLAN, "the plan cannot be carried out: PlanError: the weights", {r.BUDGET}),
     "hands_in_a_model": ("plain", r.PLAN, "the plan cannot be written and read as JSON", {r.BUDGET, r.SEED}),
     "no_plan": ("plain", r.PLAN, "compress returned a dict, not a Plan", {r.BUDGET, r.UNREACHABLE}),
     "forgets_a_group": ("plain", r.PLAN, "is not planned", {r.BUDGET}),
