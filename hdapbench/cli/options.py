@@ -69,7 +69,9 @@ def whole_number(text: str) -> int:
 
 def seed_number(text: str) -> int:
     """Number of at least 0, for argparse."""
-    return 0 if text == "0" else whole_number(text)
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
+    return int(text)
 
 
 def existing_database(workspace: Path) -> Path:
