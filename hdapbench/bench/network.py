@@ -11,12 +11,12 @@ from torch import nn
 from hdapbench.arrays import Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
-from hdapbench.cost.recorder import check_operations, record_layers
+from hdapbench.cost.trace import check_operations, record_layers
 from hdapbench.fleet.base import Variants, Workloads
 from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
+from hdapbench.prune.trace import find_groups
 
 
 @dataclass(frozen=True)

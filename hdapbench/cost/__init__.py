@@ -2,7 +2,7 @@
 
 - ``records``: LayerRecord, an executed operation, and ChannelCount, channels as an affine function of widths
 - ``channels``: the channels of a tensor, followed through operations that cost nothing
-- ``recorder``: model -> layer records
+- ``trace``: model -> layer records
 - ``model``: CostModel, FLOPs, parameters and bytes of any plan
 - ``target``: widths that meet a FLOPs target
 - ``ranking``: scores of channels -> kept channels under a FLOPs target

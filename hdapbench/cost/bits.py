@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.recorder import record_layers
+from hdapbench.cost.trace import record_layers
 from hdapbench.groups import GroupSet
 
 

@@ -1,6 +1,6 @@
 """Data sets, split into disjoint train, search and test images.
 
-dataset: what an entry point offers, and `load_data`, the door.
+load: what an entry point offers, and `load_data`, the door.
 shipped: the data sets that ship.
 images: batches of images of one class each.
 boxes: batches of images with boxes.
@@ -26,9 +26,9 @@ live: images decoded whenever they are needed.
 """
 
 from hdapbench.data.boxes import BoxSet
-from hdapbench.data.dataset import DataRequest, DataSet, count_classes, load_data
 from hdapbench.data.images import DataSplits, ImageSet, Samples
 from hdapbench.data.labelled import Labelled, split_labelled
+from hdapbench.data.load import DataRequest, DataSet, count_classes, load_data
 
 __all__ = [
     "BoxSet",

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hdapbench.data import box_layout, cifar, imagenet, speech
 from hdapbench.data.boxes import BoxSet
-from hdapbench.data.dataset import DataRequest, DataSet
 from hdapbench.data.decode import GREY, resized_images
 from hdapbench.data.folder import CLASS_FOLDERS, FolderFormat, load_folder
 from hdapbench.data.images import DataSplits
 from hdapbench.data.labelled import Labelled, Statistics, split_labelled
+from hdapbench.data.load import DataRequest, DataSet
 from hdapbench.data.reading import Reading
 from hdapbench.data.scenes import make_scenes
 from hdapbench.data.source import list_contents

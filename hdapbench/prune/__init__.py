@@ -1,6 +1,6 @@
 """Channel groups of a model, importance of channels, and plans made physical.
 
-- ``grouping``: model -> channel groups
+- ``trace``: model -> channel groups
 - ``verify``: which candidate groups survive losing channels
 - ``surgery``: plan -> smaller model, and the masked model that it must agree with
 - ``expand``: weights of a smaller model back in the dense shapes

@@ -17,8 +17,8 @@ from hdapbench.groups import GroupSet
 from hdapbench.models import build_model, kept_state, write_tensors
 from hdapbench.models.user_code import refuse_code
 from hdapbench.plan import Plan
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
+from hdapbench.prune.trace import find_groups
 from hdapbench.spec import ModelSpec
 
 PLAN, STATE, DESCRIPTION = "plan.json", "state.pt", "description.json"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.bench.network import Network, trace
-from hdapbench.cost.recorder import check_parameters
+from hdapbench.cost.trace import check_parameters
 from hdapbench.errors import ModelError, SpecError, SurgeryError
 from hdapbench.files import expand_path
 from hdapbench.models import build_model, check_published, load_weights

@@ -15,8 +15,8 @@ from hdapbench.cost.ne16 import ne16_cycles, smooth_ceil, smooth_ne16_cycles
 from hdapbench.errors import PlanError, UnknownLayerError
 from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
+from hdapbench.prune.trace import find_groups
 from hdapbench.testing.models import build
 from tests.zoo import traced
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.cost.kernels import KernelModel
-from hdapbench.cost.recorder import record_layers
 from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.trace import record_layers
 from hdapbench.groups import GroupSet
 from hdapbench.prune.surgery import apply_plan
 from tests.zoo import needs_yolo, random_plan, traced

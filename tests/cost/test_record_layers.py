@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.cost.model import CostModel
-from hdapbench.cost.recorder import check_operations, record_layers
 from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.trace import check_operations, record_layers
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
-from hdapbench.prune.grouping import find_groups
+from hdapbench.prune.trace import find_groups
 
 SHAPE = (3, 8, 8)
 NO_GROUPS = GroupSet(())

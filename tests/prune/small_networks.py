@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.groups import GroupSet
-from hdapbench.prune.grouping import find_groups
+from hdapbench.prune.trace import find_groups
 from tests.zoo import with_statistics
 
 SHAPE = (3, 8, 8)

@@ -12,8 +12,8 @@ from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.plan import Plan
 from hdapbench.prune import grouping
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import checked_apply
+from hdapbench.prune.trace import find_groups
 from hdapbench.prune.verify import verify_groups
 from tests.prune.small_networks import (
     SHAPE,

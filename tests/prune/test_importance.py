@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from hdapbench.errors import ModelError
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.importance import CRITERIA, importance
+from hdapbench.prune.trace import find_groups
 from tests.prune.small_networks import SHAPE, Concat, Flatten, Plain, Residual, grouped, seeded
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from hdapbench.errors import ModelError
 from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.reconstruct import input_statistics, reconstructed
 from hdapbench.prune.surgery import mask_model
+from hdapbench.prune.trace import find_groups
 from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, grouped, seeded
 from tests.zoo import random_plan
 

@@ -9,8 +9,8 @@ from torch import nn
 from hdapbench.errors import PlanError, SurgeryError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan, checked_apply, largest_difference, mask_model
+from hdapbench.prune.trace import find_groups
 from tests.prune.small_networks import SHAPE, Concat, Depthwise, Flatten, Plain, Residual, grouped, seeded
 
 

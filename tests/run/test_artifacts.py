@@ -9,8 +9,8 @@ import torch
 from hdapbench.errors import PlanError
 from hdapbench.models import state_hash
 from hdapbench.plan import Plan
-from hdapbench.prune.grouping import find_groups
 from hdapbench.prune.surgery import apply_plan
+from hdapbench.prune.trace import find_groups
 from hdapbench.run.artifact import STATE_HASH, load_artifact, load_plan, save_artifact
 from tests.prune.small_networks import SHAPE, Depthwise, Plain, seeded
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from hdapbench.cost.bits import BitLayers
 from hdapbench.groups import GroupSet
-from hdapbench.prune.grouping import find_groups
+from hdapbench.prune.trace import find_groups
 from hdapbench.quant.graph.capture import trace_graph
 from hdapbench.quant.graph.fold import fold_batch_norm
 from hdapbench.quant.graph.graph import QuantGraph
