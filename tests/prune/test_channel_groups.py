@@ -11,7 +11,7 @@ from torch import nn
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.plan import Plan
-from hdapbench.prune import grouping
+from hdapbench.prune import trace as grouping
 from hdapbench.prune.surgery import checked_apply
 from hdapbench.prune.trace import find_groups
 from hdapbench.prune.verify import verify_groups
