@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import zlib
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from hdapbench.arrays import Booleans, Floats
 from hdapbench.plan import Plan
 
 DENSE = "dense"
@@ -153,6 +157,46 @@ class Metrics(_Value):
         return None if self.flops_target is None else self.flops / self.flops_target
 
 
+class Outcomes(_Value):
+    """What each test image contributed to a result's accuracy: what two models are compared on, image by image.
+
+    Attributes
+    ----------
+    n_images
+        Images of the test split.
+    right
+        Of classification: whether each image was named rightly, one bit per image, compressed, as base64.
+    parts
+        Of detection: jackknife pseudo-values of groups of images, whose mean is near mAP50-95 and whose spread is that
+        of images (Miller 1974, "The jackknife: a review"); empty otherwise.
+    """
+
+    n_images: int = Field(ge=1)
+    right: str | None = None
+    parts: tuple[float, ...] = ()
+
+    @classmethod
+    def of_images(cls, right: Booleans) -> Self:
+        """Outcomes of images that were named rightly or not, shape (n_images,)."""
+        packed = zlib.compress(np.packbits(right).tobytes(), 9)
+        return cls(n_images=len(right), right=base64.b64encode(packed).decode("ascii"))
+
+    @property
+    def by_image(self) -> Booleans | None:
+        """Whether each image was named rightly, shape (n_images,); None for detection."""
+        if self.right is None:
+            return None
+        n_bytes = (self.n_images + 7) // 8
+        unpacked = zlib.decompressobj().decompress(base64.b64decode(self.right), n_bytes)
+        return np.unpackbits(np.frombuffer(unpacked, np.uint8), count=self.n_images).astype(bool)
+
+    @property
+    def by_part(self) -> Floats:
+        """Contributions whose mean is the accuracy: zeros and ones of images, or pseudo-values; shape (n_parts,)."""
+        found = self.by_image
+        return np.array(self.parts) if found is None else found.astype(float)
+
+
 class DeviceLatency(_Value):
     """Raw repeats of one model on one device."""
 
@@ -179,7 +223,8 @@ class Result(_Value):
     """What came of one trial.
 
     ``metrics`` and ``devices`` are present exactly when the status is complete. A plan above its target is infeasible:
-    it is neither fine-tuned nor measured, and only ``plan`` and ``spent`` are kept.
+    it is neither fine-tuned nor measured, and only ``plan`` and ``spent`` are kept. ``outcomes`` are absent from
+    results that were stored before outcomes were.
     """
 
     trial: Trial
@@ -188,6 +233,7 @@ class Result(_Value):
     plan: Plan | None = None
     metrics: Metrics | None = None
     devices: tuple[DeviceLatency, ...] = ()
+    outcomes: Outcomes | None = Field(default=None, exclude_if=lambda value: value is None)
     spent: Spent = Field(default_factory=Spent)
     seconds: float = 0.0
     environment: Environment

@@ -126,7 +126,7 @@ class Trainer:
     def _objective(self) -> Objective:
         return self.task.objective(self.dense)
 
-    def scores(self, model: nn.Module, images: Samples) -> Scores:
-        """The task's scores of a model on a split."""
+    def scores(self, model: nn.Module, images: Samples, *, outcomes: bool = False) -> Scores:
+        """The task's scores of a model on a split, with what each image contributed where that is asked for."""
         with on_device(model, self.device):
-            return self.task.scores(model, images)
+            return self.task.scores(model, images, outcomes=outcomes)

@@ -19,7 +19,7 @@ from hdapbench.run.grid import base_directory
 from hdapbench.run.prepare import Preparation
 from hdapbench.run.stages import Measured, OverLimit
 from hdapbench.spec import parse_target
-from hdapbench.trial import DENSE, DeviceLatency, Metrics, Spent, Status, Trial
+from hdapbench.trial import DENSE, DeviceLatency, Metrics, Outcomes, Spent, Status, Trial
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Outcome:
     plan: Plan | None = None
     metrics: Metrics | None = None
     devices: tuple[DeviceLatency, ...] = ()
+    outcomes: Outcomes | None = None
     spent: Spent | None = None
     artifact: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +84,7 @@ def carry_out(trial: Trial, preparation: Preparation, registry: MethodRegistry, 
         plan=found.plan,
         metrics=found.metrics,
         devices=found.devices,
+        outcomes=found.outcomes,
         spent=proposal.spent,
         artifact=trial.id,
         notes=proposal.notes,

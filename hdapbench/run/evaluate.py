@@ -122,11 +122,11 @@ def fine_tune(evaluation: Evaluation, quantized: Quantized) -> FineTuned:
     A finished file is neither fine-tuned nor brought to whole numbers, the dense model is not fine-tuned.
     """
     trainer, network, test = evaluation.bench.trainer, quantized.trained, evaluation.data.test
-    before = scores = trainer.scores(quantized.tested, test)
     epochs = 0.0 if evaluation.limit is None or quantized.file is not None else float(trainer.recipe.epochs)
+    before = scores = trainer.scores(quantized.tested, test, outcomes=not epochs)
     if epochs:
         trainer.fine_tune(network, epochs=epochs, seed=evaluation.seed, on_epoch=evaluation.on_epoch)
-        scores = trainer.scores(network, test)
+        scores = trainer.scores(network, test, outcomes=True)
     integer, bits = _deployed(evaluation, quantized)
     return FineTuned(quantized, before, scores, epochs, integer, bits)
 
@@ -171,7 +171,8 @@ def measure(evaluation: Evaluation, tuned: FineTuned, use: LimitUse | None = Non
         target_share=None if use is None else use.share,
     )
     onnx = None if quantized.file is None else quantized.file.content
-    return Measured(compacted.plan, metrics, latency.devices, quantized.trained, tuned.integer, onnx)
+    outcomes = tuned.scores.outcomes
+    return Measured(compacted.plan, metrics, latency.devices, quantized.trained, tuned.integer, onnx, outcomes)
 
 
 def use_of(limit: Limit | None, bench: Workbench, quantized: Quantized, *, seed: int) -> LimitUse | None:

@@ -57,7 +57,7 @@ def named_by_content(loaded: LoadedSpec) -> Spec:
 
 
 def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path | None = None) -> tuple[Trial, ...]:
-    """Trials of a spec: one dense reference per fleet, then method x target x fleet x seed.
+    """Trials of a spec: the dense reference in every seed's session per fleet, then method x target x fleet x seed.
 
     A method whose code cannot be used has trials too: each becomes a row that says why, and the others run.
 
@@ -96,7 +96,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
             "fleet_hash": fleet_hash(fleet),
             "sources": shared | _fleet_sources(fleet),
         }
-        trials.append(Trial(**common, method=DENSE, target=None, seed=0))
+        trials += [Trial(**common, method=DENSE, target=None, seed=seed) for seed in spec.seeds]
         trials += [
             Trial(
                 **common,

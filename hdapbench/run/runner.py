@@ -118,6 +118,7 @@ class Run:
                 plan=outcome.plan,
                 metrics=outcome.metrics,
                 devices=outcome.devices,
+                outcomes=outcome.outcomes,
                 spent=budget.spent if outcome.spent is None else outcome.spent,
                 artifact=outcome.artifact,
                 notes=outcome.notes,

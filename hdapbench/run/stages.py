@@ -13,7 +13,7 @@ from hdapbench.quant.deploy.post_training import OnnxNetwork
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.training.fixed import FixedNetwork
 from hdapbench.tasks.task import Scores
-from hdapbench.trial import BitMetrics, DeviceLatency, Metrics
+from hdapbench.trial import BitMetrics, DeviceLatency, Metrics, Outcomes
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ class Measured:
         Its whole-number form, where it has bit-widths.
     onnx
         Content of the finished file of a plan that brings one.
+    outcomes
+        What each test image contributed to the accuracy.
     """
 
     plan: Plan
@@ -125,6 +127,7 @@ class Measured:
     model: nn.Module
     integer: IntegerModel | None = None
     onnx: bytes | None = None
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from hdapbench.spec.schema import (
     DistillationSpec,
     MethodSpec,
     ModelSpec,
+    RankingSpec,
     Recipe,
     Spec,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "NoiseSpec",
     "NormalizeSpec",
     "Opening",
+    "RankingSpec",
     "Recipe",
     "RecordedFleetSpec",
     "RuntimeSpec",

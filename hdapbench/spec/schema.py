@@ -167,6 +167,29 @@ class BudgetSpec(Strict):
     wall_seconds: float | None = Field(default=None, gt=0.0, description="Seconds until a method is stopped.")
 
 
+class RankingSpec(Strict):
+    """Which rows of a board are ranked, and by what: numbers of trials do not depend on it."""
+
+    by: Literal["latency", "accuracy"] | None = Field(
+        default=None,
+        description="What ranks rows; null takes latency under targets in FLOPs, and accuracy under all others.",
+    )
+    accuracy_within: float | None = Field(
+        default=1.0,
+        ge=0.0,
+        le=100.0,
+        description="Points that a row ranked by latency may lose; rows that lose more are not ranked. "
+        "null ranks every row.",
+    )
+    of: Literal["best", "dense"] = Field(
+        default="best",
+        description="What it may lose them against: the most accurate compressed row of its table, or the dense model.",
+    )
+    reference: str = Field(
+        default="uniform", min_length=1, description="Method that equal-accuracy leads are told against."
+    )
+
+
 class Spec(Strict):
     """A benchmark: one model, one data set, and a grid of fleets, targets, methods and seeds."""
 
@@ -192,6 +215,11 @@ class Spec(Strict):
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="Limits per method and trial.")
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(0,), min_length=1, description="Seeds; each repeats every trial."
+    )
+    ranking: RankingSpec | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Which rows are ranked and by what; null is the same as {}: by latency within one point.",
     )
     plugins: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(), description="Python files with further methods; only these are executed."

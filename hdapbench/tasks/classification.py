@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdapbench.arrays import Booleans
 from hdapbench.errors import DataError, ModelError
 from hdapbench.models import tensors_of
 from hdapbench.tasks.layout import memory_format
 from hdapbench.tasks.task import Objective, Scores, Task
+from hdapbench.trial import Outcomes
 
 if TYPE_CHECKING:
     from hdapbench.data import Samples
@@ -59,7 +61,7 @@ class Classification(Task):
                 "callable take n_classes, or give its number of outputs in model.arguments"
             )
 
-    def scores(self, model: nn.Module, data: Samples) -> Scores:
+    def scores(self, model: nn.Module, data: Samples, *, outcomes: bool = False) -> Scores:
         """Top-1 accuracy.
 
         Raises
@@ -67,11 +69,25 @@ class Classification(Task):
         DataError
             When there are no images.
         """
-        return Scores(evaluate(model, data))
+        right = rightly_named(model, data)
+        accuracy = int(right.sum()) / len(right)
+        return Scores(accuracy, outcomes=Outcomes.of_images(right) if outcomes else None)
 
 
 def evaluate(model: nn.Module, data: Samples, batch_size: int = 256) -> float:
     """Accuracy in [0, 1], in evaluation mode; the model's mode is restored.
+
+    Raises
+    ------
+    DataError
+        When there are no images.
+    """
+    right = rightly_named(model, data, batch_size)
+    return int(right.sum()) / len(right)
+
+
+def rightly_named(model: nn.Module, data: Samples, batch_size: int = 256) -> Booleans:
+    """Whether the class of each image is named rightly, shape (n_images,); the model's mode is restored.
 
     Raises
     ------
@@ -83,13 +99,14 @@ def evaluate(model: nn.Module, data: Samples, batch_size: int = 256) -> float:
     training = model.training
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.eval()
-    n_correct, layout = 0, None
+    right: list[Tensor] = []
+    layout = None
     try:
         with torch.no_grad():
             for images, labels in data.batches(batch_size, shuffle_seed=None):
                 layout = layout or memory_format(model, images.to(device))
                 scores = model(images.to(device).contiguous(memory_format=layout))
-                n_correct += int((scores.argmax(1) == labels.to(device)).sum())
+                right.append((scores.argmax(1) == labels.to(device)).cpu())
     finally:
         model.train(training)
-    return n_correct / len(data)
+    return torch.cat(right).numpy()

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from hdapbench.errors import DataError, ModelError
 from hdapbench.models import quiet_ultralytics
-from hdapbench.tasks.average_precision import average_precision
+from hdapbench.tasks.average_precision import match, pseudo_values
 from hdapbench.tasks.task import Objective, Scores, Task
+from hdapbench.trial import Outcomes
 
 if TYPE_CHECKING:
     from hdapbench.data import Samples
@@ -102,7 +103,7 @@ class Detection(Task):
         if n_classes is not None and scores.shape[1] != n_classes:
             raise ModelError(f"the model tells {scores.shape[1]} classes apart, the data have {n_classes}")
 
-    def scores(self, model: nn.Module, data: Samples) -> Scores:
+    def scores(self, model: nn.Module, data: Samples, *, outcomes: bool = False) -> Scores:
         """Mean average precision, as ultralytics computes it, over the classes that occur: at IoUs 0.5 to 0.95, at 0.5.
 
         Raises
@@ -116,8 +117,14 @@ class Detection(Task):
             real.append(truths)
         if not sum(len(truths) for truths in real):
             raise DataError("mean average precision needs labelled boxes, and there are none")
-        precision = average_precision(found, real)
-        return Scores(accuracy=float(precision.mean()), map50=float(precision[:, 0].mean()))
+        matches = match(found, real)
+        precision = matches.precision()
+        parts = tuple(round(float(part), 5) for part in pseudo_values(matches, len(real))) if outcomes else ()
+        return Scores(
+            accuracy=float(precision.mean()),
+            map50=float(precision[:, 0].mean()),
+            outcomes=Outcomes(n_images=len(real), parts=parts) if outcomes else None,
+        )
 
 
 def detect(model: nn.Module, data: Samples) -> Iterator[tuple[Tensor, Tensor]]:

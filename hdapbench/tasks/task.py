@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from hdapbench.trial import Outcomes
+
 if TYPE_CHECKING:
     from hdapbench.data import Samples
 
@@ -26,10 +28,13 @@ class Scores:
         The task's metric, in [0, 1]: top-1 accuracy, or mAP50-95.
     map50
         Of detection: mean average precision at an IoU of 0.5, in [0, 1].
+    outcomes
+        What each image contributed, where that was asked for.
     """
 
     accuracy: float
     map50: float | None = None
+    outcomes: Outcomes | None = None
 
 
 class Task(ABC):
@@ -99,8 +104,15 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def scores(self, model: nn.Module, data: Samples) -> Scores:
+    def scores(self, model: nn.Module, data: Samples, *, outcomes: bool = False) -> Scores:
         """Scores of a network on a set, in evaluation mode; the network's mode is restored.
+
+        Parameters
+        ----------
+        model, data
+            The network, and the images and labels.
+        outcomes
+            Whether to tell what each image contributed, which takes longer for detection.
 
         Raises
         ------

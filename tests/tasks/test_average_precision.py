@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hdapbench.models import quiet_ultralytics
-from hdapbench.tasks.average_precision import IOU_THRESHOLDS, average_precision
+from hdapbench.tasks.average_precision import IOU_THRESHOLDS, average_precision, match, pseudo_values
 from tests.zoo import needs_yolo
 
 MOST = 0.995
@@ -108,3 +108,22 @@ def test_figures_are_those_of_ultralytics(seed):
 
     assert 0.1 < precision.mean() < 0.9
     np.testing.assert_allclose(precision, expected, atol=1e-6)
+
+
+def test_pseudo_values_have_the_mean_and_the_spread_of_mean_average_precision():
+    rng = np.random.default_rng(0)
+    n_images = 120
+    truths = [TRUTH for _ in range(n_images)]
+    shifts = rng.exponential(8.0, n_images)
+    detections = [found((10 + shift, 10, 50 + shift, 50, rng.uniform(0.3, 1.0), 0)) for shift in shifts]
+
+    matches = match(detections, truths)
+    parts = pseudo_values(matches, n_images)
+
+    def resampled() -> float:
+        drawn = rng.integers(n_images, size=n_images)
+        return average_precision([detections[i] for i in drawn], [truths[i] for i in drawn]).mean()
+
+    bootstrap = np.std([resampled() for _ in range(200)], ddof=1)
+    assert parts.mean() == pytest.approx(matches.precision().mean())
+    assert np.std(parts, ddof=1) / np.sqrt(len(parts)) == pytest.approx(bootstrap, rel=0.3)

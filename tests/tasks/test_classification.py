@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from hdapbench.spec import Recipe
 from hdapbench.tasks.classification import Classification, evaluate
 from hdapbench.tasks.schedule import learning_rate_factor
 from hdapbench.tasks.training import EpochReport, Setting, train_model
+from hdapbench.trial import Outcomes
 
 SETTING = Setting(Classification())
 RECIPE = Recipe(epochs=3.0, learning_rate=0.1, batch_size=16)
@@ -208,3 +210,13 @@ def test_a_schedule_of_one_step_is_defined():
     factors = [learning_rate_factor(name, 0, 1) for name in ("onecycle", "cosine", "constant")]
 
     assert factors == pytest.approx([0.04, 1.0, 1.0])
+
+
+def test_outcomes_say_which_images_were_named_rightly():
+    right = np.random.default_rng(0).random(359) < 0.9
+
+    stored = Outcomes.model_validate_json(Outcomes.of_images(right).model_dump_json())
+
+    assert (stored.by_image == right).all()
+    assert stored.by_part.mean() == right.mean()
+    assert len(stored.model_dump_json()) < 200
