@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from hdapbench.arrays import Booleans, Floats
+from hdapbench.arrays import Booleans
 from hdapbench.plan import Plan
 
 DENSE = "dense"
@@ -189,12 +189,6 @@ class Outcomes(_Value):
         n_bytes = (self.n_images + 7) // 8
         unpacked = zlib.decompressobj().decompress(base64.b64decode(self.right), n_bytes)
         return np.unpackbits(np.frombuffer(unpacked, np.uint8), count=self.n_images).astype(bool)
-
-    @property
-    def by_part(self) -> Floats:
-        """Contributions whose mean is the accuracy: zeros and ones of images, or pseudo-values; shape (n_parts,)."""
-        found = self.by_image
-        return np.array(self.parts) if found is None else found.astype(float)
 
 
 class DeviceLatency(_Value):

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hdapbench.leaderboard.build import METRICS, labels_of
+from hdapbench.leaderboard.board import METRICS
+from hdapbench.leaderboard.labels import labels_of
 from hdapbench.trial import Result, Status
 from studies.runs import said, stored
 from studies.tables import options, publish

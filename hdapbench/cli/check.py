@@ -91,7 +91,7 @@ def _stored(database: Path, loaded: LoadedSpec, trials: tuple[Trial, ...]) -> _S
 
 
 def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -> None:
-    from hdapbench.leaderboard.build import labels_of
+    from hdapbench.leaderboard.labels import labels_of
 
     done = stored.done
     print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from hdapbench.cli.output import raw
 from hdapbench.errors import printable
-from hdapbench.leaderboard.build import labels_of
+from hdapbench.leaderboard.labels import labels_of
 from hdapbench.trial import Result, Status, Trial
 
 _MARKS = {Status.COMPLETE: "done", Status.SKIPPED: "skipped", Status.INFEASIBLE: "infeasible"}

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print_list(results: list[Result]) -> None:
     from hdapbench.cli.progress import outcome
-    from hdapbench.leaderboard.build import labels_of
+    from hdapbench.leaderboard.labels import labels_of
 
     labels = labels_of([result.trial for result in results])
     for result in results:

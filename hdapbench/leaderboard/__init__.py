@@ -1,6 +1,12 @@
-"""Stored results to ranked boards, with all statistics.
+"""Stored results to ranked boards.
 
-- build: rows, ranks, gaps and provenance of a board, from stored results
-- statistics: intervals over seeds, overlap, dominance and the Pareto front
+- board: the values that a board is made of
+- build: stored results to a board
+- cells: what the seeds of a row measured, as arrays
+- rows: rows of a section, compared and in order
+- leads: methods against a reference at equal accuracy, over all targets
+- warnings: what to know before a board is read
+- labels: what rows are called
 - bits: costs of quantised models, averaged over seeds
+- statistics: intervals, comparisons and fronts, pure
 """

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hdapbench.errors import printable
-from hdapbench.leaderboard.build import Leaderboard, Row, Section
+from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
 from hdapbench.render.table import (
     BITS,
+    CHANNELS,
     COSTS,
+    FLEET,
     FRONT,
+    LEADS,
+    Column,
     answer,
-    bit_cells,
-    cost_cells,
     front_cells,
-    mark_meanings,
+    lead_cells,
+    leads_sentence,
+    legend,
     one_line,
-    ranking_cells,
-    ranking_header,
+    ranking_columns,
+    rule_words,
     section_title,
+    unranked_columns,
 )
+
+TEXTUAL = {"method", "status", "reason", "bits: channels", "at equal accuracy"}
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -33,24 +40,45 @@ def render_markdown(board: Leaderboard) -> str:
             f"{board.n_finished} of {board.n_trials} trials have ended."
         ),
     ]
+    lines += [line for said in board.warnings for line in ("", f"> {said}")]
+    for leads in board.leads:
+        lines += ["", *_leads(leads)]
     for section in board.sections:
-        lines += ["", f"## {section_title(board, section)}", "", answer(section, board.metric), ""]
+        lines += ["", f"## {section_title(board, section)}", "", answer(board, section)]
+        lines += [line for said in section.warnings for line in ("", f"> {said}")]
         lines += _section(board, section)
     for fleet in dict.fromkeys(section.fleet for section in board.sections):
         if front := board.front(fleet):
             lines += ["", f"## All quantised models, fleet {fleet}", "", "Smallest first.", ""]
             lines += table(FRONT, [front_cells(target, row, leads=leads) for target, row, leads in front])
-    lines += ["", "## How to read this", "", *_legend(board), "", "## Provenance", "", *_provenance(board)]
+    lines += ["", "## How to read this", "", *(f"- {said}" for said in legend(board))]
+    lines += ["", "## Provenance", "", *_provenance(board)]
     return "\n".join(map(printable, lines)) + "\n"
+
+
+def _leads(leads: Leads) -> list[str]:
+    what = "" if leads.cost == "latency" else ", by bytes of weights"
+    return [
+        f"## At equal accuracy, fleet {leads.fleet}{what}",
+        "",
+        leads_sentence(leads),
+        "",
+        *table(LEADS, [lead_cells(row, leads.cost) for row in leads.rows]),
+    ]
 
 
 def _section(board: Leaderboard, section: Section) -> list[str]:
     dense = [board.dense[section.fleet]] if section.fleet in board.dense else []
-    rows: list[Row] = [*dense, *section.rows]
-    lines = table(ranking_header(board), [ranking_cells(row) for row in rows])
-    lines += ["", "What it took:", "", *table(COSTS, [cost_cells(row) for row in rows])]
-    if any(row.bits is not None for row in section.rows):
-        lines += ["", "Bit-widths:", "", *table(BITS, [bit_cells(row) for row in section.rows if row.bits is not None])]
+    rows = [*dense, *section.rows]
+    lines = ["", *_columns(ranking_columns(board, section), [*dense, *section.ranked])] if rows else []
+    if section.unranked:
+        lines += ["", f"Not ranked, for they are not {rule_words(section)}:", ""]
+        lines += _columns(unranked_columns(board), section.unranked)
+    if rows:
+        lines += ["", "Size, and latency over seeds and devices:", "", *_columns(FLEET, rows)]
+        lines += ["", "What deciding took:", "", *_columns(COSTS, section.rows)]
+    if quantised := [row for row in section.rows if row.bits is not None]:
+        lines += ["", "Bit-widths:", "", *_columns(BITS, quantised), "", *_columns(CHANNELS, quantised)]
     if section.gaps:
         lines += ["", "Without numbers:", ""]
         lines += table(
@@ -60,66 +88,25 @@ def _section(board: Leaderboard, section: Section) -> list[str]:
     return lines
 
 
+def _columns(columns: Sequence[Column], rows: Iterable[Row]) -> list[str]:
+    return table([column.title for column in columns], [[column.cell(row) for column in columns] for row in rows])
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a markdown table; columns of words are left-aligned, all others right-aligned."""
     content = [[_escape(cell) for cell in row] for row in rows]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(header, *content, strict=True)]
-    textual = {"method", "status", "reason"}
     rule = [
-        "-" * width if name in textual else "-" * (width - 1) + ":" for name, width in zip(header, widths, strict=True)
+        "-" * width if name in TEXTUAL else "-" * (width - 1) + ":" for name, width in zip(header, widths, strict=True)
     ]
     lines = []
     for row in [list(header), rule, *content]:
         cells = [
-            cell.ljust(width) if name in textual else cell.rjust(width)
+            cell.ljust(width) if name in TEXTUAL else cell.rjust(width)
             for cell, name, width in zip(row, header, widths, strict=True)
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _legend(board: Leaderboard) -> list[str]:
-    seeds = board.spec["seeds"]
-    over_seeds = (
-        f"± after a number is the half-width of the 95 % interval (Student's t) over {len(seeds)} seeds."
-        if len(seeds) > 1
-        else "There is one seed: no interval over seeds."
-    )
-    return [
-        (
-            "- Average clustered latency: the average over all devices, estimated from the median latencies on the "
-            f"clusters' representatives and every device's fingerprint. {over_seeds} \"fleet\" is the relative "
-            "half-width of the 95 % interval over the devices that were not measured."
-        ),
-        (
-            "- p95: 95 % quantile over all devices, each predicted from the measured ones by its fingerprint. Worst "
-            "cluster: the slowest representative."
-        ),
-        (
-            "- Speed-up and drop are against the dense model, which is not fine-tuned further. All methods share one "
-            "fine-tuning recipe, test split and latency protocol."
-        ),
-        (
-            "- Device queries, accuracy evaluations and training epochs are what a method used up before it proposed "
-            "its plan; fine-tuning afterwards is the same for all and not counted."
-        ),
-        *_bit_legend(board),
-        *[f"- `{mark}` {meaning}." for mark, meaning in mark_meanings(board).items()],
-    ]
-
-
-def _bit_legend(board: Leaderboard) -> list[str]:
-    if not any(row.bits is not None for section in board.sections for row in section.rows):
-        return []
-    return [
-        (
-            "- Weights: packed at their bits, without removed channels, biases and scales; the packed file holds all. "
-            "Rows with bits have 8-bit activations unless a parameter says otherwise; accuracy is that of the fake-"
-            "quantised network, integer accuracy that of the integer-only executor, differing the share of test inputs "
-            "on which the two name different classes. Latency is that of the pruned widths in the fleet's arithmetic. "
-            "In sections that limit bits, `=` speaks of accuracy, `*` of accuracy and weights, `!` of the limit."
-        )
-    ]
 
 
 def _provenance(board: Leaderboard) -> list[str]:

@@ -1,142 +1,109 @@
-"""What a board's cells say, shared by markdown and terminal."""
+"""What a board's cells and sentences say, shared by markdown, terminal and page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import floor, log10
 
-from hdapbench.leaderboard.build import Leaderboard, Row, Section
-from hdapbench.leaderboard.statistics import Estimate
+from hdapbench.leaderboard.bits import BitCosts
+from hdapbench.leaderboard.board import EqualAccuracy, Leaderboard, Leads, Row, Section
+from hdapbench.leaderboard.statistics import Interval
 from hdapbench.spec import parse_target
 
-_RANKING = (
-    "#",
-    "method",
-    "avg. clustered latency (ms)",
-    "speed-up",
-    "accuracy (%)",
-    "drop (points)",
-    "p95 (ms)",
-    "worst cluster (ms)",
-)
-COSTS = (
-    "#",
-    "method",
-    "FLOPs (M MACs)",
-    "of target",
-    "params (k)",
-    "size (KiB)",
-    "device queries",
-    "accuracy evals",
-    "train epochs",
-    "seeds",
-)
-BITS = (
-    "#",
-    "method",
-    "weights (kB)",
-    "of target",
-    "packed file (kB)",
-    "MPIC (k cycles)",
-    "NE16 (k cycles)",
-    "bits: channels",
-    "integer accuracy (%)",
-    "differing (%)",
-)
-FRONT = (
-    "front",
-    "method",
-    "target",
-    "weights (kB)",
-    "accuracy (%)",
-    "MPIC (k cycles)",
-    "NE16 (k cycles)",
-    "avg. clustered latency (ms)",
-)
-NOTES = {
-    "=": "latency interval overlaps that of the first row: not shown to be slower",
-    "*": "on the Pareto front of accuracy and latency",
-    "!": "uses less than 0.97 of the FLOPs target: it gave budget away",
-    "~": "not every seed has numbers",
-}
-"""Marks beside a method's name, and what they mean where rows are ranked by latency."""
-
-NOTES_BY_ACCURACY = {
-    **NOTES,
-    "=": "accuracy interval overlaps that of the first row: not shown to be less accurate",
-    "*": "on the Pareto front of accuracy and what the target limits",
-    "!": "uses less than 0.97 of the target: it gave budget away",
-}
-"""The same where rows are ranked by accuracy."""
+ABSENT = "-"
 
 
-def mark_meanings(board: Leaderboard) -> dict[str, str]:
-    """Marks and what they mean on a board."""
-    standings = {section.by_accuracy for section in board.sections}
-    if standings == {True, False}:
-        other = NOTES_BY_ACCURACY
-        return {m: n if n == other[m] else f"{n}; under other targets: {other[m]}" for m, n in NOTES.items()}
-    return NOTES_BY_ACCURACY if True in standings else NOTES
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its title, and the cell of a row."""
+
+    title: str
+    cell: Callable[[Row], str]
 
 
-def ranking_header(board: Leaderboard) -> tuple[str, ...]:
-    """Names of the ranking table's columns: accuracy under the name of the task's metric, detection with mAP50 too."""
-    if board.metric == "accuracy":
-        return _RANKING
-    at = _RANKING.index("accuracy (%)")
-    return (*_RANKING[:at], f"{board.metric} (%)", *_RANKING[at + 1 :], "mAP50 (%)")
+def ranking_columns(board: Leaderboard, section: Section, *, is_narrow: bool = False) -> list[Column]:
+    """Columns of a ranking; a narrow one leaves out what follows from the others."""
+    first = "accuracy behind" if section.by_accuracy else "x first (95 %)"
+    columns = [
+        Column("#", lambda row: ABSENT if row.rank is None else str(row.rank)),
+        Column("method", lambda row: row.label + ("~" if row.is_partial else "")),
+        Column("ms", lambda row: significant(row.latency_ms.value)),
+        Column("speed-up", lambda row: ABSENT if row.speed_up is None else f"{row.speed_up.value:.2f}x"),
+        Column(first, lambda row: compared(row, by_accuracy=section.by_accuracy)),
+        Column(f"{board.metric} (%)", lambda row: share(row.accuracy)),
+        Column("change", lambda row: points(row.change)),
+    ]
+    if board.metric != "accuracy":
+        columns.append(Column("mAP50", lambda row: ABSENT if row.map50 is None else f"{row.map50 * 100:.1f}"))
+    return [column for column in columns if column.title not in {"speed-up", "change"}] if is_narrow else columns
 
 
-def ranking_cells(row: Row) -> tuple[str, ...]:
-    """Cells of the ranking table."""
-    cells = (
-        "-" if row.rank is None else str(row.rank),
-        row.label + marks(row),
-        interval(row.latency_ms, 1.0) + f" ±{row.fleet_half_width:.1%} fleet",
-        "-" if row.speed_up is None else f"{row.speed_up:.2f}x",
-        interval(row.accuracy, 100.0, decimals=2),
-        "-" if row.accuracy_drop is None else f"{row.accuracy_drop * 100:+z.2f}",
-        significant(row.p95_ms),
-        significant(row.worst_cluster_ms),
-    )
-    return cells if row.map50 is None else (*cells, f"{row.map50 * 100:.2f}")
+def unranked_columns(board: Leaderboard) -> list[Column]:
+    """Columns of the rows that lose too much accuracy to be ranked."""
+    return [
+        Column("method", lambda row: row.label + ("~" if row.is_partial else "")),
+        Column("ms", lambda row: significant(row.latency_ms.value)),
+        Column("speed-up", lambda row: ABSENT if row.speed_up is None else f"{row.speed_up.value:.2f}x"),
+        Column(f"{board.metric} (%)", lambda row: share(row.accuracy)),
+        Column("change", lambda row: points(row.change)),
+        Column("misses by", lambda row: ABSENT if row.missed_by is None else f"{row.missed_by * 100:.2f}"),
+    ]
 
 
-def cost_cells(row: Row) -> tuple[str, ...]:
-    """Cells of the cost table."""
-    return (
-        "-" if row.rank is None else str(row.rank),
-        row.label,
-        f"{row.flops / 1e6:,.2f}",
-        "-" if row.flops_share is None else f"{row.flops_share:.3f}",
-        f"{row.params / 1e3:,.1f}",
-        f"{row.size_bytes / 1024:,.1f}",
-        f"{row.device_queries:,.0f}",
-        f"{row.accuracy_evals:,.1f}".removesuffix(".0"),
-        f"{row.train_epochs:.2f}",
-        str(row.n_seeds) if row.n_seeds == row.n_planned else f"{row.n_seeds} of {row.n_planned}",
-    )
+FLEET = [
+    Column("method", lambda row: row.label),
+    Column("M MACs", lambda row: f"{row.flops / 1e6:,.2f}"),
+    Column("of target", lambda row: ABSENT if row.flops_share is None else f"{row.flops_share:.3f}"),
+    Column("params (k)", lambda row: f"{row.params / 1e3:,.1f}"),
+    Column("seeds (ms)", lambda row: f"±{relative(row.latency_ms):.2%}"),
+    Column("fleet", lambda row: f"±{row.fleet_half_width:.1%}"),
+    Column("p95 (ms)", lambda row: significant(row.p95_ms)),
+    Column("worst (ms)", lambda row: significant(row.worst_cluster_ms)),
+]
+"""Columns on size, and on the latency over seeds and devices."""
+
+COSTS = [
+    Column("method", lambda row: row.label),
+    Column("device queries", lambda row: f"{row.device_queries:,.0f}"),
+    Column("accuracy evals", lambda row: f"{row.accuracy_evals:,.1f}".removesuffix(".0")),
+    Column("train epochs", lambda row: f"{row.train_epochs:.2f}"),
+    Column("size (KiB)", lambda row: f"{row.size_bytes / 1024:,.1f}"),
+    Column("seeds", lambda row: f"{row.n_seeds} of {row.n_planned}" if row.is_partial else str(row.n_seeds)),
+]
+"""Columns on what deciding took."""
 
 
-def bit_cells(row: Row) -> tuple[str, ...]:
-    """Cells of the bit-width table, for a row that has bits."""
-    bits = row.bits
-    assert bits is not None  # noqa: S101 - the caller chose such rows
-    return (
-        "-" if row.rank is None else str(row.rank),
-        row.label,
-        significant(bits.weight_bytes / 1000),
-        "-" if row.target_share is None else f"{row.target_share:.3f}",
-        significant(bits.packed_bytes / 1000),
-        _kilo(bits.mpic_cycles),
-        _kilo(bits.ne16_cycles),
-        ", ".join(f"{width}: {n:g}" if n == int(n) else f"{width}: {n:.1f}" for width, n in bits.channels.items()),
-        f"{bits.integer_accuracy * 100:.2f}",
-        f"{bits.difference_share * 100:.3f}",
-    )
+def _bits(value: Callable[[BitCosts], float | None], form: str = "") -> Callable[[Row], str]:
+    """Cell of a row's bit-widths: in thousands, four digits of it, or in a form of its own."""
+
+    def cell(row: Row) -> str:
+        found = None if row.bits is None else value(row.bits)
+        if found is None:
+            return ABSENT
+        return format(found, form) if form else significant(found / 1000)
+
+    return cell
+
+
+BITS = [
+    Column("method", lambda row: row.label),
+    Column("weights (kB)", _bits(lambda bits: bits.weight_bytes)),
+    Column("of target", lambda row: ABSENT if row.target_share is None else f"{row.target_share:.3f}"),
+    Column("file (kB)", _bits(lambda bits: bits.packed_bytes)),
+    Column("MPIC (k)", _bits(lambda bits: bits.mpic_cycles)),
+    Column("NE16 (k)", _bits(lambda bits: bits.ne16_cycles)),
+    Column("integer (%)", _bits(lambda bits: bits.integer_accuracy * 100, ".2f")),
+    Column("differing (%)", _bits(lambda bits: bits.difference_share * 100, ".3f")),
+]
+"""Columns on bit-widths."""
+
+FRONT = ("front", "method", "target", "weights (kB)", "accuracy (%)", "MPIC (k)", "NE16 (k)", "ms")
+LEADS = ("method", "at equal accuracy", "95 %", "accuracies (%)", "targets")
 
 
 def front_cells(target: str, row: Row, *, leads: bool) -> tuple[str, ...]:
-    """Cells of the table of all quantised rows."""
+    """Cells of the table of all quantised rows, as in `FRONT`."""
     bits = row.bits
     assert bits is not None  # noqa: S101 - the caller chose such rows
     return (
@@ -144,34 +111,72 @@ def front_cells(target: str, row: Row, *, leads: bool) -> tuple[str, ...]:
         row.label,
         target,
         significant(bits.weight_bytes / 1000),
-        interval(row.accuracy, 100.0, decimals=2),
-        _kilo(bits.mpic_cycles),
-        _kilo(bits.ne16_cycles),
-        significant(row.latency_ms.mean),
+        share(row.accuracy),
+        *(ABSENT if cycles is None else significant(cycles / 1000) for cycles in (bits.mpic_cycles, bits.ne16_cycles)),
+        significant(row.latency_ms.value),
     )
 
 
-def _kilo(cycles: float | None) -> str:
-    return "-" if cycles is None else significant(cycles / 1000)
+def lead_cells(row: EqualAccuracy, cost: str) -> tuple[str, ...]:
+    """Cells of the table of equal-accuracy leads, as in `LEADS`; a reason where there is no lead."""
+    if row.lead is None or row.accuracies is None:
+        return row.label, str(row.reason), "", "", str(row.n_targets)
+    low, high = row.accuracies
+    interval = f"{row.lead.low:+.1%} to {row.lead.high:+.1%}"
+    return row.label, lead_words(row.lead.value, cost), interval, f"{low:.1%} to {high:.1%}", str(row.n_targets)
 
 
-def marks(row: Row) -> str:
-    """All marks of a row, in the order of `NOTES`."""
-    flags = {"=": row.level_with_first, "*": row.pareto, "!": row.gave_budget_away, "~": row.n_seeds < row.n_planned}
-    found = "".join(mark for mark, set_ in flags.items() if set_)
-    return f" {found}" if found else ""
+def lead_words(lead: float, cost: str) -> str:
+    """``31.2% faster`` or ``4.1% slower``; smaller and larger where bytes are compared."""
+    less, more = ("faster", "slower") if cost == "latency" else ("smaller", "larger")
+    return f"{lead:.1%} {less}" if lead >= 0 else f"{1 / (1 + lead) - 1:.1%} {more}"
 
 
-def interval(value: Estimate, scale: float, *, decimals: int | None = None) -> str:
-    """Mean, with its 95 % half-width where there are several seeds."""
+def leads_sentence(leads: Leads) -> str:
+    """Which method leads at equal accuracy, by how much, and how sure that is."""
+    known = [row for row in leads.rows if row.lead is not None and row.accuracies is not None]
+    if not known:
+        return f"No method reaches an accuracy that {leads.reference} reaches too."
+    best = known[0]
+    assert best.lead is not None and best.accuracies is not None  # noqa: S101, PT018 - chosen above
+    low, high = best.accuracies
+    what = "latency" if leads.cost == "latency" else "bytes of weights"
+    sure = "" if best.lead.low > 0 else ", which is not shown to be a lead"
+    return (
+        f"Against {leads.reference} at equal accuracy, averaged over {low:.1%} to {high:.1%}: **{best.label}** is "
+        f"{lead_words(best.lead.value, leads.cost)} ({best.lead.low:+.1%} to {best.lead.high:+.1%} in {what}{sure})."
+    )
 
-    def show(number: float) -> str:
-        return significant(number * scale) if decimals is None else f"{number * scale:.{decimals}f}"
 
-    if value.half_width is None:
-        return show(value.mean)
-    half_width = f"{float(f'{value.half_width * scale:.2g}'):f}".rstrip("0").rstrip(".")  # no exponent
-    return f"{show(value.mean)} ±{half_width}"
+def compared(row: Row, *, by_accuracy: bool) -> str:
+    """A row against the first one: times its latency, or points behind its accuracy, with the interval."""
+    if by_accuracy:
+        return ABSENT if row.behind is None else points(row.behind)
+    if row.slower is None:
+        return "same widths" if row.rank == 1 and row.same_as else ABSENT
+    low, high = 1 + row.slower.low, 1 + row.slower.high
+    return f"{1 + row.slower.value:.3f} ({low:.2f}-{high:.2f})"
+
+
+def share(value: Interval) -> str:
+    """A share as per cent, with its interval: ``98.2 (96.4-99.1)``; alone where nothing is known of it."""
+    if (value.low, value.high) == (0.0, 1.0):
+        return f"{value.value * 100:.2f}"
+    decimals = 1 if value.high - value.low > 0.01 else 2
+    ends = f"{value.low * 100:.{decimals}f}-{value.high * 100:.{decimals}f}"
+    return f"{value.value * 100:.{decimals}f} ({ends})"
+
+
+def points(value: Interval | None) -> str:
+    """A difference of accuracies in points, with its sign; a star where its interval leaves out zero."""
+    if value is None:
+        return ABSENT
+    return f"{value.value * 100:+z.2f}" + ("*" if value.low > 0 or value.high < 0 else "")
+
+
+def relative(value: Interval) -> float:
+    """Half the length of an interval, as share of its value."""
+    return (value.high - value.low) / 2 / value.value
 
 
 def significant(number: float) -> str:
@@ -183,6 +188,18 @@ def significant(number: float) -> str:
 def one_line(text: str) -> str:
     """Text without line breaks."""
     return " ".join(text.split())
+
+
+def _channels(row: Row) -> str:
+    channels = {} if row.bits is None else row.bits.channels
+    return ", ".join(f"{width}: {n:g}" if n == int(n) else f"{width}: {n:.1f}" for width, n in channels.items())
+
+
+CHANNELS = [
+    Column("method", lambda row: row.label),
+    Column("bits: channels", _channels),
+]
+"""How many channels have how many bits."""
 
 
 def section_title(board: Leaderboard, section: Section) -> str:
@@ -207,21 +224,122 @@ def latency_origin(board: Leaderboard, section: Section) -> str:
     return f"{section.source}: {details}" if details else section.source
 
 
-def answer(section: Section, metric: str = "accuracy") -> str:
-    """One sentence: which method is first here, by latency or by accuracy, with what numbers."""
-    if not section.rows:
-        return "No method has a complete row yet."
-    first = section.rows[0]
-    points = "" if first.accuracy_drop is None else f" ({-first.accuracy_drop * 100:+z.2f} points)"
+def rule_words(section: Section) -> str:
+    """What a row needs to be ranked: ``within 1 point of the most accurate (hdap, 98.9%)``."""
+    rule = section.rule
+    if rule.accuracy_within is None or rule.least_accuracy is None:
+        return "of all rows"
+    unit = "point" if rule.accuracy_within == 1 else "points"
+    of = "the dense model" if rule.of == "dense" else f"the most accurate ({rule.of}"
+    best = rule.least_accuracy + rule.accuracy_within / 100
+    return f"within {rule.accuracy_within:g} {unit} of {of}{' (' if rule.of == 'dense' else ', '}{best:.1%})"
+
+
+def answer(board: Leaderboard, section: Section) -> str:
+    """What a ranking says: the first row by its rule, its accuracy, its lead with interval, and ties as ties."""
+    if not section.ranked:
+        return "No method has a complete row yet." if not section.rows else "No row is ranked."
+    first, others = section.ranked[0], section.ranked[1:]
+    accuracy = f"{board.metric} {interval_words(first.accuracy, scale=100, unit=' %', decimals=1)}"
+    change = "" if first.change is None else f", {first.change.value * 100:+z.2f} points to dense"
     if section.by_accuracy:
-        best, worse, competing = "Most accurate", "less accurate", first.accuracy
-        size = "" if first.bits is None else f"{significant(first.bits.weight_bytes / 1000)} kB of weights, "
-        said = f"{size}{metric} {interval(first.accuracy, 100.0, decimals=2)} %{points}"
+        size = "" if first.bits is None else f", {significant(first.bits.weight_bytes / 1000)} kB of weights"
+        lines = [f"Most accurate: **{first.label}**, {accuracy}{change}{size}."]
     else:
-        best, worse, competing = "Fastest on average", "slower", first.latency_ms
-        speed = "" if first.speed_up is None else f"{first.speed_up:.2f}x the dense model's speed, "
-        said = f"{significant(first.latency_ms.mean)} ms, {speed}{metric} {first.accuracy.mean:.2%}{points}"
-    single = "" if competing.half_width is not None else " (one seed: no interval)"
-    level = ", ".join(row.label for row in section.rows[1:] if row.level_with_first)
-    beside = f" Not shown to be {worse}: {level}." if level else ""
-    return f"{best}: **{first.label}**, {said}{single}.{beside}"
+        speed = "" if first.speed_up is None else f", {interval_words(first.speed_up, unit='x', decimals=2)} dense"
+        latency = significant(first.latency_ms.value)
+        lines = [f"Fastest {rule_words(section)}: **{first.label}**, {latency} ms{speed}, {accuracy}{change}."]
+    lines += [_lead_of_first(section, others)] if others else []
+    lines += [f"{_joined(names)} chose the same widths." for names in _ties(section.rows)]
+    return " ".join(lines)
+
+
+def _lead_of_first(section: Section, others: Sequence[Row]) -> str:
+    """By how much the first leads the next, and over how many rows that is shown."""
+    compared = [(row, row.behind if section.by_accuracy else row.slower) for row in others]
+    rivals = [(row, found) for row, found in compared if found is not None]
+    if not rivals:
+        return "All ranked rows chose the same widths."
+    row, found = rivals[0]
+    if section.by_accuracy:
+        lead, less = Interval(-found.value, -found.high, -found.low), "less accurate"
+        shown = [rival for _, rival in rivals if rival.high < 0]
+    else:
+        lead, less = found, "slower"
+        shown = [rival for _, rival in rivals if rival.low > 0]
+    by = interval_words(lead, scale=100, unit=" points" if section.by_accuracy else " %", decimals=1)
+    said = f"{row.label} is next, {by} {less}"
+    if len(rivals) == 1:
+        return f"{said}, which is {'' if shown else 'not '}shown."
+    return f"{said}; {len(shown)} of the {len(rivals)} others are shown to be {less}."
+
+
+def interval_words(value: Interval, *, scale: float = 1.0, unit: str = "", decimals: int = 2) -> str:
+    """``1.17x (1.15 to 1.19)``; the value alone where nothing is known of its interval."""
+    said = f"{value.value * scale:z.{decimals}f}{unit}"
+    if scale == 100 and (value.low, value.high) == (0.0, 1.0):
+        return said
+    return f"{said} ({value.low * scale:z.{decimals}f} to {value.high * scale:z.{decimals}f})"
+
+
+def _ties(rows: Sequence[Row]) -> list[list[str]]:
+    """Labels of rows that chose the same widths, each group once."""
+    groups = {tuple(sorted((row.label, *row.same_as))) for row in rows if row.same_as}
+    return [list(group) for group in sorted(groups)]
+
+
+def _joined(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def legend(board: Leaderboard) -> list[str]:
+    """What the columns and marks mean that this board uses."""
+    rows = [row for section in board.sections for row in section.rows]
+    latency = any(not section.by_accuracy for section in board.sections)
+    said = [
+        (
+            "Average clustered latency (ms): the average over all devices, estimated from the median latencies on the "
+            "clusters' representatives and every device's fingerprint. Rows of a seed share session and devices."
+        )
+    ]
+    if latency and any(row.slower is not None for row in rows):
+        said.append(
+            "`x first`: latency over that of the first row, with a 95 % interval that holds for the whole table "
+            "(two-way layout of methods and seeds, Tukey). An interval that contains 1.00 shows no difference."
+        )
+    if board.n_images is not None:
+        said.append(f"{board.metric}: 95 % interval over seeds and the {board.n_images:,} test images together.")
+    if any(row.change is not None for row in rows):
+        said.append(
+            "`change`: points to the dense model on the same images, which is not fine-tuned further; `*` where the "
+            "difference is shown (95 %, whole table)."
+        )
+    if any(section.unranked for section in board.sections):
+        said.append(
+            "Rows below a ranking lose more accuracy than its rule allows (`ranking` in the spec). They are not ranked."
+        )
+    if board.leads:
+        said.append(
+            "At equal accuracy: mean difference of log latency (or bytes of weights) between two methods' fronts over "
+            "all targets, the dense model among them, over the accuracies that both reach; bootstrap over seeds and "
+            "test images."
+        )
+    said.append(
+        "`seeds (ms)`: half-width of the latency's 95 % interval over seeds; `fleet`: over devices that were not "
+        "measured. p95: 95 % quantile over all devices, each predicted from the measured ones by its fingerprint. "
+        "worst: the slowest representative."
+    )
+    said.append(
+        "All methods share one fine-tuning recipe, test split and latency protocol. Device queries, accuracy "
+        "evaluations and training epochs are what a method used up before it proposed its plan."
+    )
+    if any(row.is_partial for row in rows):
+        said.append("`~` not every seed has numbers: the row is compared on those it has.")
+    if any(row.bits is not None for row in rows):
+        said.append(
+            "Weights: packed at their bits, without removed channels, biases and scales; the file holds all. Rows with "
+            "bits have 8-bit activations unless a parameter says otherwise; accuracy is that of the fake-quantised "
+            "network, `integer` that of the integer-only executor, `differing` the share of test inputs on which the "
+            "two name different classes. Latency is that of the pruned widths in the fleet's arithmetic."
+        )
+    return said

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hdapbench.errors import printable
-from hdapbench.leaderboard.build import Leaderboard, Section
-from hdapbench.render.table import answer, mark_meanings, one_line, ranking_cells, ranking_header, section_title
+from hdapbench.leaderboard.board import Leaderboard, Section
+from hdapbench.render.table import (
+    answer,
+    leads_sentence,
+    one_line,
+    ranking_columns,
+    rule_words,
+    section_title,
+    significant,
+)
+
+NARROW = 100
+"""Columns of a terminal below which a table leaves out what follows from the rest."""
 
 
 def print_leaderboard(board: Leaderboard, console: Console | None = None) -> None:
     """Print a board on stdout, or on the given console."""
     out = console or Console(width=None if Console().is_terminal else 160)
+
+    def say(text: str, style: str | None = None) -> None:
+        out.print(_plain(text.replace("**", "")), style=style, highlight=False)
+
     for section in board.sections:
         out.print()
-        out.print(f"[bold]{_plain(board.name)}[/bold]: {_plain(section_title(board, section))}", highlight=False)
-        out.print(_table(board, section))
-        out.print(_plain(answer(section, board.metric).replace("**", "")), highlight=False)
-        for gap in section.gaps:
-            out.print(
-                f"{_plain(gap.label)}, seed {gap.seed}: {gap.status}: {_plain(one_line(gap.reason))}", highlight=False
-            )
+        say(f"{board.name}: {section_title(board, section)}", "bold")
+        if section.ranked:
+            out.print(_table(board, section, is_narrow=out.width < NARROW))
+        say(answer(board, section))
+        for said in section.warnings:
+            say(said, "yellow")
+        for said in _without_rank(section):
+            say(said)
     if not board.sections:
-        out.print(f"{_plain(board.name)}: no trial has ended yet")
-    used = [f"{mark} {meaning}" for mark, meaning in mark_meanings(board).items()]
-    out.print("[dim]" + _plain("; ".join(used)) + "[/dim]", highlight=False)
+        say(f"{board.name}: no trial has ended yet")
+    if board.leads:
+        out.print()
+    for leads in board.leads:
+        say(f"fleet {leads.fleet}: {leads_sentence(leads)}", "bold")
+    for said in board.warnings:
+        say(said, "yellow")
+
+
+def _without_rank(section: Section) -> Iterator[str]:
+    """Rows that lose too much accuracy, and trials without numbers."""
+    if section.unranked:
+        rows = [
+            f"{row.label} ({significant(row.latency_ms.value)} ms, {row.accuracy.value:.1%}, "
+            f"misses by {(row.missed_by or 0) * 100:.1f} points)"
+            for row in section.unranked
+        ]
+        yield f"Not ranked, for they are not {rule_words(section)}: {'; '.join(rows)}."
+    for gap in section.gaps:
+        yield f"{gap.label}, seed {gap.seed}: {gap.status}: {one_line(gap.reason)}"
 
 
 def _plain(text: str) -> str:
@@ -35,12 +70,15 @@ def _plain(text: str) -> str:
     return escape(printable(text))
 
 
-def _table(board: Leaderboard, section: Section) -> Table:
+def _table(board: Leaderboard, section: Section, *, is_narrow: bool) -> Table:
+    columns = ranking_columns(board, section, is_narrow=is_narrow)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ranking_header(board):
-        table.add_column(name.replace(" (", "\n("), justify="left" if name == "method" else "right", overflow="fold")
+    for column in columns:
+        is_name = column.title == "method"
+        table.add_column(column.title, justify="left" if is_name else "right", no_wrap=not is_name)
     if section.fleet in board.dense:
-        table.add_row(*map(_plain, ranking_cells(board.dense[section.fleet])), style="dim")
-    for row in section.rows:
-        table.add_row(*map(_plain, ranking_cells(row)), style="bold" if row.rank == 1 else None)
+        table.add_row(*(_plain(column.cell(board.dense[section.fleet])) for column in columns), style="dim")
+    for row in section.ranked:
+        cells = [_plain(column.cell(row)) for column in columns]
+        table.add_row(*cells, style="bold" if row.rank == 1 else None)
     return table

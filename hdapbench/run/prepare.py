@@ -121,6 +121,7 @@ class Preparation:
             "base_hash": self.base.hash,
             "base_origin": "trained by the spec's recipe" if self.base.trained else "loaded from weights",
             "data_hash": self.data.content_hash,
+            "n_classes": self.data.n_classes,
             **({"skipped_files": self.data.n_skipped} if self.data.n_skipped else {}),
             "n_groups": len(groups.groups),
             "frozen_groups": {group.name: group.reason for group in groups.frozen},

@@ -1,0 +1,110 @@
+"""Equal-accuracy leads of a fleet: each method's front over all targets against that of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+import numpy as np
+
+from hdapbench.arrays import Floats
+from hdapbench.leaderboard.board import EqualAccuracy, Leads
+from hdapbench.leaderboard.cells import Cells
+from hdapbench.leaderboard.rows import Table
+from hdapbench.leaderboard.statistics import Cell, Interval, NoLead, bootstrap_fronts, equal_accuracy_lead
+from hdapbench.spec import RankingSpec, Spec
+
+N_REPLICATES = 500
+"""Of the bootstrap: the ends of an interval vary by a few per cent of its length."""
+
+
+def leads_on(
+    fleet: str, tables: Sequence[Table], dense: Cells | None, ranking: RankingSpec, spec: Spec
+) -> tuple[Leads, ...]:
+    """Leads on a fleet: by latency under FLOPs and latency targets, by bytes of weights where rows have bit-widths.
+
+    Parameters
+    ----------
+    fleet
+        Its name.
+    tables
+        One of each target.
+    dense
+        The dense model: a point of every front by latency.
+    ranking
+        Names the reference. Where no row is of that method, it is the first method of the spec that has rows.
+    spec
+        Whose seeds and methods these are.
+    """
+    found = []
+    for cost in ("latency", "weights"):
+        points = [
+            (table.target, cells)
+            for table in tables
+            for cells in table.cells
+            if all((m.bits is not None) == (cost == "weights") for m in cells.metrics)
+        ]
+        labels = list(dict.fromkeys(cells.label for _, cells in points))
+        if len(labels) < 2:
+            continue
+        reference = _reference(labels, points, ranking, spec)
+        found.append(_leads(fleet, cost, points, dense if cost == "latency" else None, reference, spec.seeds))
+    return tuple(found)
+
+
+def _reference(labels: Sequence[str], points: Sequence[tuple[str, Cells]], ranking: RankingSpec, spec: Spec) -> str:
+    method = {cells.label: cells.results[0].trial.method for _, cells in points}
+    wanted = [ranking.reference, *(entry.name for entry in spec.methods)]
+    return next(label for name in wanted for label in labels if method[label] == name)
+
+
+def _leads(
+    fleet: str,
+    cost: str,
+    points: Sequence[tuple[str, Cells]],
+    dense: Cells | None,
+    reference: str,
+    seeds: Sequence[int],
+) -> Leads:
+    ordered = [cells for _, cells in points]
+    cells = [_cell(of, cost, seeds) for of in ordered]
+    if dense is not None:
+        cells.append(_cell(dense, cost, seeds, is_fixed=True))
+    drawn = bootstrap_fronts(cells, np.random.default_rng(0), N_REPLICATES)  # the same for the same results
+    labels = list(dict.fromkeys(of.label for of in ordered))
+    rows = [
+        _lead(label, ordered, drawn, reference, has_dense=dense is not None) for label in labels if label != reference
+    ]
+    rows.sort(key=lambda row: (row.lead is None, 0.0 if row.lead is None else -row.lead.value, row.label))
+    return Leads(fleet, cost, reference, tuple(rows))
+
+
+def _cell(cells: Cells, cost: str, seeds: Sequence[int], *, is_fixed: bool = False) -> Cell:
+    if is_fixed:  # one network, measured in the session of every seed
+        first = next(iter(cells.by_seed.values()))
+        cells = Cells(cells.label, {seed: cells.by_seed.get(seed, first) for seed in seeds})
+    if cost == "latency":
+        log_cost, variance = cells.log_latency_ms(seeds), cells.measurement_variance(seeds)
+    else:
+        log_cost = np.array([_log_bytes(cells, seed) for seed in seeds])
+        variance = np.where(np.isnan(log_cost), np.nan, 0.0)
+    return Cell(cells.label, log_cost, variance, cells.outcomes(seeds), is_fixed)
+
+
+def _log_bytes(cells: Cells, seed: int) -> float:
+    metrics = cells.by_seed[seed].metrics if seed in cells.by_seed else None
+    return np.nan if metrics is None or metrics.bits is None else log(metrics.bits.weight_bytes)
+
+
+def _lead(label: str, ordered: Sequence[Cells], drawn: Floats, reference: str, *, has_dense: bool) -> EqualAccuracy:
+    def front(of: str) -> Floats:
+        numbers = [number for number, cells in enumerate(ordered) if cells.label == of]
+        return drawn[:, [*numbers, len(ordered)] if has_dense else numbers]
+
+    own = front(label)
+    n_targets = own.shape[1] - has_dense
+    found = equal_accuracy_lead(own, front(reference))
+    if isinstance(found, NoLead):
+        return EqualAccuracy(label, None, None, n_targets, found.reason)
+    lead = Interval(found.value, found.low, found.high)
+    return EqualAccuracy(label, lead, (found.accuracy_low, found.accuracy_high), n_targets)
