@@ -1,6 +1,6 @@
 """Stored results to ranked boards, with all statistics.
 
 - build: rows, ranks, gaps and provenance of a board, from stored results
-- statistics: intervals over seeds, overlap, dominance and the Pareto front
+- statistics: how sure a number is, whether rows differ, Pareto fronts and leads at equal accuracy
 - bits: costs of quantised models, averaged over seeds
 """

@@ -1,4 +1,4 @@
-"""Statistics of boards: intervals over seeds, whether two overlap, dominance and the Pareto front."""
+"""Mean and interval over seeds alone, and whether two intervals overlap."""
 
 from __future__ import annotations
 
@@ -45,13 +45,3 @@ def student_95(degrees: int) -> float:
     from scipy.special import stdtrit
 
     return round(float(stdtrit(degrees, 0.975)), 3)  # boards made with a printed table keep their bytes
-
-
-def dominates(point: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Whether a point is nowhere above another, and is another one; less is better in every coordinate."""
-    return point != other and all(mine <= theirs for mine, theirs in zip(point, other, strict=True))
-
-
-def pareto_front(points: Sequence[tuple[float, ...]]) -> list[bool]:
-    """Whether each point is dominated by no other; less is better, equal points stand or fall together."""
-    return [not any(dominates(other, point) for other in points) for point in points]

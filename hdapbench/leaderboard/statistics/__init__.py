@@ -1,0 +1,64 @@
+"""Statistics of boards, pure: how sure a number is, whether rows differ, and leads at equal accuracy.
+
+- interval: a value with its 95 % interval
+- accuracy: intervals over seeds and test images, and rows compared on the same images
+- latency: rows compared over the same sessions; intervals
+- two_way: what seeds share and what rows have, by least squares
+- simultaneous: comparisons of all rows of a table at once, after Tukey
+- fronts: dominance, Pareto fronts and the lead at equal accuracy, with its bootstrap
+- estimates: mean and interval over seeds alone
+"""
+
+from hdapbench.leaderboard.statistics.accuracy import (
+    Difference,
+    Outcomes,
+    Spread,
+    accuracy_differences,
+    accuracy_interval,
+    seed_spread,
+)
+from hdapbench.leaderboard.statistics.estimates import Estimate, estimate, student_95
+from hdapbench.leaderboard.statistics.fronts import (
+    Cell,
+    Lead,
+    NoLead,
+    bootstrap_fronts,
+    dominates,
+    equal_accuracy_lead,
+    pareto_front,
+)
+from hdapbench.leaderboard.statistics.interval import Interval
+from hdapbench.leaderboard.statistics.latency import (
+    Ratio,
+    TwoWay,
+    fit_two_way,
+    latency_interval,
+    latency_ratios,
+    measurement_variance_of,
+)
+
+__all__ = [
+    "Cell",
+    "Difference",
+    "Estimate",
+    "Interval",
+    "Lead",
+    "NoLead",
+    "Outcomes",
+    "Ratio",
+    "Spread",
+    "TwoWay",
+    "accuracy_differences",
+    "accuracy_interval",
+    "bootstrap_fronts",
+    "dominates",
+    "equal_accuracy_lead",
+    "estimate",
+    "fit_two_way",
+    "latency_interval",
+    "latency_ratios",
+    "measurement_variance_of",
+    "pareto_front",
+    "seed_spread",
+    "student_95",
+]

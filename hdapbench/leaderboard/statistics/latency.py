@@ -1,0 +1,195 @@
+"""Latency of rows: a board's rows share session and devices, so they are compared as ratios within seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hdapbench.arrays import Booleans, Floats, Integers
+from hdapbench.leaderboard.statistics.interval import CONFIDENCE, Interval
+from hdapbench.leaderboard.statistics.simultaneous import satterthwaite, tukey_critical, tukey_p
+from hdapbench.leaderboard.statistics.two_way import two_way
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Latency of a row over that of the reference: 1.02 is a row that takes 2 % longer.
+
+    Attributes
+    ----------
+    value, low, high
+        The ratio and its interval; 95 % for all rows of the table together.
+    p
+        Tukey's p value of equal latencies.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the table shows the row to be slower or faster than the reference."""
+        return self.low > 1 or self.high < 1
+
+
+@dataclass(frozen=True, eq=False)
+class TwoWay:
+    """Log latency of a table's rows, by least squares over rows and seeds; from `fit_two_way`.
+
+    Attributes
+    ----------
+    row_means
+        Shape (n_rows,), log ms: the mean over seeds, adjusted for those that a row misses; NaN for an empty row.
+    seed_effects
+        Shape (n_seeds,): what all rows share in a seed's session, as difference from the mean over seeds.
+    residual_variance, degrees
+        Variance of one cell's log latency that neither row nor seed explains, pooled over the table; 0 degrees with one
+        seed.
+    weights
+        Shape (n_rows, n_cells): row means as sums over cells.
+    cell_variance
+        Shape (n_cells,): the residual variance, or the cell's measurement variance where that is greater; infinite
+        where neither is known.
+    is_pooled
+        Shape (n_cells,): whether a cell's variance is the residual variance.
+    part
+        Shape (n_rows,): rows of one number are connected through common seeds.
+    """
+
+    row_means: Floats
+    seed_effects: Floats
+    residual_variance: float
+    degrees: int
+    weights: Floats
+    cell_variance: Floats
+    is_pooled: Booleans
+    part: Integers
+
+
+def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) -> float:
+    """Variance of the log of a fleet's mean latency, from the repeats of its devices.
+
+    The mean is the weighted sum of the devices' medians; the variance of its logarithm is by the delta method that of
+    the sum over its square. The variance of a median is that of Price and Bonett, "Estimating the variance of the
+    sample median" (Journal of Statistical Computation and Simulation 68, 2001): two order statistics about sqrt(n)
+    ranks beside the median, divided by the normal quantiles between which the median lies with the same probability.
+
+    Parameters
+    ----------
+    samples
+        Of each device its repeats in ms, shape (n_repeats,). They must be independent: where repeats share rounds, the
+        medians of rounds.
+    weights
+        Shape (n_devices,): share of each device in the mean.
+
+    Returns
+    -------
+    float
+        NaN if some device was measured once only: one repeat says nothing of noise.
+    """
+    shares = np.asarray(weights, dtype=np.float64)
+    repeats = [np.asarray(of, dtype=np.float64) for of in samples]
+    mean = float(shares @ np.array([np.median(of) for of in repeats]))
+    return float(shares**2 @ np.array([_median_variance(of) for of in repeats])) / mean**2
+
+
+def _median_variance(values: Floats) -> float:
+    """Price and Bonett's variance of a median; NaN of one value."""
+    from scipy.stats import binom, norm
+
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    rank = max(1, round((n + 1) / 2 - sqrt(n)))
+    outside = float(binom.cdf(rank - 1, n, 0.5))
+    ordered = np.sort(values)
+    return float(((ordered[n - rank] - ordered[rank - 1]) / (2 * norm.isf(outside))) ** 2)
+
+
+def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
+    """Log latency of a table's rows with its residual variance pooled over all rows.
+
+    All rows of a seed share its session, devices and drift: the seed's effect takes what is common, and what is left is
+    pooled with (rows - 1) (seeds - 1) degrees of freedom, less the missing cells. No cell is taken for surer than its
+    measurement; with one seed its measurement is all that is known.
+
+    Parameters
+    ----------
+    log_ms
+        Shape (n_rows, n_seeds): log of each trial's latency in ms; NaN where there is none.
+    measurement_variance
+        Shape (n_rows, n_seeds): variance of each from `measurement_variance_of`; NaN where it is not known.
+    """
+    effects = two_way(log_ms)
+    measured = measurement_variance[effects.present]
+    known = np.where(np.isnan(measured), 0.0 if effects.degrees else inf, measured)
+    is_pooled = (effects.residual_variance >= known) & (effects.degrees > 0)
+    variance = np.where(is_pooled, effects.residual_variance, known)
+    return TwoWay(
+        effects.row_means,
+        effects.seed_effects,
+        effects.residual_variance,
+        effects.degrees,
+        effects.weights,
+        variance,
+        is_pooled,
+        effects.part,
+    )
+
+
+def _error(fit: TwoWay, weights: Floats) -> tuple[float, float]:
+    """Standard error of a sum over cells, and its degrees of freedom."""
+    parts = weights**2 * np.where(weights == 0, 0.0, fit.cell_variance)
+    variance = float(parts.sum())
+    pooled = float(parts[fit.is_pooled].sum())
+    return sqrt(variance), satterthwaite(variance, [(pooled, fit.degrees)] if fit.degrees else [])
+
+
+def latency_ratios(fit: TwoWay, reference: int) -> list[Ratio]:
+    """Latency of each row over that of one row, with intervals that hold for the whole table at once.
+
+    Tukey-Kramer intervals on the log scale: in at most 5 % of tables of equal rows is any pair said to differ,
+    whichever row is the reference and however it was chosen (see `simultaneous`). The reference itself is exactly 1.
+
+    Parameters
+    ----------
+    fit
+        From `fit_two_way`.
+    reference
+        Row to which the others are compared. A row that no seed connects with it gets an interval without bounds.
+    """
+    n_rows = len(fit.row_means)
+    ratios = []
+    for row in range(n_rows):
+        if row == reference:
+            ratios.append(Ratio(1.0, 1.0, 1.0, 1.0))
+            continue
+        difference = float(fit.row_means[row] - fit.row_means[reference])
+        error, degrees = _error(fit, fit.weights[row] - fit.weights[reference])
+        if fit.part[row] != fit.part[reference] or not np.isfinite(error):
+            ratios.append(Ratio(exp(difference), 0.0, inf, 1.0))
+            continue
+        reach = float(tukey_critical(n_rows, degrees)) * error
+        p = float(tukey_p(difference / error, n_rows, degrees)) if error else float(difference == 0)
+        ratios.append(Ratio(exp(difference), exp(difference - reach), exp(difference + reach), p))
+    return ratios
+
+
+def latency_interval(fit: TwoWay, row: int) -> Interval:
+    """A row's latency in ms with its 95 % interval, over the seeds of the table.
+
+    Student's t interval of the least-squares mean on the log scale. It is about the sessions that were held: what a
+    session does to all rows alike (a warm room, other clocks) moves all of them and is no part of the interval.
+    """
+    from scipy.special import stdtrit
+
+    error, degrees = _error(fit, fit.weights[row])
+    mean = float(fit.row_means[row])
+    reach = float(stdtrit(min(degrees, 1e9), (1 + CONFIDENCE) / 2)) * error
+    return Interval(exp(mean), exp(mean - reach), exp(mean + reach) if reach < 700 else inf)
