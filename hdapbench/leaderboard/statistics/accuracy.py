@@ -119,7 +119,7 @@ def _interaction(per_image: NDArray[np.bool_] | Floats | None, seeds: Booleans) 
     each = per_image[seeds].astype(np.float64)
     n_seeds, n = each.shape
     left = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True) + each.mean()
-    return float((left**2).sum()) / ((n_seeds - 1) * (n - 1)) / n
+    return float((left**2).sum() / ((n_seeds - 1) * (n - 1) * n))
 
 
 def accuracy_interval(row: Outcomes, spread: Spread) -> Interval | None:

@@ -113,7 +113,7 @@ def _pareto(points: Floats) -> Floats:
     """Points that none is at least as accurate and as fast as, by rising accuracy."""
     order = points[np.lexsort((points[:, 1], -points[:, 0]))]  # most accurate first
     fastest_before = np.minimum.accumulate(np.append(inf, order[:-1, 1]))
-    return order[order[:, 1] < fastest_before][::-1]
+    return np.asarray(order[order[:, 1] < fastest_before][::-1])
 
 
 def _lead(front: Floats, reference: Floats) -> tuple[float, float, float]:
@@ -146,7 +146,7 @@ def _bias_corrected(drawn: Floats, value: float) -> Floats:
 
     below = float(((drawn < value).sum() + 0.5) / (len(drawn) + 1))
     z = float(ndtri((1 + CONFIDENCE) / 2))
-    return np.quantile(drawn, ndtr(2 * float(ndtri(below)) + np.array([-z, z])))
+    return np.asarray(np.quantile(drawn, ndtr(2 * float(ndtri(below)) + np.array([-z, z]))))
 
 
 def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicates: int = 500) -> Floats:
@@ -201,7 +201,7 @@ def _seed_noise(values: Floats, methods: Sequence[str], degrees: int, rng: np.ra
     own = rng.standard_normal((n, *values.shape))
     common = rng.standard_normal((n, len(names), values.shape[1]))[:, which]
     scale = np.sqrt(degrees / rng.chisquare(degrees, n)) if degrees else np.ones(n)
-    return (np.sqrt(1 - share) * own + np.sqrt(share) * common) * scale[:, None, None]
+    return np.asarray((np.sqrt(1 - share) * own + np.sqrt(share) * common) * scale[:, None, None])
 
 
 def _correlation(values: Floats, which: Integers) -> float:
