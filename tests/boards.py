@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from hdapbench.leaderboard.build import Leaderboard, build_leaderboard
+from hdapbench.leaderboard.board import Leaderboard
+from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import Spec
 from hdapbench.store.sqlite import Benchmark

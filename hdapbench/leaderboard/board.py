@@ -180,18 +180,20 @@ class EqualAccuracy:
     label
         The row's method, with the parameters that tell its variants apart.
     lead
-        0.31 means 31 % less latency, or bytes, at equal accuracy; negative is more. None where ``reason`` says why.
+        0.31: the reference takes 1.31 times the latency, or bytes, at equal accuracy; negative where it takes less.
     accuracies
-        Lowest and highest accuracy that both reach.
+        Lowest and highest accuracy over which they are compared.
     n_targets
         Targets at which the method has numbers.
+    overlaps
+        Whether both fronts span these accuracies; otherwise one is more accurate throughout.
     """
 
     label: str
-    lead: Interval | None
-    accuracies: tuple[float, float] | None
+    lead: Interval
+    accuracies: tuple[float, float]
     n_targets: int
-    reason: str | None = None
+    overlaps: bool
 
 
 @dataclass(frozen=True)

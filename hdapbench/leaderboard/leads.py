@@ -11,7 +11,7 @@ from hdapbench.arrays import Floats
 from hdapbench.leaderboard.board import EqualAccuracy, Leads
 from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.rows import Table
-from hdapbench.leaderboard.statistics import Cell, Interval, NoLead, bootstrap_fronts, equal_accuracy_lead
+from hdapbench.leaderboard.statistics import Cell, Interval, bootstrap_fronts, equal_accuracy_lead
 from hdapbench.spec import RankingSpec, Spec
 
 N_REPLICATES = 500
@@ -55,7 +55,7 @@ def leads_on(
 def _reference(labels: Sequence[str], points: Sequence[tuple[str, Cells]], ranking: RankingSpec, spec: Spec) -> str:
     method = {cells.label: cells.results[0].trial.method for _, cells in points}
     wanted = [ranking.reference, *(entry.name for entry in spec.methods)]
-    return next(label for name in wanted for label in labels if method[label] == name)
+    return next((label for name in wanted for label in labels if method[label] == name), labels[0])
 
 
 def _leads(
@@ -75,7 +75,7 @@ def _leads(
     rows = [
         _lead(label, ordered, drawn, reference, has_dense=dense is not None) for label in labels if label != reference
     ]
-    rows.sort(key=lambda row: (row.lead is None, 0.0 if row.lead is None else -row.lead.value, row.label))
+    rows.sort(key=lambda row: (-row.lead.value, row.label))
     return Leads(fleet, cost, reference, tuple(rows))
 
 
@@ -104,7 +104,5 @@ def _lead(label: str, ordered: Sequence[Cells], drawn: Floats, reference: str, *
     own = front(label)
     n_targets = own.shape[1] - has_dense
     found = equal_accuracy_lead(own, front(reference))
-    if isinstance(found, NoLead):
-        return EqualAccuracy(label, None, None, n_targets, found.reason)
     lead = Interval(found.value, found.low, found.high)
-    return EqualAccuracy(label, lead, (found.accuracy_low, found.accuracy_high), n_targets)
+    return EqualAccuracy(label, lead, (found.accuracy_low, found.accuracy_high), n_targets, found.overlaps)

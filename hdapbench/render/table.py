@@ -56,10 +56,10 @@ FLEET = [
     Column("M MACs", lambda row: f"{row.flops / 1e6:,.2f}"),
     Column("of target", lambda row: ABSENT if row.flops_share is None else f"{row.flops_share:.3f}"),
     Column("params (k)", lambda row: f"{row.params / 1e3:,.1f}"),
-    Column("seeds (ms)", lambda row: f"±{relative(row.latency_ms):.2%}"),
+    Column("seeds", lambda row: f"±{relative(row.latency_ms):.2%}"),
     Column("fleet", lambda row: f"±{row.fleet_half_width:.1%}"),
-    Column("p95 (ms)", lambda row: significant(row.p95_ms)),
-    Column("worst (ms)", lambda row: significant(row.worst_cluster_ms)),
+    Column("p95", lambda row: significant(row.p95_ms)),
+    Column("worst", lambda row: significant(row.worst_cluster_ms)),
 ]
 """Columns on size, and on the latency over seeds and devices."""
 
@@ -118,33 +118,37 @@ def front_cells(target: str, row: Row, *, leads: bool) -> tuple[str, ...]:
 
 
 def lead_cells(row: EqualAccuracy, cost: str) -> tuple[str, ...]:
-    """Cells of the table of equal-accuracy leads, as in `LEADS`; a reason where there is no lead."""
-    if row.lead is None or row.accuracies is None:
-        return row.label, str(row.reason), "", "", str(row.n_targets)
+    """Cells of the table of equal-accuracy leads, as in `LEADS`."""
+    lead = lead_of(row, cost)
+    return row.label, lead_words(lead, cost), f"{lead.low:+.1%} to {lead.high:+.1%}", _span(row), str(row.n_targets)
+
+
+def lead_of(row: EqualAccuracy, cost: str) -> Interval:
+    """Gain in speed at equal accuracy, or share of the reference's bytes that is saved; negative is a loss."""
+    if cost == "latency":
+        return row.lead
+    return Interval(*(1 - 1 / (1 + end) for end in (row.lead.value, row.lead.low, row.lead.high)))
+
+
+def _span(row: EqualAccuracy) -> str:
     low, high = row.accuracies
-    interval = f"{row.lead.low:+.1%} to {row.lead.high:+.1%}"
-    return row.label, lead_words(row.lead.value, cost), interval, f"{low:.1%} to {high:.1%}", str(row.n_targets)
+    return f"{low:.1%} to {high:.1%}{'' if row.overlaps else ' (no overlap)'}"
 
 
-def lead_words(lead: float, cost: str) -> str:
+def lead_words(lead: Interval, cost: str) -> str:
     """``31.2% faster`` or ``4.1% slower``; smaller and larger where bytes are compared."""
     less, more = ("faster", "slower") if cost == "latency" else ("smaller", "larger")
-    return f"{lead:.1%} {less}" if lead >= 0 else f"{1 / (1 + lead) - 1:.1%} {more}"
+    return f"{abs(lead.value):.1%} {less if lead.value >= 0 else more}"
 
 
 def leads_sentence(leads: Leads) -> str:
     """Which method leads at equal accuracy, by how much, and how sure that is."""
-    known = [row for row in leads.rows if row.lead is not None and row.accuracies is not None]
-    if not known:
-        return f"No method reaches an accuracy that {leads.reference} reaches too."
-    best = known[0]
-    assert best.lead is not None and best.accuracies is not None  # noqa: S101, PT018 - chosen above
-    low, high = best.accuracies
-    what = "latency" if leads.cost == "latency" else "bytes of weights"
-    sure = "" if best.lead.low > 0 else ", which is not shown to be a lead"
+    best = leads.rows[0]
+    lead, (low, high) = lead_of(best, leads.cost), best.accuracies
+    shown = "" if lead.low > 0 else ", which is not shown to be a lead"
     return (
         f"Against {leads.reference} at equal accuracy, averaged over {low:.1%} to {high:.1%}: **{best.label}** is "
-        f"{lead_words(best.lead.value, leads.cost)} ({best.lead.low:+.1%} to {best.lead.high:+.1%} in {what}{sure})."
+        f"{lead_words(lead, leads.cost)} ({lead.low:+.1%} to {lead.high:+.1%}){shown}."
     )
 
 
@@ -153,7 +157,7 @@ def compared(row: Row, *, by_accuracy: bool) -> str:
     if by_accuracy:
         return ABSENT if row.behind is None else points(row.behind)
     if row.slower is None:
-        return "same widths" if row.rank == 1 and row.same_as else ABSENT
+        return ABSENT if row.behind is None else "same widths"
     low, high = 1 + row.slower.low, 1 + row.slower.high
     return f"{1 + row.slower.value:.3f} ({low:.2f}-{high:.2f})"
 
@@ -324,10 +328,15 @@ def legend(board: Leaderboard) -> list[str]:
             "all targets, the dense model among them, over the accuracies that both reach; bootstrap over seeds and "
             "test images."
         )
+    if any(not row.overlaps for leads in board.leads for row in leads.rows):
+        said.append(
+            "`no overlap`: one front is more accurate throughout. Its fastest point is compared with all that the "
+            "other spans."
+        )
     said.append(
-        "`seeds (ms)`: half-width of the latency's 95 % interval over seeds; `fleet`: over devices that were not "
-        "measured. p95: 95 % quantile over all devices, each predicted from the measured ones by its fingerprint. "
-        "worst: the slowest representative."
+        "Latency is the geometric mean over seeds. `seeds`: half-width of its 95 % interval over seeds; `fleet`: over "
+        "devices that were not measured. p95: 95 % quantile over all devices in ms, each predicted from the measured "
+        "ones by its fingerprint. worst: the slowest representative in ms."
     )
     said.append(
         "All methods share one fine-tuning recipe, test split and latency protocol. Device queries, accuracy "

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf, sqrt
+from math import sqrt
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hdapbench.errors import StoreError
-from hdapbench.leaderboard.build import Section, _telling, build_leaderboard
-from hdapbench.leaderboard.statistics import estimate
+from hdapbench.leaderboard.board import Section
+from hdapbench.leaderboard.build import build_leaderboard
+from hdapbench.leaderboard.labels import _telling
+from hdapbench.plan import Plan
 from hdapbench.store.sqlite import Benchmark
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
-from hdapbench.trial import DENSE, Result, Status
+from hdapbench.trial import DENSE, Outcomes, Result, Status
 from tests.boards import SPEC, board, trial
 
 
@@ -28,7 +31,9 @@ def complete(
     target: str = "0.5x",
 ) -> Result:
     metrics = example_metrics(latency_ms=latency_ms, accuracy=accuracy, flops=flops)
-    return example_result(trial(method, seed=seed, target=target, parameters=parameters), metrics=metrics)
+    result = example_result(trial(method, seed=seed, target=target, parameters=parameters), metrics=metrics)
+    widths = range(round(latency_ms * 100))  # plans of one latency have the same widths
+    return result.model_copy(update={"plan": Plan(kept={"conv": tuple(widths)})})
 
 
 def dense(latency_ms: float = 20.0, accuracy: float = 0.95) -> Result:
@@ -42,50 +47,47 @@ def only_section(results: Sequence[Result], *, seeds: Sequence[int] = (0, 1)) ->
     return section
 
 
-def test_the_interval_over_two_seeds_is_that_of_students_t() -> None:
-    # mean 11, standard deviation sqrt(2), t(1 degree, 97.5 %) = 12.706: 12.706 * sqrt(2) / sqrt(2)
-    found = estimate([10.0, 12.0])
-
-    assert (found.mean, found.n) == (11.0, 2)
-    assert found.half_width == pytest.approx(12.706)
-    assert (found.low, found.high) == pytest.approx((-1.706, 23.706))
-
-
-def test_one_seed_gives_no_interval() -> None:
-    found = estimate([7.0])
-
-    assert (found.mean, found.half_width, found.n, found.low, found.high) == (7.0, None, 1, 7.0, 7.0)
-
-
-@pytest.mark.parametrize(
-    ("n", "quantile"), [(5, 2.776), (11, 2.228), (12, 2.201), (16, 2.131), (31, 2.042), (121, 1.980)]
-)
-def test_the_quantile_agrees_with_published_tables(n: int, quantile: float) -> None:
-    values = [float(number) for number in range(n)]
-    standard_error = sqrt(n * (n + 1) / 12) / sqrt(n)  # sample variance of 0..n-1 is n (n + 1) / 12
-
-    half_width = estimate(values).half_width
-
-    assert half_width is not None
-    assert half_width / standard_error == pytest.approx(quantile, rel=2e-3)
-
-
-@given(st.lists(st.floats(min_value=0.1, max_value=1e3), min_size=2, max_size=30), st.floats(0.1, 10.0))
-def test_an_interval_holds_its_mean_and_scales_with_the_values(values: list[float], factor: float) -> None:
-    found, scaled = estimate(values), estimate([value * factor for value in values])
-
-    assert found.low <= found.mean <= found.high
-    assert scaled.mean == pytest.approx(found.mean * factor)
-    assert scaled.half_width == pytest.approx((found.half_width or 0.0) * factor, abs=1e-9)
-
-
-@given(st.permutations([("a", 10.0, 0.8), ("b", 10.0, 0.9), ("c", 11.0, 0.9), ("d", 9.0, 0.7)]))
-def test_rows_are_ranked_by_latency_and_the_more_accurate_first_where_it_is_equal(
+@given(st.permutations([("a", 10.0, 0.895), ("b", 10.0, 0.9), ("c", 11.0, 0.9), ("d", 9.0, 0.893)]))
+def test_rows_are_ranked_by_latency_and_share_a_rank_where_it_is_equal(
     results: list[tuple[str, float, float]],
 ) -> None:
     section = only_section([complete(*result) for result in results])
 
-    assert [(row.rank, row.label) for row in section.rows] == [(1, "d"), (2, "b"), (3, "a"), (4, "c")]
+    assert [(row.rank, row.label) for row in section.rows] == [(1, "d"), (2, "b"), (2, "a"), (4, "c")]
+
+
+def test_rows_that_lose_more_than_the_rule_allows_stand_below_without_a_rank() -> None:
+    section = only_section(
+        [complete("fast", 1.0, 0.70), complete("good", 9.0, 0.91), complete("best", 10.0, 0.92)], seeds=[0]
+    )
+
+    assert [(row.rank, row.label) for row in section.rows] == [(1, "good"), (2, "best"), (None, "fast")]
+    assert section.unranked[0].missed_by == pytest.approx(0.21)
+    assert (section.rule.by, section.rule.of) == ("latency", "best")
+
+
+@pytest.mark.parametrize(
+    ("ranking", "order"),
+    [
+        ({"accuracy_within": None}, ["fast", "good", "best"]),
+        ({"accuracy_within": 1.0, "of": "dense"}, []),
+        ({"accuracy_within": 5.0, "of": "dense"}, ["good", "best"]),
+        ({"by": "accuracy"}, ["best", "good", "fast"]),
+    ],
+)
+def test_a_spec_says_what_ranks_its_rows(ranking: dict[str, Any], order: list[str]) -> None:
+    results = [dense(), complete("fast", 1.0, 0.70), complete("good", 9.0, 0.91), complete("best", 10.0, 0.92)]
+
+    (section,) = board(results, spec=SPEC | {"seeds": [0], "ranking": ranking}).sections
+
+    assert [row.label for row in section.ranked] == order
+
+
+def test_rows_with_the_same_widths_are_ties_and_not_compared() -> None:
+    section = only_section([complete("a", 10.0), complete("b", 10.0)], seeds=[0])
+
+    assert [row.same_as for row in section.rows] == [("b",), ("a",)]
+    assert section.rows[1].slower is None
 
 
 def test_numbers_are_means_over_seeds_and_compared_with_the_dense_model() -> None:
@@ -98,10 +100,12 @@ def test_numbers_are_means_over_seeds_and_compared_with_the_dense_model() -> Non
     found = board(results)
     (row,) = found.sections[0].rows
 
-    assert (row.latency_ms.mean, row.n_seeds, row.n_planned) == (10.0, 2, 2)
-    assert row.accuracy.mean == pytest.approx(0.91)
-    assert row.speed_up == pytest.approx(2.0)
-    assert row.accuracy_drop == pytest.approx(0.04)
+    assert (row.latency_ms.value, row.n_seeds, row.n_planned) == (pytest.approx(sqrt(8.0 * 12.0)), 2, 2)
+    assert row.accuracy.value == pytest.approx(0.91)
+    assert row.speed_up is not None
+    assert row.change is not None
+    assert row.speed_up.value == pytest.approx(20.0 / 8.0), "dense was measured in the session of seed 0"
+    assert row.change.value == pytest.approx(-0.04)
     assert (row.flops, row.params, row.size_bytes) == (990, 9900, 39600)
     assert row.flops_share == pytest.approx(0.99)
     assert (row.p95_ms, row.worst_cluster_ms) == pytest.approx((12.0, 15.0))
@@ -114,7 +118,7 @@ def test_the_dense_row_is_beside_the_ranking_and_has_no_rank() -> None:
 
     assert found.dense["nx"].rank is None
     assert found.dense["nx"].flops_share is None
-    assert (found.dense["nx"].speed_up, found.dense["nx"].accuracy_drop) == (1.0, 0.0)
+    assert (found.dense["nx"].speed_up, found.dense["nx"].change) == (None, None)
     assert [row.label for row in found.sections[0].rows] == ["a"]
 
 
@@ -122,7 +126,7 @@ def test_the_dense_row_is_beside_the_ranking_and_has_no_rank() -> None:
 def test_without_a_dense_model_nothing_is_said_to_be_faster(results: list[Result]) -> None:
     (row,) = only_section([*results, complete("a", 10.0)]).rows
 
-    assert (row.speed_up, row.accuracy_drop) == (None, None)
+    assert (row.speed_up, row.change) == (None, None)
 
 
 def test_a_dense_model_that_failed_is_a_visible_gap() -> None:
@@ -131,56 +135,95 @@ def test_a_dense_model_that_failed_is_a_visible_gap() -> None:
     assert [(gap.label, gap.status, gap.reason) for gap in section.gaps] == [("dense", "failed", "out of memory")]
 
 
-def test_rows_whose_interval_overlaps_that_of_the_first_are_marked() -> None:
-    def twice(method: str, low: float, high: float) -> list[Result]:
-        return [complete(method, low, seed=0), complete(method, high, seed=1)]
+def test_a_lead_is_shown_where_seeds_agree_and_not_where_they_differ() -> None:
+    def twice(method: str, first: float, second: float) -> list[Result]:
+        return [complete(method, first, seed=0), complete(method, second, seed=1)]
 
-    # half-widths: 12.706 * difference / 2
-    section = only_section([*twice("first", 9.9, 10.1), *twice("near", 10.4, 10.6), *twice("far", 19.9, 20.1)])
+    # The second session is slower for all alike.
+    agreeing = [*twice("a", 10.0, 11.0), *twice("b", 10.5, 11.56), *twice("c", 12.0, 13.21)]
+    differing = [*twice("a", 10.0, 11.0), *twice("b", 11.56, 10.5), *twice("c", 12.0, 13.21)]
 
-    assert [(row.label, row.level_with_first) for row in section.rows] == [
-        ("first", False),
-        ("near", True),
-        ("far", False),
+    def shown(results: list[Result]) -> dict[str, bool]:
+        rows = without_devices(results)
+        return {row.label: row.slower.low > 0 for row in only_section(rows).rows if row.slower is not None}
+
+    assert shown(agreeing) == {"b": True, "c": True}
+    assert shown(differing) == {"b": False, "c": False}
+
+
+def test_a_row_that_lacks_a_seed_is_compared_on_the_seed_it_has() -> None:
+    results = [
+        *(complete("a", latency, seed=seed) for seed, latency in enumerate((10.0, 20.0))),
+        *(complete("b", latency, seed=seed) for seed, latency in enumerate((11.0, 22.0))),
+        complete("lucky", 10.5, seed=0),  # measured in the fast session alone
     ]
 
+    rows = only_section(without_devices(results)).rows
 
-def test_a_row_of_one_seed_inside_the_interval_of_the_first_is_marked_too() -> None:
-    first = [complete("first", 9.9, seed=0), complete("first", 10.1, seed=1)]
-
-    section = only_section([*first, complete("inside", 11.0), complete("outside", 12.0)])
-
-    assert [row.level_with_first for row in section.rows] == [False, True, False]
-
-
-def test_one_seed_shows_no_row_to_be_level() -> None:
-    section = only_section([complete("a", 10.0), complete("b", 10.001)], seeds=[0])
-
-    assert [row.level_with_first for row in section.rows] == [False, False]
+    assert [row.label for row in rows] == ["a", "lucky", "b"]
+    assert rows[1].is_partial
+    assert rows[1].slower is not None
+    assert rows[1].slower.value == pytest.approx(0.05)
 
 
-latencies_and_accuracies = st.lists(
-    st.tuples(st.sampled_from([5.0, 6.0, 7.0, 8.0]), st.sampled_from([0.7, 0.8, 0.9])), min_size=1, max_size=8
-)
+def without_devices(results: Sequence[Result]) -> list[Result]:
+    return [result.model_copy(update={"devices": ()}) for result in results]
 
 
-@given(latencies_and_accuracies)
-def test_the_pareto_front_is_what_a_sweep_finds(points: list[tuple[float, float]]) -> None:
-    section = only_section([complete(f"m{number}", *point) for number, point in enumerate(points)])
+def test_accuracies_are_compared_on_the_same_images() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.random(5000)
 
-    best, front = -inf, set()
-    for latency, accuracy in sorted(set(points), key=lambda point: (point[0], -point[1])):
-        if accuracy > best:
-            best = accuracy
-            front.add((latency, accuracy))
-    assert all(row.pareto == ((row.latency_ms.mean, row.accuracy.mean) in front) for row in section.rows)
+    def answered(method: str, latency_ms: float, accuracy: float) -> Result:
+        right = images < accuracy
+        result = complete(method, latency_ms, float(right.mean()))
+        return result.model_copy(update={"outcomes": Outcomes.of_images(right)})
+
+    results = [answered("a", 10.0, 0.905), answered("b", 11.0, 0.897)]
+
+    first, second = only_section(results, seeds=[0]).rows
+
+    assert second.behind is not None
+    assert second.behind.high < 0, "the same images are wrong, and 40 more: each interval alone is wider than the gap"
+    assert second.accuracy.high > first.accuracy.low
 
 
-@pytest.mark.parametrize(("flops", "gave_away"), [(969, True), (970, False), (1000, False)])
-def test_a_row_below_97_percent_of_the_target_gave_budget_away(flops: int, gave_away: bool) -> None:
-    (row,) = only_section([complete("a", 10.0, flops=flops)]).rows
+def test_the_interval_of_an_accuracy_is_never_empty_and_never_beyond_1() -> None:
+    right = np.ones(359, dtype=bool)
+    result = complete("a", 10.0, 1.0).model_copy(update={"outcomes": Outcomes.of_images(right)})
 
-    assert row.gave_budget_away is gave_away
+    (row,) = only_section([result], seeds=[0]).rows
+
+    assert row.accuracy.high == 1.0
+    assert 0.98 < row.accuracy.low < 0.995
+
+
+def test_a_method_leads_at_equal_accuracy_over_all_targets() -> None:
+    results = [dense(20.0, 0.95)]
+    for target, accuracy, ours, theirs in (("0.5x", 0.94, 10.0, 13.0), ("0.25x", 0.92, 6.0, 7.8)):
+        flops = 990 if target == "0.5x" else 495
+        results += [
+            complete("hdap", ours, accuracy, target=target, flops=flops),
+            complete("uniform", theirs, accuracy, target=target, flops=flops),
+        ]
+
+    (leads,) = board(without_devices(results), spec=SPEC | {"seeds": [0]}).leads
+    (row,) = leads.rows
+
+    assert (leads.reference, leads.cost, row.label, row.n_targets) == ("uniform", "latency", "hdap", 2)
+    assert row.lead is not None
+    assert row.accuracies == pytest.approx((0.92, 0.95))
+    assert 0.1 < row.lead.value < 0.3, "30 % between the targets, nothing at the dense model"
+
+
+def test_what_should_be_known_first_is_said() -> None:
+    chance = dense(20.0, 0.12).model_copy(update={"notes": {"n_classes": 10}})
+
+    found = board([chance, complete("a", 10.0, 0.11), complete("b", 10.1, 0.11)], spec=SPEC | {"seeds": [0]})
+
+    assert any("near chance: 12.0% where guessing gives 10.0%" in said for said in found.warnings)
+    assert any("One seed" in said for said in found.warnings)
+    assert any("cannot be told apart in latency" in said for said in found.sections[0].warnings)
 
 
 def test_variants_of_a_method_are_told_apart_by_the_parameters_that_differ() -> None:
@@ -253,9 +296,9 @@ def test_a_stored_spec_of_a_newer_version_is_one_error() -> None:
 def test_every_target_has_a_section_of_its_own_in_the_order_of_the_spec() -> None:
     found = board([dense(), complete("a", 10.0, target="0.5x"), complete("a", 5.0, target="0.25x")])
 
-    assert [(section.target, section.rows[0].latency_ms.mean) for section in found.sections] == [
-        ("0.5x", 10.0),
-        ("0.25x", 5.0),
+    assert [(section.target, section.rows[0].latency_ms.value) for section in found.sections] == [
+        ("0.5x", pytest.approx(10.0)),
+        ("0.25x", pytest.approx(5.0)),
     ]
 
 

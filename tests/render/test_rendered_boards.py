@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hdapbench.leaderboard.build import Leaderboard
-from hdapbench.leaderboard.statistics import Estimate
+from hdapbench.leaderboard.board import Leaderboard
+from hdapbench.leaderboard.statistics import Interval
+from hdapbench.plan import Plan
 from hdapbench.render.markdown import render_markdown, table
-from hdapbench.render.table import interval, significant
+from hdapbench.render.table import share, significant
 from hdapbench.render.terminal import print_leaderboard
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
@@ -65,7 +66,8 @@ class Examples:
         target = round(DENSE_FLOPS * float(str(trial.target).rstrip("x")))
         flops = round(target * share)
         metrics = example_metrics(latency_ms=latency_ms, accuracy=accuracy, flops=flops, target=target)
-        return example_result(trial, metrics=metrics)
+        plan = Plan(kept={"conv": tuple(range(round(latency_ms * 10)))})
+        return example_result(trial, metrics=metrics).model_copy(update={"plan": plan})
 
 
 def two_seeds_results() -> list[Result]:
@@ -151,7 +153,7 @@ def test_every_markdown_table_is_one_that_github_draws() -> None:
     tables = "\n".join(line if line.startswith("|") else "" for line in lines).split("\n\n")
     found = [block.strip("\n").splitlines() for block in tables if block.strip()]
 
-    assert len(found) == 7
+    assert len(found) == 12
     for header, rule, *rows in found:
         # GitHub wants a hyphen in every cell of the second line, and the same number of cells as in the first.
         assert re.fullmatch(r"\|( :?-+:? \|)+", rule)
@@ -189,17 +191,33 @@ def test_a_rendered_latency_is_within_half_a_digit_of_its_value(number: float) -
 
 
 @pytest.mark.parametrize(
-    ("value", "scale", "text"),
+    ("value", "text"),
     [
-        (Estimate(0.9, None, 1), 100.0, "90.00"),
-        (Estimate(0.9, 0.0123, 3), 100.0, "90.00 ±1.2"),
-        (Estimate(0.5, 1.2345, 2), 100.0, "50.00 ±120"),
-        (Estimate(0.9, 0.0, 2), 100.0, "90.00 ±0"),
-        (Estimate(0.9, 1e-12, 2), 100.0, "90.00 ±0"),
+        (Interval(0.9, 0.88, 0.92), "90.0 (88.0-92.0)"),
+        (Interval(0.9861, 0.983, 0.989), "98.61 (98.30-98.90)"),
+        (Interval(1.0, 0.989, 1.0), "100.0 (98.9-100.0)"),
+        (Interval(0.9, 0.0, 1.0), "90.00"),
     ],
 )
-def test_an_interval_has_two_significant_digits_and_no_exponent(value: Estimate, scale: float, text: str) -> None:
-    assert interval(value, scale, decimals=2) == text
+def test_a_share_shows_its_interval_or_nothing_where_none_is_known(value: Interval, text: str) -> None:
+    assert share(value) == text
+
+
+def test_no_line_of_a_table_is_longer_than_100_columns() -> None:
+    tables = [line for line in render_markdown(BOARDS["two-seeds"]()).splitlines() if line.startswith("|")]
+
+    assert max(len(line) for line in tables if "reason" not in line and "ValueError" not in line) <= 100
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_breaks_no_word(width: int) -> None:
+    stream = io.StringIO()
+    print_leaderboard(BOARDS["two-seeds"](), Console(file=stream, width=width))
+
+    text = stream.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for words in ("torch-pruning (taylor)", "x first (95 %)"):
+        assert words in text
 
 
 def test_a_board_in_a_pipe_has_no_escape_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,6 @@ from hdapbench.leaderboard.statistics.estimates import Estimate, estimate, stude
 from hdapbench.leaderboard.statistics.fronts import (
     Cell,
     Lead,
-    NoLead,
     bootstrap_fronts,
     dominates,
     equal_accuracy_lead,
@@ -43,7 +42,6 @@ __all__ = [
     "Estimate",
     "Interval",
     "Lead",
-    "NoLead",
     "Outcomes",
     "Ratio",
     "Spread",

@@ -48,7 +48,9 @@ class Lead:
     value, low, high
         0.31 is 31 % faster: the other takes 1.31 times as long. The interval is one of 95 %, NaN without replicates.
     accuracy_low, accuracy_high
-        Accuracies over which the lead is the mean: those that both fronts reach.
+        Accuracies over which the lead is the mean.
+    overlaps
+        Whether both fronts span them; otherwise one front is more accurate throughout.
     """
 
     value: float
@@ -56,13 +58,7 @@ class Lead:
     high: float
     accuracy_low: float
     accuracy_high: float
-
-
-@dataclass(frozen=True)
-class NoLead:
-    """Why two fronts cannot be compared at equal accuracy."""
-
-    reason: str
+    overlaps: bool
 
 
 def dominates(point: tuple[float, ...], other: tuple[float, ...]) -> bool:
@@ -75,7 +71,7 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> list[bool]:
     return [not any(dominates(other, point) for other in points) for point in points]
 
 
-def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead | NoLead:
+def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     """Lead of a front over a reference, as mean difference of log latency over the accuracies that both reach.
 
     The mean difference between two curves is Bjontegaard's (VCEG-M33, 2001), who interpolated by a cubic polynomial;
@@ -91,22 +87,17 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead | NoLead:
 
     Returns
     -------
-    Lead or NoLead
-        The latter where a front is a single point, where the fronts reach no accuracy in common, or where that is so in
-        more than one replicate of twenty.
+    Lead
+        Over the accuracies that both fronts span or, where one is more accurate throughout, that the other spans.
     """
     low, high, value = _lead(_pareto(front[0]), _pareto(reference[0]))
-    if np.isnan(value):
-        return NoLead(_reason(front[0], reference[0]))
     drawn = np.array(
         [_lead(_pareto(own), _pareto(other))[2] for own, other in zip(front[1:], reference[1:], strict=True)]
     )
-    if not len(drawn):
-        return Lead(exp(value) - 1, nan, nan, low, high)
-    if np.isnan(drawn).mean() > 1 - CONFIDENCE:
-        return NoLead("the fronts may reach no accuracy in common: their common range is within the noise")
-    ends = _bias_corrected(drawn[~np.isnan(drawn)], value)
-    return Lead(exp(value) - 1, exp(ends[0]) - 1, exp(ends[1]) - 1, low, high)
+    ends = _bias_corrected(drawn, value) if len(drawn) else (nan, nan)
+    own, other = _pareto(front[0])[:, 0], _pareto(reference[0])[:, 0]
+    overlaps = bool(max(own[0], other[0]) < min(own[-1], other[-1]))
+    return Lead(exp(value) - 1, exp(ends[0]) - 1, exp(ends[1]) - 1, low, high, overlaps)
 
 
 def _pareto(points: Floats) -> Floats:
@@ -117,27 +108,30 @@ def _pareto(points: Floats) -> Floats:
 
 
 def _lead(front: Floats, reference: Floats) -> tuple[float, float, float]:
-    """Common accuracies and the mean of log latency of the reference less that of the front over them; NaN if none."""
+    """Accuracies over which two fronts are compared, and the mean of log latency of the reference less the front's.
+
+    They are those that both fronts span. Where one is more accurate throughout, it is compared at its fastest point
+    over what the other spans: it reaches all of that, and more.
+    """
     low, high = max(float(front[0, 0]), float(reference[0, 0])), min(float(front[-1, 0]), float(reference[-1, 0]))
-    if not low < high:
-        return low, high, nan
-    return low, high, (_area(reference, low, high) - _area(front, low, high)) / (high - low)
+    if low >= high:
+        less = front if front[-1, 0] <= reference[0, 0] else reference
+        low, high = float(less[0, 0]), float(less[-1, 0])
+    return low, high, _mean(reference, low, high) - _mean(front, low, high)
 
 
-def _area(front: Floats, low: float, high: float) -> float:
-    """Integral of log latency over accuracy."""
+def _mean(front: Floats, low: float, high: float) -> float:
+    """Mean log latency over a range of accuracies; below its least accurate point a front is as fast as there."""
     from scipy.interpolate import PchipInterpolator
 
-    return float(PchipInterpolator(front[:, 0], front[:, 1]).integrate(low, high))
-
-
-def _reason(front: Floats, reference: Floats) -> str:
-    """Why two fronts have no accuracy in common."""
-    own, other = _pareto(front)[:, 0], _pareto(reference)[:, 0]
-    if len(own) < 2 or len(other) < 2:
-        whose = "the front" if len(own) < 2 else "the reference"
-        return f"{whose} is a single point: nothing is both as accurate and as fast"
-    return f"no common accuracy: {own[0]:.2%} to {own[-1]:.2%} against {other[0]:.2%} to {other[-1]:.2%}"
+    least, fastest = float(front[0, 0]), float(front[0, 1])
+    if len(front) == 1 or high <= least:
+        return fastest
+    curve = PchipInterpolator(front[:, 0], front[:, 1])
+    if low == high:
+        return float(curve(low))
+    start = max(low, least)
+    return (float(curve.integrate(start, high)) + fastest * (start - low)) / (high - low)
 
 
 def _bias_corrected(drawn: Floats, value: float) -> Floats:
@@ -207,8 +201,8 @@ def _seed_noise(values: Floats, methods: Sequence[str], degrees: int, rng: np.ra
 def _correlation(values: Floats, which: Integers) -> float:
     """Correlation of residuals of a method and seed at different targets, pooled over methods and seeds; at least 0."""
     centred = values - np.nanmean(values, axis=1, keepdims=True)
-    left = np.nan_to_num(centred - np.nanmean(centred, axis=0))
     here = (~np.isnan(values)).astype(np.float64)
+    left = np.nan_to_num(centred - np.nansum(centred, axis=0) / np.maximum(here.sum(axis=0), 1.0))
     groups = np.eye(int(which.max()) + 1)[:, which]  # (n_methods, n_cells)
     products = float(((groups @ left) ** 2).sum() - (left**2).sum())
     pairs = float(((groups @ here) ** 2).sum() - here.sum())
