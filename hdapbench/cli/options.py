@@ -124,8 +124,9 @@ def load_with_methods(
     from hdapbench.method.registry import MethodRegistry, is_path
     from hdapbench.run.grid import register_plugins
     from hdapbench.spec import MethodSpec, load
+    from hdapbench.spec.shipped import spec_file
 
-    loaded = load(arguments.spec, arguments.overrides)
+    loaded = load(spec_file(arguments.spec), arguments.overrides)
     registry = MethodRegistry(before_code)
     register_plugins(loaded, registry)
     added = []

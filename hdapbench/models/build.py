@@ -17,7 +17,7 @@ from hdapbench.models.resnet import CifarResNet
 from hdapbench.models.tiny import DsCnn, ResNet6, ResNet8, small_resnet18
 from hdapbench.models.torchvision_models import build_torchvision
 from hdapbench.models.user_code import build_user_model
-from hdapbench.models.vgg import MINIMUM_SIDE, CifarVgg
+from hdapbench.models.vgg import MINIMUM_SIDE, VGG7_LAYERS, VGG16_LAYERS, CifarVgg
 from hdapbench.models.yolo import build_yolo
 from hdapbench.spec import did_you_mean
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ZOO: Mapping[str, Callable[..., nn.Module]] = {
     "resnet20": partial(CifarResNet, 20),
     "resnet56": partial(CifarResNet, 56),
-    "vgg16": CifarVgg,
+    "vgg16": partial(CifarVgg, VGG16_LAYERS),
+    "vgg7": partial(CifarVgg, VGG7_LAYERS),
     "mobilenetv1": MobileNetV1,
     "resnet6": ResNet6,
     "resnet8": ResNet8,
@@ -80,9 +81,10 @@ def _build_zoo(spec: ModelSpec, n_classes: int) -> nn.Module:
     if spec.name not in ZOO:
         hint = did_you_mean(spec.name, [*ZOO, "torchvision:NAME", "ultralytics:NAME.yaml", "module:callable"])
         raise ModelError(f"unknown model '{spec.name}'{hint}")
-    if spec.name == "vgg16" and min(spec.input_shape[1:]) < MINIMUM_SIDE:
+    side = MINIMUM_SIDE.get(spec.name, 1)
+    if min(spec.input_shape[1:]) < side:
         raise ModelError(
-            f"vgg16 halves its input five times and needs {MINIMUM_SIDE}x{MINIMUM_SIDE} pixels at least; "
+            f"{spec.name} halves its input {side.bit_length() - 1} times and needs {side}x{side} pixels at least; "
             f"input_shape is {list(spec.input_shape)}"
         )
     builder = ZOO[spec.name]

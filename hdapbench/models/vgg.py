@@ -1,4 +1,4 @@
-"""VGG16 with batch norm for 32x32 images: thirteen convolutions and one linear layer."""
+"""VGG networks with batch norm for small images: convolutions, poolings and one linear layer."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ VGG16_LAYERS: tuple[int | str, ...] = (
     *(512, 512, 512, POOL),
     *(512, 512, 512, POOL),
 )
-MINIMUM_SIDE = 32
-"""Five poolings halve the image to one pixel."""
+VGG7_LAYERS: tuple[int | str, ...] = (*(32, POOL), *(64, POOL), *(128, 128, POOL), *(256, 256))
+"""The first six convolutions of configuration A (VGG11), each of half its width."""
+
+MINIMUM_SIDE = {"vgg16": 32, "vgg7": 8}
+"""Poolings halve the image, to one pixel at least."""
 
 
 class CifarVgg(PooledNetwork):
-    """VGG16-BN (Simonyan and Zisserman 2015, configuration D) with global pooling instead of hidden linear layers.
+    """VGG with batch norm (Simonyan and Zisserman 2015), global pooling instead of hidden linear layers.
 
     Parameters
     ----------
+    layers
+        Output channels of each convolution, and poolings between: configuration D or a smaller one.
     n_classes
         Outputs of the last layer.
     in_channels
         Channels of an input image.
     """
 
-    def __init__(self, *, n_classes: int, in_channels: int = 3) -> None:
-        layers: list[nn.Module] = []
+    def __init__(self, layers: tuple[int | str, ...], *, n_classes: int, in_channels: int = 3) -> None:
+        modules: list[nn.Module] = []
         channels = in_channels
-        for layer in VGG16_LAYERS:
+        for layer in layers:
             if isinstance(layer, str):
-                layers.append(nn.MaxPool2d(2))
+                modules.append(nn.MaxPool2d(2))
                 continue
             conv = nn.Conv2d(channels, layer, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            layers += [conv, nn.BatchNorm2d(layer), nn.ReLU()]
+            modules += [conv, nn.BatchNorm2d(layer), nn.ReLU()]
             channels = layer
-        super().__init__(layers, channels, n_classes)
+        super().__init__(modules, channels, n_classes)

@@ -36,7 +36,7 @@ class ModelSpec(Strict):
 
     name: str = Field(
         min_length=1,
-        description="Zoo name (resnet20, resnet56, vgg16, mobilenetv1, resnet6, resnet8, dscnn, resnet18-64px), "
+        description="Zoo name (resnet20, resnet56, vgg16, vgg7, mobilenetv1, resnet6, resnet8, dscnn, resnet18-64px), "
         "torchvision:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and run).",
     )
     input_shape: Annotated[

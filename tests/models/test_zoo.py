@@ -29,6 +29,7 @@ def multiply_accumulates(model: torch.nn.Module, input_shape: tuple[int, int, in
         ("resnet20", (3, 32, 32), 10, 40_813_184, 272_474),
         ("resnet56", (3, 32, 32), 10, 125_747_840, 855_770),
         ("vgg16", (3, 32, 32), 10, 313_201_664, 14_724_042),
+        ("vgg7", (1, 16, 16), 10, 8_333_824, 1_128_938),
         ("mobilenetv1", (3, 224, 224), 1000, 568_740_352, 4_231_976),
         ("torchvision:resnet50", (3, 224, 224), 1000, 4_089_184_256, 25_557_032),
         ("resnet8", (3, 32, 32), 10, 12_501_632, 78_058),
@@ -105,6 +106,7 @@ def test_equal_seeds_give_equal_initial_weights():
         ("resnet57", {}, "did you mean 'resnet56'"),
         ("mobilenetv1", {"width": 2}, r"\['width'\]; it takes: small_input"),
         ("vgg16", {"input_shape": (3, 16, 16)}, "32x32"),  # its poolings use up smaller images
+        ("vgg7", {"input_shape": (1, 7, 7)}, "8x8"),
         ("torchvision:resnet5O", {}, "did you mean 'resnet50'"),
         ("torchvision:resnet18", {"input_shape": (1, 32, 32)}, "3 input channels"),
         ("torchvision:resnet18", {"widht": 2}, "widht"),
