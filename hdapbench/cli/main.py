@@ -17,6 +17,7 @@ from hdapbench.cli.output import check_output, standard_streams
 from hdapbench.errors import HdapbenchError, said
 
 COMMANDS = {
+    "init": "write a commented spec to begin with",
     "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
     "check": "validate a spec, list its trials and what is done, spending nothing",
     "board": "render a leaderboard as markdown from the database",
@@ -27,6 +28,7 @@ COMMANDS = {
     "methods": "list, describe and test pruning methods",
     "fleet": "make, measure, fingerprint and cluster a fleet, and estimate its average latency",
     "schema": "print the JSON Schema of specs",
+    "completion": "print what a shell needs to complete commands",
     "doctor": "show what is installed, what is missing, and why it matters",
 }
 """Command -> one line of help. Only the named command's module is imported."""
@@ -75,18 +77,27 @@ def _told(text: str, *, code: int) -> int:
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Parser that imports the module of the named command alone, so that help answers fast."""
+    return _with_commands([argument for argument in arguments if argument in COMMANDS][:1])
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Parser of all commands, with all of their options."""
+    return _with_commands(tuple(COMMANDS))
+
+
+def _with_commands(named: Sequence[str]) -> argparse.ArgumentParser:
+    """Parser that knows the options of the named commands."""
     parser = argparse.ArgumentParser(
         prog="hdapbench",
         description="Which compressed model is fastest on average over a fleet of devices, at this FLOPs budget?",
-        epilog="Start with: hdapbench run specs/quickstart.yaml",
+        epilog="Start with: hdapbench run quickstart",
     )
     parser.add_argument("--version", action="version", version=f"hdapbench {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     parser.set_defaults(handler=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    named = next((argument for argument in arguments if argument in COMMANDS), None)
     for name, help_text in COMMANDS.items():
-        if name == named:
+        if name in named:
             importlib.import_module(f"hdapbench.cli.{name}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=help_text)

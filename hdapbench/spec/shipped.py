@@ -29,6 +29,6 @@ def spec_file(text: str) -> str:
         return text
     shipped = shipped_specs()
     if text not in shipped:
-        message = f"is no file, and no spec that ships{did_you_mean(text, shipped)}"
+        message = f"is no file and no spec that ships{did_you_mean(text, shipped)}"
         raise SpecError([SpecProblem(text, 0, 0, "", message)])
     return str(shipped[text])
