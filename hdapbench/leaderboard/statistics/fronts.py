@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, nan
+from math import exp, nan
 
 import numpy as np
 
@@ -95,49 +95,89 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead | NoLead:
         The latter where a front is a single point, where the fronts reach no accuracy in common, or where that is so in
         more than one replicate of twenty.
     """
-    low, high, value = _lead(_pareto(front[0]), _pareto(reference[0]))
-    if np.isnan(value):
-        return NoLead(_reason(front[0], reference[0]))
-    drawn = np.array(
-        [_lead(_pareto(own), _pareto(other))[2] for own, other in zip(front[1:], reference[1:], strict=True)]
-    )
-    if not len(drawn):
-        return Lead(exp(value) - 1, nan, nan, low, high)
-    if np.isnan(drawn).mean() > 1 - CONFIDENCE:
-        return NoLead("the fronts may reach no accuracy in common: their common range is within the noise")
-    ends = _bias_corrected(drawn[~np.isnan(drawn)], value)
-    return Lead(exp(value) - 1, exp(ends[0]) - 1, exp(ends[1]) - 1, low, high)
+    own, other = _Curves(front), _Curves(reference)
+    low, high = np.maximum(own.low, other.low), np.minimum(own.high, other.high)
+    if not low[0] < high[0]:
+        return NoLead(_reason(own, other))
+    meets = low < high
+    if meets.mean() < CONFIDENCE:
+        return NoLead("whether the fronts reach an accuracy in common is within the noise")
+    mean = (other.areas(low, high) - own.areas(low, high))[meets] / (high - low)[meets]
+    ends = np.exp(_bias_corrected(mean[1:], mean[0])) - 1 if len(mean) > 1 else (nan, nan)
+    return Lead(exp(mean[0]) - 1, float(ends[0]), float(ends[1]), float(low[0]), float(high[0]))
 
 
-def _pareto(points: Floats) -> Floats:
-    """Points that none is at least as accurate and as fast as, by rising accuracy."""
-    order = points[np.lexsort((points[:, 1], -points[:, 0]))]  # most accurate first
-    fastest_before = np.minimum.accumulate(np.append(inf, order[:-1, 1]))
-    return np.asarray(order[order[:, 1] < fastest_before][::-1])
+class _Curves:
+    """Pareto-optimal points of each replicate's front by rising accuracy, in groups of equally many.
+
+    Attributes
+    ----------
+    low, high
+        Shape (n,): least and greatest accuracy of each; equal where one point is left.
+    """
+
+    def __init__(self, fronts: Floats) -> None:
+        order = np.lexsort((fronts[..., 1], -fronts[..., 0]), axis=-1)  # most accurate first, of equal ones the fastest
+        ordered = np.take_along_axis(fronts, order[..., None], axis=1)
+        least = np.minimum.accumulate(ordered[..., 1], axis=1)
+        keep = np.concatenate([np.ones((len(fronts), 1), dtype=bool), ordered[:, 1:, 1] < least[:, :-1]], axis=1)
+        counts = keep.sum(axis=1)
+        self.groups = []
+        self.low, self.high = np.empty(len(fronts)), ordered[:, 0, 0]
+        for count in np.unique(counts):
+            members = np.flatnonzero(counts == count)
+            points = ordered[members][keep[members]].reshape(len(members), count, 2)[:, ::-1]
+            self.groups.append((members, points[..., 0], points[..., 1]))
+            self.low[members] = points[:, 0, 0]
+
+    def areas(self, low: Floats, high: Floats) -> Floats:
+        """Integral of each curve from its low to its high accuracy, shape (n,); NaN for curves of a single point."""
+        found = np.full(len(self.low), nan)
+        for members, x, y in self.groups:
+            if x.shape[1] > 1:
+                found[members] = _area(x, y, high[members]) - _area(x, y, low[members])
+        return found
 
 
-def _lead(front: Floats, reference: Floats) -> tuple[float, float, float]:
-    """Common accuracies and the mean of log latency of the reference less that of the front over them; NaN if none."""
-    low, high = max(float(front[0, 0]), float(reference[0, 0])), min(float(front[-1, 0]), float(reference[-1, 0]))
-    if not low < high:
-        return low, high, nan
-    return low, high, (_area(reference, low, high) - _area(front, low, high)) / (high - low)
+def _area(x: Floats, y: Floats, end: Floats) -> Floats:
+    """Integral of monotone piecewise cubics from their first x to the end, shape (n,); x and y rise along each row."""
+    step, slope = np.diff(x), _pchip_slopes(x, y)
+    s = np.clip((end[:, None] - x[:, :-1]) / step, 0, 1)
+    from_values = y[:, :-1] * (s**4 / 2 - s**3 + s) + y[:, 1:] * (s**3 - s**4 / 2)
+    from_slopes = slope[:, :-1] * (s**4 / 4 - 2 * s**3 / 3 + s**2 / 2) + slope[:, 1:] * (s**4 / 4 - s**3 / 3)
+    return np.asarray((step * (from_values + step * from_slopes)).sum(axis=1))
 
 
-def _area(front: Floats, low: float, high: float) -> float:
-    """Integral of log latency over accuracy."""
-    from scipy.interpolate import PchipInterpolator
+def _pchip_slopes(x: Floats, y: Floats) -> Floats:
+    """Slopes of PCHIP at its points, for many rising curves at once: those of scipy.interpolate.PchipInterpolator.
 
-    return float(PchipInterpolator(front[:, 0], front[:, 1]).integrate(low, high))
+    Within, the weighted harmonic mean of both sides' secants (Fritsch and Butland, SIAM Journal on Scientific and
+    Statistical Computing 5, 1984); at the ends, the parabola's through three points, not below zero.
+    """
+    step = np.diff(x)
+    secant = np.diff(y) / step
+    if secant.shape[1] == 1:
+        return np.repeat(secant, 2, axis=1)
+    before, after = 2 * step[:, 1:] + step[:, :-1], step[:, 1:] + 2 * step[:, :-1]
+    inner = (before + after) / (before / secant[:, :-1] + after / secant[:, 1:])
+    ends = [
+        np.maximum(0, ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1))[:, None]
+        for h0, h1, d0, d1 in (
+            (step[:, 0], step[:, 1], secant[:, 0], secant[:, 1]),
+            (step[:, -1], step[:, -2], secant[:, -1], secant[:, -2]),
+        )
+    ]
+    return np.concatenate([ends[0], inner, ends[1]], axis=1)
 
 
-def _reason(front: Floats, reference: Floats) -> str:
+def _reason(own: _Curves, other: _Curves) -> str:
     """Why two fronts have no accuracy in common."""
-    own, other = _pareto(front)[:, 0], _pareto(reference)[:, 0]
-    if len(own) < 2 or len(other) < 2:
-        whose = "the front" if len(own) < 2 else "the reference"
-        return f"{whose} is a single point: nothing is both as accurate and as fast"
-    return f"no common accuracy: {own[0]:.2%} to {own[-1]:.2%} against {other[0]:.2%} to {other[-1]:.2%}"
+    for whose, curves in (("the front", own), ("the reference", other)):
+        if curves.low[0] == curves.high[0]:
+            return f"{whose} is a single point: none of its points is less accurate and faster"
+    return (
+        f"no common accuracy: {own.low[0]:.2%} to {own.high[0]:.2%} against {other.low[0]:.2%} to {other.high[0]:.2%}"
+    )
 
 
 def _bias_corrected(drawn: Floats, value: float) -> Floats:

@@ -175,8 +175,8 @@ def latency_ratios(fit: TwoWay, reference: int) -> list[Ratio]:
         if fit.part[row] != fit.part[reference] or not np.isfinite(error):
             ratios.append(Ratio(exp(difference), 0.0, inf, 1.0))
             continue
-        reach = float(tukey_critical(n_rows, degrees)) * error
-        p = float(tukey_p(difference / error, n_rows, degrees)) if error else float(difference == 0)
+        reach = tukey_critical(n_rows, degrees) * error
+        p = tukey_p(difference / error, n_rows, degrees) if error else float(difference == 0)
         ratios.append(Ratio(exp(difference), exp(difference - reach), exp(difference + reach), p))
     return ratios
 
