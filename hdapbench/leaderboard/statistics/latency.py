@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, sqrt
+from math import exp, inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,9 +76,9 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
     """Variance of the log of a fleet's mean latency, from the repeats of its devices.
 
     The mean is the weighted sum of the devices' medians; the variance of its logarithm is by the delta method that of
-    the sum over its square. The variance of a median is that of Price and Bonett, "Estimating the variance of the
-    sample median" (Journal of Statistical Computation and Simulation 68, 2001): two order statistics about sqrt(n)
-    ranks beside the median, divided by the normal quantiles between which the median lies with the same probability.
+    the sum over its square. The variance of a median is that of Maritz and Jarrett, "A note on estimating the variance
+    of the sample median" (JASA 73, 1978): the bootstrap's, in closed form over the order statistics. Of few repeats it
+    is on average too large, for normal ones by a third of seven and a fifth of fifteen.
 
     Parameters
     ----------
@@ -100,16 +100,15 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
 
 
 def _median_variance(values: Floats) -> float:
-    """Price and Bonett's variance of a median; NaN of one value."""
-    from scipy.stats import binom, norm
+    """Maritz and Jarrett's variance of a median; NaN of one value."""
+    from scipy.special import betainc
 
     n = len(values)
     if n < 2:
-        return float("nan")
-    rank = max(1, round((n + 1) / 2 - sqrt(n)))
-    outside = float(binom.cdf(rank - 1, n, 0.5))
-    ordered = np.sort(values)
-    return float(((ordered[n - rank] - ordered[rank - 1]) / (2 * norm.isf(outside))) ** 2)
+        return nan
+    shares = np.diff(betainc((n + 1) / 2, (n + 1) / 2, np.arange(n + 1) / n))
+    left = np.sort(values) - np.median(values)  # squares of what is small lose no digits
+    return float(shares @ left**2 - (shares @ left) ** 2)
 
 
 def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
