@@ -18,9 +18,13 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from hdapbench.leaderboard.statistics import (
+    Cell,
+    Lead,
     Outcomes,
     accuracy_differences,
     accuracy_interval,
+    bootstrap_fronts,
+    equal_accuracy_lead,
     fit_two_way,
     latency_interval,
     latency_ratios,
@@ -166,3 +170,46 @@ class TestAccuracy:
         count = seen_accuracy(accuracy_boards(1, 5000, lead=0.015, n_boards=200, seeds=0.0))
 
         assert count.found / 9 / 200 > 0.8
+
+
+FRONT = np.array([(0.93, 0.0), (0.92, -0.3), (0.90, -0.6), (0.86, -0.9)])
+"""True accuracy and log latency of the dense model and of the slowest method's three targets."""
+
+
+def front_board(n_seeds: int, n_images: int, lead: float, rng: np.random.Generator) -> tuple[list[Cell], np.ndarray]:
+    """Cells of the dense model and of six methods, the first without the lead; and what is true of each cell."""
+    difficulty, sessions = rng.standard_normal(n_images), rng.normal(0, 0.0075, n_seeds)
+    within = sqrt(DIFFICULTY**2 + OWN_IMAGES**2 + FLIPS**2)
+    cells, truths = [], []
+    for method, target in [(-1, 0)] + [(method, target) for method in range(6) for target in (1, 2, 3)]:
+        accuracy, latency = FRONT[target] - (0, log1p(lead) if method > 0 else 0)
+        fixed = method < 0
+        plans = latency + rng.normal(0, 0 if fixed else 0.005, n_seeds)
+        levels = ndtri(accuracy) * sqrt(within**2 + (0 if fixed else SEEDS**2)) + rng.normal(
+            0, 0 if fixed else SEEDS, n_seeds
+        )
+        flips = FLIPS * rng.standard_normal((1 if fixed else n_seeds, n_images))
+        right = levels[:, None] + difficulty + OWN_IMAGES * rng.standard_normal(n_images) + flips > 0
+        log_ms = plans + sessions + rng.normal(0, MEASUREMENT, n_seeds)
+        noise = np.full(n_seeds, MEASUREMENT**2)
+        cells.append(Cell(f"method {method}", log_ms, noise, Outcomes(right.mean(axis=1), right), is_fixed=fixed))
+        truths.append((accuracy, latency) if n_seeds > 1 else (ndtr(levels[0] / within), plans[0]))
+    return cells, np.array(truths)[None]
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2, 5])
+def test_intervals_of_leads_at_equal_accuracy_hold_the_truth(n_seeds: int) -> None:
+    """Leads of a board share its reference, so that fewer are independent than there are."""
+    rng = np.random.default_rng(n_seeds)
+    held = []
+    for _ in range(120):
+        cells, truth = front_board(n_seeds, 2000, 0.2, rng)
+        drawn = bootstrap_fronts(cells, rng, 200)
+        for method in range(1, 6):
+            own, other = [0, *range(1 + 3 * method, 4 + 3 * method)], [0, 1, 2, 3]
+            lead, true = (equal_accuracy_lead(of[:, own], of[:, other]) for of in (drawn, truth))
+            assert isinstance(lead, Lead)
+            assert isinstance(true, Lead)
+            held.append(lead.low <= true.value <= lead.high)
+
+    assert 0.915 <= np.mean(held) <= 0.985

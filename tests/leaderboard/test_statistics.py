@@ -240,13 +240,16 @@ class TestLatency:
         assert found[1].differs
         assert [(of.low, of.high, of.p) for of in found[2:]] == [(0.0, inf, 1.0)] * 2
 
-    def test_one_session_has_the_measurement_alone(self) -> None:
-        fit = fit_two_way(np.array([[1.0], [1.02], [1.3]]), np.array([[0.003**2], [0.004**2], [nan]]))
+    def test_one_session_has_the_measurement_alone_and_none_is_surer_than_the_median(self) -> None:
+        log_ms = np.array([[1.0], [1.02], [1.3], [1.4]])
+        noise = np.array([[0.001**2], [0.003**2], [0.004**2], [nan]])
 
-        found = latency_ratios(fit, 0)
+        found = latency_ratios(fit_two_way(log_ms, noise), 2)
+        unknown = latency_ratios(fit_two_way(log_ms, np.full((4, 1), nan)), 2)
 
-        assert log(found[1].high / found[1].value) == pytest.approx(tukey_critical(3, inf) * 0.005)
-        assert (found[2].low, found[2].high, found[2].p) == (0.0, inf, 1.0)
+        for row in (0, 1, 3):
+            assert log(found[row].high / found[row].value) == pytest.approx(tukey_critical(4, inf) * 0.005)
+            assert (unknown[row].low, unknown[row].high, unknown[row].p) == (0.0, inf, 1.0)
 
     def test_agreement_by_luck_does_not_make_rows_surer_than_their_measurement(self) -> None:
         fit = fit_two_way(np.array([[1.0, 1.1], [1.02, 1.12]]), np.full((2, 2), 0.01**2))

@@ -8,7 +8,7 @@ from math import exp, nan
 
 import numpy as np
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Floats
 from hdapbench.leaderboard.statistics.accuracy import Outcomes, seed_spread
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE
 from hdapbench.leaderboard.statistics.latency import fit_two_way
@@ -81,7 +81,8 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead | NoLead:
     The mean difference between two curves is Bjontegaard's (VCEG-M33, 2001), who interpolated by a cubic polynomial;
     monotone piecewise cubics (PCHIP: Fritsch and Carlson, SIAM Journal on Numerical Analysis 17, 1980) do not overshoot
     and are what later practice takes. Only Pareto-optimal points are kept. The interval is the bootstrap's
-    bias-corrected one (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14).
+    percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13); on simulated boards
+    it holds the truth at least as evenly as the bias-corrected one.
 
     Parameters
     ----------
@@ -103,7 +104,8 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead | NoLead:
     if meets.mean() < CONFIDENCE:
         return NoLead("whether the fronts reach an accuracy in common is within the noise")
     mean = (other.areas(low, high) - own.areas(low, high))[meets] / (high - low)[meets]
-    ends = np.exp(_bias_corrected(mean[1:], mean[0])) - 1 if len(mean) > 1 else (nan, nan)
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    ends = np.exp(np.quantile(mean[1:], tails)) - 1 if len(mean) > 1 else (nan, nan)
     return Lead(exp(mean[0]) - 1, float(ends[0]), float(ends[1]), float(low[0]), float(high[0]))
 
 
@@ -180,15 +182,6 @@ def _reason(own: _Curves, other: _Curves) -> str:
     )
 
 
-def _bias_corrected(drawn: Floats, value: float) -> Floats:
-    """Ends of the bias-corrected bootstrap interval."""
-    from scipy.special import ndtr, ndtri
-
-    below = float(((drawn < value).sum() + 0.5) / (len(drawn) + 1))
-    z = float(ndtri((1 + CONFIDENCE) / 2))
-    return np.asarray(np.quantile(drawn, ndtr(2 * float(ndtri(below)) + np.array([-z, z]))))
-
-
 def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicates: int = 500) -> Floats:
     """Accuracy and log latency of all cells, first as they are and then in replicates.
 
@@ -218,12 +211,15 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     present = ~np.isnan(log_ms)
     deviation = np.zeros(log_ms.shape)
     deviation[present] = np.sqrt(np.where(np.isfinite(fit.cell_variance), fit.cell_variance, 0.0))
-    noise = _seed_noise(log_ms, methods, fit.degrees, rng, n_replicates)[:, present]
+    share = _correlation(log_ms, methods)
+    noise = _seed_noise(log_ms, methods, share, fit.degrees, rng, n_replicates)[:, present]
     latency = fit.row_means + (noise * deviation[present]) @ fit.weights.T  # (n_replicates, n_cells)
 
     by_seed = np.array([cell.outcomes.by_seed for cell in cells])
     spread = seed_spread([cell.outcomes for cell in cells if not cell.is_fixed])
-    noise = _seed_noise(by_seed, methods, spread.degrees, rng, n_replicates) * np.sqrt(spread.excess)
+    flips_apart = spread.variance / spread.excess if spread.excess else 1.0  # flips of different models are independent
+    share = min(1.0, _correlation(by_seed, methods) * flips_apart)
+    noise = _seed_noise(by_seed, methods, share, spread.degrees, rng, n_replicates) * np.sqrt(spread.excess)
     noise[:, np.isnan(by_seed)] = nan
     noise[:, np.array([cell.is_fixed for cell in cells])] = 0.0
     accuracy = np.clip(
@@ -234,26 +230,27 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     return np.concatenate([estimate[None], np.stack([accuracy, latency], axis=-1)])
 
 
-def _seed_noise(values: Floats, methods: Sequence[str], degrees: int, rng: np.random.Generator, n: int) -> Floats:
-    """Draws of residuals in units of their deviation, shape (n, n_cells, n_seeds); those of a method are correlated."""
+def _seed_noise(
+    values: Floats, methods: Sequence[str], share: float, degrees: int, rng: np.random.Generator, n: int
+) -> Floats:
+    """Draws in units of their deviation, shape (n, n_cells, n_seeds); a method and seed have a share in common."""
     names, which = np.unique(methods, return_inverse=True)
-    share = _correlation(values, which)
     own = rng.standard_normal((n, *values.shape))
     common = rng.standard_normal((n, len(names), values.shape[1]))[:, which]
     scale = np.sqrt(degrees / rng.chisquare(degrees, n)) if degrees else np.ones(n)
     return np.asarray((np.sqrt(1 - share) * own + np.sqrt(share) * common) * scale[:, None, None])
 
 
-def _correlation(values: Floats, which: Integers) -> float:
+def _correlation(values: Floats, methods: Sequence[str]) -> float:
     """Correlation of residuals of a method and seed at different targets, pooled over methods and seeds; at least 0."""
     centred = values - np.nanmean(values, axis=1, keepdims=True)
     left = np.nan_to_num(centred - np.nanmean(centred, axis=0))
     here = (~np.isnan(values)).astype(np.float64)
-    groups = np.eye(int(which.max()) + 1)[:, which]  # (n_methods, n_cells)
+    groups = (np.unique(methods)[:, None] == np.array(methods)).astype(np.float64)  # (n_methods, n_cells)
     products = float(((groups @ left) ** 2).sum() - (left**2).sum())
     pairs = float(((groups @ here) ** 2).sum() - here.sum())
     mean_square = float((left**2).sum() / here.sum())
-    return float(np.clip(products / pairs / mean_square, 0, 1)) if pairs and mean_square else 0.0
+    return min(1.0, max(0.0, products / pairs / mean_square)) if pairs and mean_square else 0.0
 
 
 def _drawn_by_images(rows: Sequence[Outcomes], rng: np.random.Generator, n: int) -> Floats:

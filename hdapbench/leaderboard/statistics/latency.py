@@ -116,18 +116,22 @@ def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
 
     All rows of a seed share its session, devices and drift: the seed's effect takes what is common, and what is left is
     pooled with (rows - 1) (seeds - 1) degrees of freedom, less the missing cells. No cell is taken for surer than its
-    measurement; with one seed its measurement is all that is known.
+    measurement, nor for surer than the table's median one: few repeats may agree by luck. With one seed measurements
+    are all that is known.
 
     Parameters
     ----------
     log_ms
         Shape (n_rows, n_seeds): log of each trial's latency in ms; NaN where there is none.
     measurement_variance
-        Shape (n_rows, n_seeds): variance of each from `measurement_variance_of`; NaN where it is not known.
+        Shape (n_rows, n_seeds): variance of each from `measurement_variance_of`; NaN where it is not known, and the
+        table's median stands for it.
     """
     effects = two_way(log_ms)
     measured = measurement_variance[effects.present]
-    known = np.where(np.isnan(measured), 0.0 if effects.degrees else inf, measured)
+    told = measured[~np.isnan(measured)]
+    usual = float(np.median(told)) if len(told) else 0.0 if effects.degrees else inf
+    known = np.fmax(measured, usual)
     is_pooled = (effects.residual_variance >= known) & (effects.degrees > 0)
     variance = np.where(is_pooled, effects.residual_variance, known)
     return TwoWay(
