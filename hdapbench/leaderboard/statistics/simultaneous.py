@@ -18,6 +18,7 @@ MOST_DEGREES = 1000
 """Degrees of freedom that pass for infinite: their quantiles differ by less than 0.3 %."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+_CHI_NODES, _CHI_WEIGHTS = np.polynomial.legendre.leggauss(32)
 _REACH = 9.0
 """Standard deviations beyond which a normal variable is not expected."""
 
@@ -27,7 +28,7 @@ def tukey_p(ratio: float, n_rows: int, degrees: float) -> float:
 
     One minus the distribution function of the studentized range at sqrt(2) times the ratio. The distribution of the
     range is integrated over where its least value lies, and over the standard deviation's chi distribution, by
-    Gauss-Legendre quadrature: scipy.stats.studentized_range has the same numbers, and takes twenty times as long.
+    Gauss-Legendre quadrature, to 0.0003: scipy.stats.studentized_range is more exact and takes twenty times as long.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def _chi(degrees: float) -> tuple[Floats, Floats]:
 
     if degrees == inf:
         return np.ones(1), np.ones(1)
-    return np.sqrt(gammaincinv(degrees / 2, (_NODES + 1) / 2) * 2 / degrees), _WEIGHTS / 2
+    return np.sqrt(gammaincinv(degrees / 2, (_CHI_NODES + 1) / 2) * 2 / degrees), _CHI_WEIGHTS / 2
 
 
 @cache
