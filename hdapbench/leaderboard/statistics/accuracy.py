@@ -109,7 +109,7 @@ def seed_spread(rows: Sequence[Outcomes]) -> Spread:
     several = [(row, count) for row, count in zip(rows, counts, strict=True) if count]
     variance = sum(count * float(np.nanvar(row.by_seed, ddof=1)) for row, count in several) / degrees
     images = sum(count * _interaction(row.per_image, row.present) for row, count in several) / degrees
-    return Spread(variance, images, degrees)
+    return Spread(float(variance), float(images), degrees)
 
 
 def _interaction(per_image: NDArray[np.bool_] | Floats | None, seeds: Booleans) -> float:
