@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def test_a_shell_completes_every_command(tmp_path: Path, capsys: pytest.CaptureF
     script = tmp_path / "completion.sh"
     script.write_text(capsys.readouterr().out)
     asked = "COMP_WORDS=(hdapbench ''); COMP_CWORD=1; _shtab_hdapbench; echo \"${COMPREPLY[@]}\""
-    answer = subprocess.run(["bash", "-c", f"source {script}; {asked}"], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [str(shutil.which("bash")), "-c", f"source {script}; {asked}"], capture_output=True, text=True, check=True
+    )
     assert set(COMMANDS) <= set(answer.stdout.split())
 
 

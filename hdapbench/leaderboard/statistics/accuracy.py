@@ -109,7 +109,7 @@ def seed_spread(rows: Sequence[Outcomes]) -> Spread:
     several = [(row, count) for row, count in zip(rows, counts, strict=True) if count]
     variance = sum(count * float(np.nanvar(row.by_seed, ddof=1)) for row, count in several) / degrees
     images = sum(count * _interaction(row.per_image, row.present) for row, count in several) / degrees
-    return Spread(variance, images, degrees)
+    return Spread(float(variance), float(images), degrees)
 
 
 def _interaction(per_image: NDArray[np.bool_] | Floats | None, seeds: Booleans) -> float:
@@ -261,10 +261,10 @@ def _difference(
     if not error:
         return Difference(value, value, value, float(value == 0))
     freedom = satterthwaite(error**2, parts)
-    p = float(tukey_p(value / error, n_rows, freedom))
+    p = tukey_p(value / error, n_rows, freedom)
     if each is not None and row.is_binary and not degrees:
         p = max(p, _mcnemar_p(each[0], n_rows))
-    reach = float(tukey_critical(n_rows, freedom)) * error
+    reach = tukey_critical(n_rows, freedom) * error
     low, high = max(-1.0, value - reach), min(1.0, value + reach)
     if p >= 1 - CONFIDENCE:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -287,9 +287,8 @@ def _difference_by_images(row: Outcomes, base: Outcomes, each: Floats | None) ->
 
 def _mcnemar_p(differences: Floats, n_rows: int) -> float:
     """McNemar's exact two-sided p value of images on which one row alone is right, adjusted for a table after Tukey."""
-    from scipy.stats import binomtest, norm
+    from scipy.special import bdtr, ndtri
 
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
-    if not better + worse:
-        return 1.0
-    return float(tukey_p(norm.isf(binomtest(better, better + worse).pvalue / 2), n_rows, inf))
+    p = min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5))) if better + worse else 1.0
+    return tukey_p(float(ndtri(p / 2)), n_rows, inf)

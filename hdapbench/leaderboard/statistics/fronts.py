@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, nan
+from math import exp, nan
 
 import numpy as np
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Floats
 from hdapbench.leaderboard.statistics.accuracy import Outcomes, seed_spread
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE
 from hdapbench.leaderboard.statistics.latency import fit_two_way
@@ -61,6 +61,10 @@ class Lead:
     overlaps: bool
 
 
+POINT = 1e-9
+"""Accuracies over which a front that is a single point is compared with another."""
+
+
 def dominates(point: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether a point is nowhere above another, and is another one; less is better in every coordinate."""
     return point != other and all(mine <= theirs for mine, theirs in zip(point, other, strict=True))
@@ -77,7 +81,8 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     The mean difference between two curves is Bjontegaard's (VCEG-M33, 2001), who interpolated by a cubic polynomial;
     monotone piecewise cubics (PCHIP: Fritsch and Carlson, SIAM Journal on Numerical Analysis 17, 1980) do not overshoot
     and are what later practice takes. Only Pareto-optimal points are kept. The interval is the bootstrap's
-    bias-corrected one (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14).
+    percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13); on simulated boards
+    it holds the truth at least as evenly as the bias-corrected one.
 
     Parameters
     ----------
@@ -90,57 +95,96 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     Lead
         Over the accuracies that both fronts span or, where one is more accurate throughout, that the other spans.
     """
-    low, high, value = _lead(_pareto(front[0]), _pareto(reference[0]))
-    drawn = np.array(
-        [_lead(_pareto(own), _pareto(other))[2] for own, other in zip(front[1:], reference[1:], strict=True)]
-    )
-    ends = _bias_corrected(drawn, value) if len(drawn) else (nan, nan)
-    own, other = _pareto(front[0])[:, 0], _pareto(reference[0])[:, 0]
-    overlaps = bool(max(own[0], other[0]) < min(own[-1], other[-1]))
-    return Lead(exp(value) - 1, exp(ends[0]) - 1, exp(ends[1]) - 1, low, high, overlaps)
+    own, other = _Curves(front), _Curves(reference)
+    low, high = _common(own, other)
+    mean = (other.areas(low, high) - own.areas(low, high)) / (high - low)
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    ends = np.exp(np.quantile(mean[1:], tails)) - 1 if len(mean) > 1 else (nan, nan)
+    overlaps = bool(max(own.low[0], other.low[0]) < min(own.high[0], other.high[0]))
+    return Lead(exp(mean[0]) - 1, float(ends[0]), float(ends[1]), float(low[0]), float(high[0]), overlaps)
 
 
-def _pareto(points: Floats) -> Floats:
-    """Points that none is at least as accurate and as fast as, by rising accuracy."""
-    order = points[np.lexsort((points[:, 1], -points[:, 0]))]  # most accurate first
-    fastest_before = np.minimum.accumulate(np.append(inf, order[:-1, 1]))
-    return np.asarray(order[order[:, 1] < fastest_before][::-1])
+def _common(own: _Curves, other: _Curves) -> tuple[Floats, Floats]:
+    """Accuracies over which fronts are compared, shape (n,): those that both span.
 
-
-def _lead(front: Floats, reference: Floats) -> tuple[float, float, float]:
-    """Accuracies over which two fronts are compared, and the mean of log latency of the reference less the front's.
-
-    They are those that both fronts span. Where one is more accurate throughout, it is compared at its fastest point
-    over what the other spans: it reaches all of that, and more.
+    Where one is more accurate throughout, those that the other spans: its fastest point reaches all of them, and more.
     """
-    low, high = max(float(front[0, 0]), float(reference[0, 0])), min(float(front[-1, 0]), float(reference[-1, 0]))
-    if low >= high:
-        less = front if front[-1, 0] <= reference[0, 0] else reference
-        low, high = float(less[0, 0]), float(less[-1, 0])
-    return low, high, _mean(reference, low, high) - _mean(front, low, high)
+    low, high = np.maximum(own.low, other.low), np.minimum(own.high, other.high)
+    own_is_less = (own.high < other.high) | ((own.high == other.high) & (own.low < other.low))
+    apart = low >= high
+    low = np.where(apart, np.where(own_is_less, own.low, other.low), low)
+    high = np.where(apart, np.where(own_is_less, own.high, other.high), high)
+    return np.minimum(low, high - POINT), high
 
 
-def _mean(front: Floats, low: float, high: float) -> float:
-    """Mean log latency over a range of accuracies; below its least accurate point a front is as fast as there."""
-    from scipy.interpolate import PchipInterpolator
+class _Curves:
+    """Pareto-optimal points of each replicate's front by rising accuracy, in groups of equally many.
 
-    least, fastest = float(front[0, 0]), float(front[0, 1])
-    if len(front) == 1 or high <= least:
-        return fastest
-    curve = PchipInterpolator(front[:, 0], front[:, 1])
-    if low == high:
-        return float(curve(low))
-    start = max(low, least)
-    return (float(curve.integrate(start, high)) + fastest * (start - low)) / (high - low)
+    Attributes
+    ----------
+    low, high
+        Shape (n,): least and greatest accuracy of each; equal where one point is left.
+    """
+
+    def __init__(self, fronts: Floats) -> None:
+        order = np.lexsort((fronts[..., 1], -fronts[..., 0]), axis=-1)  # most accurate first, of equal ones the fastest
+        ordered = np.take_along_axis(fronts, order[..., None], axis=1)
+        least = np.minimum.accumulate(ordered[..., 1], axis=1)
+        keep = np.concatenate([np.ones((len(fronts), 1), dtype=bool), ordered[:, 1:, 1] < least[:, :-1]], axis=1)
+        counts = keep.sum(axis=1)
+        self.groups = []
+        self.low, self.high = np.empty(len(fronts)), ordered[:, 0, 0]
+        for count in np.unique(counts):
+            members = np.flatnonzero(counts == count)
+            points = ordered[members][keep[members]].reshape(len(members), count, 2)[:, ::-1]
+            self.groups.append((members, points[..., 0], points[..., 1]))
+            self.low[members] = points[:, 0, 0]
+
+    def areas(self, low: Floats, high: Floats) -> Floats:
+        """Integral of each curve from its low to its high accuracy, shape (n,).
+
+        Below its least accurate point a curve is as fast as there: that point reaches any lower accuracy too.
+        """
+        found = np.empty(len(self.low))
+        for members, x, y in self.groups:
+            ends = [bound[members] for bound in (low, high)]
+            lower, upper = (y[:, 0] * np.minimum(end - x[:, 0], 0) for end in ends)
+            found[members] = upper - lower
+            if x.shape[1] > 1:
+                lower, upper = (_area(x, y, np.maximum(end, x[:, 0])) for end in ends)
+                found[members] += upper - lower
+        return found
 
 
-def _bias_corrected(drawn: Floats, value: float) -> Floats:
-    """Ends of the bias-corrected bootstrap interval."""
-    from scipy.special import ndtr, ndtri
+def _area(x: Floats, y: Floats, end: Floats) -> Floats:
+    """Integral of monotone piecewise cubics from their first x to the end, shape (n,); x and y rise along each row."""
+    step, slope = np.diff(x), _pchip_slopes(x, y)
+    s = np.clip((end[:, None] - x[:, :-1]) / step, 0, 1)
+    from_values = y[:, :-1] * (s**4 / 2 - s**3 + s) + y[:, 1:] * (s**3 - s**4 / 2)
+    from_slopes = slope[:, :-1] * (s**4 / 4 - 2 * s**3 / 3 + s**2 / 2) + slope[:, 1:] * (s**4 / 4 - s**3 / 3)
+    return np.asarray((step * (from_values + step * from_slopes)).sum(axis=1))
 
-    below = float(((drawn < value).sum() + 0.5) / (len(drawn) + 1))
-    z = float(ndtri((1 + CONFIDENCE) / 2))
-    return np.asarray(np.quantile(drawn, ndtr(2 * float(ndtri(below)) + np.array([-z, z]))))
+
+def _pchip_slopes(x: Floats, y: Floats) -> Floats:
+    """Slopes of PCHIP at its points, for many rising curves at once: those of scipy.interpolate.PchipInterpolator.
+
+    Within, the weighted harmonic mean of both sides' secants (Fritsch and Butland, SIAM Journal on Scientific and
+    Statistical Computing 5, 1984); at the ends, the parabola's through three points, not below zero.
+    """
+    step = np.diff(x)
+    secant = np.diff(y) / step
+    if secant.shape[1] == 1:
+        return np.repeat(secant, 2, axis=1)
+    before, after = 2 * step[:, 1:] + step[:, :-1], step[:, 1:] + 2 * step[:, :-1]
+    inner = (before + after) / (before / secant[:, :-1] + after / secant[:, 1:])
+    ends = [
+        np.maximum(0, ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1))[:, None]
+        for h0, h1, d0, d1 in (
+            (step[:, 0], step[:, 1], secant[:, 0], secant[:, 1]),
+            (step[:, -1], step[:, -2], secant[:, -1], secant[:, -2]),
+        )
+    ]
+    return np.concatenate([ends[0], inner, ends[1]], axis=1)
 
 
 def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicates: int = 500) -> Floats:
@@ -172,12 +216,15 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     present = ~np.isnan(log_ms)
     deviation = np.zeros(log_ms.shape)
     deviation[present] = np.sqrt(np.where(np.isfinite(fit.cell_variance), fit.cell_variance, 0.0))
-    noise = _seed_noise(log_ms, methods, fit.degrees, rng, n_replicates)[:, present]
+    share = _correlation(log_ms, methods)
+    noise = _seed_noise(log_ms, methods, share, fit.degrees, rng, n_replicates)[:, present]
     latency = fit.row_means + (noise * deviation[present]) @ fit.weights.T  # (n_replicates, n_cells)
 
     by_seed = np.array([cell.outcomes.by_seed for cell in cells])
     spread = seed_spread([cell.outcomes for cell in cells if not cell.is_fixed])
-    noise = _seed_noise(by_seed, methods, spread.degrees, rng, n_replicates) * np.sqrt(spread.excess)
+    flips_apart = spread.variance / spread.excess if spread.excess else 1.0  # flips of different models are independent
+    share = min(1.0, _correlation(by_seed, methods) * flips_apart)
+    noise = _seed_noise(by_seed, methods, share, spread.degrees, rng, n_replicates) * np.sqrt(spread.excess)
     noise[:, np.isnan(by_seed)] = nan
     noise[:, np.array([cell.is_fixed for cell in cells])] = 0.0
     accuracy = np.clip(
@@ -188,26 +235,27 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     return np.concatenate([estimate[None], np.stack([accuracy, latency], axis=-1)])
 
 
-def _seed_noise(values: Floats, methods: Sequence[str], degrees: int, rng: np.random.Generator, n: int) -> Floats:
-    """Draws of residuals in units of their deviation, shape (n, n_cells, n_seeds); those of a method are correlated."""
+def _seed_noise(
+    values: Floats, methods: Sequence[str], share: float, degrees: int, rng: np.random.Generator, n: int
+) -> Floats:
+    """Draws in units of their deviation, shape (n, n_cells, n_seeds); a method and seed have a share in common."""
     names, which = np.unique(methods, return_inverse=True)
-    share = _correlation(values, which)
     own = rng.standard_normal((n, *values.shape))
     common = rng.standard_normal((n, len(names), values.shape[1]))[:, which]
     scale = np.sqrt(degrees / rng.chisquare(degrees, n)) if degrees else np.ones(n)
     return np.asarray((np.sqrt(1 - share) * own + np.sqrt(share) * common) * scale[:, None, None])
 
 
-def _correlation(values: Floats, which: Integers) -> float:
+def _correlation(values: Floats, methods: Sequence[str]) -> float:
     """Correlation of residuals of a method and seed at different targets, pooled over methods and seeds; at least 0."""
     centred = values - np.nanmean(values, axis=1, keepdims=True)
+    left = np.nan_to_num(centred - np.nanmean(centred, axis=0))
     here = (~np.isnan(values)).astype(np.float64)
-    left = np.nan_to_num(centred - np.nansum(centred, axis=0) / np.maximum(here.sum(axis=0), 1.0))
-    groups = np.eye(int(which.max()) + 1)[:, which]  # (n_methods, n_cells)
+    groups = (np.unique(methods)[:, None] == np.array(methods)).astype(np.float64)  # (n_methods, n_cells)
     products = float(((groups @ left) ** 2).sum() - (left**2).sum())
     pairs = float(((groups @ here) ** 2).sum() - here.sum())
     mean_square = float((left**2).sum() / here.sum())
-    return float(np.clip(products / pairs / mean_square, 0, 1)) if pairs and mean_square else 0.0
+    return min(1.0, max(0.0, products / pairs / mean_square)) if pairs and mean_square else 0.0
 
 
 def _drawn_by_images(rows: Sequence[Outcomes], rng: np.random.Generator, n: int) -> Floats:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, sqrt
+from math import exp, inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hdapbench.arrays import Booleans, Floats, Integers
+from hdapbench.arrays import Floats, Integers
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE, Interval
 from hdapbench.leaderboard.statistics.simultaneous import satterthwaite, tukey_critical, tukey_p
-from hdapbench.leaderboard.statistics.two_way import two_way
+from hdapbench.leaderboard.statistics.two_way import row_variances, two_way
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,12 @@ class TwoWay:
     weights
         Shape (n_rows, n_cells): row means as sums over cells.
     cell_variance
-        Shape (n_cells,): the residual variance, or the cell's measurement variance where that is greater; infinite
-        where neither is known.
-    is_pooled
-        Shape (n_cells,): whether a cell's variance is the residual variance.
+        Shape (n_cells,): the pooled variance, or the row's own if it varies clearly more than the others (see
+        `row_variances`), or the cell's measurement variance where that is greater; infinite where none is known.
+    cell_source
+        Shape (n_cells,): whose the variance is: -1 the measurement's, 0 the pool's, else of a row, one plus its index.
+    source_degrees
+        Shape (1 + n_rows,): degrees of freedom of the pool and of each row's own variance.
     part
         Shape (n_rows,): rows of one number are connected through common seeds.
     """
@@ -68,7 +70,8 @@ class TwoWay:
     degrees: int
     weights: Floats
     cell_variance: Floats
-    is_pooled: Booleans
+    cell_source: Integers
+    source_degrees: Floats
     part: Integers
 
 
@@ -76,9 +79,9 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
     """Variance of the log of a fleet's mean latency, from the repeats of its devices.
 
     The mean is the weighted sum of the devices' medians; the variance of its logarithm is by the delta method that of
-    the sum over its square. The variance of a median is that of Price and Bonett, "Estimating the variance of the
-    sample median" (Journal of Statistical Computation and Simulation 68, 2001): two order statistics about sqrt(n)
-    ranks beside the median, divided by the normal quantiles between which the median lies with the same probability.
+    the sum over its square. The variance of a median is that of Maritz and Jarrett, "A note on estimating the variance
+    of the sample median" (JASA 73, 1978): the bootstrap's, in closed form over the order statistics. Of few repeats it
+    is on average too large, for normal ones by a third of seven and a fifth of fifteen.
 
     Parameters
     ----------
@@ -100,16 +103,15 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
 
 
 def _median_variance(values: Floats) -> float:
-    """Price and Bonett's variance of a median; NaN of one value."""
-    from scipy.stats import binom, norm
+    """Maritz and Jarrett's variance of a median; NaN of one value."""
+    from scipy.special import betainc
 
     n = len(values)
     if n < 2:
-        return float("nan")
-    rank = max(1, round((n + 1) / 2 - sqrt(n)))
-    outside = float(binom.cdf(rank - 1, n, 0.5))
-    ordered = np.sort(values)
-    return float(((ordered[n - rank] - ordered[rank - 1]) / (2 * norm.isf(outside))) ** 2)
+        return nan
+    shares = np.diff(betainc((n + 1) / 2, (n + 1) / 2, np.arange(n + 1) / n))
+    left = np.sort(values) - np.median(values)  # squares of what is small lose no digits
+    return float(shares @ left**2 - (shares @ left) ** 2)
 
 
 def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
@@ -117,28 +119,36 @@ def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
 
     All rows of a seed share its session, devices and drift: the seed's effect takes what is common, and what is left is
     pooled with (rows - 1) (seeds - 1) degrees of freedom, less the missing cells. No cell is taken for surer than its
-    measurement; with one seed its measurement is all that is known.
+    measurement, nor for surer than the table's median one: few repeats may agree by luck. With one seed measurements
+    are all that is known. A row that varies clearly more than the others has a variance of its own (`row_variances`).
 
     Parameters
     ----------
     log_ms
         Shape (n_rows, n_seeds): log of each trial's latency in ms; NaN where there is none.
     measurement_variance
-        Shape (n_rows, n_seeds): variance of each from `measurement_variance_of`; NaN where it is not known.
+        Shape (n_rows, n_seeds): variance of each from `measurement_variance_of`; NaN where it is not known, and the
+        table's median stands for it.
     """
     effects = two_way(log_ms)
     measured = measurement_variance[effects.present]
-    known = np.where(np.isnan(measured), 0.0 if effects.degrees else inf, measured)
-    is_pooled = (effects.residual_variance >= known) & (effects.degrees > 0)
-    variance = np.where(is_pooled, effects.residual_variance, known)
+    told = measured[~np.isnan(measured)]
+    usual = float(np.median(told)) if len(told) else 0.0 if effects.degrees else inf
+    known = np.fmax(measured, usual)
+    rows = row_variances(log_ms, effects)
+    which = np.nonzero(effects.present)[0]
+    residual = rows.variance[which]
+    is_residual = (residual >= known) & (rows.degrees[which] > 0)
+    pooled = int(np.argmin(rows.is_own))
     return TwoWay(
         effects.row_means,
         effects.seed_effects,
-        effects.residual_variance,
-        effects.degrees,
+        float(rows.variance[pooled]),
+        int(rows.degrees[pooled]),
         effects.weights,
-        variance,
-        is_pooled,
+        np.where(is_residual, residual, known),
+        np.where(is_residual, np.where(rows.is_own[which], which + 1, 0), -1),
+        np.append(rows.degrees[pooled], rows.degrees),
         effects.part,
     )
 
@@ -146,9 +156,10 @@ def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
 def _error(fit: TwoWay, weights: Floats) -> tuple[float, float]:
     """Standard error of a sum over cells, and its degrees of freedom."""
     parts = weights**2 * np.where(weights == 0, 0.0, fit.cell_variance)
+    sources = [source for source in np.unique(fit.cell_source) if source >= 0]
+    estimated = [(float(parts[fit.cell_source == of].sum()), float(fit.source_degrees[of])) for of in sources]
     variance = float(parts.sum())
-    pooled = float(parts[fit.is_pooled].sum())
-    return sqrt(variance), satterthwaite(variance, [(pooled, fit.degrees)] if fit.degrees else [])
+    return sqrt(variance), satterthwaite(variance, estimated)
 
 
 def latency_ratios(fit: TwoWay, reference: int) -> list[Ratio]:
@@ -175,8 +186,8 @@ def latency_ratios(fit: TwoWay, reference: int) -> list[Ratio]:
         if fit.part[row] != fit.part[reference] or not np.isfinite(error):
             ratios.append(Ratio(exp(difference), 0.0, inf, 1.0))
             continue
-        reach = float(tukey_critical(n_rows, degrees)) * error
-        p = float(tukey_p(difference / error, n_rows, degrees)) if error else float(difference == 0)
+        reach = tukey_critical(n_rows, degrees) * error
+        p = tukey_p(difference / error, n_rows, degrees) if error else float(difference == 0)
         ratios.append(Ratio(exp(difference), exp(difference - reach), exp(difference + reach), p))
     return ratios
 

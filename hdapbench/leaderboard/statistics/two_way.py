@@ -8,6 +8,9 @@ import numpy as np
 
 from hdapbench.arrays import Booleans, Floats, Integers
 
+FEWEST_ROWS = 4
+"""Rows of which one may be set apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class TwoWayEffects:
@@ -25,6 +28,8 @@ class TwoWayEffects:
         Shape (n_rows, n_seeds): cells that are there.
     part
         Shape (n_rows,): rows with the same number are connected through seeds; others cannot be compared.
+    residuals
+        Shape (n_rows, n_seeds): what neither row nor seed explains; 0 where a cell is missing.
     residual_variance, degrees
         Mean square of the residuals and its degrees of freedom: (rows - 1) (seeds - 1) if no cell is missing. The
         variance is 0 where there are no degrees.
@@ -35,6 +40,7 @@ class TwoWayEffects:
     weights: Floats
     present: Booleans
     part: Integers
+    residuals: Floats
     residual_variance: float
     degrees: int
 
@@ -61,17 +67,78 @@ def two_way(values: Floats) -> TwoWayEffects:
     design[np.arange(len(rows)), rows] = design[np.arange(len(rows)), n_rows + seeds] = 1.0
     inverse = np.linalg.pinv(design.T @ design, hermitian=True) @ design.T  # (n_rows + n_seeds, n_cells)
 
-    connected = np.array([present[part == part[row]].any(axis=0) for row in range(n_rows)], dtype=np.float64)
+    connected = ((part[:, None] == part) @ incidence > 0).astype(np.float64)
     share = connected / np.maximum(connected.sum(axis=1, keepdims=True), 1.0)  # (n_rows, n_seeds)
     weights = inverse[:n_rows] + share @ inverse[n_rows:]
     weights[np.abs(weights) < 1e-12] = 0.0  # cells of other parts, but for rounding
     known = values[present]
     effects = inverse @ known
-    residuals = known - design @ effects
+    residuals = np.zeros(values.shape)
+    residuals[present] = known - design @ effects
     empty_rows, empty_seeds = int((~present.any(axis=1)).sum()), int((~present.any(axis=0)).sum())
     rank = (n_rows - empty_rows) + (n_seeds - empty_seeds) - (n_parts - empty_rows)
     degrees = len(known) - rank
     means = np.where(present.any(axis=1), weights @ known, np.nan)
     seed_effects = effects[n_rows:] - effects[n_rows:].mean()
-    variance = float(residuals @ residuals) / degrees if degrees else 0.0
-    return TwoWayEffects(means, seed_effects, weights, present, part.astype(np.int64), variance, degrees)
+    variance = float((residuals**2).sum()) / degrees if degrees else 0.0
+    return TwoWayEffects(means, seed_effects, weights, present, part.astype(np.int64), residuals, variance, degrees)
+
+
+@dataclass(frozen=True, eq=False)
+class RowVariances:
+    """Variance of one cell of each row about what row and seed explain.
+
+    Attributes
+    ----------
+    variance, degrees
+        Shape (n_rows,): pooled over all rows that may have the same, or a row's own; with degrees of freedom.
+    is_own
+        Shape (n_rows,): rows that vary more than the others do, so that nothing is pooled with them.
+    """
+
+    variance: Floats
+    degrees: Floats
+    is_own: Booleans
+
+
+def row_variances(values: Floats, effects: TwoWayEffects) -> RowVariances:
+    """Residual variance of a table, pooled over its rows but for those that vary clearly more.
+
+    A method that draws its plans at random would make all others look unsure, and itself sure. A row's variance is
+    compared by F test with that of the rows besides it, whose sum of squares is the table's less the row's own times
+    rows / (rows - 1), exactly so if no cell is missing; rows are set apart one by one, at 1 % for the whole table
+    (Bonferroni). Its own variance is about the seeds' effects on the other rows.
+
+    Parameters
+    ----------
+    values
+        Shape (n_rows, n_seeds), NaN where a cell is missing.
+    effects
+        Their `two_way`.
+    """
+    is_own = np.zeros(len(values), dtype=bool)
+    fit = effects
+    while (worst := _unlike_the_others(fit)) is not None:
+        is_own[np.flatnonzero(~is_own)[worst]] = True
+        fit = two_way(values[~is_own])
+    variance, degrees = np.full(len(values), fit.residual_variance), np.full(len(values), float(fit.degrees))
+    for row in np.flatnonzero(is_own):
+        left = (values[row] - fit.seed_effects)[~np.isnan(values[row])]
+        variance[row], degrees[row] = left.var(ddof=1), len(left) - 1
+    return RowVariances(variance, degrees, is_own)
+
+
+def _unlike_the_others(fit: TwoWayEffects) -> int | None:
+    """Row that varies most, if more than the others do by more than chance."""
+    from scipy.special import fdtrc
+
+    n_rows = len(fit.residuals)
+    degrees = fit.present.sum(axis=1) - 1
+    testable = (degrees > 0) & (fit.degrees - degrees > 0)
+    if n_rows < FEWEST_ROWS or not testable.any():
+        return None
+    own = (fit.residuals**2).sum(axis=1) * n_rows / (n_rows - 1)
+    others = np.maximum(fit.residual_variance * fit.degrees - own, 1e-300)
+    ratio = (own[testable] / degrees[testable]) / (others[testable] / (fit.degrees - degrees[testable]))
+    p = fdtrc(degrees[testable], fit.degrees - degrees[testable], ratio)
+    return int(np.flatnonzero(testable)[np.argmin(p)]) if p.min() * n_rows < 0.01 else None
