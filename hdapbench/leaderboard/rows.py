@@ -29,6 +29,9 @@ from hdapbench.leaderboard.statistics import (
 from hdapbench.spec import RankingSpec
 from hdapbench.trial import DENSE, Metrics
 
+MOST_ALONE = 20
+"""Unranked rows whose spread is pooled with the ranked rows, one at a time; more are pooled with each other."""
+
 ROUNDING = 1e-12
 """Accuracies are sums of shares: what is equal in writing may differ by so much."""
 
@@ -139,12 +142,14 @@ class Table:
         """Rows in order: ranked ones, best first, then those that lose too much accuracy, by what they lack.
 
         Ranked rows are compared with each other. A network that broke down varies from seed to seed as none of them
-        does, so the others say nothing of how sure the ranked ones are.
+        does: it says nothing of how sure the ranked ones are, nor of another that broke down.
         """
         least = self.rule.least_accuracy
         kept = [cells for cells in self.cells if least is None or cells.accuracy >= least - ROUNDING]
         left = [cells for cells in self.cells if cells not in kept]
-        unranked = Compared(self.cells, self.dense, self.seeds).rows(least) if left else []
+        unranked = [Compared([*kept, cells], self.dense, self.seeds).rows(least)[-1] for cells in left[:MOST_ALONE]]
+        if left[MOST_ALONE:]:
+            unranked += Compared(left[MOST_ALONE:], self.dense, self.seeds).rows(least)
         rows = [*_in_order(Compared(kept, self.dense, self.seeds), self.rule), *_by_what_they_lack(unranked)]
         same = {cells.label: cells.widths for cells in self.cells}
         return tuple(
