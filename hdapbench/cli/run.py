@@ -50,10 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.store.sqlite import open_store
     from hdapbench.trial import Status
 
-    loaded, registry = load_with_methods(arguments, before_code=_import_what_makes_numbers)
-    workspace = Workspace(arguments.workspace)
-    trials, benchmark = _planned(narrowed_by(arguments, loaded), registry, workspace)
-    whole = _planned(loaded, registry, workspace)[1]  # what is registered: a narrowed run is a part of it
+    spec, registry = load_with_methods(arguments, before_code=_import_what_makes_numbers)
+    workspace, loaded = Workspace(arguments.workspace), narrowed_by(arguments, spec)
+    trials, whole = _planned(spec, registry, workspace)
+    benchmark = whole  # what is registered; of a narrowed run, what is shown is a part of it
+    if loaded is not spec:
+        trials, benchmark = _planned(loaded, registry, workspace)
     again = asked_again(arguments.rerun, trials)
     output = board_place(arguments, benchmark.name)
     for path in _written(output, explores=explores(arguments)):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hdapbench.errors import StoreError
 from hdapbench.spec import FleetSpec, Spec
 from hdapbench.store.sqlite import Store
 from hdapbench.trial import Result, Trial
@@ -67,8 +68,13 @@ def redone(store: Store, spec: Spec, trials: Sequence[Trial]) -> list[str]:
     """
     if spec.name not in store.benchmarks():
         return []
-    before = store.benchmark(spec.name)
-    results = store.results(trial_ids=list(store.finished(before.trial_ids)))
+    try:
+        before = store.benchmark(spec.name)
+        if {trial.id for trial in trials} <= set(before.trial_ids):
+            return []
+        results = store.results(trial_ids=list(store.finished(before.trial_ids)))
+    except StoreError:  # what is damaged is registered anew, what is newer is not looked at
+        return []
     ids = {result.trial.id for result in results}
     cells = {_cell(result.trial) for result in results}
     n_redone = sum(trial.id not in ids and _cell(trial) in cells for trial in trials)

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from hdapbench.errors import StoreError
 from hdapbench.run.changes import changed_code, differences
+from hdapbench.spec import Spec
 from hdapbench.store.sqlite import DONE, Benchmark, Store
 from hdapbench.store.travel import UPGRADE, Travelling, only_named
 from hdapbench.trial import DENSE, NUMBERS, Result
@@ -100,6 +103,13 @@ def take_in(store: Store, theirs: Travelling, *, keep: Keep | None = None, besid
             f"these results were computed in a way (version {theirs.numbers} of the numbers) that is not this "
             f"hdapbench's (version {NUMBERS}), and runs here would not add to them{remedy}"
         )
+    try:
+        Spec.model_validate_json(json.dumps(benchmark.spec))
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise StoreError(
+            f"this hdapbench does not know such a spec ({place}: {error.errors()[0]['msg']}); {UPGRADE}"
+        ) from None
     shown = store.benchmark(benchmark.name) if benchmark.name in store.benchmarks() else None
     if shown is not None and shown.explores:
         shown = None

@@ -12,13 +12,15 @@ from hdapbench.spec import LoadedSpec, did_you_mean, parse_target
 def narrowed(
     loaded: LoadedSpec, *, methods: Sequence[str] = (), targets: Sequence[str] = (), seeds: Sequence[int] = ()
 ) -> LoadedSpec:
-    """Spec of those methods, targets and seeds alone; what is empty is not narrowed.
+    """Spec of those methods, targets and seeds alone; what is empty is not narrowed, and the spec itself if all is.
 
     Raises
     ------
     SpecError
         With everything that the spec does not have.
     """
+    if not (methods or targets or seeds):
+        return loaded
     spec = loaded.spec
     known_targets = [target.text for target in spec.targets]
     texts = [_target_text(text) for text in targets]

@@ -25,7 +25,7 @@ from hdapbench.store.sqlite import Benchmark
 from hdapbench.trial import NUMBERS, Result, Status, Trial
 
 FORMAT, VERSION = "hdapbench results", 1
-LEVEL, FAST_LEVEL, LARGE_BYTES = 19, 9, 1 << 26
+LEVEL, FAST_LEVEL, LARGE_BYTES = 19, 9, 1 << 22
 """Of compression: above `LARGE_BYTES` the best level would take minutes."""
 
 MAX_FILE_BYTES = 1 << 28
@@ -52,7 +52,7 @@ class Travelling:
     def to_bytes(self) -> bytes:
         """Content of a file."""
         order = {trial_id: place for place, trial_id in enumerate(self.benchmark.trial_ids)}
-        results = sorted(self.results, key=lambda result: (order.get(result.trial.id, len(order)), result.trial.id))
+        results = sorted(self.results, key=lambda result: order[result.trial.id])
         header = _Header(
             format=FORMAT,
             version=VERSION,
@@ -102,19 +102,30 @@ def read_travelling(path: Path) -> Travelling:
         content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"the results '{path}' cannot be read: {error.strerror or error}") from error
+    return parse_travelling(content, str(path))
+
+
+def parse_travelling(content: bytes, source: str) -> Travelling:
+    """What the content of a file of results holds; ``source`` names it in errors.
+
+    Raises
+    ------
+    StoreError
+        As for `read_travelling`.
+    """
     try:
-        return _read(content, path)
+        return _parsed(content, source)
     except (_DamagedError, ZstdError) as error:
         what = printable(" ".join(str(error).split()))[:200]
         raise StoreError(
-            f"'{path}' is no file of results, or is damaged: {what}; take it again from where it came from"
+            f"'{source}' is no file of results, or is damaged: {what}; take it again from where it came from"
         ) from None
 
 
-def _read(content: bytes, path: Path) -> Travelling:
+def _parsed(content: bytes, source: str) -> Travelling:
     _check_sum(_lines(content))
     lines = _lines(content)
-    header = _header(next(lines), path)
+    header = _header(next(lines), source)
     results: dict[str, Result] = {}
     named = set(header.trial_ids)
     for number, (line, _) in enumerate(pairwise(lines), start=2):  # not the last: `_check_sum` has seen to that
@@ -122,13 +133,14 @@ def _read(content: bytes, path: Path) -> Travelling:
             result = Result.model_validate_json(line)
         except ValidationError as error:
             raise StoreError(
-                f"line {number} of '{path}' was written by another hdapbench ({_first(error)}); {UPGRADE}"
+                f"line {number} of '{source}' was written by another hdapbench ({_first(error)}); {UPGRADE}"
             ) from None
         if (wrong := _implausible(result)) is not None:
             raise _DamagedError(f"line {number} {wrong}")
-        if result.trial.id in results or result.trial.id not in named:
+        trial_id = result.trial.id
+        if trial_id in results or trial_id not in named:
             raise _DamagedError(f"line {number} has a trial that stands there before, or that the header does not name")
-        results[result.trial.id] = result
+        results[trial_id] = result
     return Travelling(
         Benchmark(header.name, header.spec_hash, header.spec, tuple(header.trial_ids)), tuple(results.values())
     )
@@ -160,7 +172,7 @@ def _check_sum(lines: Iterator[bytes]) -> None:
         raise _DamagedError("its last line is not the checksum of the others")
 
 
-def _header(line: bytes, path: Path) -> _Header:
+def _header(line: bytes, source: str) -> _Header:
     try:
         content = json.loads(line)
         version = content["version"] if content["format"] == FORMAT else None
@@ -169,7 +181,7 @@ def _header(line: bytes, path: Path) -> _Header:
     if not isinstance(version, int):
         raise _DamagedError("its first line is no header")
     if version > VERSION:
-        raise StoreError(f"'{path}' has format {version}, and this hdapbench knows {VERSION}; {UPGRADE}")
+        raise StoreError(f"'{source}' has format {version}, and this hdapbench knows {VERSION}; {UPGRADE}")
     try:
         header = _Header.model_validate(content)
     except (ValidationError, RecursionError) as error:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +236,29 @@ def test_results_that_do_not_come_out_as_stored_fail_the_verification(
     assert main(["results", "verify", "t.jsonl.zst", "--spec", str(spec), "--sample", "1"]) == 1
 
     assert "DIFFERS: another simulated latency" in capsys.readouterr().out
+
+
+def test_a_damaged_registration_is_made_good_by_the_run_that_is_asked_for(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", str(spec), "--quiet", "--limit", "1"])
+    with sqlite3.connect(".hdapbench/results.db") as connection:
+        connection.execute("UPDATE benchmark SET spec_json = '{}'")
+    assert main(["board", "tiny"]) == 2
+    assert "is damaged; run its spec again" in capsys.readouterr().err
+
+    assert main(["run", str(spec), "--quiet", "--limit", "1"]) == 0
+
+    assert main(["board", "tiny"]) == 0
+
+
+def test_results_that_cannot_be_written_are_found_out_before_anything_is_spent(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("leaderboards").mkdir()
+    Path("leaderboards/results").write_text("")
+
+    assert main(["run", str(spec)]) == 2
+
+    assert "leaderboards/results' is no folder; name another file" in capsys.readouterr().err
+    assert not Path(".hdapbench/results.db").exists()

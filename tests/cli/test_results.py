@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,10 +13,10 @@ import pytest
 
 from hdapbench.cli.main import main
 from hdapbench.spec import canonical_json, spec_hash
-from hdapbench.store.sqlite import open_store
+from hdapbench.store.sqlite import Benchmark, open_store
 from hdapbench.store.travel import Travelling, read_travelling
 from hdapbench.testing.store_contract import example_metrics, example_result
-from hdapbench.trial import DENSE, NUMBERS
+from hdapbench.trial import DENSE, NUMBERS, Result
 from tests import boards
 from tests.boards import spec_of, trial
 
@@ -21,7 +25,7 @@ FILE = Path("leaderboards/results/example.jsonl.zst")
 BOARD = Path("leaderboards/example.md")
 
 
-def result(method: str, *, seed: int = 0, accuracy: float = 0.9):
+def result(method: str, *, seed: int = 0, accuracy: float = 0.9) -> Result:
     sources = {"program": str(NUMBERS)} if NUMBERS else {}
     found = trial(method, seed=seed).model_copy(update={"sources": sources})
     return example_result(found, metrics=example_metrics(accuracy=accuracy), notes={"base_hash": "b" * 64})
@@ -205,9 +209,6 @@ def test_gc_frees_what_no_registered_benchmark_names_and_says_how_much(
 
 
 def test_the_actions_need_no_torch_to_start(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     code = "import sys\nfrom hdapbench.cli.main import main\nmain(['board', 'example'])\nmain(['results', 'export', 'example'])\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
@@ -218,3 +219,34 @@ def test_results_as_json_lines_are_the_results_themselves() -> None:
     assert [json.loads(found.model_dump_json()) for found in read_travelling(FILE).results] == [
         json.loads(found.model_dump_json()) for found in RESULTS
     ]
+
+
+def test_history_shows_rank_and_numbers_of_every_row_over_the_versions_in_git(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run([str(shutil.which("git")), *identity, *words], check=True, capture_output=True)
+
+    git("init")
+    later = Travelling(
+        Benchmark("example", spec_hash(SPEC), json.loads(canonical_json(SPEC)), tuple(r.trial.id for r in RESULTS)),
+        tuple(result(found.trial.method, seed=found.trial.seed, accuracy=0.8) for found in RESULTS),
+    )
+    main(["results", "export", "example"])
+    for content in (FILE.read_bytes(), later.to_bytes()):
+        FILE.write_bytes(content)
+        git("add", str(FILE))
+        git("commit", "-m", "Results")
+    capsys.readouterr()
+
+    assert main(["results", "history", "example"]) == 0
+    title, row = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert title.startswith("0.5x on nx")
+    assert re.split(r"\s{2,}", row)[0] == "uniform"
+    assert row.index("90.00%") < row.index("80.00%")
+    assert main(["results", "history", "example", str(FILE), "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)["tables"]["0.5x on nx"]
+    assert table == {"uniform": [{"rank": 1, "latency_ms": 10.0, "accuracy": 0.8}]}
+    assert main(["results", "history", "another"]) == 2
+    assert "git knows no version of" in capsys.readouterr().err

@@ -163,3 +163,11 @@ def test_results_of_another_way_of_computing_are_not_taken_in(store: Store) -> N
 
     with pytest.raises(StoreError, match="runs here would not add to them; upgrade with"):
         take_in(store, travelling(*later))
+
+
+def test_a_spec_that_this_version_does_not_know_is_not_taken_in(store: Store) -> None:
+    known = travelling(dense()).benchmark
+    unknown = Benchmark(known.name, known.spec_hash, known.spec | {"joules": 3}, ())
+
+    with pytest.raises(StoreError, match=r"does not know such a spec \(joules: .*upgrade with"):
+        take_in(store, Travelling(unknown, ()))

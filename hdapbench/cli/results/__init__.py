@@ -16,6 +16,7 @@ ACTIONS = {
     "merge": "merge",
     "check": "check",
     "verify": "verify",
+    "history": "history",
     "rm": "rm",
     "gc": "gc",
 }
