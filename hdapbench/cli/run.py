@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hdapbench.run.listener import Listener
     from hdapbench.run.workspace import Workspace
     from hdapbench.spec import LoadedSpec
-    from hdapbench.store.sqlite import Benchmark
+    from hdapbench.store.sqlite import Benchmark, Store
     from hdapbench.trial import Result, Trial
 
 
@@ -66,13 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         said += [
             f"the stored result of trial {i} is damaged and is made again" for i in store.damaged(benchmark.trial_ids)
         ]
-        store.register(  # boards can be rendered from the database alone
-            whole.name,
-            spec_hash=whole.spec_hash,
-            spec_json=json.dumps(whole.spec, sort_keys=True, separators=(",", ":")),
-            trial_ids=whole.trial_ids,
-            explores=explores(arguments),
-        )
+        _register(store, whole, explores=explores(arguments))
         done = store.finished([trial.id for trial in trials], include_failed=not arguments.retry_failed)
         stored = store.results(trial_ids=list(done))
         done = {trial_id: status for trial_id, status in done.items() if trial_id not in again}
@@ -86,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
                 inspect_model(loaded, cache_dir=workspace.cache)
             job = Run(loaded, registry, workspace=workspace, listener=listener, stored=stored)
             try:
-                for _ in forward(job.results(todo), store.add, listener):
-                    pass
+                ended = [result.status for result in forward(job.results(todo), store.add, listener)]
             except KeyboardInterrupt:
                 finished = len(store.finished([trial.id for trial in trials], include_failed=True))
                 listener.phase(
@@ -99,7 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
     _write(benchmark, results, output, explores=explores(arguments))
     _print(benchmark, results, as_json=arguments.json)
-    return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
+    ended += [result.status for result in results]  # a failed rerun leaves the stored result in its place
+    return 1 if {Status.FAILED, Status.TIMEOUT} & set(ended) else 0
+
+
+def _register(store: Store, benchmark: Benchmark, *, explores: bool) -> None:
+    """Note what is run: boards can be rendered from the database alone."""
+    store.register(
+        benchmark.name,
+        spec_hash=benchmark.spec_hash,
+        spec_json=json.dumps(benchmark.spec, sort_keys=True, separators=(",", ":")),
+        trial_ids=benchmark.trial_ids,
+        explores=explores,
+    )
 
 
 def _planned(loaded: LoadedSpec, registry: MethodRegistry, workspace: Workspace) -> tuple[tuple[Trial, ...], Benchmark]:

@@ -262,3 +262,22 @@ def test_results_that_cannot_be_written_are_found_out_before_anything_is_spent(
 
     assert "leaderboards/results' is no folder; name another file" in capsys.readouterr().err
     assert not Path(".hdapbench/results.db").exists()
+
+
+def test_a_rerun_that_fails_is_an_exit_code_and_leaves_the_result_that_was_stored(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hdapbench.run.attempt
+
+    results = explored(spec, capsys, "--limit", "3")
+    with open_store(Path(".hdapbench/results.db")) as store:
+        (chosen,) = [i for i in store.trial_ids() if store.get(i).trial.method == "uniform"]
+
+    def broken(*_: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hdapbench.run.attempt, "carry_out", broken)
+        assert main(["run", str(spec), "--quiet", "--limit", "1", "--rerun", chosen]) == 1
+
+    assert explored(spec, capsys, "--limit", "1")[:3] == results

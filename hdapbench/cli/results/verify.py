@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, load_with_methods, seed_number, whole_number
-from hdapbench.cli.results.source import SUFFIX, Found, find_results
+from hdapbench.cli.results.source import SUFFIX, Found, find_results, named_benchmark
 
 if TYPE_CHECKING:
     from hdapbench.method.registry import MethodRegistry
@@ -60,7 +60,8 @@ def _found(arguments: argparse.Namespace) -> Found:
 
         read = read_travelling(Path(arguments.name))
         return Found(read.benchmark, read.results, arguments.name)
-    return find_results(arguments.name, workspace=arguments.workspace or DEFAULT_WORKSPACE)
+    _, spec_hash = named_benchmark(arguments.spec)
+    return find_results(arguments.name, workspace=arguments.workspace or DEFAULT_WORKSPACE, spec_hash=spec_hash)
 
 
 def _compared(
