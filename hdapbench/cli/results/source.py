@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hdapbench.cli.options import existing_database
-
 if TYPE_CHECKING:
     from hdapbench.store.sqlite import Benchmark
     from hdapbench.store.travel import Travelling
@@ -52,24 +50,32 @@ def find_results(
     StoreError
         When there are none, or they cannot be read.
     """
+    from hdapbench.errors import StoreError
+    from hdapbench.run.workspace import Workspace
+
     boards = [path for path in (board, BOARDS / f"{name}.md") if path is not None]
     beside = next((path for path in map(results_beside, boards) if path.is_file()), None)
     if file is None:
-        stored = _in_database(name, workspace, spec_hash, is_needed=beside is None)
+        database = Workspace(workspace).database
+        if beside is None and not database.exists():
+            raise StoreError(
+                f"there is no database '{database}', and no file '{results_beside(boards[0])}'; "
+                "run a spec first, or name the folder with --workspace, or the file"
+            )
+        stored = _in_database(name, database, spec_hash, is_needed=beside is None)
         if stored is not None:
             return stored
     found = read_named(file or beside, name)
     return Found(found.benchmark, found.results, str(file or beside))
 
 
-def _in_database(name: str, workspace: Path, spec_hash: str | None, *, is_needed: bool) -> Found | None:
+def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed: bool) -> Found | None:
     """What the database holds; None, unless it is needed, where it has no such benchmark, or not of that spec."""
-    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
 
-    if not is_needed and not Workspace(workspace).database.exists():
+    if not database.exists():
         return None
-    with open_store(existing_database(workspace)) as store:
+    with open_store(database) as store:
         if not is_needed and name not in store.benchmarks():
             return None
         benchmark = store.benchmark(name, spec_hash=spec_hash)
