@@ -29,8 +29,10 @@ LEVEL, FAST_LEVEL, LARGE_BYTES = 19, 9, 1 << 22
 """Of compression: above `LARGE_BYTES` the best level would take minutes."""
 
 MAX_FILE_BYTES = 1 << 28
-MAX_BYTES = 1 << 31
-MAX_LINE_BYTES = 1 << 24
+MAX_LINE_BYTES = 1 << 22
+MAX_BYTES, FREE_BYTES, MAX_EXPANSION = 1 << 30, 1 << 26, 100
+"""Unpacked, in all: of more than `FREE_BYTES` at most so many times the file's size; results take ten times it."""
+
 MAX_WINDOW_BYTES = 1 << 27
 MAX_IMAGES = 10_000_000
 CHUNK_BYTES = 1 << 20
@@ -50,7 +52,13 @@ class Travelling:
         return max((_numbers(result.trial) for result in self.results), default=NUMBERS)
 
     def to_bytes(self) -> bytes:
-        """Content of a file."""
+        """Content of a file.
+
+        Raises
+        ------
+        StoreError
+            When a result is larger than any that is read again.
+        """
         order = {trial_id: place for place, trial_id in enumerate(self.benchmark.trial_ids)}
         results = sorted(self.results, key=lambda result: order[result.trial.id])
         header = _Header(
@@ -63,8 +71,11 @@ class Travelling:
             spec=self.benchmark.spec,
             trial_ids=list(self.benchmark.trial_ids),
         )
-        lines = [json.dumps(header.model_dump(mode="json")), *(result.model_dump_json() for result in results)]
-        content = "".join(f"{line}\n" for line in lines).encode()
+        texts = [json.dumps(header.model_dump(mode="json")), *(result.model_dump_json() for result in results)]
+        lines = [text.encode() for text in texts]
+        if (longest := max(map(len, lines))) > MAX_LINE_BYTES:
+            raise StoreError(f"a result of '{header.name}' takes {longest:,} bytes: too many for a file of results")
+        content = b"".join(line + b"\n" for line in lines)
         content += f'{{"sha256": "{hashlib.sha256(content).hexdigest()}"}}\n'.encode()
         return ZstdCompressor(level=LEVEL if len(content) < LARGE_BYTES else FAST_LEVEL).compress(content)
 
@@ -149,11 +160,12 @@ def _parsed(content: bytes, source: str) -> Travelling:
 def _lines(content: bytes) -> Iterator[bytes]:
     """Lines of a file without their ends, none of them longer, nor all of them together, than is reasonable."""
     stream = ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(BytesIO(content), read_across_frames=True)
+    most = min(MAX_BYTES, max(FREE_BYTES, MAX_EXPANSION * len(content)))
     pending, n_bytes = b"", 0
     while chunk := stream.read(CHUNK_BYTES):
         n_bytes += len(chunk)
         *whole, pending = (pending + chunk).split(b"\n")
-        if n_bytes > MAX_BYTES or max(map(len, (*whole, pending))) > MAX_LINE_BYTES:
+        if n_bytes > most or max(map(len, (*whole, pending))) > MAX_LINE_BYTES:
             raise _DamagedError("it unpacks to more than any results take")
         yield from whole
     if pending:

@@ -250,3 +250,21 @@ def test_history_shows_rank_and_numbers_of_every_row_over_the_versions_in_git(
     assert table == {"uniform": [{"rank": 1, "latency_ms": 10.0, "accuracy": 0.8}]}
     assert main(["results", "history", "another"]) == 2
     assert "git knows no version of" in capsys.readouterr().err
+
+
+def test_results_whose_spec_names_code_are_rendered_and_taken_in_without_running_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("evil.py").write_text("open('ran', 'w').close()\n")
+    content = boards.SPEC | {"plugins": ["./evil.py"], "model": {"name": "./evil.py:build", "input_shape": [1, 16, 16]}}
+    spec = spec_of(content)
+    benchmark = Benchmark(
+        "example", spec_hash(spec), json.loads(canonical_json(spec)), tuple(r.trial.id for r in RESULTS)
+    )
+    Path("evil.jsonl.zst").write_bytes(Travelling(benchmark, tuple(RESULTS)).to_bytes())
+
+    assert main(["board", "example", "--results", "evil.jsonl.zst"]) == 0
+    assert main(["results", "import", "evil.jsonl.zst", "--workspace", "other"]) == 0
+
+    assert "./evil.py:build on digits" in capsys.readouterr().out
+    assert not Path("ran").exists()

@@ -13,7 +13,7 @@ from zstandard import ZstdCompressor, ZstdDecompressor
 from hdapbench.errors import StoreError
 from hdapbench.spec import canonical_json, spec_hash
 from hdapbench.store.sqlite import Benchmark, open_store
-from hdapbench.store.travel import MAX_LINE_BYTES, Travelling, only_named, read_travelling
+from hdapbench.store.travel import FREE_BYTES, MAX_LINE_BYTES, Travelling, only_named, read_travelling
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Outcomes, Result
 from tests import boards
@@ -117,12 +117,20 @@ def test_a_damaged_file_is_one_clear_error(damage: Callable[[bytes], bytes], tmp
     assert "\n" not in str(caught.value)
 
 
-def test_a_bomb_is_refused_before_it_has_unpacked(tmp_path: Path) -> None:
-    bomb = ZstdCompressor().compress(bytes(4 * MAX_LINE_BYTES))
+@pytest.mark.parametrize("content", [bytes(4 * MAX_LINE_BYTES), (b"9" * 10_000 + b"\n") * (FREE_BYTES // 9_000)])
+def test_a_bomb_is_refused_before_it_has_unpacked(content: bytes, tmp_path: Path) -> None:
+    bomb = ZstdCompressor().compress(content)
     assert len(bomb) < 10_000
 
     with pytest.raises(StoreError, match="unpacks to more than any results take"):
         read(bomb, tmp_path)
+
+
+def test_nothing_is_written_that_would_not_be_read_again() -> None:
+    result = example_result(RESULTS[1].trial, notes={"decisions": "x" * MAX_LINE_BYTES})
+
+    with pytest.raises(StoreError, match="too many for a file of results"):
+        travelling([result]).to_bytes()
 
 
 @pytest.mark.parametrize(
