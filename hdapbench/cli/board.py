@@ -1,4 +1,4 @@
-"""``hdapbench board NAME``: the leaderboard as markdown, from the database alone."""
+"""``hdapbench board NAME``: the leaderboard as markdown, from the database, or from the results beside the board."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import DEFAULT_WORKSPACE
 from hdapbench.cli.output import write_output
+from hdapbench.cli.results.source import BOARDS, find_results, named_benchmark
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,6 +27,12 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="compare with --output (default: leaderboards/NAME.md) and fail when it differs",
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="read these results (default: the database, else results/NAME.jsonl.zst beside the board)",
+    )
     parser.add_argument("--json", action="store_true", help="print the board as JSON")
     parser.set_defaults(handler=run)
 
@@ -34,18 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
     from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
-    from hdapbench.store.sqlite import open_store
 
     name, spec_hash = _wanted(arguments)
-    with open_store(existing_database(arguments.workspace)) as store:
-        benchmark = store.benchmark(name, spec_hash=spec_hash)
-        board = build_leaderboard(benchmark, store.results(trial_ids=benchmark.trial_ids))
+    place = arguments.output or BOARDS / f"{name}.md"
+    found = find_results(name, workspace=arguments.workspace, board=place, file=arguments.results, spec_hash=spec_hash)
+    board = build_leaderboard(found.benchmark, found.results)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(board), indent=2, default=lambda value: value.model_dump(mode="json")))
         return 0
     text = render_markdown(board)
     if arguments.check:
-        return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
+        return _compare(text, place, found.origin)
     if arguments.output is not None:
         write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
@@ -59,32 +65,24 @@ def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:
 
     None where neither is given: the spec that was registered last is meant.
     """
-    name: str = arguments.name
-    if name.endswith((".yaml", ".yml")):
-        from hdapbench.run.grid import named_by_content
-        from hdapbench.spec import load, spec_hash
-
-        spec = named_by_content(load(name))
-        return spec.name, spec_hash(spec)
-    compared = arguments.output or Path("leaderboards") / f"{name}.md"
+    name, spec_hash = named_benchmark(arguments.name)
+    compared = arguments.output or BOARDS / f"{name}.md"
     found = None
-    if arguments.check and compared.is_file():
+    if arguments.check and spec_hash is None and compared.is_file():
         found = re.search(r"content hash `([0-9a-f]{16})`", compared.read_text(encoding="utf-8", errors="replace"))
-    return name, found and found[1]
+    return name, found[1] if found else spec_hash
 
 
-def _compare(text: str, path: Path) -> int:
+def _compare(text: str, path: Path, origin: str) -> int:
     committed = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if committed == text:
-        print(f"{path} is what the database renders")
+        print(f"{path} is what {origin} renders")
         return 0
     difference = list(
-        difflib.unified_diff(committed.splitlines(), text.splitlines(), str(path), "database", lineterm="", n=1)
+        difflib.unified_diff(committed.splitlines(), text.splitlines(), str(path), origin, lineterm="", n=1)
     )
     print("\n".join(difference[:40]))
     if len(difference) > 40:
         print(f"... {len(difference) - 40} more lines")
-    print(
-        f"{path} differs from the database; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr
-    )
+    print(f"{path} differs from {origin}; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr)
     return 1

@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
     "check": "validate a spec, list its trials and what is done, spending nothing",
     "board": "render a leaderboard as markdown from the database",
+    "results": "export, import, merge, check, verify and remove results",
     "show": "show one trial, or the trials of a benchmark",
     "explain": "say what a method decided for a trial, and why",
     "export": "write the deployable model of a trial: ONNX, or packed integers",

@@ -10,12 +10,17 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hdapbench.cli.exploring import add_exploring_options, asked_again, board_place, explores, narrowed_by, same_command
 from hdapbench.cli.options import add_spec_options, load_with_methods
 from hdapbench.cli.output import check_output, console, write_output
+from hdapbench.cli.results.source import results_beside
 
 if TYPE_CHECKING:
+    from hdapbench.method.registry import MethodRegistry
     from hdapbench.run.listener import Listener
-    from hdapbench.store.sqlite import Benchmark
+    from hdapbench.run.workspace import Workspace
+    from hdapbench.spec import LoadedSpec
+    from hdapbench.store.sqlite import Benchmark, Store
     from hdapbench.trial import Result, Trial
 
 
@@ -23,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("run", help="run a spec's trials and show the leaderboard", description=__doc__)
     add_spec_options(parser)
+    add_exploring_options(parser)
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the leaderboard here (default: leaderboards/NAME.md)"
     )
@@ -36,57 +42,81 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
     _let_threads_sleep()
     from hdapbench.files import sweep_leftovers
-    from hdapbench.run.grid import named_by_content, plan_trials
+    from hdapbench.run.changes import redone
+    from hdapbench.run.grid import named_by_content
     from hdapbench.run.inspection import inspect_model
     from hdapbench.run.runner import Run, forward
     from hdapbench.run.workspace import Workspace
-    from hdapbench.spec import canonical_json, spec_hash
-    from hdapbench.store.sqlite import Benchmark, open_store
+    from hdapbench.store.sqlite import open_store
     from hdapbench.trial import Status
 
-    loaded, registry = load_with_methods(arguments, before_code=_import_what_makes_numbers)
-    workspace = Workspace(arguments.workspace)
-    trials = plan_trials(loaded, registry, cache_dir=workspace.cache)
-    spec_json = canonical_json(named_by_content(loaded))
-    benchmark = Benchmark(
-        loaded.spec.name,
-        spec_hash(named_by_content(loaded)),
-        json.loads(spec_json),
-        tuple(trial.id for trial in trials),
-    )
-    output = arguments.output or _own_place(arguments, benchmark)
-    check_output(output)
+    spec, registry = load_with_methods(arguments, before_code=_import_what_makes_numbers)
+    workspace, loaded = Workspace(arguments.workspace), narrowed_by(arguments, spec)
+    trials, whole = _planned(spec, registry, workspace)
+    benchmark = whole  # what is registered; of a narrowed run, what is shown is a part of it
+    if loaded is not spec:
+        trials, benchmark = _planned(loaded, registry, workspace)
+    again = asked_again(arguments.rerun, trials)
+    output = board_place(arguments, benchmark.name)
+    for path in _written(output, explores=explores(arguments)):
+        check_output(path)
     sweep_leftovers(workspace.root)
     with open_store(workspace.database) as store:
-        store.register(  # boards can be rendered from the database alone
-            benchmark.name, spec_hash=benchmark.spec_hash, spec_json=spec_json, trial_ids=benchmark.trial_ids
-        )
+        said = redone(store, named_by_content(loaded), trials)
+        said += [
+            f"the stored result of trial {i} is damaged and is made again" for i in store.damaged(benchmark.trial_ids)
+        ]
+        _register(store, whole, explores=explores(arguments))
         done = store.finished([trial.id for trial in trials], include_failed=not arguments.retry_failed)
-        todo = [trial for trial in trials if trial.id not in done]
+        stored = store.results(trial_ids=list(done))
+        done = {trial_id: status for trial_id, status in done.items() if trial_id not in again}
+        todo = [trial for trial in trials if trial.id not in done][: arguments.limit]
         with _progress(trials, n_done=len(done), quiet=arguments.quiet) as listener:
             _announce(listener, loaded.spec.name, len(trials), len(done))
-            for trial_id in store.damaged(benchmark.trial_ids):
-                listener.phase(f"the stored result of trial {trial_id} is damaged and is made again")
+            for line in said:
+                listener.phase(line)
             if todo and not done:  # a model that cannot be pruned is refused before its base is trained
                 listener.phase("checking the model")
                 inspect_model(loaded, cache_dir=workspace.cache)
-            stored = store.results(trial_ids=list(done)) if todo else []
             job = Run(loaded, registry, workspace=workspace, listener=listener, stored=stored)
             try:
-                for _ in forward(job.results(todo), store.add, listener):
-                    pass
+                ended = [result.status for result in forward(job.results(todo), store.add, listener)]
             except KeyboardInterrupt:
                 finished = len(store.finished([trial.id for trial in trials], include_failed=True))
                 listener.phase(
-                    f"interrupted: {finished} of {len(trials)} trials are stored; "
-                    f"go on with: hdapbench run {arguments.spec}"
+                    f"interrupted: {finished} of {len(trials)} trials are stored; go on with: {same_command(arguments)}"
                 )
                 raise
         results = store.results(trial_ids=[trial.id for trial in trials])
         if failed := sum(status in {Status.FAILED, Status.TIMEOUT} for status in done.values()):
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
-    _print(benchmark, results, output, as_json=arguments.json)
-    return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
+    _write(benchmark, results, output, explores=explores(arguments))
+    _print(benchmark, results, as_json=arguments.json)
+    ended += [result.status for result in results]  # a failed rerun leaves the stored result in its place
+    return 1 if {Status.FAILED, Status.TIMEOUT} & set(ended) else 0
+
+
+def _register(store: Store, benchmark: Benchmark, *, explores: bool) -> None:
+    """Note what is run: boards can be rendered from the database alone."""
+    store.register(
+        benchmark.name,
+        spec_hash=benchmark.spec_hash,
+        spec_json=json.dumps(benchmark.spec, sort_keys=True, separators=(",", ":")),
+        trial_ids=benchmark.trial_ids,
+        explores=explores,
+    )
+
+
+def _planned(loaded: LoadedSpec, registry: MethodRegistry, workspace: Workspace) -> tuple[tuple[Trial, ...], Benchmark]:
+    """Trials of a spec, and what it is registered as."""
+    from hdapbench.run.grid import named_by_content, plan_trials
+    from hdapbench.spec import canonical_json, spec_hash
+    from hdapbench.store.sqlite import Benchmark
+
+    trials = plan_trials(loaded, registry, cache_dir=workspace.cache)
+    spec = named_by_content(loaded)
+    content = json.loads(canonical_json(spec))
+    return trials, Benchmark(spec.name, spec_hash(spec), content, tuple(trial.id for trial in trials))
 
 
 def _let_threads_sleep() -> None:
@@ -113,33 +143,38 @@ def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None
         listener.phase(f"{name}: {n_trials} trials")
 
 
-def _print(benchmark: Benchmark, results: list[Result], output: Path, *, as_json: bool) -> None:
-    """Write and show the board of what was run, whatever else was registered under its name meanwhile."""
+def _written(output: Path | None, *, explores: bool) -> list[Path]:
+    """Files that a run writes: the board and, unless it explores, what the board is rendered from."""
+    if output is None:
+        return []
+    is_file = output.is_file() or not output.exists()  # no pipe, for example
+    return [output, results_beside(output)] if is_file and not explores else [output]
+
+
+def _write(benchmark: Benchmark, results: list[Result], output: Path | None, *, explores: bool) -> None:
+    """Write the board of what was run, whatever else was registered under its name meanwhile, and its results."""
     from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.markdown import render_markdown
+    from hdapbench.store.travel import only_named
+
+    if output is None:
+        print("this run explored: no board was written; name a file with --output to write one", file=sys.stderr)
+        return
+    text = render_markdown(build_leaderboard(benchmark, results))
+    for path in _written(output, explores=explores):
+        write_output(path, text if path == output else only_named(benchmark, results).to_bytes())
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def _print(benchmark: Benchmark, results: list[Result], *, as_json: bool) -> None:
+    """Show the board, or the results."""
+    from hdapbench.leaderboard.build import build_leaderboard
     from hdapbench.render.terminal import print_leaderboard
 
-    board = build_leaderboard(benchmark, results)
-    write_output(output, render_markdown(board))
-    print(f"wrote {output}", file=sys.stderr)
     if as_json:
         print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
     else:
-        print_leaderboard(board, console(width=160))
-
-
-def _own_place(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
-    """Where a board goes by default: where the command line changed the spec, not over the board of another one."""
-    usual = Path("leaderboards") / f"{benchmark.name}.md"
-    explores = arguments.overrides or arguments.methods
-    if (
-        not explores
-        or not usual.is_file()
-        or benchmark.spec_hash in usual.read_text(encoding="utf-8", errors="replace")
-    ):
-        return usual
-    print(f"{usual} shows another spec and is kept", file=sys.stderr)
-    return usual.with_stem(f"{benchmark.name}-{benchmark.spec_hash[:8]}")
+        print_leaderboard(build_leaderboard(benchmark, results), console(width=160))
 
 
 def _progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> AbstractContextManager[Listener]:

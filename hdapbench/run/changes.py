@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hdapbench.errors import StoreError
 from hdapbench.spec import FleetSpec, Spec
+from hdapbench.store.sqlite import Store
 from hdapbench.trial import Result, Trial
 
 CONTENT = "sha256:"
@@ -34,18 +37,58 @@ def changes(before: Mapping[str, Any], results: Sequence[Result], spec: Spec, tr
         What it is now, fleets named by content.
     """
     now = spec.model_dump(mode="json")
-    lines = [line for key in COMMON for line in _differences(before.get(key), now.get(key), key)]
+    lines = [line for key in COMMON for line in differences(before.get(key), now.get(key), key)]
     stored = [result.trial for result in results]
     if not lines and {trial.context for trial in stored} - {trial.context for trial in trials}:
         lines.append("the content of model.weights")
     fleets = {fleet["name"]: fleet for fleet in before.get("fleets", [])}
     for fleet in spec.fleets:
         if fleet.name in fleets:
-            lines += _differences(fleets[fleet.name], _plain(fleet), f"fleets.{fleet.name}")
-    lines += _changed_sources(stored, trials)
+            lines += differences(fleets[fleet.name], _plain(fleet), f"fleets.{fleet.name}")
+    return list(dict.fromkeys([*lines, *changed_code(stored, trials)]))
+
+
+def changed_code(stored: Sequence[Trial], trials: Sequence[Trial]) -> list[str]:
+    """What differs of the code, images and hosts that trials name by content."""
+    lines = list(_changed_sources(stored, trials))
     codes = {trial.method: trial.code for trial in stored}
     lines += [f"the code of {t.method}" for t in trials if t.method in codes and codes[t.method] != t.code]
     return list(dict.fromkeys(lines))
+
+
+def redone(store: Store, spec: Spec, trials: Sequence[Trial]) -> list[str]:
+    """Why stored trials of the benchmark have to be made again under other ids, one line each; most often none.
+
+    Parameters
+    ----------
+    store
+        What was stored before this spec is registered.
+    spec, trials
+        The spec as it is now, fleets named by content, and its trials.
+    """
+    if spec.name not in store.benchmarks():
+        return []
+    try:
+        before = store.benchmark(spec.name)
+        if {trial.id for trial in trials} <= set(before.trial_ids):
+            return []
+        results = store.results(trial_ids=list(store.finished(before.trial_ids)))
+    except StoreError:  # what is damaged is registered anew, what is newer is not looked at
+        return []
+    ids = {result.trial.id for result in results}
+    cells = {_cell(result.trial) for result in results}
+    n_redone = sum(trial.id not in ids and _cell(trial) in cells for trial in trials)
+    if not n_redone:
+        return []
+    return [
+        f"{n_redone} of {len(trials)} trials were stored, and are made again because what they depend on has changed:",
+        *(f"  {line}" for line in changes(before.spec, results, spec, trials)),
+    ]
+
+
+def _cell(trial: Trial) -> tuple[str | int | None, ...]:
+    """Where a trial stands in the grid, whatever it depends on."""
+    return trial.method, json.dumps(trial.parameters, sort_keys=True), trial.target, trial.fleet, trial.seed
 
 
 def _plain(fleet: FleetSpec) -> dict[str, Any]:
@@ -59,13 +102,13 @@ def _changed_sources(stored: Sequence[Trial], trials: Sequence[Trial]) -> Iterat
         yield from (said for name, said in SOURCES.items() if before.get(name) != now.get(name))
 
 
-def _differences(before: Any, now: Any, place: str) -> list[str]:
+def differences(before: Any, now: Any, place: str) -> list[str]:
     """Keys whose values differ, with both."""
     if before == now:
         return []
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = dict.fromkeys((*before, *now))
-        return [line for key in keys for line in _differences(before.get(key), now.get(key), f"{place}.{key}")]
+        return [line for key in keys for line in differences(before.get(key), now.get(key), f"{place}.{key}")]
     if str(before).startswith(CONTENT) and str(now).startswith(CONTENT):
         return [f"the content of the file that {place} names"]
     return [f"{place}: {_short(before)} -> {_short(now)}"]

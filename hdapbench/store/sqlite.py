@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,32 @@ from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.trial import DeviceLatency, Result, Status
 
 BUSY_SECONDS = 30.0
+EXPLORING = -(2**40)
+"""Specs of explorations are numbered from here on, below all others: the others are the ones that boards show."""
+
 DONE = frozenset({Status.COMPLETE, Status.SKIPPED, Status.INFEASIBLE})
 """Statuses that a second run would not change."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A registered spec: its content and the ids of its trials, in order."""
+    """A registered spec: its content, the ids of its trials, in order, and whether a run only explored with it."""
 
     name: str
     spec_hash: str
     spec: dict[str, Any]
     trial_ids: tuple[str, ...]
+    explores: bool = False
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered spec, whether a run only explored with it, and the ids of its trials."""
+
+    name: str
+    spec_hash: str
+    explores: bool
+    trial_ids: set[str]
 
 
 @contextmanager
@@ -103,11 +117,23 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def register(self, name: str, *, spec_hash: str, spec_json: str, trial_ids: Sequence[str]) -> None:
-        """Note a spec and its trials; the spec registered last is the one that boards show."""
+    def register(
+        self, name: str, *, spec_hash: str, spec_json: str, trial_ids: Sequence[str], explores: bool = False
+    ) -> None:
+        """Note a spec and its trials; the spec registered last is the one that boards show.
+
+        Exploring changes nothing about a spec that was registered without, and is shown only where there is none.
+        """
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")  # the order of registration is read and written in one piece
-            latest = connection.execute("SELECT coalesce(max(registered), 0) FROM benchmark").fetchone()[0]
+            if explores and (name, spec_hash) in connection.execute(
+                "SELECT name, spec_hash FROM benchmark WHERE registered > 0"
+            ):
+                return
+            latest = connection.execute(
+                "SELECT coalesce(max(registered), ?) FROM benchmark WHERE (registered < 0) = ?",
+                (EXPLORING if explores else 0, explores),
+            ).fetchone()[0]
             connection.execute(
                 "INSERT INTO benchmark (name, spec_hash, spec_json, registered) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (name, spec_hash)"
@@ -138,7 +164,7 @@ class Store:
             When there is none, or it is damaged.
         """
         row = self._connection.execute(
-            "SELECT spec_hash, CAST(spec_json AS BLOB), checksum FROM benchmark WHERE name = ?"
+            "SELECT spec_hash, CAST(spec_json AS BLOB), checksum, registered < 0 FROM benchmark WHERE name = ?"
             " ORDER BY spec_hash = ? DESC, registered DESC LIMIT 1",
             (name, spec_hash or ""),
         ).fetchone()
@@ -151,7 +177,34 @@ class Store:
         ids = self._connection.execute(
             "SELECT trial_id FROM benchmark_trial WHERE name = ? AND spec_hash = ? ORDER BY position", (name, row[0])
         )
-        return Benchmark(name, row[0], json.loads(row[1]), tuple(found[0] for found in ids))
+        return Benchmark(name, row[0], json.loads(row[1]), tuple(found[0] for found in ids), explores=bool(row[3]))
+
+    def registered(self) -> list[Registered]:
+        """All specs that are registered; of those of a name, the first is the one that boards show."""
+        rows = self._connection.execute(
+            "SELECT name, spec_hash, registered < 0 FROM benchmark ORDER BY registered DESC"
+        )
+        ids = "SELECT trial_id FROM benchmark_trial WHERE name = ? AND spec_hash = ?"
+        return [
+            Registered(
+                name, spec_hash, bool(explores), {i for (i,) in self._connection.execute(ids, (name, spec_hash))}
+            )
+            for name, spec_hash, explores in rows.fetchall()
+        ]
+
+    def trial_ids(self) -> set[str]:
+        """Ids of all trials that have a result, damaged ones too."""
+        return set(self._checksums())
+
+    def remove(self, trial_ids: Iterable[str], specs: Iterable[Registered]) -> None:
+        """Remove results and registered specs, and give back the room that they took."""
+        with self._connection as connection:
+            connection.executemany("DELETE FROM result WHERE trial_id = ?", [(trial_id,) for trial_id in trial_ids])
+            connection.executemany(
+                "DELETE FROM benchmark WHERE name = ? AND spec_hash = ?",
+                [(spec.name, spec.spec_hash) for spec in specs],
+            )
+        self._connection.execute("VACUUM")
 
     def add(self, result: Result) -> None:
         """Store a result and its raw latencies in one transaction; the latest result of a trial wins.

@@ -177,6 +177,21 @@ class StoreContract:
         assert store.benchmark("b").trial_ids == ("old",)
         assert store.benchmarks() == ("b", "other")
 
+    def test_exploring_changes_nothing_about_what_is_registered(self, store: Store) -> None:
+        """An exploration is shown only where there is nothing else, and does not shrink the same spec."""
+        store.register("b", spec_hash="9" * 16, spec_json="{}", trial_ids=["explored"], explores=True)
+        assert store.benchmark("b").trial_ids == ("explored",)
+
+        store.register("b", spec_hash="1" * 16, spec_json="{}", trial_ids=["x", "y"])
+        for spec_hash in ("9" * 16, "8" * 16, "1" * 16):
+            store.register("b", spec_hash=spec_hash, spec_json="{}", trial_ids=["x"], explores=True)
+
+        assert store.benchmark("b").trial_ids == ("x", "y")
+        assert store.benchmark("b", spec_hash="8" * 16).trial_ids == ("x",)
+
+        store.register("b", spec_hash="8" * 16, spec_json="{}", trial_ids=["z"])
+        assert store.benchmark("b").trial_ids == ("z",)
+
     def test_an_unknown_benchmark_is_refused_with_the_known_ones(self, store: Store) -> None:
         """The error suggests the name that was probably meant."""
         store.register("quickstart", spec_hash="1" * 16, spec_json="{}", trial_ids=[])

@@ -108,9 +108,10 @@ def test_a_method_from_a_file_runs_and_appears_on_the_board(
 
     assert len(MINE.splitlines()) <= 20
     assert main(["methods", "test", "./mine.py"]) == 0
-    assert main(["run", str(tiny_spec), "--method", "./mine.py", "--set", "targets=[{flops: 0.5x}]"]) == 0
+    board = ["--output", "leaderboards/explored.md"]
+    assert main(["run", str(tiny_spec), "--method", "./mine.py", "--set", "targets=[{flops: 0.5x}]", *board]) == 0
 
-    assert "| last" in Path("leaderboards/tiny.md").read_text()
+    assert "| last" in Path("leaderboards/explored.md").read_text()
     assert "last" in capsys.readouterr().out
 
 
@@ -121,9 +122,10 @@ def test_a_plan_above_the_target_is_infeasible_and_says_by_how_much(tiny_spec: P
         .replace(", scores), scores)", ", scores))")
     )
 
-    main(["run", str(tiny_spec), "--method", "./greedy.py", "--set", "targets=[{flops: 0.5x}]"])
+    board = ["--output", "explored.md"]
+    main(["run", str(tiny_spec), "--method", "./greedy.py", "--set", "targets=[{flops: 0.5x}]", *board])
 
-    assert "100.0% above the target" in Path("leaderboards/tiny.md").read_text()
+    assert "100.0% above the target" in Path("explored.md").read_text()
 
 
 def test_check_lists_trials_and_groups_and_spends_nothing(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,20 +86,6 @@ def test_a_board_is_that_of_the_spec_that_ran_whatever_was_registered_meanwhile(
     assert main(["board", "tiny", "--check"]) == 0, "the board is compared with the spec that it shows"
 
 
-def test_exploring_does_not_write_over_the_board_of_the_spec(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(spec, "--quiet")
-    board = Path("leaderboards/tiny.md").read_text()
-
-    run(spec, "--quiet", "--set", "seeds=[0, 1]")
-
-    told = capsys.readouterr().err
-    (other,) = [path for path in Path("leaderboards").iterdir() if path.name != "tiny.md"]
-    assert Path("leaderboards/tiny.md").read_text() == board
-    assert "leaderboards/tiny.md shows another spec and is kept" in told
-    assert f"wrote {other}" in told
-    assert other.stem in f"tiny-{spec_hash(load_spec(spec, ['seeds=[0, 1]']))}"
-
-
 def test_damage_to_rows_and_caches_is_said_and_made_good(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(spec)
     board = Path("leaderboards/tiny.md").read_text()

@@ -46,12 +46,13 @@ class TestAKindOfFleetThatPipInstalled(FleetContract):
     def test_runs(self, farm: Path, tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
         changes = ("methods=[uniform]", "targets=[{flops: 0.5x}]", f"fleets=[{FARM}]")
 
-        assert main(["run", str(tiny_spec), "--json", *(part for text in changes for part in ("--set", text))]) == 0
+        options = ["--json", "--output", "board.md"]
+        assert main(["run", str(tiny_spec), *options, *(part for text in changes for part in ("--set", text))]) == 0
 
         dense, uniform = json.loads(capsys.readouterr().out)
         assert uniform["metrics"]["latency_source"] == "measured"
         assert uniform["metrics"]["latency_ms"] < dense["metrics"]["latency_ms"]
-        assert "leading-farm" in Path("leaderboards/tiny.md").read_text()
+        assert "leading-farm" in Path("board.md").read_text()
 
     def test_is_shown_fingerprinted_clustered_and_estimated(
         self, farm: Path, capsys: pytest.CaptureFixture[str]

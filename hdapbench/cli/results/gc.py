@@ -1,0 +1,39 @@
+"""``hdapbench results gc``: results, artifacts and caches that no registered benchmark names, removed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.results.rm import add_dry_run_option, tell
+
+
+def add_parser(actions: Any) -> None:
+    """Add the action to the parser."""
+    parser = actions.add_parser("gc", help="remove what no registered benchmark names", description=__doc__)
+    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--former", action="store_true", help="keep only the spec shown under each name, none from before it was edited"
+    )
+    parser.add_argument(
+        "--caches", action="store_true", help="remove caches of data, exports and models too: they are made again"
+    )
+    add_dry_run_option(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Remove, and say how much that frees."""
+    from hdapbench.run.removal import unnamed
+    from hdapbench.run.workspace import Workspace
+    from hdapbench.store.sqlite import open_store
+
+    with open_store(existing_database(arguments.workspace)) as store:
+        workspace = Workspace(arguments.workspace)
+        found = unnamed(store, workspace, former=not arguments.former, caches=arguments.caches)
+        tell(found, dry_run=arguments.dry_run)
+        if not arguments.dry_run:
+            found.carry_out(store)
+    return 0

@@ -1,0 +1,103 @@
+"""Where the results of a benchmark are found: in the database, or in the file beside its board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hdapbench.store.sqlite import Benchmark
+    from hdapbench.store.travel import Travelling
+    from hdapbench.trial import Result
+
+BOARDS, RESULTS = Path("leaderboards"), "results"
+SUFFIX = ".jsonl.zst"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A benchmark, its results, and what they were read from."""
+
+    benchmark: Benchmark
+    results: tuple[Result, ...]
+    origin: str
+
+
+def results_beside(board: Path) -> Path:
+    """File of the results that a board shows: in the folder ``results`` beside it."""
+    return board.parent / RESULTS / f"{board.stem}{SUFFIX}"
+
+
+def named_benchmark(text: str) -> tuple[str, str | None]:
+    """Name of a benchmark and, of a spec file, the hash of the spec that it holds."""
+    if not text.endswith((".yaml", ".yml")):
+        return text, None
+    from hdapbench.run.grid import named_by_content
+    from hdapbench.spec import load, spec_hash
+
+    spec = named_by_content(load(text))
+    return spec.name, spec_hash(spec)
+
+
+def find_results(
+    name: str, *, workspace: Path, board: Path | None = None, file: Path | None = None, spec_hash: str | None = None
+) -> Found:
+    """Results of a benchmark: those of a named file, else of the database, else of the file beside the board.
+
+    Raises
+    ------
+    StoreError
+        When there are none, or they cannot be read.
+    """
+    from hdapbench.errors import StoreError
+    from hdapbench.run.workspace import Workspace
+
+    boards = [path for path in (board, BOARDS / f"{name}.md") if path is not None]
+    beside = next((path for path in map(results_beside, boards) if path.is_file()), None)
+    if file is None:
+        database = Workspace(workspace).database
+        if beside is None and not database.exists():
+            raise StoreError(
+                f"there is no database '{database}', and no file '{results_beside(boards[0])}'; "
+                "run a spec first, or name the folder with --workspace, or the file"
+            )
+        stored = _in_database(name, database, spec_hash, is_needed=beside is None)
+        if stored is not None:
+            return stored
+    found = read_named(file or beside, name)
+    return Found(found.benchmark, found.results, str(file or beside))
+
+
+def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed: bool) -> Found | None:
+    """What the database holds; None, unless it is needed, where it has no such benchmark, or not of that spec."""
+    from hdapbench.store.sqlite import open_store
+
+    if not database.exists():
+        return None
+    with open_store(database) as store:
+        if not is_needed and name not in store.benchmarks():
+            return None
+        benchmark = store.benchmark(name, spec_hash=spec_hash)
+        if not is_needed and spec_hash not in (None, benchmark.spec_hash):
+            return None
+        return Found(benchmark, tuple(store.results(trial_ids=benchmark.trial_ids)), "the database")
+
+
+def read_named(file: Path | None, name: str) -> Travelling:
+    """What a file holds, which must be results of the benchmark of that name.
+
+    Raises
+    ------
+    StoreError
+        When it is not.
+    """
+    from hdapbench.errors import StoreError
+    from hdapbench.store.travel import read_travelling
+
+    if file is None:
+        raise StoreError(f"there are no results of '{name}'; run its spec first, or name a file with --results")
+    found = read_travelling(file)
+    if found.benchmark.name != name:
+        raise StoreError(f"'{file}' holds results of '{found.benchmark.name}', not of '{name}'")
+    return found
