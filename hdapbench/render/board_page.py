@@ -26,7 +26,9 @@ from hdapbench.render.table import (
     FRONT,
     LEADS,
     Column,
+    about,
     answer,
+    counted,
     front_cells,
     lead_cells,
     leads_sentence,
@@ -39,7 +41,7 @@ from hdapbench.render.table import (
     unranked_columns,
 )
 from hdapbench.render.verdict import verdict
-from hdapbench.render.web import csp_hash, marked, templates, texts
+from hdapbench.render.web import csp_hash, marked, scripts, style, templates
 from hdapbench.trial import Result
 
 N_ROWS = 1000
@@ -76,13 +78,13 @@ class _Page:
         self.environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": False}
 
     def html(self) -> str:
-        board, text = self.board, texts()
+        board, text = self.board, scripts()
         sections = [self._section(number, section) for number, section in enumerate(board.sections)]
         fleets = [self._fleet(fleet) for fleet in dict.fromkeys(section.fleet for section in board.sections)]
         drawn = {name: {"spec": chart.spec, "data": chart.data} for name, chart in self.charts.items()}
         return self.environment.get_template("board.html").render(
             name=board.name,
-            about=_about(board),
+            about=about(board),
             leads_said=[marked(_on_fleet(board, leads, leads_sentence(leads))) for leads in board.leads],
             warnings=board.warnings,
             cards=[self._card(number, section) for number, section in enumerate(board.sections)],
@@ -98,10 +100,10 @@ class _Page:
             words=WORDS,
             light=LIGHT,
             dark=DARK,
-            scripts=[csp_hash(text["library"]), csp_hash(text["board.js"])],
-            style=Markup(text["board.css"]),  # noqa: S704 - files of this package
-            library=Markup(text["library"]),  # noqa: S704
-            script=Markup(text["board.js"]),  # noqa: S704
+            scripts=[csp_hash(text["library"]), csp_hash(text["page"])],
+            style=style(),
+            library=Markup(text["library"]),  # noqa: S704 - files of packages
+            script=Markup(text["page"]),  # noqa: S704
         )
 
     def shown(self, section: Section) -> tuple[Row, ...]:
@@ -218,12 +220,14 @@ class _Page:
                 "shown": "",
             }
         first = section.ranked[0]
-        numbers = [(f"{significant(first.latency_ms.value)} ms", "latency")]
+        numbers = [(f"{significant(first.latency_ms.value)} ms", "")]
         if first.speed_up is not None:
             numbers.append((f"{first.speed_up.value:.2f}x", "dense"))
-        numbers.append((f"{first.accuracy.value * 100:.1f} %", self.board.metric))
+        numbers.append(
+            (f"{first.accuracy.value * 100:.1f} %", "" if self.board.metric == "accuracy" else self.board.metric)
+        )
         what = "Most accurate" if section.by_accuracy else "Fastest"
-        ties = f"; {_counted(len(first.same_as), 'other')} chose the same widths" if first.same_as else ""
+        ties = f"; {counted(len(first.same_as), 'other')} chose the same widths" if first.same_as else ""
         return {
             "link": f"s{number}",
             "where": where,
@@ -264,26 +268,8 @@ class _Page:
         return self.board.dense[fleet].kept if fleet in self.board.dense else {}
 
 
-def _about(board: Leaderboard) -> str:
-    spec, n_fleets = board.spec, len({section.fleet for section in board.sections})
-    targets = list(dict.fromkeys(section.target for section in board.sections))
-    parts = [
-        f"{spec['model']['name']} on {spec['data']['name']}",
-        _counted(len(labels(board)), "method"),
-        f"{_counted(len(targets), 'target')}",
-        _counted(n_fleets, "fleet"),
-        _counted(len(spec["seeds"]), "seed"),
-        f"{board.n_finished:,} of {board.n_trials:,} trials have ended",
-    ]
-    return " · ".join(parts)
-
-
 def _short(row: Row, metric: str) -> str:
     return f"{significant(row.latency_ms.value)} ms, {metric} {row.accuracy.value * 100:.1f} %"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _on_fleet(board: Leaderboard, leads: Leads, said: str) -> str:

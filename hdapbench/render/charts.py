@@ -33,7 +33,7 @@ def leads_chart(board: Leaderboard, leads: Leads) -> Chart | None:
     color, y = method_color(labels(board), "page"), rows_axis([str(record["method"]) for record in data])
     base = alt.Chart(alt.NamedData("leads")).encode(y=y, color=color, opacity=when_picked(1, 0.15))
     title = f"{less} than {leads.reference} at equal accuracy (%)"
-    x = alt.X("lead:Q", title=title, scale=alt.Scale(padding=12))
+    x = alt.X("lead:Q", title=title, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=TICKS))
     tooltip = [
         alt.Tooltip("method:N"),
         alt.Tooltip("says:N", title="at equal accuracy"),

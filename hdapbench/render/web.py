@@ -32,15 +32,22 @@ def marked(text: str) -> Markup:
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", strong))  # noqa: S704 - escaped above
 
 
+def style() -> Markup:
+    """Style sheet of all pages of boards."""
+    return Markup(_file("board.css"))  # noqa: S704 - a file of this package
+
+
 @cache
-def texts() -> dict[str, str]:
-    """Style and script of a page, and the library that draws: Vega, Vega-Lite and vega-embed in one bundle."""
+def scripts() -> dict[str, str]:
+    """Script of a board's page, and the library that draws: Vega, Vega-Lite and vega-embed in one bundle."""
     import vl_convert
 
-    folder = files("hdapbench.render") / "templates"
-    found = {name: (folder / name).read_text(encoding="utf-8") for name in ("board.css", "board.js")}
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return found | {"library": library.replace("</script", "<\\/script")}
+    return {"page": _file("board.js"), "library": library.replace("</script", "<\\/script")}
+
+
+def _file(name: str) -> str:
+    return (files("hdapbench.render") / "templates" / name).read_text(encoding="utf-8")
 
 
 def csp_hash(script: str) -> str:

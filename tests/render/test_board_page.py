@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from hdapbench.cli.board_forms import write_index, write_picture_or_page
 from hdapbench.leaderboard.board import Leaderboard
+from hdapbench.plan import Plan
 from hdapbench.render.board_page import board_page
+from hdapbench.render.drawing import DARK, LIGHT
+from hdapbench.render.verdict import verdict
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Result
 from tests.boards import SPEC, board, trial
@@ -24,7 +28,8 @@ TARGETS: dict[str, Any] = SPEC | {"targets": [{"flops": "0.5x"}, {"flops": "0.25
 def complete(method: str, latency_ms: float, accuracy: float, target: str = "0.5x", **given: Any) -> Result:
     made = trial(method, spec=TARGETS, target=target, seed=given.pop("seed", 0), parameters=given.pop("parameters", {}))
     metrics = example_metrics(latency_ms=latency_ms, accuracy=accuracy)
-    return example_result(made, metrics=metrics).model_copy(update=given)
+    kept = Plan(kept={"conv1": tuple(range(len(method))), "conv2": (0,)})  # so that no two methods have the same widths
+    return example_result(made, metrics=metrics).model_copy(update={"plan": kept, **given})
 
 
 def results() -> list[Result]:
@@ -205,3 +210,58 @@ def test_what_does_not_fit_is_left_out_and_said_to_be(monkeypatch: pytest.Monkey
     assert text.count('data-open="') == 12
     assert "8 more rows are left out" in text
     assert text.count("hdapbench explain") == 11
+
+
+def test_the_index_links_each_board_with_its_first_rows_and_its_lead(browser: Any, tmp_path: Path) -> None:
+    made, found = a_board()
+    written = [*write_picture_or_page(made, found, tmp_path / "example.html"), write_index([made], tmp_path)]
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+
+    page.goto((tmp_path / "index.html").as_uri())
+    line = page.get_by_role("row").nth(1).inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    page.get_by_role("link", name="example").click()
+
+    assert "4 methods" in line
+    assert "6.200 ms, 1.94x dense, accuracy 96.3 %" in line
+    assert "hdap is 25.8% faster" in line
+    assert page.url == written[0].as_uri()
+    page.close()
+
+
+def test_pictures_of_fronts_are_written_by_suffix(tmp_path: Path) -> None:
+    made, found = a_board()
+
+    (svg,) = write_picture_or_page(made, found, tmp_path / "front.svg")
+    (png,) = write_picture_or_page(made, found, tmp_path / "front.png")
+
+    assert png.read_bytes().startswith(b"\x89PNG")
+    text = svg.read_text(encoding="utf-8")
+    for said in ("average clustered latency (ms)", "accuracy (%)", "hdap", "uniform", "0.25x", "dense"):
+        assert f">{said}<" in text
+
+
+def test_a_verdict_says_what_is_shown_and_what_is_not() -> None:
+    made, _ = a_board()
+    said = {row.label: verdict(made, made.sections[0], row) for row in made.sections[0].rows}
+
+    assert said["hdap"][1].startswith("Fastest of 3 rows within 1 point of the most accurate (hdap, 96.3%)")
+    assert said["amc"][1] == "Place 2 of 3."
+    assert said["amc"][2].startswith("14.5 % (")
+    assert "slower than hdap, which is shown" in said["amc"][2]
+    assert "missed by 3.20 points" in said["random"][1]
+    assert said["uniform"][-1] != said["hdap"][-1]
+    assert said["hdap"][-1].startswith("At equal accuracy it is 25.8% faster than uniform over its 2 targets")
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(("colors", "ground"), [(LIGHT, "#ffffff"), (DARK, "#14171b")])
+def test_colors_of_methods_stand_out_from_the_page(colors: tuple[str, ...], ground: str) -> None:
+    for color in colors:
+        darker, lighter = sorted((luminance(color), luminance(ground)))
+        assert (lighter + 0.05) / (darker + 0.05) >= 3, color  # WCAG 2.2, 1.4.11
