@@ -44,11 +44,11 @@ from hdapbench.render.verdict import verdict
 from hdapbench.render.web import csp_hash, marked, scripts, style, templates
 from hdapbench.trial import Result
 
-N_ROWS = 1000
+N_ROWS = 800
 """Rows that a page shows, over all sections."""
 N_RECORDS = 8000
 """Marks that its charts draw, beside the fronts."""
-ACCOUNTS = 800_000
+ACCOUNTS = 600_000
 """Characters of the accounts of its trials."""
 
 WORDS = {"method", "status", "reason", "bits: channels", "at equal accuracy", "target", "front"}
@@ -69,6 +69,7 @@ class _Page:
         self.board = board
         self.charts: dict[str, Chart] = {}
         self.n_rows = max(5, N_ROWS // max(1, len(board.sections)))
+        self.n_leads = max(self.n_rows, N_ROWS // 4 // max(1, len(board.leads)))
         self.n_records, self.accounts = N_RECORDS, ACCOUNTS
         self.colors = {label: f"k{number % len(LIGHT)}" for number, label in enumerate(labels(board))}
         self.dialogs: list[dict[str, Any]] = []
@@ -81,7 +82,6 @@ class _Page:
         board, text = self.board, scripts()
         sections = [self._section(number, section) for number, section in enumerate(board.sections)]
         fleets = [self._fleet(fleet) for fleet in dict.fromkeys(section.fleet for section in board.sections)]
-        drawn = {name: {"spec": chart.spec, "data": chart.data} for name, chart in self.charts.items()}
         return self.environment.get_template("board.html").render(
             name=board.name,
             about=about(board),
@@ -95,7 +95,7 @@ class _Page:
             legend=[marked(said) for said in legend(board)],
             provenance=[marked(said.lstrip("- ")) for said in provenance(board)],
             dialogs=self.dialogs,
-            charts={"charts": drawn, "config": config("page")},
+            charts=self._drawing(),
             says={name: chart.says for name, chart in self.charts.items()},
             words=WORDS,
             light=LIGHT,
@@ -105,6 +105,13 @@ class _Page:
             library=Markup(text["library"]),  # noqa: S704 - files of packages
             script=Markup(text["page"]),  # noqa: S704
         )
+
+    def _drawing(self) -> dict[str, Any]:
+        """What the script draws: each specification once, and which of them each chart completes."""
+        specs = {id(chart.spec): chart.spec for chart in self.charts.values()}
+        places = list(specs)
+        charts = {name: {"spec": places.index(id(c.spec)), **c.content} for name, c in self.charts.items()}
+        return {"specs": list(specs.values()), "charts": charts, "config": config("page")}
 
     def shown(self, section: Section) -> tuple[Row, ...]:
         """Rows of a section that the page shows."""
@@ -134,12 +141,13 @@ class _Page:
         }
 
     def _leads(self, leads: Leads) -> dict[str, Any]:
-        rows = [self._row(row.label, lead_cells(row, leads.cost)) for row in leads.rows[:N_ROWS]]
+        rows = [self._row(row.label, lead_cells(row, leads.cost)) for row in leads.rows[: self.n_leads]]
         name = f"leads-{leads.fleet}-{leads.cost}"
         return {
             "said": marked(leads_sentence(leads)),
             "by_bytes": leads.cost != "latency",
-            "chart": self._draw(name, leads_chart(self.board, leads)),
+            "chart": self._draw(name, leads_chart(self.board, leads, self.n_leads)),
+            "left_out": _left_out(len(leads.rows) - len(rows)),
             "table": _table(f"Against {leads.reference} at equal accuracy", LEADS, [("plain", "", rows)]),
         }
 
@@ -147,7 +155,6 @@ class _Page:
         board, rows = self.board, self.shown(section)
         title, _, origin = section_title(board, section).partition(" (")
         opens = {row.label: self._dialog(f"r{number}-{place}", section, row) for place, row in enumerate(rows)}
-        missing = len(section.rows) - len(rows)
         return {
             "id": f"s{number}",
             "title": title,
@@ -155,7 +162,7 @@ class _Page:
             "answer": marked(answer(board, section)),
             "warnings": section.warnings,
             "tables": [self._rows(section, rows, opens)] if section.rows else [],
-            "left_out": f"{missing:,} more rows are left out of a page of this size." if missing else "",
+            "left_out": _left_out(len(section.rows) - len(rows)),
             "devices": self._draw(f"devices-{number}", devices_chart(section, rows)),
             "kept": self._draw(f"kept-{number}", kept_chart(section, rows, self._dense_widths(section.fleet))),
             "costs": self._columns(
@@ -195,7 +202,7 @@ class _Page:
     def _quantised(self, fleet: str) -> Table | None:
         rows = [
             self._row(row.label, front_cells(target, row, leads=leads))
-            for target, row, leads in self.board.front(fleet)[:N_ROWS]
+            for target, row, leads in self.board.front(fleet)[: self.n_leads]
         ]
         caption = f"All quantised models, fleet {fleet}, smallest first"
         return _table(caption, FRONT, [("plain", "", rows)], named=1) if rows else None
@@ -270,6 +277,10 @@ class _Page:
 
 def _short(row: Row, metric: str) -> str:
     return f"{significant(row.latency_ms.value)} ms, {metric} {row.accuracy.value * 100:.1f} %"
+
+
+def _left_out(n: int) -> str:
+    return f"{counted(n, 'more row')} left out of a page of this size." if n else ""
 
 
 def _on_fleet(board: Leaderboard, leads: Leads, said: str) -> str:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import altair as alt
 
 from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
-from hdapbench.render.drawing import INK, TICKS, Chart, drawn, labels, method_color, rows_axis, when_picked
+from hdapbench.render.drawing import (
+    INK,
+    TICKS,
+    Chart,
+    Specification,
+    labels,
+    method_color,
+    rows_axis,
+    specification,
+    when_picked,
+)
 from hdapbench.render.table import interval_words, lead_words, one_line
 
+LINE = 26
+"""Pixels of height of one method."""
 WITH_NUMBERS = 16
 """Groups of channels up to which a heat map says how many are kept."""
 
 
-def leads_chart(board: Leaderboard, leads: Leads) -> Chart | None:
+def leads_chart(board: Leaderboard, leads: Leads, n_rows: int | None = None) -> Chart | None:
     """Leads at equal accuracy with their intervals, the greatest first; None where there is none."""
     data = [
         {
@@ -24,15 +37,22 @@ def leads_chart(board: Leaderboard, leads: Leads) -> Chart | None:
             "high": row.lead.high * 100,
             "says": lead_words(row.lead.value, leads.cost),
         }
-        for row in leads.rows
+        for row in leads.rows[:n_rows]
         if row.lead is not None
     ]
     if not data:
         return None
     less = "faster" if leads.cost == "latency" else "smaller"
-    color, y = method_color(labels(board), "page"), rows_axis([str(record["method"]) for record in data])
-    base = alt.Chart(alt.NamedData("leads")).encode(y=y, color=color, opacity=when_picked(1, 0.15))
-    title = f"{less} than {leads.reference} at equal accuracy (%)"
+    spec = _leads_spec(f"{less} than {leads.reference} at equal accuracy (%)", tuple(labels(board)))
+    says = f"Leads over {leads.reference} on {leads.fleet}, {len(data)} methods"
+    return Chart(spec, {"leads": data, "zero": [{"zero": 0}]}, says, LINE * len(data))
+
+
+@cache
+def _leads_spec(title: str, names: tuple[str, ...]) -> Specification:
+    base = alt.Chart(alt.NamedData("leads")).encode(
+        y=rows_axis(), color=method_color(names, "page"), opacity=when_picked(1, 0.15)
+    )
     x = alt.X("lead:Q", title=title, scale=alt.Scale(padding=12), axis=alt.Axis(tickCount=TICKS))
     tooltip = [
         alt.Tooltip("method:N"),
@@ -45,12 +65,7 @@ def leads_chart(board: Leaderboard, leads: Leads) -> Chart | None:
         base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", tooltip=tooltip),
         base.mark_point(filled=True, size=90).encode(x=x, tooltip=tooltip),
     ]
-    return drawn(
-        layers,
-        {"leads": data, "zero": [{"zero": 0}]},
-        f"Leads over {leads.reference} on {leads.fleet}",
-        height=26 * len(data),
-    )
+    return specification(layers)
 
 
 def devices_chart(section: Section, rows: Sequence[Row]) -> Chart | None:
@@ -79,7 +94,14 @@ def devices_chart(section: Section, rows: Sequence[Row]) -> Chart | None:
         }
         for row in with_devices
     ]
-    y, ink = rows_axis([row.label for row in with_devices]), INK["page"]
+    says = f"Latency over the measured devices at {section.target} on {section.fleet}, {len(with_devices)} rows"
+    data = {"averages": averages, "devices": devices}
+    return Chart(_devices_spec(), data, says, LINE * len(with_devices))
+
+
+@cache
+def _devices_spec() -> Specification:
+    y, ink = rows_axis(), INK["page"]
     x = alt.X(
         "ms:Q",
         title="latency on the measured devices (ms)",
@@ -115,8 +137,7 @@ def devices_chart(section: Section, rows: Sequence[Row]) -> Chart | None:
             x=x, tooltip=[alt.Tooltip("method:N"), alt.Tooltip("average:N", title="average over the fleet")]
         ),
     ]
-    says = f"Latency over the measured devices at {section.target} on {section.fleet}, {len(with_devices)} rows"
-    return drawn(layers, {"devices": devices, "averages": averages}, says, height=26 * len(with_devices))
+    return specification(layers)
 
 
 def kept_chart(section: Section, rows: Sequence[Row], dense: Mapping[str, float]) -> Chart | None:
@@ -136,6 +157,13 @@ def kept_chart(section: Section, rows: Sequence[Row], dense: Mapping[str, float]
     ]
     if not data:
         return None
+    says = f"Channels kept per group at {section.target} on {section.fleet}, {len(rows)} rows"
+    n_rows = len({record["method"] for record in data})
+    return Chart(_kept_spec(has_numbers=len(groups) <= WITH_NUMBERS), {"kept": data}, says, LINE * n_rows)
+
+
+@cache
+def _kept_spec(*, has_numbers: bool) -> Specification:
     base = alt.Chart(alt.NamedData("kept")).encode(
         x=alt.X(
             "group:N",
@@ -143,7 +171,7 @@ def kept_chart(section: Section, rows: Sequence[Row], dense: Mapping[str, float]
             sort=None,
             axis=alt.Axis(labelAngle=-50, labelLimit=120, labelOverlap=True),
         ),
-        y=rows_axis(list(dict.fromkeys(str(record["method"]) for record in data))),
+        y=rows_axis(),
         opacity=when_picked(1, 0.15),
     )
     layers = [
@@ -163,7 +191,7 @@ def kept_chart(section: Section, rows: Sequence[Row], dense: Mapping[str, float]
             ],
         )
     ]
-    if len(groups) <= WITH_NUMBERS:
+    if has_numbers:
         dark_on = alt.when("datum.share > 60").then(alt.value("#000")).otherwise(alt.value("#fff"))
         layers.append(
             base.mark_text(fontSize=10).encode(
@@ -171,6 +199,4 @@ def kept_chart(section: Section, rows: Sequence[Row], dense: Mapping[str, float]
                 color=dark_on,
             )
         )
-    says = f"Channels kept per group at {section.target} on {section.fleet}, {len(rows)} rows"
-    n_rows = len({record["method"] for record in data})
-    return drawn(layers, {"kept": data}, says, height=24 * n_rows)
+    return specification(layers)

@@ -16,6 +16,7 @@ import altair as alt
 from hdapbench.leaderboard.board import Leaderboard
 
 Place = Literal["page", "paper"]
+Specification = dict[str, Any]
 Record = dict[str, Any]
 
 LIGHT = (
@@ -34,18 +35,25 @@ IS_PICKED = "length(picked) == 0 || indexof(picked, datum.method) >= 0"
 TICKS = {"expr": "max(3, width / 110)"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chart:
-    """What is drawn, what it is drawn from, and what it shows in a sentence."""
+    """What is drawn, which charts of a kind share, what it is drawn from, and what it shows in a sentence."""
 
-    spec: dict[str, Any]
+    spec: Specification
     data: Mapping[str, Sequence[Record]]
     says: str
+    height: int
 
     @property
     def n_records(self) -> int:
         """Records that it draws."""
         return sum(map(len, self.data.values()))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What completes the specification: data with numbers as exact as a picture shows."""
+        data = {name: [_short(record) for record in records] for name, records in self.data.items()}
+        return {"description": self.says, "height": self.height, "datasets": data}
 
 
 def labels(board: Leaderboard) -> list[str]:
@@ -74,26 +82,16 @@ def config(on: Place) -> dict[str, Any]:
     }
 
 
-def drawn(
-    layers: Sequence[alt.Chart],
-    data: Mapping[str, Sequence[Record]],
-    says: str,
-    *,
-    height: int,
-    width: int | None = None,
-) -> Chart:
-    """Chart of layers over named records, as wide as its place unless it has a width."""
-    whole = (
-        alt.layer(*layers)
-        .add_params(alt.param(name="picked", value=[]))
-        .properties(
-            width=width or "container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
-        )
-    )
-    spec = whole.to_dict()
+def specification(layers: Sequence[alt.Chart], *, width: int | None = None) -> Specification:
+    """Layers over records that have names, as wide as their place unless there is a width.
+
+    Altair checks each specification against a schema, which takes long: keep it for all charts of a kind.
+    """
+    size = alt.AutoSizeParams(type="fit-x", contains="padding")
+    picked = alt.param(name="picked", value=[])
+    spec = alt.layer(*layers).add_params(picked).properties(width=width or "container", autosize=size).to_dict()
     spec.pop("config", None)
-    short = {name: [_short(record) for record in records] for name, records in data.items()}
-    return Chart(spec | {"description": says}, short, says)
+    return spec
 
 
 def _short(record: Record) -> Record:
@@ -116,6 +114,6 @@ def when_picked(normal: float, other: float) -> alt.OpacityValue:
     return alt.OpacityValue(other, condition={"test": IS_PICKED, "value": normal})
 
 
-def rows_axis(order: Sequence[str]) -> alt.Y:
-    """One line per method."""
-    return alt.Y("method:N", title=None, sort=list(order), axis=alt.Axis(labelLimit=150, domain=False, ticks=False))
+def rows_axis() -> alt.Y:
+    """One line per method, in the order of the records."""
+    return alt.Y("method:N", title=None, sort=None, axis=alt.Axis(labelLimit=150, domain=False, ticks=False))

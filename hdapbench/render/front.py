@@ -10,7 +10,18 @@ import vl_convert
 
 from hdapbench.leaderboard.board import Leaderboard, Row
 from hdapbench.leaderboard.statistics import Interval
-from hdapbench.render.drawing import INK, TICKS, Chart, Place, Record, config, drawn, labels, method_color, when_picked
+from hdapbench.render.drawing import (
+    INK,
+    TICKS,
+    Chart,
+    Place,
+    Record,
+    config,
+    labels,
+    method_color,
+    specification,
+    when_picked,
+)
 from hdapbench.render.table import interval_words, points, significant
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
@@ -46,11 +57,11 @@ def front_chart(board: Leaderboard, fleet: str, *, n_rows: int | None = None, on
     ]
     targets = list(dict.fromkeys(section.target for section in sections))
     asked = [section.rule.least_accuracy * 100 for section in sections if section.rule.least_accuracy is not None]
-    layers = _front_layers(board, targets, _range([*rows, *dense], asked), on)
-    says = f"{board.metric} against latency on {fleet}: {len(rows)} rows of {len(methods)} methods"
-    data: dict[str, list[Record]] = {"points": rows, "lines": lines, "rules": rules, "dense": dense}
     is_page = on == "page"
-    return drawn(layers, data, says, height=420 if is_page else 320, width=None if is_page else 460)
+    layers = _front_layers(board, targets, _range([*rows, *dense], asked), on)
+    data: dict[str, list[Record]] = {"points": rows, "lines": lines, "rules": rules, "dense": dense}
+    says = f"{board.metric} against latency on {fleet}: {len(rows)} rows of {len(methods)} methods"
+    return Chart(specification(layers, width=None if is_page else 460), data, says, 420 if is_page else 320)
 
 
 def _front_layers(board: Leaderboard, targets: Sequence[str], domain: Sequence[float], on: Place) -> list[alt.Chart]:
@@ -120,7 +131,7 @@ def far_below(board: Leaderboard, fleet: str, n_rows: int | None = None) -> list
 def front_picture(board: Leaderboard, fleet: str, form: Literal["svg", "png"]) -> bytes:
     """Accuracy against latency on a fleet, as a picture for papers: 460 by 320 points, PNG at three pixels a point."""
     chart = front_chart(board, fleet, on="paper")
-    spec = chart.spec | {"datasets": chart.data, "background": "white", "config": config("paper")}
+    spec = chart.spec | chart.content | {"background": "white", "config": config("paper")}
     if form == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return vl_convert.vegalite_to_png(spec, scale=3)

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_left_out_and_said_to_be(monkeypatch: pytest.Monkey
     text = board_page(board(found, spec=TARGETS | {"seeds": [0]}), found)
 
     assert text.count('data-open="') == 12
-    assert "8 more rows are left out" in text
+    assert "8 more rows left out" in text
     assert text.count("hdapbench explain") == 11
 
 

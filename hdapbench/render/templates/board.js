@@ -1,14 +1,14 @@
 "use strict";
 { // in a block: the library's names are global
   const all = selector => document.querySelectorAll(selector);
-  const { charts, config } = JSON.parse(document.getElementById("charts").textContent);
+  const { specs, charts, config } = JSON.parse(document.getElementById("charts").textContent);
   const picked = new Set();
   const views = [];
 
   const draw = async () => { // one after the other: the page can be read meanwhile
     for (const place of all("[data-chart]")) {
-      const { spec, data } = charts[place.dataset.chart];
-      const { view } = await vegaEmbed(place, { ...spec, datasets: data }, { actions: false, renderer: "svg", ast: true, config });
+      const chart = charts[place.dataset.chart];
+      const { view } = await vegaEmbed(place, { ...specs[chart.spec], ...chart, spec: undefined }, { actions: false, renderer: "svg", ast: true, config });
       views.push(view);
       await view.signal("picked", [...picked]).runAsync();
       await new Promise(resolve => setTimeout(resolve));
