@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hdapbench.cli.output import write_output
+from hdapbench.errors import OutputError
 
 if TYPE_CHECKING:
     from hdapbench.leaderboard.board import Leaderboard
@@ -24,7 +25,7 @@ def write_picture_or_page(board: Leaderboard, results: Sequence[Result], path: P
     Raises
     ------
     OutputError
-        When a file cannot be written.
+        When a file cannot be written, or there is nothing to draw.
     """
     from hdapbench.render.board_page import board_page
     from hdapbench.render.front import front_picture
@@ -32,7 +33,9 @@ def write_picture_or_page(board: Leaderboard, results: Sequence[Result], path: P
     if path.suffix == ".html":
         write_output(path, board_page(board, results))
         return [path]
-    fleets = list(dict.fromkeys(section.fleet for section in board.sections))
+    fleets = list(dict.fromkeys(section.fleet for section in board.sections if section.rows))
+    if not fleets:
+        raise OutputError(f"{path}: nothing to draw: no trial of '{board.name}' has numbers yet; see: hdapbench show")
     written = []
     for fleet in fleets:
         picture = front_picture(board, fleet, "png" if path.suffix == ".png" else "svg")

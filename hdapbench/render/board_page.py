@@ -15,7 +15,7 @@ from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
 from hdapbench.render.account import explanation
 from hdapbench.render.charts import devices_chart, kept_chart, leads_chart
 from hdapbench.render.drawing import DARK, LIGHT, Chart, config, labels
-from hdapbench.render.front import far_below, front_chart
+from hdapbench.render.front import far_below, front_chart, is_by_bytes
 from hdapbench.render.markdown import provenance
 from hdapbench.render.page import account
 from hdapbench.render.table import (
@@ -119,24 +119,32 @@ class _Page:
 
     def _fleet(self, fleet: str) -> dict[str, Any]:
         board = self.board
-        notes = ["Error bars are 95 % intervals.", "A line joins a method's targets and the dense model."]
+        by_bytes = is_by_bytes(board, fleet)
+        joined = "a method's targets" if by_bytes else "a method's targets and the dense model"
+        notes = [f"Error bars are 95 % intervals. A line joins {joined}."]
         asked = [
             f"{section.rule.least_accuracy * 100:.2f} % at {section.target}"
             for section in board.sections
             if section.fleet == fleet and section.rule.least_accuracy is not None
         ]
         if asked:
-            notes.append(f"Dashed: what a ranking asks for ({', '.join(asked)}); hollow points miss it.")
+            which = f" ({', '.join(asked)})" if len(asked) <= 4 else ""
+            notes.append(f"Dashed: what a ranking asks for{which}; hollow points miss it.")
+        if len(self.colors) > len(LIGHT):
+            notes.append(f"Colours repeat after {len(LIGHT)} methods.")
         if lost := far_below(board, fleet, self.n_rows):
             told = [f"{row.label} at {target} ({_short(row, board.metric)})" for target, row in lost[:12]]
             notes.append(f"Far below the picture: {'; '.join(told)}{'; and others' if len(lost) > 12 else ''}.")
         if any(len(section.rows) > self.n_rows for section in board.sections):
             notes.append(f"Drawn are the first {self.n_rows} rows of each table.")
         leads = [found for found in board.leads if found.fleet == fleet]
+        has_rows = any(section.rows for section in board.sections if section.fleet == fleet)
+        chart = front_chart(board, fleet, n_rows=self.n_rows) if has_rows else None
         return {
             "name": fleet,
+            "against": "weights" if by_bytes else "latency",
             "note": " ".join(notes),
-            "front": self._draw(f"front-{fleet}", front_chart(board, fleet, n_rows=self.n_rows), is_free=True),
+            "front": self._draw(f"front-{fleet}", chart, is_free=True),
             "leads": [self._leads(found) for found in leads],
         }
 

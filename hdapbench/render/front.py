@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf, isfinite
 from typing import Literal
 
 import altair as alt
@@ -22,8 +23,10 @@ from hdapbench.render.drawing import (
     specification,
     when_picked,
 )
-from hdapbench.render.table import interval_words, points, significant
+from hdapbench.render.table import ABSENT, interval_words, points, significant
 
+SAID = ("latency", "weights", "reached", "to dense", "ranked")
+"""What a tooltip says of a row beside its method and target."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
 FAR_BELOW = 5.0
 """Points below what a ranking asks for from which a row is told below a chart of fronts, and not drawn in it."""
@@ -31,6 +34,8 @@ FAR_BELOW = 5.0
 
 def front_chart(board: Leaderboard, fleet: str, *, n_rows: int | None = None, on: Place = "page") -> Chart:
     """Accuracy against latency: all rows of a fleet with error bars, each method's front and what a ranking asks for.
+
+    The fleet has rows. Where all rows have bit-widths it is accuracy against kB of weights, without the dense model.
 
     Parameters
     ----------
@@ -43,11 +48,12 @@ def front_chart(board: Leaderboard, fleet: str, *, n_rows: int | None = None, on
     """
     sections = [section for section in board.sections if section.fleet == fleet]
     shown = [(section, row) for section in sections for row in section.rows[:n_rows]]
+    by_bytes = is_by_bytes(board, fleet)
     rows = [_point(section.target, row, is_ranked=row.rank is not None) for section, row in shown]
-    dense = [_point("dense", board.dense[fleet], is_ranked=True)] if fleet in board.dense else []
+    dense = [_point("dense", board.dense[fleet], is_ranked=True)] if fleet in board.dense and not by_bytes else []
     methods = list(dict.fromkeys(row.label for _, row in shown))
     lines = [
-        {"method": point["method"], "ms": point["ms"], "accuracy": point["accuracy"]}
+        {"method": point["method"], "cost": point["cost"], "accuracy": point["accuracy"]}
         for point in (*rows, *(point | {"method": name} for point in dense for name in methods))
     ]
     rules = [
@@ -58,19 +64,24 @@ def front_chart(board: Leaderboard, fleet: str, *, n_rows: int | None = None, on
     targets = list(dict.fromkeys(section.target for section in sections))
     asked = [section.rule.least_accuracy * 100 for section in sections if section.rule.least_accuracy is not None]
     is_page = on == "page"
-    layers = _front_layers(board, targets, _range([*rows, *dense], asked), on)
+    cost = "weights (kB)" if by_bytes else "average clustered latency (ms)"
+    layers = _front_layers(board, targets, (cost, _range([*rows, *dense], asked)), on)
+    if dense:
+        layers += _dense_layers(layers[-1], INK[on])
     data: dict[str, list[Record]] = {"points": rows, "lines": lines, "rules": rules, "dense": dense}
-    says = f"{board.metric} against latency on {fleet}: {len(rows)} rows of {len(methods)} methods"
+    says = f"{board.metric} against {cost} on {fleet}: {len(rows)} rows of {len(methods)} methods"
     return Chart(specification(layers, width=None if is_page else 460), data, says, 420 if is_page else 320)
 
 
-def _front_layers(board: Leaderboard, targets: Sequence[str], domain: Sequence[float], on: Place) -> list[alt.Chart]:
-    """Layers of a chart of fronts, the lowest first: what is asked, lines, error bars, rows, the dense model."""
-    names, ink = labels(board), INK[on]
+def _front_layers(
+    board: Leaderboard, targets: Sequence[str], axes: tuple[str, list[float]], on: Place
+) -> list[alt.Chart]:
+    """Layers of a chart of fronts, the lowest first: what is asked, lines, error bars, rows."""
+    names, ink, (title, domain) = labels(board), INK[on], axes
     color = method_color(names, on)
     x = alt.X(
-        "ms:Q",
-        title="average clustered latency (ms)",
+        "cost:Q",
+        title=title,
         scale=alt.Scale(zero=False, padding=16),
         axis=alt.Axis(tickCount=TICKS),
     )
@@ -81,7 +92,7 @@ def _front_layers(board: Leaderboard, targets: Sequence[str], domain: Sequence[f
 
     y = height("accuracy")
     faint = when_picked(0.5, 0.06)
-    tooltip = [alt.Tooltip(f"{name}:N") for name in ("method", "target", "latency", "reached", "to dense", "ranked")]
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("method", "target", *SAID)]
     shape = alt.Shape(
         "target:N",
         title="target",
@@ -95,8 +106,8 @@ def _front_layers(board: Leaderboard, targets: Sequence[str], domain: Sequence[f
         .encode(y=height("least"), tooltip=[alt.Tooltip("asks:N"), alt.Tooltip("least:Q", format=".2f")]),
         alt.Chart(alt.NamedData("lines"))
         .mark_line(strokeWidth=1.5, clip=True)
-        .encode(x=x, y=y, color=color, order="ms:Q", opacity=faint),
-        marks.mark_rule(clip=True).encode(x="ms_low:Q", x2="ms_high:Q", y=y, color=color, opacity=faint),
+        .encode(x=x, y=y, color=color, order="cost:Q", opacity=faint),
+        marks.mark_rule(clip=True).encode(x="cost_low:Q", x2="cost_high:Q", y=y, color=color, opacity=faint),
         marks.mark_rule(clip=True).encode(x=x, y=height("low"), y2="high:Q", color=color, opacity=faint),
         marks.mark_point(filled=True, size=95, strokeWidth=1.8, clip=True).encode(
             x=x,
@@ -108,12 +119,19 @@ def _front_layers(board: Leaderboard, targets: Sequence[str], domain: Sequence[f
             opacity=when_picked(1, 0.1),
             tooltip=tooltip,
         ),
-        alt.Chart(alt.NamedData("dense"))
-        .mark_point(filled=True, size=170, shape="stroke", color=ink, angle=90, strokeWidth=3, stroke=ink)
-        .encode(x=x, y=y, tooltip=tooltip[:1] + tooltip[2:4]),
-        alt.Chart(alt.NamedData("dense"))
-        .mark_text(text="dense", dy=-14, color=ink, fontWeight="bold")
-        .encode(x=x, y=y),
+    ]
+
+
+def _dense_layers(like: alt.Chart, ink: str) -> list[alt.Chart]:
+    """The dense model, on the axes of another layer."""
+    x, y = like.encoding.x, like.encoding.y
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("method", "latency", "reached")]
+    dense = alt.Chart(alt.NamedData("dense")).encode(x=x, y=y)
+    return [
+        dense.mark_point(filled=True, size=170, shape="stroke", color=ink, angle=90, strokeWidth=3, stroke=ink).encode(
+            tooltip=tooltip
+        ),
+        dense.mark_text(text="dense", dy=-14, color=ink, fontWeight="bold"),
     ]
 
 
@@ -137,24 +155,37 @@ def front_picture(board: Leaderboard, fleet: str, form: Literal["svg", "png"]) -
     return vl_convert.vegalite_to_png(spec, scale=3)
 
 
+def is_by_bytes(board: Leaderboard, fleet: str) -> bool:
+    """Whether fronts of a fleet are about bytes of weights: all of its rows have bit-widths."""
+    rows = [row for section in board.sections if section.fleet == fleet for row in section.rows]
+    return bool(rows) and all(row.bits is not None for row in rows)
+
+
 def _point(target: str, row: Row, *, is_ranked: bool) -> Record:
-    latency, accuracy = row.latency_ms, row.accuracy
-    is_known = (accuracy.low, accuracy.high) != (0.0, 1.0)
-    known = accuracy if is_known else Interval(accuracy.value, accuracy.value, accuracy.value)
+    accuracy, latency = _known(row.accuracy, 0.0, 1.0), _known(row.latency_ms, 0.0, inf)
+    size = None if row.bits is None else row.bits.weight_bytes / 1000
+    cost = latency if size is None else Interval(size, size, size)
     return {
         "method": row.label,
         "target": target,
-        "ms": latency.value,
-        "ms_low": latency.low,
-        "ms_high": latency.high,
-        "accuracy": known.value * 100,
-        "low": known.low * 100,
-        "high": known.high * 100,
+        "cost": cost.value,
+        "cost_low": cost.low,
+        "cost_high": cost.high,
+        "accuracy": accuracy.value * 100,
+        "low": accuracy.low * 100,
+        "high": accuracy.high * 100,
         "latency": f"{significant(latency.value)} ms ({significant(latency.low)} to {significant(latency.high)})",
-        "reached": interval_words(accuracy, scale=100, unit=" %"),
-        "to dense": f"{points(row.change)} points",
+        "weights": ABSENT if size is None else f"{significant(size)} kB",
+        "reached": interval_words(row.accuracy, scale=100, unit=" %"),
+        "to dense": ABSENT if row.change is None else f"{points(row.change)} points",
         "ranked": "yes" if is_ranked else "no",
     }
+
+
+def _known(found: Interval, lowest: float, highest: float) -> Interval:
+    """An interval, or none around its value where nothing is known of it."""
+    is_known = isfinite(found.low) and isfinite(found.high) and (found.low, found.high) != (lowest, highest)
+    return found if is_known else Interval(found.value, found.value, found.value)
 
 
 def _range(points: Sequence[Record], asked: Sequence[float]) -> list[float]:

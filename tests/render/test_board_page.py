@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.board_forms import write_index, write_picture_or_page
+from hdapbench.errors import OutputError
 from hdapbench.leaderboard.board import Leaderboard
 from hdapbench.plan import Plan
 from hdapbench.render.board_page import board_page
 from hdapbench.render.drawing import DARK, LIGHT
 from hdapbench.render.verdict import verdict
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
-from hdapbench.trial import DENSE, Result
+from hdapbench.trial import DENSE, BitMetrics, Result
 from tests.boards import SPEC, board, trial
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -236,6 +237,8 @@ def test_pictures_of_fronts_are_written_by_suffix(tmp_path: Path) -> None:
     (png,) = write_picture_or_page(made, found, tmp_path / "front.png")
 
     assert png.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(OutputError, match="no trial of 'example' has numbers yet"):
+        write_picture_or_page(board([]), [], tmp_path / "front.svg")
     text = svg.read_text(encoding="utf-8")
     for said in ("average clustered latency (ms)", "accuracy (%)", "hdap", "uniform", "0.25x", "dense"):
         assert f">{said}<" in text
@@ -252,6 +255,45 @@ def test_a_verdict_says_what_is_shown_and_what_is_not() -> None:
     assert "missed by 3.20 points" in said["random"][1]
     assert said["uniform"][-1] != said["hdap"][-1]
     assert said["hdap"][-1].startswith("At equal accuracy it is 25.8% faster than uniform over its 2 targets")
+
+
+def quantised(method: str, weight_bytes: float, accuracy: float) -> Result:
+    bits = BitMetrics(
+        weight_bytes=weight_bytes,
+        packed_bytes=int(weight_bytes) + 500,
+        bit_operations=1e6,
+        mpic_cycles=2e5,
+        ne16_cycles=None,
+        channels_at_bits={4: 3, 8: 1},
+        integer_accuracy=accuracy,
+        argmax_differences=1,
+        n_compared=100,
+    )
+    result = complete(method, 5.0, accuracy)
+    assert result.metrics is not None
+    return result.model_copy(update={"metrics": result.metrics.model_copy(update={"bits": bits})})
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([], "0 of 0 trials have ended"),
+        ([complete("uniform", 8.0, 0.96)], "One seed"),
+        ([complete(DENSE, 9.0, 0.97), example_gap(trial("uniform"), reason="out of memory")], "out of memory"),
+        ([quantised("uniform", 20_000, 0.9), quantised("hdap", 10_000, 0.91)], "Accuracy against weights"),
+    ],
+)
+def test_boards_of_nothing_of_one_row_and_of_bits_are_pages(
+    found: list[Result], says: str, browser: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "board.html"
+    path.write_text(board_page(board(found, spec=SPEC | {"seeds": [0]}), found), encoding="utf-8")
+
+    page = opened(browser, path)
+
+    assert says in page.inner_text("body")
+    assert page.complaints == []
+    page.close()
 
 
 def luminance(color: str) -> float:
