@@ -5,6 +5,11 @@
 - terminal: a board on a terminal or in a pipe
 - account: what is known of a trial and its method's decisions, as plain values and as text
 - page: the same as a web page, with templates/explanation.html
+- board_page: a board as a web page, with templates/board.html
+- index_page: all boards of a folder, with templates/index.html
+- drawing, front, charts: charts of boards, on the page and as pictures for papers
+- verdict: why a row won or lost, in sentences
+- web: what all pages share
 - session: measured latencies of a session on a terminal
 - picture: pictures of fleets, as PNG bytes
 """

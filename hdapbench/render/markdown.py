@@ -52,7 +52,7 @@ def render_markdown(board: Leaderboard) -> str:
             lines += ["", f"## All quantised models, fleet {fleet}", "", "Smallest first.", ""]
             lines += table(FRONT, [front_cells(target, row, leads=leads) for target, row, leads in front])
     lines += ["", "## How to read this", "", *(f"- {said}" for said in legend(board))]
-    lines += ["", "## Provenance", "", *_provenance(board)]
+    lines += ["", "## Provenance", "", *provenance(board)]
     return "\n".join(map(printable, lines)) + "\n"
 
 
@@ -109,7 +109,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _provenance(board: Leaderboard) -> list[str]:
+def provenance(board: Leaderboard) -> list[str]:
+    """Lines of markdown on where the numbers come from."""
     spec = board.spec
     lines = [
         f"- spec `{board.name}`, content hash `{board.spec_hash}`; seeds {', '.join(map(str, spec['seeds']))}",

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from hdapbench.method.decisions import ComparedPlan, SearchAccount, read_decisions
 from hdapbench.render.account import amount, search_sentences
+from hdapbench.render.web import templates
 from hdapbench.surrogate.report_card import ReportCard
 
 PLAN_COLUMNS = {
@@ -33,31 +32,27 @@ def explanation_page(content: Mapping[str, Any]) -> str:
     content
         As `hdapbench.render.account.explanation` gives it.
     """
-    environment = Environment(
-        loader=PackageLoader("hdapbench.render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["spec"] = format
+    return templates().get_template("explanation.html").render(account(content))
+
+
+def account(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template of one account shows of an `hdapbench.render.account.explanation`."""
     told, others = read_decisions(content["decisions"])
-    return environment.get_template("explanation.html").render(
-        content,
-        told=told,
-        bar=BAR,
-        cluster_rows=list(_clusters(content["clusters"], told.predicted_ms or ())),
-        search=told.search and _search(told.search),
-        surrogate_rows=told.surrogate and list(_surrogate(told.surrogate)),
-        round_rows=[
+    return {
+        **content,
+        "told": told,
+        "bar": BAR,
+        "cluster_rows": list(_clusters(content["clusters"], told.predicted_ms or ())),
+        "search": told.search and _search(told.search),
+        "surrogate_rows": told.surrogate and list(_surrogate(told.surrogate)),
+        "round_rows": [
             [str(number), f"{found.predicted_ms:.4g}", f"{found.measured_ms:.4g}", f"{found.error:+.1%}"]
             for number, found in enumerate(told.rounds or (), start=1)
         ],
-        plans=None if told.accuracies is None else _plans(told.accuracies),
-        facts=_facts(others),
-        parameter_rows=_facts(content["parameters"]),
-    )
+        "plans": None if told.accuracies is None else _plans(told.accuracies),
+        "facts": _facts(others),
+        "parameter_rows": _facts(content["parameters"]),
+    }
 
 
 def _clusters(clusters: Sequence[Mapping[str, Any]], predicted_ms: Sequence[float]) -> Iterator[list[str]]:

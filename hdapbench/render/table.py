@@ -352,3 +352,23 @@ def legend(board: Leaderboard) -> list[str]:
             "two name different classes. Latency is that of the pruned widths in the fleet's arithmetic."
         )
     return said
+
+
+def about(board: Leaderboard) -> str:
+    """What a board compares: ``resnet20 on digits · 10 methods · 2 targets ...``."""
+    spec, n_fleets = board.spec, len({section.fleet for section in board.sections})
+    targets = list(dict.fromkeys(section.target for section in board.sections))
+    parts = [
+        f"{spec['model']['name']} on {spec['data']['name']}",
+        counted(len({row.label for section in board.sections for row in section.rows}), "method"),
+        f"{counted(len(targets), 'target')}",
+        counted(n_fleets, "fleet"),
+        counted(len(spec["seeds"]), "seed"),
+        f"{board.n_finished:,} of {board.n_trials:,} trials have ended",
+    ]
+    return " · ".join(parts)
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 seed`` or ``2 seeds``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

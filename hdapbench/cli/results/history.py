@@ -15,7 +15,7 @@ from hdapbench.cli.results.source import BOARDS, results_beside
 from hdapbench.errors import StoreError, printable
 
 if TYPE_CHECKING:
-    from hdapbench.leaderboard.build import Leaderboard
+    from hdapbench.leaderboard.board import Leaderboard
 
 Versions = list[tuple[str, "Leaderboard"]]
 """What a version is called, and its board; the oldest first."""
@@ -92,7 +92,7 @@ def _tables(versions: Versions) -> dict[str, dict[str, list[dict[str, Any] | Non
             rows = tables.setdefault(f"{section.target} on {section.fleet}", {})
             for row in section.rows:
                 cells = rows.setdefault(row.label, [None] * len(versions))
-                cells[place] = {"rank": row.rank, "latency_ms": row.latency_ms.mean, "accuracy": row.accuracy.mean}
+                cells[place] = {"rank": row.rank, "latency_ms": row.latency_ms.value, "accuracy": row.accuracy.value}
     return tables
 
 

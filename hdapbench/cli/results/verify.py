@@ -97,7 +97,7 @@ def _compared(
 
 def _print(compared: list[Comparison]) -> None:
     from hdapbench.errors import printable
-    from hdapbench.leaderboard.build import labels_of
+    from hdapbench.leaderboard.labels import labels_of
 
     labels = labels_of([comparison.stored.trial for comparison in compared])
     header = ("trial", "row", "accuracy", "here", "latency ms", "here", "verdict")
