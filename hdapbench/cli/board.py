@@ -1,56 +1,59 @@
-"""``hdapbench board NAME``: the leaderboard as markdown, from the database alone."""
+"""``hdapbench board NAME``: the leaderboard from the database alone, as markdown, CSV, LaTeX or JSON."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from hdapbench.cli.forms import FORMS, form_of, rendered
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
 from hdapbench.cli.output import write_output
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser("board", help="render a leaderboard as markdown", description=__doc__)
+    parser = subparsers.add_parser("board", help="render a leaderboard", description=__doc__)
     parser.add_argument("name", metavar="NAME|SPEC", help="name of a benchmark, or its spec file")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write here instead of printing")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"write here instead of printing; its suffix is the form: {', '.join(f'.{form}' for form in FORMS)}",
+    )
+    parser.add_argument("--format", choices=sorted(FORMS), help="form to print, or of a file of another suffix")
     parser.add_argument(
         "--check",
         action="store_true",
         help="compare with --output (default: leaderboards/NAME.md) and fail when it differs",
     )
-    parser.add_argument("--json", action="store_true", help="print the board as JSON")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     parser.set_defaults(handler=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
     from hdapbench.leaderboard.build import build_leaderboard
-    from hdapbench.render.markdown import render_markdown
     from hdapbench.store.sqlite import open_store
 
+    form = arguments.format or ("md" if arguments.output is None else form_of(arguments.output))
     name, spec_hash = _wanted(arguments)
     with open_store(existing_database(arguments.workspace)) as store:
         benchmark = store.benchmark(name, spec_hash=spec_hash)
         board = build_leaderboard(benchmark, store.results(trial_ids=benchmark.trial_ids))
-    if arguments.json:
-        print(json.dumps(dataclasses.asdict(board), indent=2, default=lambda value: value.model_dump(mode="json")))
-        return 0
-    text = render_markdown(board)
+    text = rendered(board, form)
+    lines = text.replace("\r\n", "\n")  # as files are read, and as a terminal wants them
     if arguments.check:
-        return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
+        return _compare(lines, arguments.output or Path("leaderboards") / f"{board.name}.md")
     if arguments.output is not None:
         write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(lines)
     return 0
 
 

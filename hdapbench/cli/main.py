@@ -19,14 +19,14 @@ from hdapbench.errors import HdapbenchError, said
 COMMANDS = {
     "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
     "check": "validate a spec, list its trials and what is done, spending nothing",
-    "board": "render a leaderboard as markdown from the database",
+    "board": "render a leaderboard from the database: markdown, CSV, LaTeX or JSON",
     "show": "show one trial, or the trials of a benchmark",
     "explain": "say what a method decided for a trial, and why",
     "export": "write the deployable model of a trial: ONNX, or packed integers",
     "measure": "time models on this machine, against each other, with intervals",
     "methods": "list, describe and test pruning methods",
     "fleet": "make, measure, fingerprint and cluster a fleet, and estimate its average latency",
-    "schema": "print the JSON Schema of specs",
+    "schema": "print the JSON Schema of specs, or of boards as JSON",
     "doctor": "show what is installed, what is missing, and why it matters",
 }
 """Command -> one line of help. Only the named command's module is imported."""

@@ -3,6 +3,9 @@
 - table: what a board's cells, titles and sentences say, for all of its forms
 - markdown: a board as markdown
 - terminal: a board on a terminal or in a pipe
+- records: a board as flat records, and as CSV
+- latex: its rankings as booktabs tables
+- document: all of it as JSON, with a versioned schema
 - account: what is known of a trial and its method's decisions, as plain values and as text
 - page: the same as a web page, with templates/explanation.html
 - session: measured latencies of a session on a terminal

@@ -53,7 +53,7 @@ def render_markdown(board: Leaderboard) -> str:
             lines += table(FRONT, [front_cells(target, row, leads=leads) for target, row, leads in front])
     lines += ["", "## How to read this", "", *(f"- {said}" for said in legend(board))]
     lines += ["", "## Provenance", "", *_provenance(board)]
-    return "\n".join(map(printable, lines)) + "\n"
+    return "\n".join(_inert(printable(line)) for line in lines) + "\n"
 
 
 def _leads(leads: Leads) -> list[str]:
@@ -139,6 +139,11 @@ def _provenance(board: Leaderboard) -> list[str]:
 
 def _recipe(recipe: dict[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if value not in (None, 0.0))
+
+
+def _inert(line: str) -> str:
+    """A line in which names of others are no tags, links or images: a board has none of its own."""
+    return line.replace("<", "&lt;").replace("](", "]\\(")
 
 
 def _escape(text: str) -> str:
