@@ -5,6 +5,8 @@
 - terminal: a board on a terminal or in a pipe
 - records: a board as flat records, and as CSV
 - latex: its rankings as booktabs tables
+- notebook: its rankings in a notebook, with templates/notebook.html
+- chart: accuracy against latency, as a chart of altair
 - document: all of it as JSON, with a versioned schema
 - account: what is known of a trial and its method's decisions, as plain values and as text
 - page: the same as a web page, with templates/explanation.html

@@ -39,6 +39,10 @@ has a ``seed`` and a ``reason``. Other names are those of `hdapbench.leaderboard
 the ends of 95 % intervals. None is a number that is not there, or an end without bound.
 """
 
+TEXT_COLUMNS = frozenset(COLUMNS[:7]) | {"label", "method", "same_as"}
+WHOLE_COLUMNS = frozenset({"rank", "seed", "n_seeds", "n_planned"})
+"""Columns of words and of whole numbers; the others hold any numbers."""
+
 
 def records(board: Leaderboard) -> list[Record]:
     """Records of a board, section by section: the dense model, its rows in their order, and trials without numbers."""
