@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
     "check": "validate a spec, list its trials and what is done, spending nothing",
     "board": "render a leaderboard from the database: markdown, CSV, LaTeX or JSON",
+    "compare": "compare two trials, rows or boards: a sentence with numbers, then a table",
     "show": "show one trial, or the trials of a benchmark",
     "explain": "say what a method decided for a trial, and why",
     "export": "write the deployable model of a trial: ONNX, or packed integers",

@@ -8,6 +8,7 @@
 - notebook: its rankings in a notebook, with templates/notebook.html
 - chart: accuracy against latency, as a chart of altair
 - document: all of it as JSON, with a versioned schema
+- comparison: two trials, rows or boards in a sentence and a table
 - account: what is known of a trial and its method's decisions, as plain values and as text
 - page: the same as a web page, with templates/explanation.html
 - session: measured latencies of a session on a terminal

@@ -26,7 +26,7 @@ from hdapbench.render.table import (
     unranked_columns,
 )
 
-TEXTUAL = {"method", "status", "reason", "bits: channels", "at equal accuracy"}
+TEXTUAL = {"method", "status", "reason", "bits: channels", "at equal accuracy", "of", "at", "channels kept"}
 
 
 def render_markdown(board: Leaderboard) -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from hdapbench.leaderboard.board import Leaderboard
 from hdapbench.plan import Plan
-from hdapbench.render.document import board_schema_json, render_json
+from hdapbench.render.document import board_schema_json, read_board, render_json
 from hdapbench.render.latex import escape, render_latex
 from hdapbench.render.markdown import render_markdown
 from hdapbench.render.records import COLUMNS, ORDERS, records, render_csv
@@ -101,9 +101,11 @@ def test_a_board_as_json_is_what_its_schema_says_in_finite_numbers(text: str, la
     assert found["schema"] == 1
 
 
-def test_ends_without_bound_are_null() -> None:
+def test_ends_without_bound_are_null_and_read_as_such() -> None:
     apart = [example_result(trial("uniform", seed=0)), example_result(trial("random", seed=1))]  # no seed in common
     found = json.loads(render_json(board(apart)))
+
+    assert read_board(render_json(board(apart))) == board(apart)
 
     jsonschema.validate(found, json.loads(board_schema_json()))
     assert found["sections"][0]["rows"][1]["slower"]["high"] is None
