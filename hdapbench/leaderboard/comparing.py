@@ -14,6 +14,9 @@ from hdapbench.leaderboard.rows import Compared
 from hdapbench.leaderboard.statistics import Interval
 from hdapbench.trial import DENSE, Metrics, Result
 
+UNIFORM, FIRST = "uniform", "the first of its table"
+"""What every plan is explained against."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -124,6 +127,44 @@ def compare_rows(found: Sequence[Result], board: Leaderboard, first: str, second
         )
     seeds = tuple(board.spec["seeds"])
     return [_of_places(found, a, b, seeds) for a, b in pairs]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A trial that another one is explained against: ``uniform``, or ``the first of its table`` in ``role``."""
+
+    role: str
+    label: str
+    result: Result
+
+
+def rivals_of(result: Result, board: Leaderboard, found: Sequence[Result]) -> tuple[list[Rival], Result | None]:
+    """Uniform pruning, and the first row of a trial's table, on the same seed; and the dense model.
+
+    Parameters
+    ----------
+    result
+        Of the trial. It is no rival of its own.
+    board
+        That the trial is on.
+    found
+        Results of the board.
+    """
+    trial = result.trial
+    labels = labels_of([other.trial for other in found])
+    same = [o for o in found if o.trial.fleet_hash == trial.fleet_hash and o.trial.context == trial.context]
+    dense = next((other for other in same if other.trial.method == DENSE and other.plan is not None), None)
+    at_target = [o for o in same if (o.trial.target, o.trial.seed) == (trial.target, trial.seed) and o.metrics]
+    ids = {other.trial.id for other in at_target} | {trial.id}
+    rows = [row for s in board.sections for row in s.ranked if {seed.trial_id for seed in row.seeds} & ids]
+    first = {row.label for row in rows if row.rank == 1}
+    rivals = []
+    for other in at_target:
+        label = labels[other.trial.id]
+        roles = [role for role, has in ((UNIFORM, other.trial.method == UNIFORM), (FIRST, label in first)) if has]
+        if roles and other.trial.id != trial.id:
+            rivals.append(Rival(" and ".join(roles), label, other))
+    return sorted(rivals, key=lambda rival: rival.role == FIRST)[:3], dense
 
 
 def compare_boards(before: Leaderboard, after: Leaderboard) -> list[Change]:
