@@ -33,13 +33,13 @@ def class_code(method: type[Method]) -> str:
     bases = [base for base in method.__mro__ if issubclass(base, Method) and base is not Method]
     seen: dict[str, str] = {}
     for base in bases:
-        _add(base, seen)
+        _add(base, base.__qualname__, seen)
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()[:16]
 
 
-def _add(found: Defined, seen: dict[str, str]) -> None:
+def _add(found: Defined, name: str, seen: dict[str, str]) -> None:
     """Add the code of a class or function, and of what it uses, to what was seen: name -> text or hash."""
-    key = f"{found.__module__}:{found.__qualname__}"
+    key = f"{found.__module__}:{name}"
     if key in seen:
         return
     functions = _functions(found)
@@ -51,15 +51,15 @@ def _add(found: Defined, seen: dict[str, str]) -> None:
     node = _definition(found, file)
     seen[key] = ast.unparse(node)
     names = functions[0].__globals__ if functions else {}
-    for name in sorted({part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & names.keys()):
-        _add_value(name, names[name], names, seen)
+    for used in sorted({part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & names.keys()):
+        _add_value(used, names[used], names, seen)
 
 
 def _add_value(name: str, value: Any, names: Mapping[str, Any], seen: dict[str, str]) -> None:
     """Add what a notebook's name stands for: its own code, or a plain value; what is imported has its version."""
     if isinstance(value, Defined):
         if value.__module__ == names.get("__name__"):
-            _add(value, seen)
+            _add(value, name, seen)
         return
     try:
         seen[name] = json.dumps(value, sort_keys=True)
@@ -82,14 +82,17 @@ def _file_of(found: Defined) -> str:
 
 
 def _definition(found: Defined, file: str) -> ast.AST:
-    """Syntax of a class or function in a notebook's cell."""
+    """Syntax of a class, function or lambda in a notebook's cell."""
     text = "".join(linecache.getlines(file))
     try:
         nodes = list(ast.walk(ast.parse(text)))
     except SyntaxError:
         nodes = []
+    line = found.__code__.co_firstlineno if isinstance(found, FunctionType) else 0
     for node in reversed(nodes):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == found.__name__:
+            return node
+        if isinstance(node, ast.Lambda) and found.__name__ == "<lambda>" and node.lineno == line:
             return node
     raise MethodError(
         f"the source of {found.__qualname__} cannot be read, and trials are named by it; "

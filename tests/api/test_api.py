@@ -135,6 +135,7 @@ def test_names_of_others_are_text_in_a_notebook() -> None:
         (CELL.replace("steps: int = 1", "steps: int = 2"), True),
         (CELL.replace("return 0.5", "return 0.4"), True),
         (CELL.replace("LEAST = 3", "LEAST = 4"), True),
+        (CELL.replace("LEAST = 3", "LEAST = lambda: 3"), True),
         (f"other = 1\n{CELL}\nprint('more')", False),
         (CELL.replace("LEAST = 3", "LEAST = 3  # three"), False),
     ],
