@@ -42,6 +42,9 @@ def pair_sentence(pair: Pair) -> str:
         widths = f"; widths differ in {pair.n_differing} of {n_groups} groups" if n_groups else ""
     points = other.accuracy - one.accuracy
     accurate = _directed(pair.accuracy, points, " points", ("more accurate", "less accurate"), 2)
+    if f"{abs(points) * 100:.2f}" == "0.00":
+        found = pair.accuracy
+        accurate = "as accurate" + (f" ({found.low * 100:+z.2f} to {found.high * 100:+z.2f} points)" if found else "")
     why = "" if pair.caution is None else f". Without an interval: {pair.caution}"
     return f"{other.name} {speed}; it is {accurate}, with {flops:+z.1%} FLOPs{widths}{why}."
 

@@ -16,7 +16,7 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",
     "[": "{[}",  # after the end of a row it would begin a length
     "]": "{]}",
     "`": r"\textasciigrave{}",

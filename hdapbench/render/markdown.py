@@ -147,4 +147,5 @@ def _inert(line: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")  # GitHub drops what looks like a tag
+    # A backslash before a pipe would escape that of the pipe. GitHub drops what looks like a tag.
+    return text.replace("\\|", "\\&#124;").replace("|", "\\|").replace("<", "&lt;")

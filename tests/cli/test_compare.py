@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,15 @@ def test_two_rows_are_compared_as_their_board_compares_them(capsys: pytest.Captu
     said = f"{slower['value']:.1%} ({slower['low'] * 100:.1f} to {slower['high'] * 100:.1f})".replace("%", " %")
     assert sentence.startswith(f"uniform @ 0.5x on nx is {said} slower than hdap @ 0.5x on nx; it is 0.20 points")
     assert lines[1].startswith("| of ")
+
+
+def test_rows_of_the_same_accuracy_are_said_to_be_as_accurate(capsys: pytest.CaptureFixture[str]) -> None:
+    same = [measured("fpgm", 9.0, wrong=50, seed=seed, width=5) for seed in (0, 1)]
+    register([*RESULTS.values(), *same])
+
+    sentence, _ = compared(capsys, "example:uniform", "example:fpgm")
+
+    assert re.search(r"; it is as accurate \(-\d\.\d\d to \+\d\.\d\d points\), with \+25\.0% FLOPs", sentence)
 
 
 def test_two_boards_differ_in_rows_that_appear_vanish_and_change(capsys: pytest.CaptureFixture[str]) -> None:

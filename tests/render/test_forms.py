@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hdapbench.leaderboard.board import Leaderboard
+from hdapbench.leaderboard.board import EqualAccuracy, Leaderboard, Leads
+from hdapbench.leaderboard.statistics import Interval
 from hdapbench.plan import Plan
 from hdapbench.render.document import board_schema_json, read_board, render_json
 from hdapbench.render.latex import escape, render_latex
-from hdapbench.render.markdown import render_markdown
-from hdapbench.render.records import COLUMNS, ORDERS, records, render_csv
+from hdapbench.render.markdown import render_markdown, table
+from hdapbench.render.notebook import notebook_html
+from hdapbench.render.records import COLUMNS, ORDERS, TEXT_COLUMNS, records, render_csv
 from hdapbench.render.terminal import print_leaderboard
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
-from hdapbench.trial import DENSE
+from hdapbench.trial import DENSE, Environment
 from tests.boards import SPEC, board, trial
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +78,7 @@ def test_no_text_is_a_formula_to_a_spreadsheet_or_breaks_its_line(text: str) -> 
 @given(TEXTS)
 def test_latex_sets_every_text_as_it_is_written(text: str) -> None:
     plain = escape(text)
-    left = re.sub(r"\\(text\w+\{\}|[{}$&#%_])|\{[][]\}|-\{\}(?=-)", "", plain)
+    left = re.sub(r"\\(text\w+\{\}|char34\{\}|[{}$&#%_])|\{[][]\}|-\{\}(?=-)", "", plain)
 
     assert not set("\\{}$&#%_^~[]\n\r") & set(left)
     assert render_latex(two_rows(text)).count(r"\begin{tabular}") == 1
@@ -116,6 +119,65 @@ def test_the_schema_of_boards_is_up_to_date() -> None:
     assert (ROOT / "docs/board.schema.json").read_text() == board_schema_json()
 
 
+def poisoned(board: Leaderboard, text: str) -> Leaderboard:
+    """A board with a text in every field that a spec, a method, a plug-in or a host may fill."""
+    rows = [replace(row, label=text, method=text, same_as=(text,)) for row in board.sections[0].rows]
+    gaps = [replace(gap, label=text, reason=text) for gap in board.sections[0].gaps]
+    rule = replace(board.sections[0].rule, of=text)
+    section = replace(
+        board.sections[0], fleet=text, source=text, rule=rule, rows=tuple(rows), gaps=tuple(gaps), warnings=(text,)
+    )
+    leads = [EqualAccuracy(text, Interval(0.1, 0.0, 0.2), (0.1, 0.2), 1), EqualAccuracy(text, None, None, 1, text)]
+    notes = {"fleet": {text: text}, "frozen_groups": {text: text}, "base_origin": text, "estimator": text}
+    environment = {name: text for name in Environment.model_fields if name != "threads"}
+    return replace(
+        board,
+        name=text,
+        spec=board.spec | {"model": {"name": text}, "data": {"name": text}},
+        dense=dict.fromkeys([text], rows[0]),
+        sections=(section,),
+        leads=(Leads(text, "latency", text, tuple(leads)),),
+        warnings=(text,),
+        notes={text: notes},
+        environments=(Environment(**environment, threads=1),),
+    )
+
+
+BASE = two_rows()
+
+
+def test_no_field_of_a_board_is_more_than_text_to_what_shows_it() -> None:
+    """Cells of spreadsheets, cursors of terminals, tags and links of markdown and notebooks, commands of LaTeX."""
+    for text in POISONS:
+        board = poisoned(BASE, text)
+        written = io.StringIO()
+        print_leaderboard(board, Console(file=written, width=200, force_terminal=False))
+        shown = {"terminal": written.getvalue(), "markdown": render_markdown(board), "latex": render_latex(board)}
+
+        for form, whole in shown.items():
+            assert all(line.isprintable() for line in whole.split("\n")), (form, text)
+        assert "<" not in shown["markdown"]
+        assert "](" not in shown["markdown"]
+        assert "\\input" not in shown["latex"]
+        assert "<i>" not in notebook_html(board)
+        for line in lines_of(render_csv(board)):
+            assert not [value for name, value in line.items() if name in TEXT_COLUMNS and value.startswith(ORDERS)]
+
+
+POISONS = (
+    "=1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\x1b[2J",
+    "\x9b2J",
+    "a\r\nb",
+    "\\input{x}",
+    "[1ex]",
+    "\u202ereversed",
+    "[a](b)<i>",
+)
+
+
 @FEW
 @given(TEXTS)
 @example("\x1b[2J")
@@ -129,3 +191,12 @@ def test_no_text_moves_the_cursor_of_a_terminal_or_is_a_tag_or_link_in_markdown(
         assert all(line.isprintable() for line in whole.split("\n")), form
     assert "<" not in shown["markdown"]
     assert not re.search(r"\]\(", shown["markdown"])
+
+
+@given(st.text(alphabet="ab|\\\\", min_size=1, max_size=8))
+@example("a\\|b")
+def test_no_backslash_before_a_pipe_ends_its_cell(text: str) -> None:
+    *_, line = table(("method", "seed"), [(text, "1")])
+
+    # As GitHub reads a row: a backslash takes the character after it with it.
+    assert len(re.split(r"\|", re.sub(r"\\.", "", line))) == 4
