@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean
 
 from hdapbench.errors import StoreError
@@ -113,12 +114,16 @@ def compare_rows(found: Sequence[Result], board: Leaderboard, first: str, second
         What was made of them.
     first, second
         ``LABEL``, ``LABEL@TARGET`` or ``LABEL@TARGET@FLEET``. Labels alone are compared at every target that both have.
+        ``dense`` is the dense model of the other's fleet.
 
     Raises
     ------
     StoreError
         When the board has no such row, or the two are on different fleets.
     """
+    if DENSE in (first, second) and first != second:
+        is_first = first == DENSE
+        return [_of_dense(board, place, is_first=is_first) for place in _places(board, second if is_first else first)]
     one, other = _places(board, first), _places(board, second)
     pairs = [(a, b) for a in one for b in other if a[0].fleet == b[0].fleet and (a[0] is b[0] or "@" in first + second)]
     if not pairs:
@@ -205,6 +210,30 @@ def _of_places(found: Sequence[Result], first: Place, second: Place, seeds: tupl
     ]
     places = [next(n for n, (_, row) in enumerate(rows) if row is wanted) for wanted in (one, other)]
     return _pair(cells, places, seeds, None)
+
+
+def _of_dense(board: Leaderboard, place: Place, *, is_first: bool) -> Pair:
+    """A row against the dense model, or the other way round, as the board compares them."""
+    section, row = place
+    if section.fleet not in board.dense:
+        raise StoreError(f"the dense model has no numbers on fleet '{section.fleet}' yet")
+    dense, speed_up, change = board.dense[section.fleet], row.speed_up, row.change
+    sides = [_row_side(dense, "", section), _row_side(row, f" @ {section.target}", section)]
+    if is_first and speed_up is not None:
+        ends = (1 / end - 1 if end else inf for end in (speed_up.value, speed_up.high, speed_up.low))
+        latency: Interval | None = Interval(*ends)
+    else:
+        latency = speed_up and Interval(speed_up.value - 1, speed_up.low - 1, speed_up.high - 1)
+    if change is not None and not is_first:
+        change = Interval(-change.value, -change.high, -change.low)
+    caution = "dense was not measured in the sessions of the row" if speed_up is None else None
+    first, second = sides if is_first else sides[::-1]
+    return Pair(first, second, latency=latency, accuracy=change, same_widths=False, caution=caution)
+
+
+def _row_side(row: Row, at: str, section: Section) -> Side:
+    name = f"{row.label}{at} on {section.fleet}"
+    return Side(name, row.latency_ms.value, row.accuracy.value, row.flops, row.params, row.size_bytes, row.kept)
 
 
 def _pair(cells: list[Cells], places: Sequence[int], seeds: tuple[int, ...], caution: str | None) -> Pair:

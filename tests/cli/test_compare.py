@@ -110,6 +110,18 @@ def test_rows_of_the_same_accuracy_are_said_to_be_as_accurate(capsys: pytest.Cap
     assert re.search(r"; it is as accurate \(-\d\.\d\d to \+\d\.\d\d points\), with \+25\.0% FLOPs", sentence)
 
 
+def test_a_row_is_compared_with_dense_as_the_board_does_either_way(capsys: pytest.CaptureFixture[str]) -> None:
+    forth, _ = compared(capsys, "example:dense", "example:hdap")
+    back, _ = compared(capsys, "example:hdap", "example:dense")
+
+    assert re.match(
+        r"hdap @ 0\.5x on nx is 60\.0 % \(.*\) faster than dense on nx; it is 4\.20 points \(.*\) less", forth
+    )
+    assert re.match(
+        r"dense on nx is 149\.8 % \(.*\) slower than hdap @ 0\.5x on nx; it is 4\.20 points \(.*\) more", back
+    )
+
+
 def test_two_boards_differ_in_rows_that_appear_vanish_and_change(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["board", "example", "--output", "before.json"]) == 0
     slow = [measured("hdap", 12.0 + seed, wrong=52, seed=seed, width=3) for seed in (0, 1)]
