@@ -132,6 +132,10 @@ def _entries(method: AnyMethod, loaded: LoadedSpec, registry: MethodRegistry) ->
         return [MethodSpec(name=registry.add_class(type(method)), parameters=one_trial)]
     if isinstance(method, type):
         return [MethodSpec(name=registry.add_class(method))]
+    if not isinstance(method, str | Path):
+        raise MethodError(
+            f"{method!r} is no method: give a name, a file, a subclass of hdapbench.method.Method or one of it"
+        )
     if isinstance(method, Path) or is_path(method):
         return [MethodSpec(name=name) for name in registry.add_file(Path(method))]
     of_spec = [entry for entry in loaded.spec.methods if entry.name == method]

@@ -185,6 +185,8 @@ def test_a_name_that_the_spec_lists_has_the_parameters_that_it_has_there(tiny_sp
 def test_no_method_at_all_and_a_workspace_without_results_are_refused(tiny_spec: Path, tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="methods is empty"):
         hdapbench.run(tiny_spec, methods=[], workspace=tmp_path / "workspace")
+    with pytest.raises(MethodError, match="3 is no method: give a name, a file"):
+        hdapbench.run(tiny_spec, methods=[3], workspace=tmp_path / "workspace")  # type: ignore[list-item]
     with pytest.raises(StoreError, match="run a spec first"):
         hdapbench.board("tiny", workspace=tmp_path / "workspace")
 
