@@ -15,8 +15,19 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"hdapbench": ROOT / "hdapbench", "hdapbench_methods": ROOT / "methods"}
 HEAVY = {
     *("torch", "torchvision", "ultralytics", "torch_pruning", "nni", "sklearn", "scipy", "polars", "onnx"),
-    *("onnxruntime", "ray", "stable_baselines3", "gymnasium", "cma", "matplotlib", "PIL", "pytest", "altair"),
-    "vl_convert",
+    *(
+        "onnxruntime",
+        "ray",
+        "stable_baselines3",
+        "gymnasium",
+        "cma",
+        "matplotlib",
+        "altair",
+        "vl_convert",
+        "pandas",
+        "PIL",
+    ),
+    "pytest",
 }
 """Packages whose import takes long or that may be missing: what loads them is imported where it is used."""
 

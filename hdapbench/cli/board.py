@@ -1,27 +1,34 @@
-"""``hdapbench board NAME``: the leaderboard as markdown, from the database, or from the results beside the board."""
+"""``hdapbench board NAME``: the leaderboard, from the database or from the results beside it, in any of its forms."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import difflib
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from hdapbench.cli.board_forms import write_picture_or_page
+from hdapbench.cli.forms import DRAWN, FORMS, form_of, rendered
 from hdapbench.cli.options import DEFAULT_WORKSPACE
 from hdapbench.cli.output import write_output
 from hdapbench.cli.results.source import BOARDS, find_results, named_benchmark
+from hdapbench.errors import OutputError
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
-    parser = subparsers.add_parser("board", help="render a leaderboard as markdown", description=__doc__)
+    parser = subparsers.add_parser("board", help="render a leaderboard", description=__doc__)
     parser.add_argument("name", metavar="NAME|SPEC", help="name of a benchmark, or its spec file")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write here instead of printing")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"write here instead of printing; the form is that of its suffix: {', '.join((*FORMS, *DRAWN))}",
+    )
+    parser.add_argument("--format", choices=sorted(FORMS), help="form to print, or of a file of another suffix")
     parser.add_argument(
         "--check",
         action="store_true",
@@ -33,30 +40,34 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="read these results (default: the database, else results/NAME.jsonl.zst beside the board)",
     )
-    parser.add_argument("--json", action="store_true", help="print the board as JSON")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     parser.set_defaults(handler=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
     from hdapbench.leaderboard.build import build_leaderboard
-    from hdapbench.render.markdown import render_markdown
 
+    form = arguments.format or ("md" if arguments.output is None else form_of(arguments.output))
     name, spec_hash = _wanted(arguments)
     place = arguments.output or BOARDS / f"{name}.md"
     found = find_results(name, workspace=arguments.workspace, board=place, file=arguments.results, spec_hash=spec_hash)
     board = build_leaderboard(found.benchmark, found.results)
-    if arguments.json:
-        print(json.dumps(dataclasses.asdict(board), indent=2, default=lambda value: value.model_dump(mode="json")))
+    if arguments.output is not None and form in DRAWN:
+        if arguments.check:
+            raise OutputError(f"'{arguments.output}': pages and pictures are not compared; check the .md of the board")
+        for file in write_picture_or_page(board, found.results, arguments.output):
+            print(f"wrote {file}", file=sys.stderr)
         return 0
-    text = render_markdown(board)
+    text = rendered(board, form)
+    lines = text.replace("\r\n", "\n")  # as files are read, and as a terminal wants them
     if arguments.check:
-        return _compare(text, place, found.origin)
+        return _compare(lines, place, found.origin)
     if arguments.output is not None:
         write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(lines)
     return 0
 
 

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from hdapbench.leaderboard.board import Leaderboard
     from hdapbench.trial import Result
 
-SUFFIXES = (".html", ".svg", ".png")
-"""Of files that `write_picture_or_page` writes."""
-
 
 def write_picture_or_page(board: Leaderboard, results: Sequence[Result], path: Path) -> list[Path]:
     """Files written: a page to ``.html``, accuracy against latency to ``.svg`` or ``.png``, one picture per fleet.

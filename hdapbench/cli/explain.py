@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
 from hdapbench.cli.output import write_output
+
+if TYPE_CHECKING:
+    from hdapbench.leaderboard.comparing import Rival
+    from hdapbench.store.sqlite import Store
+    from hdapbench.trial import Result
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(arguments.workspace)) as store:
-        content = explanation(store.get(arguments.trial))
+        result = store.get(arguments.trial)
+        content = explanation(result, *_rivals(store, result))
     if arguments.html is not None:
         from hdapbench.render.page import explanation_page
 
@@ -36,3 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(json.dumps(content, indent=2) if arguments.json else explanation_text(content))
     return 0
+
+
+def _rivals(store: Store, result: Result) -> tuple[list[Rival], Result | None]:
+    """What a trial is told against, where its benchmark is registered; and the dense model."""
+    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.leaderboard.comparing import rivals_of
+
+    if result.trial.benchmark not in store.benchmarks():
+        return [], None
+    benchmark = store.benchmark(result.trial.benchmark)
+    found = store.results(trial_ids=benchmark.trial_ids)
+    return rivals_of(result, build_leaderboard(benchmark, found), found)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from hdapbench.cli.output import raw
+from hdapbench.cli.pace import Pace
 from hdapbench.errors import printable
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.trial import Result, Status, Trial
@@ -41,8 +52,8 @@ class PlainProgress:
     def __init__(self, trials: tuple[Trial, ...], *, n_done: int) -> None:
         self._labels = labels_of(trials)
         self._n_trials, self._n_done = len(trials), n_done
-        self._started = self._last_step = time.monotonic()
-        self._n_run = 0
+        self._pace = Pace(trials, self._labels, n_done=n_done)
+        self._last_step = time.monotonic()
 
     def phase(self, text: str) -> None:
         """Print a phase."""
@@ -50,6 +61,7 @@ class PlainProgress:
 
     def started(self, trial: Trial) -> None:
         """Print a start."""
+        self._pace.started(trial)
         self._line(f"[{self._n_done + 1}/{self._n_trials}] {trial.named(self._labels[trial.id])} [{trial.id}]")
 
     def progress(self, text: str) -> None:
@@ -60,34 +72,56 @@ class PlainProgress:
     def finished(self, result: Result) -> None:
         """Print a result and the time left."""
         self._n_done += 1
-        self._n_run += 1
-        pace = (time.monotonic() - self._started) / self._n_run
-        left = pace * (self._n_trials - self._n_done)
-        self._line(f"    {outcome(result)} ({result.seconds:.0f} s; about {duration(left)} left)")
+        self._pace.finished(result)
+        self._line(f"    {outcome(result)} ({result.seconds:.0f} s{time_left(self._pace, before='; ')})")
 
     def _line(self, text: str) -> None:
         self._last_step = time.monotonic()
         print(printable(text), file=sys.stderr, flush=True)
 
 
+class TimeLeftColumn(ProgressColumn):
+    """Time left of a run, as of now."""
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._pace = pace
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002 - the pace knows more than rich's task
+        """``about 12 min left``, once a trial has ended."""
+        return Text(time_left(self._pace))
+
+
+class Display(Progress):
+    """A line that fits into 80 columns - bar, counter, clock, time left - and lines under it that are cut where not."""
+
+    lines: tuple[str, ...] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The line of the bar, then the others."""
+        yield self.make_tasks_table(self.tasks)
+        for line in self.lines:
+            yield Text(printable(line), style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class LiveProgress:
-    """The grid of trials as a bar, the current trial and step under it, results scrolling above."""
+    """The grid of trials as a bar, the current trial, its step and who leads so far under it, results above."""
 
     def __init__(self, trials: tuple[Trial, ...], *, n_done: int) -> None:
         self._labels = labels_of(trials)
+        self._pace = Pace(trials, self._labels, n_done=n_done)
+        self._trial: Trial | None = None
+        self._step = ""
         self._console = Console(file=raw(sys.stderr))
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
+        self._bar = Display(
+            SpinnerColumn(),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("[dim]{task.fields[step]}"),
+            TimeLeftColumn(self._pace),
             console=self._console,
         )
-        self._task: TaskID = self._bar.add_task("trials", total=len(trials), completed=n_done, step="", left="")
-        self._n_left = len(trials) - n_done
-        self._n_run, self._started = 0, time.monotonic()
+        self._task: TaskID = self._bar.add_task("trials", total=len(trials), completed=n_done)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -104,22 +138,35 @@ class LiveProgress:
 
     def started(self, trial: Trial) -> None:
         """Show the trial that runs now."""
-        label = f"{self._labels[trial.id]} @ {trial.target or 'dense'}, seed {trial.seed}"
-        self._bar.update(self._task, description=escape(printable(label)), step="")
+        self._pace.started(trial)
+        self._trial, self._step = trial, ""
+        self._show()
 
     def progress(self, text: str) -> None:
         """Show the current step."""
-        self._bar.update(self._task, step=escape(printable(text)))
+        self._step = text
+        self._show()
 
     def finished(self, result: Result) -> None:
         """Print the result above the bar, and move it on."""
-        self._n_run += 1
-        self._n_left -= 1
-        left = (time.monotonic() - self._started) / self._n_run * self._n_left
+        self._pace.finished(result)
         trial = result.trial
         name = f"{trial.named(self._labels[trial.id])} [{trial.id}]"
         self._bar.console.print(printable(f"{name}: {outcome(result)}"), highlight=False, markup=False)
-        self._bar.update(self._task, advance=1, step="", left=f"about {duration(left)} left")
+        self._bar.update(self._task, advance=1)
+        self._step = ""
+        self._show()
+
+    def _show(self) -> None:
+        """Lines under the bar."""
+        trial = self._trial
+        if trial is None:
+            self._bar.lines = (self._step,) if self._step else ()
+            return
+        label = f"{self._labels[trial.id]} @ {trial.target or 'dense'}, seed {trial.seed}"
+        leaders = self._pace.leaders(trial)
+        so_far = [f"so far at {trial.target}: {'; '.join(leaders)}"] if leaders else []
+        self._bar.lines = (f"{label}  {self._step}", *so_far)
 
 
 def outcome(result: Result) -> str:
@@ -133,6 +180,12 @@ def outcome(result: Result) -> str:
     if metrics.bits is not None:
         score += f", {metrics.bits.weight_bytes / 1000:.4g} kB of weights"
     return f"{score}, {metrics.latency_ms:.3g} ms ({metrics.latency_source})"
+
+
+def time_left(pace: Pace, *, before: str = "") -> str:
+    """``about 12 min left``; nothing as long as no trial has ended."""
+    left = pace.left()
+    return "" if left is None else f"{before}about {duration(left)} left"
 
 
 def duration(seconds: float) -> str:

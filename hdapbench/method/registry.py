@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from hdapbench.errors import BrokenMethodError, MethodError, said
 from hdapbench.method.base import Method
+from hdapbench.method.class_code import class_code
 from hdapbench.method.isolation import kept_process, kept_settings, stdout_kept_free
 from hdapbench.spec import TargetKind, did_you_mean
 from hdapbench.spec.code import plugin_code
@@ -56,6 +57,7 @@ class MethodRegistry:
             self._entry_points.setdefault(entry_point.name, []).append(entry_point)
         self._classes: dict[str, tuple[type[Method], str]] = {}
         self._files: dict[str, Path] = {}
+        self._codes: dict[str, str] = {}
         self.broken_files: dict[str, str] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -78,6 +80,8 @@ class MethodRegistry:
 
         Of a name that no usable method has: of the files that cannot be used, one of which may hold it.
         """
+        if name in self._codes:
+            return self._codes[name]
         if name in self._entry_points:
             return plugin_code(GROUP, name)
         paths = [self._files[name]] if name in self._files else sorted(map(Path, self.broken_files))
@@ -164,6 +168,25 @@ class MethodRegistry:
         self._classes.update({name: (method, source) for name, method in methods.items()})
         self._files.update(dict.fromkeys(methods, path))
         return tuple(methods)
+
+    def add_class(self, method: type[Method]) -> str:
+        """Name of a method whose class is at hand, which is added; an installed one is the one of that name.
+
+        Raises
+        ------
+        MethodError
+            When its name is that of another method, or its code cannot be read: trials are named by it.
+        BrokenMethodError
+            When it is no usable method.
+        """
+        origin = f"{method.__module__}:{method.__qualname__}"
+        name = _checked(method, origin).name
+        if not self.origin(name):
+            self._codes[name] = class_code(method)
+            self._classes[name] = (method, origin)
+        elif self.get(name) is not method:
+            raise MethodError(f"two methods are called '{name}': {self.origin(name)} and {origin}; rename one")
+        return name
 
     def try_file(self, path: Path) -> tuple[str, ...]:
         """Names as from `add_file`; of a file that cannot be used its own, and the reason is kept for the rows.

@@ -3,6 +3,12 @@
 - table: what a board's cells, titles and sentences say, for all of its forms
 - markdown: a board as markdown
 - terminal: a board on a terminal or in a pipe
+- records: a board as flat records, and as CSV
+- latex: its rankings as booktabs tables
+- notebook: its rankings in a notebook, with templates/notebook.html
+- chart: accuracy against latency, as a chart of altair
+- document: all of it as JSON, with a versioned schema
+- comparison: two trials, rows or boards in a sentence and a table
 - account: what is known of a trial and its method's decisions, as plain values and as text
 - page: the same as a web page, with templates/explanation.html
 - board_page: a board as a web page, with templates/board.html

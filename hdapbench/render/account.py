@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from hdapbench.errors import printable
+from hdapbench.leaderboard.comparing import UNIFORM, Rival, compare_trials
 from hdapbench.method.decisions import ComparedPlan, MeasuredOptimum, SearchAccount, read_decisions
+from hdapbench.render.comparison import pair_sentence
 from hdapbench.surrogate.report_card import ReportCard
 from hdapbench.trial import Result
 
@@ -27,9 +30,18 @@ SEEN = {
 """What may have been looked at when plans were compared -> how it is said."""
 
 
-def explanation(result: Result) -> dict[str, Any]:
-    """Everything known about how a trial's plan came about, as plain values."""
+def explanation(result: Result, rivals: Sequence[Rival] = (), dense: Result | None = None) -> dict[str, Any]:
+    """Everything known about how a trial's plan came about, as plain values.
+
+    Parameters
+    ----------
+    result
+        Of the trial.
+    rivals, dense
+        What its plan is told against, from `hdapbench.leaderboard.comparing.rivals_of`.
+    """
     metrics = result.metrics
+    uniform = next((rival.result for rival in rivals if rival.role.startswith(UNIFORM)), None)
     return {
         "trial": str(result.trial),
         "status": result.status.value,
@@ -47,8 +59,32 @@ def explanation(result: Result) -> dict[str, Any]:
             }
             for device in result.devices
         ],
-        "kept": {} if result.plan is None else {name: len(kept) for name, kept in result.plan.kept.items()},
+        "kept": _kept(result),
+        "uniform_widths": _kept(uniform),
+        "dense_widths": _kept(dense),
+        "rivals": [_against(result, rival) for rival in rivals],
         "decisions": result.notes.get("decisions", {}),
+    }
+
+
+def _kept(result: Result | None) -> dict[str, int]:
+    return {} if result is None or result.plan is None else {n: len(kept) for n, kept in result.plan.kept.items()}
+
+
+def _against(result: Result, rival: Rival) -> dict[str, Any]:
+    """A plan against another: a sentence, latency per cluster, and channels more or fewer per group."""
+    kept, other = _kept(result), _kept(rival.result)
+    theirs = {device.cluster: median(device.samples_ms) for device in rival.result.devices}
+    return {
+        "role": rival.role,
+        "label": rival.label,
+        "sentence": None if result.metrics is None else pair_sentence(compare_trials(rival.result, result)),
+        "clusters": [
+            {"cluster": device.cluster, "ms": median(device.samples_ms), "rival_ms": theirs[device.cluster]}
+            for device in result.devices
+            if device.cluster in theirs
+        ],
+        "channels": {name: n - other[name] for name, n in kept.items() if n != other.get(name, n)},
     }
 
 
@@ -73,7 +109,9 @@ def explanation_text(content: Mapping[str, Any]) -> str:
     if told.accuracies is not None:
         lines += ["plans compared:", *map(_compared, told.accuracies)]
     lines += _clusters(content, told.predicted_ms or ())
-    lines += _widths(content["kept"], told.uniform_widths or {}, told.dense_widths or {})
+    uniform = told.uniform_widths or content["uniform_widths"]
+    lines += _widths(content["kept"], uniform, told.dense_widths or content["dense_widths"])
+    lines += [line for rival in content["rivals"] for line in _rival_lines(rival)]
     if told.why is not None:
         lines.append(f"why: {told.why}")
     lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in others.items()]
@@ -152,6 +190,20 @@ def _clusters(content: Mapping[str, Any], predicted_ms: Sequence[float]) -> list
             f"  cluster {entry['cluster']}, {entry['weight']:.1%} of the fleet, {entry['device']}: "
             f"{entry['measured_ms']:.4g} ms{said}"
         )
+    return lines
+
+
+def _rival_lines(rival: Mapping[str, Any]) -> list[str]:
+    name = rival["label"] if rival["label"] == rival["role"] else f"{rival['label']}, {rival['role']}"
+    lines = [f"against {name}:", *([f"  {rival['sentence']}"] if rival["sentence"] else [])]
+    if rival["clusters"]:
+        ratios = [f"{at['cluster']} {at['ms'] / at['rival_ms'] - 1:+z.1%}" for at in rival["clusters"]]
+        lines.append(f"  latency by cluster: {', '.join(ratios)}")
+    for word, sign in (("more", 1), ("fewer", -1)):
+        groups = sorted((-sign * n, name) for name, n in rival["channels"].items() if sign * n > 0)
+        shown = [f"{name} ({sign * -n:+d})" for n, name in groups[:6]]
+        rest = f" and {len(groups) - 6} further" if len(groups) > 6 else ""
+        lines += [f"  {word} channels in {', '.join(shown)}{rest}"] if shown else []
     return lines
 
 

@@ -19,7 +19,7 @@ from hdapbench.render.drawing import (
     specification,
     when_picked,
 )
-from hdapbench.render.table import interval_words, lead_words, one_line
+from hdapbench.render.table import interval_words, lead_of, lead_words, one_line
 
 LINE = 26
 """Pixels of height of one method."""
@@ -32,13 +32,13 @@ def leads_chart(board: Leaderboard, leads: Leads, n_rows: int | None = None) -> 
     data = [
         {
             "method": row.label,
-            "lead": row.lead.value * 100,
-            "low": row.lead.low * 100,
-            "high": row.lead.high * 100,
-            "says": lead_words(row.lead.value, leads.cost),
+            "lead": lead.value * 100,
+            "low": lead.low * 100,
+            "high": lead.high * 100,
+            "says": lead_words(lead, leads.cost),
         }
         for row in leads.rows[:n_rows]
-        if row.lead is not None
+        for lead in [lead_of(row, leads.cost)]
     ]
     if not data:
         return None

@@ -26,7 +26,7 @@ from hdapbench.render.table import (
     unranked_columns,
 )
 
-TEXTUAL = {"method", "status", "reason", "bits: channels", "at equal accuracy"}
+TEXTUAL = {"method", "status", "reason", "bits: channels", "at equal accuracy", "of", "at", "channels kept"}
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -53,7 +53,7 @@ def render_markdown(board: Leaderboard) -> str:
             lines += table(FRONT, [front_cells(target, row, leads=leads) for target, row, leads in front])
     lines += ["", "## How to read this", "", *(f"- {said}" for said in legend(board))]
     lines += ["", "## Provenance", "", *provenance(board)]
-    return "\n".join(map(printable, lines)) + "\n"
+    return "\n".join(_inert(printable(line)) for line in lines) + "\n"
 
 
 def _leads(leads: Leads) -> list[str]:
@@ -142,5 +142,11 @@ def _recipe(recipe: dict[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in recipe.items() if value not in (None, 0.0))
 
 
+def _inert(line: str) -> str:
+    """A line in which names of others are no tags, links or images: a board has none of its own."""
+    return line.replace("<", "&lt;").replace("](", "]\\(")
+
+
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")  # GitHub drops what looks like a tag
+    # A backslash before a pipe would escape that of the pipe. GitHub drops what looks like a tag.
+    return text.replace("\\|", "\\&#124;").replace("|", "\\|").replace("<", "&lt;")

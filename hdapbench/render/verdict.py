@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hdapbench.leaderboard.board import EqualAccuracy, Leaderboard, Leads, Row, Section
 from hdapbench.leaderboard.statistics import Interval
-from hdapbench.render.table import interval_words, lead_words, rule_words, significant
+from hdapbench.render.table import interval_words, lead_of, lead_words, rule_words, significant
 
 
 def verdict(board: Leaderboard, section: Section, row: Row) -> list[str]:
@@ -89,9 +89,8 @@ def _leads_of(board: Leaderboard, section: Section, row: Row) -> list[tuple[Lead
 
 
 def _lead(found: EqualAccuracy, reference: str, cost: str) -> str:
-    over = f"over its {found.n_targets} targets"
-    if found.lead is None:
-        return f"At equal accuracy with {reference}, {over}: {found.reason}."
-    sure = "shown" if found.lead.low > 0 or found.lead.high < 0 else "not shown"
-    ends = f"{found.lead.low:+.1%} to {found.lead.high:+.1%}"
-    return f"At equal accuracy it is {lead_words(found.lead.value, cost)} than {reference} {over} ({ends}; {sure})."
+    lead = lead_of(found, cost)
+    shown = "shown" if lead.low > 0 or lead.high < 0 else "not shown"
+    ends = f"{lead.low:+.1%} to {lead.high:+.1%}"
+    targets = f"over its {found.n_targets} targets"
+    return f"At equal accuracy it is {lead_words(lead, cost)} than {reference} {targets} ({ends}; {shown})."

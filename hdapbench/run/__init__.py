@@ -11,3 +11,23 @@
 - ``artifact``: compressed models on disk
 - ``environment``, ``workspace``, ``listener``: where a result was obtained, what a run leaves behind, who watches
 """
+
+import inspect
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class _Room(ModuleType):
+    """Type of the room, whose name ``hdapbench.run(...)`` has too: called, the room is `hdapbench.api.run`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return import_module("hdapbench.api").run(*arguments, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(import_module("hdapbench.api").run)
+
+
+sys.modules[__name__].__class__ = _Room

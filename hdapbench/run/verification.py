@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hdapbench.errors import StoreError
 from hdapbench.run.environment import current_environment
 from hdapbench.trial import DENSE, Metrics, Result, Status, Trial
@@ -105,7 +107,7 @@ def accuracy_interval(result: Result) -> tuple[float, float]:
     if metrics is None or outcomes is None:
         return 0.0, 1.0
     if outcomes.parts:
-        parts = outcomes.by_part
+        parts = np.array(outcomes.parts)
         half = CONFIDENCE_Z * float(parts.std(ddof=1)) / math.sqrt(len(parts)) if len(parts) > 1 else 1.0
         return metrics.accuracy - half, metrics.accuracy + half
     n, p, z = outcomes.n_images, metrics.accuracy, CONFIDENCE_Z

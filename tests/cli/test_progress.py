@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from rich.console import Console
 
 from hdapbench.cli import progress
 from hdapbench.cli.main import main
+from hdapbench.cli.pace import Pace
+from hdapbench.leaderboard.labels import labels_of
 from hdapbench.testing.store_contract import example_result
 from hdapbench.trial import Result, Trial
 
@@ -78,6 +82,78 @@ def test_a_log_names_variants_and_says_how_long_is_left(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"[1/2] {trials[0].named(f'{trials[0].method} (l1)')} [{trials[0].id}]"
     assert "about 0 s left" in lines[-1]
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def paced(results: list[Result], durations: list[float], *, n_done: int = 0) -> tuple[Pace, Clock]:
+    """Pace of a run whose first trials took so long."""
+    clock, trials = Clock(), tuple(result.trial for result in results)
+    pace = Pace(trials, labels_of(trials), n_done=n_done, now=clock)
+    for result, seconds in zip(results, durations, strict=False):
+        pace.started(result.trial)
+        clock.seconds += seconds
+        pace.finished(result)
+    return pace, clock
+
+
+@pytest.fixture
+def grid() -> list[Result]:
+    """Two seeds of a quick method and of a slow one."""
+    one = example_result()
+    content = [(method, seed) for seed in (0, 1) for method in ("quick", "slow")]
+    trials = [one.trial.model_copy(update={"method": method, "seed": seed}) for method, seed in content]
+    return [one.model_copy(update={"trial": trial}) for trial in trials]
+
+
+def test_the_time_left_is_that_of_trials_like_those_that_are_left(grid: list[Result]) -> None:
+    pace, _ = paced(grid, [2.0, 60.0])
+
+    assert pace.left() == pytest.approx(62.0)
+    assert paced(grid, [2.0, 60.0, 4.0])[0].left() == pytest.approx(60.0)
+    assert paced(grid, [2.0, 60.0, 4.0, 50.0])[0].left() == 0.0
+    assert paced(grid, [])[0].left() is None
+
+
+def test_the_time_left_moves_while_a_trial_runs_and_when_it_takes_longer_than_others(grid: list[Result]) -> None:
+    pace, clock = paced(grid, [2.0, 60.0, 2.0])
+    pace.started(grid[3].trial)
+    seen = []
+    for _ in range(8):
+        clock.seconds += 14.0
+        seen.append(pace.left())
+
+    assert seen[:3] == pytest.approx([46.0, 32.0, 18.0])
+    assert all(later != earlier for earlier, later in pairwise(seen))
+    assert min(found or 0.0 for found in seen) > 0.0
+
+
+def test_counter_clock_and_time_left_fit_into_80_columns(grid: list[Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(
+        progress, "Console", lambda file: Console(file=written, force_terminal=True, width=80, color_system=None)
+    )
+    long = grid[1].model_copy(update={"trial": grid[1].trial.model_copy(update={"parameters": {"kind": "x" * 70}})})
+    results = [grid[0], long, *grid[2:]]
+    with progress.LiveProgress(tuple(result.trial for result in results), n_done=0) as live:
+        for result in results[:3]:
+            live.started(result.trial)
+            live.progress("fine-tuning, epoch 3/40, loss 0.123, and whatever else a method may say of itself")
+            live.finished(result)
+            live._bar.refresh()
+
+    shown = [line for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[a-zA-Z]", written.getvalue()) if "3/4" in line]
+    assert shown
+    assert all(re.search(r"3/4 \d:\d\d:\d\d about \d+ s left", line) for line in shown)
+    assert max(map(len, shown)) <= 80
+    assert "so far at 0.5x: quick 10 ms 90.0%" in written.getvalue()
 
 
 def test_check_and_show_tell_variants_apart(

@@ -1,0 +1,142 @@
+"""A spec's trials run from Python, with methods by name, file, class or instance."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hdapbench.api.boards import WORKSPACE, Board
+from hdapbench.errors import MethodError, printable
+from hdapbench.files import sweep_leftovers
+from hdapbench.leaderboard.build import build_leaderboard
+from hdapbench.leaderboard.labels import labels_of
+from hdapbench.method.base import Method
+from hdapbench.method.registry import MethodRegistry, is_path
+from hdapbench.run.grid import named_by_content, plan_trials, register_plugins
+from hdapbench.run.inspection import inspect_model
+from hdapbench.run.listener import Listener
+from hdapbench.run.runner import Run, forward
+from hdapbench.run.workspace import Workspace
+from hdapbench.spec import LoadedSpec, MethodSpec, canonical_json, load, spec_hash
+from hdapbench.store.sqlite import Benchmark, open_store
+from hdapbench.trial import Result, Trial
+
+AnyMethod = str | Path | Method | type[Method]
+
+
+def run(
+    spec: str | Path,
+    *,
+    methods: Sequence[AnyMethod] | None = None,
+    overrides: Mapping[str, object] | None = None,
+    workspace: str | Path = WORKSPACE,
+    listener: Listener | None = None,
+    retry_failed: bool = False,
+) -> Board:
+    """Board of a spec, after those of its trials have run that are not stored yet.
+
+    An interrupt loses the trial in flight alone; the next call goes on.
+
+    Parameters
+    ----------
+    spec
+        A YAML file.
+    methods
+        What runs instead of the spec's methods: names, files such as ``./mine.py``, subclasses of `Method` or
+        instances. A name that the spec lists has the parameters that the spec gives it.
+    overrides
+        Keys of the spec -> values: ``{"seeds": [0], "fleets[0].n_devices": 8}``.
+    workspace
+        Folder of database, caches and artifacts.
+    listener
+        Who is told how it goes; by default a line per trial on standard error.
+    retry_failed
+        Whether trials run again that failed or timed out.
+
+    Raises
+    ------
+    SpecError, MethodError, ModelError, DataError
+        When the spec or a method cannot be used; nothing has been spent then.
+    """
+    loaded = load(spec, [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
+    registry = MethodRegistry(_import_what_makes_numbers)
+    register_plugins(loaded, registry)
+    if methods is not None:
+        entries = tuple(entry for method in methods for entry in _entries(method, loaded, registry))
+        if not entries:
+            raise MethodError("methods is empty; name one, or leave it out to run those of the spec")
+        loaded = replace(loaded, spec=loaded.spec.model_copy(update={"methods": entries}))
+    place = Workspace(Path(workspace))
+    trials = plan_trials(loaded, registry, cache_dir=place.cache)
+    listener = listener or Lines(trials)
+    named = named_by_content(loaded)
+    content, ids = canonical_json(named), tuple(trial.id for trial in trials)
+    benchmark = Benchmark(named.name, spec_hash(named), json.loads(content), ids)
+    sweep_leftovers(place.root)
+    with open_store(place.database) as store:
+        store.register(named.name, spec_hash=benchmark.spec_hash, spec_json=content, trial_ids=ids)
+        done = store.finished(ids, include_failed=not retry_failed)
+        todo = [trial for trial in trials if trial.id not in done]
+        if todo and not done:  # a model that cannot be pruned is refused before its base is trained
+            inspect_model(loaded, cache_dir=place.cache)
+        stored = store.results(trial_ids=list(done)) if todo else []
+        job = Run(loaded, registry, workspace=place, listener=listener, stored=stored)
+        for _ in forward(job.results(todo), store.add, listener):
+            pass
+        found = store.results(trial_ids=ids)
+    return Board(build_leaderboard(benchmark, found), tuple(found))
+
+
+class Lines:
+    """A line on standard error for each trial that ends: how, and after how long."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._labels = labels_of(trials)
+        self._started = time.monotonic()
+
+    def phase(self, text: str) -> None:
+        """Say a phase."""
+        self._say(text)
+
+    def started(self, trial: Trial) -> None:
+        """Say nothing: a line per trial is enough."""
+
+    def progress(self, text: str) -> None:
+        """Say nothing of steps."""
+
+    def finished(self, result: Result) -> None:
+        """Say how a trial ended."""
+        name, metrics = result.trial.named(self._labels[result.trial.id]), result.metrics
+        how = result.reason if metrics is None else f"{metrics.accuracy:.2%}, {metrics.latency_ms:.4g} ms"
+        self._say(f"{name}: {result.status.value}, {how} ({result.seconds:.0f} s)")
+
+    def _say(self, text: str) -> None:
+        seconds = time.monotonic() - self._started
+        sys.stderr.write(f"[{seconds:6.0f} s] {printable(text)}\n")
+
+
+def _import_what_makes_numbers() -> None:
+    """Import what trials are carried out with, so that it can be put back when a plug-in replaces parts of it."""
+    import hdapbench.run.attempt  # noqa: F401
+
+
+def _entries(method: AnyMethod, loaded: LoadedSpec, registry: MethodRegistry) -> list[MethodSpec]:
+    """What a spec would say of a method."""
+    if isinstance(method, Method):
+        given = method.model_dump(mode="json", exclude_unset=True)
+        one_trial = {name: [value] if isinstance(value, list) else value for name, value in given.items()}
+        return [MethodSpec(name=registry.add_class(type(method)), parameters=one_trial)]
+    if isinstance(method, type):
+        return [MethodSpec(name=registry.add_class(method))]
+    if not isinstance(method, str | Path):
+        raise MethodError(
+            f"{method!r} is no method: give a name, a file, a subclass of hdapbench.method.Method or one of it"
+        )
+    if isinstance(method, Path) or is_path(method):
+        return [MethodSpec(name=name) for name in registry.add_file(Path(method))]
+    of_spec = [entry for entry in loaded.spec.methods if entry.name == method]
+    return of_spec or [MethodSpec(name=method)]

@@ -1,0 +1,66 @@
+"""Leaderboard -> LaTeX: a booktabs table per ranking, to be put into a paper as a file of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from hdapbench.errors import printable
+from hdapbench.leaderboard.board import Leaderboard, Row, Section
+from hdapbench.render.table import ABSENT, Column, one_line, ranking_columns, rule_words, section_title
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
+    "[": "{[}",  # after the end of a row it would begin a length
+    "]": "{]}",
+    "`": r"\textasciigrave{}",
+    "±": r"\textpm{}",
+    **{char: f"\\{char}" for char in "{}$&#%_"},
+}
+_SPECIAL = re.compile("|".join(map(re.escape, _ESCAPES)))
+
+
+def render_latex(board: Leaderboard) -> str:
+    """LaTeX of a board's rankings, ending with a newline; it needs ``booktabs`` and ``textcomp``."""
+    lines = ["% needs \\usepackage{booktabs} and \\usepackage{textcomp}"]
+    for section in board.sections:
+        lines += ["", *_table(board, section)]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX sets as it is written, in one line."""
+    plain = _SPECIAL.sub(lambda found: _ESCAPES[found[0]], printable(one_line(text)))
+    return re.sub("-(?=-)", "-{}", plain)  # two would be a dash
+
+
+def _table(board: Leaderboard, section: Section) -> list[str]:
+    columns = ranking_columns(board, section)
+    adjusted = "".join("l" if column.title == "method" else "r" for column in columns)
+    dense = [board.dense[section.fleet]] if section.fleet in board.dense else []
+    caption = f"{board.name}: {section_title(board, section)}. Ranked: {rule_words(section)}."
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\begin{{tabular}}{{{adjusted}}}",
+        r"\toprule",
+        _line(column.title for column in columns),
+    ]
+    for rows in (dense, section.ranked, section.unranked):
+        lines += [r"\midrule", *(_cells(columns, row) for row in rows)] if rows else []
+    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+
+
+def _cells(columns: Sequence[Column], row: Row) -> str:
+    return _line("" if (cell := column.cell(row)) == ABSENT else cell for column in columns)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(map(escape, cells)) + r" \\"
