@@ -247,7 +247,7 @@ def test_history_shows_rank_and_numbers_of_every_row_over_the_versions_in_git(
     assert row.index("90.00%") < row.index("80.00%")
     assert main(["results", "history", "example", str(FILE), "--json"]) == 0
     table = json.loads(capsys.readouterr().out)["tables"]["0.5x on nx"]
-    assert table == {"uniform": [{"rank": 1, "latency_ms": 10.0, "accuracy": 0.8}]}
+    assert table == {"uniform": [{"rank": 1, "latency_ms": pytest.approx(10.0), "accuracy": 0.8}]}
     assert main(["results", "history", "another"]) == 2
     assert "git knows no version of" in capsys.readouterr().err
 

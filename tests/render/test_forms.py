@@ -127,7 +127,7 @@ def poisoned(board: Leaderboard, text: str) -> Leaderboard:
     section = replace(
         board.sections[0], fleet=text, source=text, rule=rule, rows=tuple(rows), gaps=tuple(gaps), warnings=(text,)
     )
-    leads = [EqualAccuracy(text, Interval(0.1, 0.0, 0.2), (0.1, 0.2), 1), EqualAccuracy(text, None, None, 1, text)]
+    leads = [EqualAccuracy(text, Interval(0.1, 0.0, 0.2), (0.1, 0.2), 1, overlaps=False)]
     notes = {"fleet": {text: text}, "frozen_groups": {text: text}, "base_origin": text, "estimator": text}
     environment = {name: text for name in Environment.model_fields if name != "threads"}
     return replace(

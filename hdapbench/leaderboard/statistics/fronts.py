@@ -249,8 +249,8 @@ def _seed_noise(
 def _correlation(values: Floats, methods: Sequence[str]) -> float:
     """Correlation of residuals of a method and seed at different targets, pooled over methods and seeds; at least 0."""
     centred = values - np.nanmean(values, axis=1, keepdims=True)
-    left = np.nan_to_num(centred - np.nanmean(centred, axis=0))
     here = (~np.isnan(values)).astype(np.float64)
+    left = np.nan_to_num(centred - np.nansum(centred, axis=0) / np.maximum(here.sum(axis=0), 1.0))
     groups = (np.unique(methods)[:, None] == np.array(methods)).astype(np.float64)  # (n_methods, n_cells)
     products = float(((groups @ left) ** 2).sum() - (left**2).sum())
     pairs = float(((groups @ here) ** 2).sum() - here.sum())
