@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hdapbench.cli.board_forms import SUFFIXES, write_picture_or_page
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
 from hdapbench.cli.output import write_output
 
@@ -20,7 +21,12 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("board", help="render a leaderboard as markdown", description=__doc__)
     parser.add_argument("name", metavar="NAME|SPEC", help="name of a benchmark, or its spec file")
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write here instead of printing")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write here instead of printing; .html is a page, .svg and .png are pictures of the front",
+    )
     parser.add_argument(
         "--check",
         action="store_true",
@@ -39,9 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     name, spec_hash = _wanted(arguments)
     with open_store(existing_database(arguments.workspace)) as store:
         benchmark = store.benchmark(name, spec_hash=spec_hash)
-        board = build_leaderboard(benchmark, store.results(trial_ids=benchmark.trial_ids))
+        results = store.results(trial_ids=benchmark.trial_ids)
+        board = build_leaderboard(benchmark, results)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(board), indent=2, default=lambda value: value.model_dump(mode="json")))
+        return 0
+    if arguments.output is not None and arguments.output.suffix in SUFFIXES and not arguments.check:
+        for path in write_picture_or_page(board, results, arguments.output):
+            print(f"wrote {path}", file=sys.stderr)
         return 0
     text = render_markdown(board)
     if arguments.check:

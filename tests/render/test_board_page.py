@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +196,33 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) ->
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 3
     assert "onerror" in page.locator("dialog[open]").inner_text()
-    assert "49" not in page.title()
+    assert "\x1b" not in path.read_text(encoding="utf-8").partition("<script>")[0]
     assert page.complaints == []
     page.close()
+
+
+def test_the_same_results_give_the_same_page(file: Path) -> None:
+    assert board_page(*a_board()) == file.read_text(encoding="utf-8")
+
+
+def test_a_page_of_a_hundred_thousand_results_has_at_most_five_megabytes() -> None:
+    made, found = a_board()
+    sections = [
+        replace(
+            section,
+            rows=tuple(
+                replace(row, label=f"{row.label} (variant={n})", seeds=(row.seeds * 3)[:5], devices=row.devices * 8)
+                for row in section.rows
+                for n in range(50)
+            ),
+        )
+        for section in made.sections * 50
+    ]
+    assert sum(len(row.seeds) for section in sections for row in section.rows) == 100_000
+
+    page = board_page(replace(made, sections=tuple(sections)), found)
+
+    assert len(page.encode()) <= 5e6
 
 
 def test_what_does_not_fit_is_left_out_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
