@@ -10,12 +10,15 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hdapbench.cli.board_forms import write_picture_or_page
 from hdapbench.cli.exploring import add_exploring_options, asked_again, board_place, explores, narrowed_by, same_command
+from hdapbench.cli.forms import DRAWN, form_of, rendered
 from hdapbench.cli.options import add_spec_options, load_with_methods
 from hdapbench.cli.output import check_output, console, write_output
 from hdapbench.cli.results.source import results_beside
 
 if TYPE_CHECKING:
+    from hdapbench.leaderboard.board import Leaderboard
     from hdapbench.method.registry import MethodRegistry
     from hdapbench.run.listener import Listener
     from hdapbench.run.workspace import Workspace
@@ -42,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
     _let_threads_sleep()
     from hdapbench.files import sweep_leftovers
+    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.render.terminal import print_leaderboard
     from hdapbench.run.changes import redone
     from hdapbench.run.grid import named_by_content
     from hdapbench.run.inspection import inspect_model
@@ -90,8 +95,12 @@ def run(arguments: argparse.Namespace) -> int:
         results = store.results(trial_ids=[trial.id for trial in trials])
         if failed := sum(status in {Status.FAILED, Status.TIMEOUT} for status in done.values()):
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
-    _write(benchmark, results, output, explores=explores(arguments))
-    _print(benchmark, results, as_json=arguments.json)
+    board = build_leaderboard(benchmark, results)
+    if arguments.json:
+        print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
+    else:
+        print_leaderboard(board, console(width=160))
+    _write(benchmark, board, results, output, explores=explores(arguments))
     ended += [result.status for result in results]  # a failed rerun leaves the stored result in its place
     return 1 if {Status.FAILED, Status.TIMEOUT} & set(ended) else 0
 
@@ -144,37 +153,33 @@ def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None
 
 
 def _written(output: Path | None, *, explores: bool) -> list[Path]:
-    """Files that a run writes: the board and, unless it explores, what the board is rendered from."""
+    """Files that a run writes: the board and, unless it explores, its page and what both are rendered from."""
     if output is None:
         return []
+    form_of(output)  # a suffix that stands for no form is refused before anything is spent
     is_file = output.is_file() or not output.exists()  # no pipe, for example
-    return [output, results_beside(output)] if is_file and not explores else [output]
+    if not is_file or explores:
+        return [output]
+    return list(dict.fromkeys([output, results_beside(output), output.with_suffix(".html")]))
 
 
-def _write(benchmark: Benchmark, results: list[Result], output: Path | None, *, explores: bool) -> None:
-    """Write the board of what was run, whatever else was registered under its name meanwhile, and its results."""
-    from hdapbench.leaderboard.build import build_leaderboard
-    from hdapbench.render.markdown import render_markdown
+def _write(
+    benchmark: Benchmark, board: Leaderboard, results: list[Result], output: Path | None, *, explores: bool
+) -> None:
+    """Write the board of what was run, whatever else was registered under its name meanwhile, its page and results."""
     from hdapbench.store.travel import only_named
 
     if output is None:
         print("this run explored: no board was written; name a file with --output to write one", file=sys.stderr)
         return
-    text = render_markdown(build_leaderboard(benchmark, results))
     for path in _written(output, explores=explores):
-        write_output(path, text if path == output else only_named(benchmark, results).to_bytes())
+        if path == results_beside(output):
+            write_output(path, only_named(benchmark, results).to_bytes())
+        elif (form := form_of(path)) in DRAWN:
+            write_picture_or_page(board, results, path)
+        else:
+            write_output(path, rendered(board, form))
         print(f"wrote {path}", file=sys.stderr)
-
-
-def _print(benchmark: Benchmark, results: list[Result], *, as_json: bool) -> None:
-    """Show the board, or the results."""
-    from hdapbench.leaderboard.build import build_leaderboard
-    from hdapbench.render.terminal import print_leaderboard
-
-    if as_json:
-        print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
-    else:
-        print_leaderboard(build_leaderboard(benchmark, results), console(width=160))
 
 
 def _progress(trials: tuple[Trial, ...], *, n_done: int, quiet: bool) -> AbstractContextManager[Listener]:

@@ -11,12 +11,15 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hdapbench.errors import printable
+
 
 def templates() -> Environment:
-    """Templates of all pages: what they are given is escaped."""
+    """Templates of all pages: what they are given is escaped, and what is no character written out."""
     environment = Environment(
         loader=PackageLoader("hdapbench.render"),
         autoescape=True,
+        finalize=lambda value: _plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -28,7 +31,7 @@ def templates() -> Environment:
 
 def marked(text: str) -> Markup:
     """Text whose ``**words**`` are strong and whose `words` are code; everything else is escaped."""
-    strong = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+    strong = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(_plain(text))))
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", strong))  # noqa: S704 - escaped above
 
 
@@ -48,6 +51,10 @@ def scripts() -> dict[str, str]:
 
 def _file(name: str) -> str:
     return (files("hdapbench.render") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() else printable(" ".join(text.split()))
 
 
 def csp_hash(script: str) -> str:

@@ -232,3 +232,12 @@ def test_reading_results_imports_no_torch(workspace: Path) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.splitlines()[-1] == "False"
+
+
+def test_board_writes_the_form_that_the_suffix_names(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["board", "example", "--output", "boards/example.html"]) == 0
+    assert main(["board", "example", "--output", "boards/example.svg"]) == 0
+
+    assert capsys.readouterr().err == "wrote boards/example.html\nwrote boards/example.svg\n"
+    assert Path("boards/example.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert Path("boards/example.svg").read_text(encoding="utf-8").startswith("<svg")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hdapbench.cli.board_forms import write_index, write_picture_or_page
@@ -195,9 +197,33 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) ->
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 3
     assert "onerror" in page.locator("dialog[open]").inner_text()
-    assert "49" not in page.title()
+    assert "\x1b" not in path.read_text(encoding="utf-8").partition("<script>")[0]
     assert page.complaints == []
     page.close()
+
+
+def test_the_same_results_give_the_same_page(file: Path) -> None:
+    assert board_page(*a_board()) == file.read_text(encoding="utf-8")
+
+
+def test_a_page_of_a_hundred_thousand_results_has_at_most_five_megabytes() -> None:
+    made, found = a_board()
+    sections = [
+        replace(
+            section,
+            rows=tuple(
+                replace(row, label=f"{row.label} (variant={n})", seeds=(row.seeds * 3)[:5], devices=row.devices * 8)
+                for row in section.rows
+                for n in range(50)
+            ),
+        )
+        for section in made.sections * 50
+    ]
+    assert sum(len(row.seeds) for section in sections for row in section.rows) == 100_000
+
+    page = board_page(replace(made, sections=tuple(sections)), found)
+
+    assert len(page.encode()) <= 5e6
 
 
 def test_what_does_not_fit_is_left_out_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,14 +322,46 @@ def test_boards_of_nothing_of_one_row_and_of_bits_are_pages(
     page.close()
 
 
-def luminance(color: str) -> float:
-    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+DICHROMATS = {  # Machado, Oliveira and Fernandes 2009, Table 1, severity 1.0; of linear RGB
+    "none": np.eye(3),
+    "protan": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deutan": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+OKLAB = (  # Ottosson 2020, "A perceptual color space for image processing"
+    np.array(
+        [
+            [0.41222147, 0.53633254, 0.05144599],
+            [0.21190350, 0.68069955, 0.10739696],
+            [0.08830246, 0.28171884, 0.62997870],
+        ]
+    ),
+    np.array(
+        [
+            [0.21045426, 0.79361779, -0.00407205],
+            [1.97799850, -2.42859221, 0.45059371],
+            [0.02590404, 0.78277177, -0.80867577],
+        ]
+    ),
+)
+
+
+def linear(colors: Sequence[str]) -> Any:
+    parts = np.array([[int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)] for color in colors])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
 
 
 @pytest.mark.parametrize(("colors", "ground"), [(LIGHT, "#ffffff"), (DARK, "#14171b")])
-def test_colors_of_methods_stand_out_from_the_page(colors: tuple[str, ...], ground: str) -> None:
-    for color in colors:
-        darker, lighter = sorted((luminance(color), luminance(ground)))
-        assert (lighter + 0.05) / (darker + 0.05) >= 3, color  # WCAG 2.2, 1.4.11
+def test_colors_of_methods_stand_out_from_the_page_and_from_each_other(colors: tuple[str, ...], ground: str) -> None:
+    luminance = linear([ground, *colors]) @ [0.2126, 0.7152, 0.0722] + 0.05
+    contrast = np.maximum(luminance[1:] / luminance[0], luminance[0] / luminance[1:])
+    assert contrast.min() >= 3  # WCAG 2.2, 1.4.11
+
+    for kind, seen in DICHROMATS.items():
+        cones = np.clip(linear(colors) @ seen.T, 0, 1) @ OKLAB[0].T
+        lab = np.cbrt(cones) @ OKLAB[1].T
+        apart = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(len(colors))
+        assert apart.min() >= 0.1, kind
