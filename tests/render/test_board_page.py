@@ -23,6 +23,7 @@ from hdapbench.trial import DENSE, BitMetrics, Result
 from tests.boards import SPEC, board, trial
 
 playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.slow
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = '<img src=x onerror="window.hit=1"></script><script>window.hit=1</script>\'"{{7*7}}\x1b[31m'
 TARGETS: dict[str, Any] = SPEC | {"targets": [{"flops": "0.5x"}, {"flops": "0.25x"}]}
