@@ -111,7 +111,8 @@ def test_every_action_takes_a_recording_of_one_device(tmp_path: Path, capsys: py
     assert answer(capsys, "cluster", path, "--stability", "--plot", str(tmp_path / "cluster.png"))["n_clusters"] == 1
     assert answer(capsys, "plan", path)["n_measured"] == 1
     found = answer(capsys, "estimate", path, *PROBES, "--plot", str(tmp_path / "estimate.png"))["estimates"][0]
-    assert found["low_ms"] == found["mean_ms"] == found["high_ms"] == pytest.approx(found["true_ms"], rel=1e-9)
+    assert found["low_ms"] < found["mean_ms"] == pytest.approx(found["true_ms"], rel=1e-9)
+    assert found["high_ms"] / found["mean_ms"] < 1.03  # noise of three samples with 1 %
     assert all((tmp_path / f"{name}.png").exists() for name in ("show", "cluster", "estimate"))
 
 
