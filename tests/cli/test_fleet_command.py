@@ -227,3 +227,27 @@ def test_bad_input_is_one_line_with_the_fix(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, *(argument.replace("{folder}", str(folder)) for argument in arguments))
+
+
+def test_a_spec_is_fingerprinted_with_its_own_model(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = answer(capsys, "fingerprint", str(tiny_spec))
+    other = answer(capsys, "fingerprint", str(tiny_spec), "--model", "resnet8", "--input-shape", "3,8,8")
+    spec = tiny_spec.read_text().replace("name: resnet20", 'name: "./net.py:build"')
+    tiny_spec.write_text(spec)
+
+    assert (taken["model"], other["model"]) == ("resnet20", "resnet8")
+    assert "name it yourself, with --model ./net.py:build and --input-shape 1,8,8" in refusal(
+        capsys, "fingerprint", str(tiny_spec)
+    )
+
+
+def test_devices_of_another_recording_are_assigned_to_clusters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    path = recording(tmp_path, np.repeat([1.0, 2.0], 10) * np.linspace(0.99, 1.01, 20))
+    new = recording(tmp_path / "new", np.array([2.0, 1.0]))
+
+    found = answer(capsys, "cluster", path, "--clusters", "2", "--assign", new)
+
+    assert [row["cluster"] for row in found["assigned"]] == [1, 0]

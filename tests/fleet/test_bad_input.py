@@ -404,7 +404,7 @@ def test_a_unit_that_is_stated_against_all_evidence_is_taken_for_it_was_asked(
     path = recording(tmp_path, speeds(30), latency_ms=pl.col("latency_ms") * 1e-3)
 
     assert answer(capsys, "show", path, "--set", "unit=ms")["latency_ms"]["dense"]["p50"] < 0.1
-    assert "unit = 'hours': Input should be 's', 'ms', 'us' or 'ns'" in refusal(
+    assert "unit: unknown value 'hours'; did you mean 'us'? Known: s, ms, us, ns" in refusal(
         capsys, "show", path, "--set", "unit=hours"
     )
 

@@ -206,7 +206,10 @@ def _relative_widths(
     in_model = np.maximum(in_model, 0.0)
     total = in_noise + in_model + in_drawing
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = total**2 / (in_noise**2 / freedom_of_noise + in_model**2 / model.freedom)
+        # Noise is known from all devices: the fewer degrees of freedom are those of what devices stray by themselves.
+        known = np.minimum(model.freedom * (model.variance / own) ** 2, np.subtract(*reference.fingerprint_ms.shape))
+        freedom_of_model = np.fmax(model.freedom, known if noise is not None else model.freedom)
+        freedom = total**2 / (in_noise**2 / freedom_of_noise + in_model**2 / freedom_of_model)
     width = _quantile(np.where(np.isfinite(freedom), freedom, 1e9)) * np.sqrt(total)
     return width, width
 
