@@ -86,7 +86,7 @@ def test_files_without_devices_are_refused(tmp_path: Path, capsys: pytest.Captur
     assert "cannot be read: empty CSV" in refusal(capsys, "cluster", str(tmp_path / "nothing.csv"))
     assert "cannot be read" in refusal(capsys, "estimate", str(tmp_path / "odd.parquet"))
     assert "there is no file" in refusal(capsys, "plan", str(tmp_path / "absent.csv"))
-    assert "n_devices = 0" in refusal(capsys, "make", "--devices", "0")
+    assert "n_devices: must be at least 1 (here: 0)" in refusal(capsys, "make", "--devices", "0")
 
 
 # One device
@@ -294,8 +294,8 @@ def test_no_clusters_at_all_are_refused(tmp_path: Path, n_clusters: int, capsys:
             "there is no SKU profile 'boards/none.yaml'; name a file, or one of: nano, xavier_nx",
         ),
         ("--set", "scenario.modes={15W_6CORES: 1.0}", "has no power mode '15W_6CORES'; did you mean '15W_6CORE'?"),
-        ("--scenario", "mixxed", "'same_config', 'mixed' or 'harsh'"),
-        ("--precision", "fp31", "'fp32', 'fp16' or 'tc16'"),
+        ("--scenario", "mixxed", "unknown value 'mixxed'; did you mean 'mixed'? Known: same_config, mixed, harsh"),
+        ("--precision", "fp31", "unknown value 'fp31'; did you mean 'fp32'? Known: fp32, fp16, tc16"),
     ],
 )
 def test_what_no_board_has_is_refused_with_what_there_is(

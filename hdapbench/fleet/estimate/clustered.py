@@ -169,7 +169,7 @@ class ClusteredFleet:
     def average(self, latency_ms: Floats, devices: Integers | None = None, noise: Noise | None = None) -> Estimates:
         """Average latency over the fleet and its 95 % interval; see `hdapbench.fleet.estimate.estimators`.
 
-        A fleet of one device has nothing to compare and gets an interval of no width.
+        A fleet of one device has nothing to compare: its interval is noise alone, as far as that is known.
 
         Parameters
         ----------
