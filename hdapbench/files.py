@@ -94,7 +94,7 @@ def sweep_leftovers(folder: Path) -> int:
     """Number of unfinished files and folders of dead processes of this host that were found under a folder, removed."""
     n_swept = 0
     for place, folders, files in os.walk(folder):
-        for name in [name for name in (*folders, *files) if _is_left_over(Path(place, name))]:
+        for name in [name for name in (*folders, *files) if is_left_over(Path(place, name))]:
             path = Path(place, name)
             if name in folders:
                 folders.remove(name)
@@ -111,7 +111,8 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _is_left_over(path: Path) -> bool:
+def is_left_over(path: Path) -> bool:
+    """Whether an unfinished file or folder is that of a dead process of this host."""
     mark = _MARK.match(path.name)
     if mark is not None:
         return mark["host"] in (None, _host()) and not _is_alive(int(mark["process"]))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hdapbench.fleet.fingerprint import Fingerprint
+    from hdapbench.fleet.noise import Noise
 
 
 LatencySource = Literal["simulated", "measured"]
@@ -149,6 +150,15 @@ class Fleet(ABC):
 
     def recorded_fingerprint(self) -> Fingerprint | None:
         """Fingerprint that the fleet brings along; None when its probes have to be measured."""
+        return None
+
+    def noise(self, workloads: Workloads, devices: Integers, *, runs: int) -> Noise | None:  # noqa: ARG002
+        """Noise of the medians of `sample`; None where repeats do not tell all of it: devices drift between calls."""
+        return None
+
+    @property
+    def typical_noise(self) -> float | None:
+        """Relative variance of a median of `sample`, typical of the fleet; None where `noise` is."""
         return None
 
     def sample_nominal(self, workloads: Workloads, *, runs: int, seed: int) -> Floats | None:  # noqa: ARG002

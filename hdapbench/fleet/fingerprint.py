@@ -40,6 +40,8 @@ class Fingerprint:
         What a reader must know: the fleet's description, the model, sessions.
     weights
         Share of the fleet of each device, shape (n_devices,); None: all alike.
+    noise
+        Relative variance of a median, as far as repeats tell all of it; None where they do not.
     """
 
     latency_ms: Floats
@@ -49,11 +51,20 @@ class Fingerprint:
     taken_at: str = ""
     conditions: dict[str, Any] = field(default_factory=dict)
     weights: Floats | None = None
+    noise: float | None = None
 
     @property
     def n_devices(self) -> int:
         """Number of devices."""
         return len(self.latency_ms)
+
+    def without(self, probe: str) -> Fingerprint:
+        """The same without one of its probes; the only one stays."""
+        kept = [number for number, name in enumerate(self.probes) if name != probe]
+        if not kept:
+            return self
+        names = tuple(self.probes[number] for number in kept)
+        return replace(self, latency_ms=self.latency_ms[:, kept], probes=names)
 
 
 def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
@@ -73,6 +84,7 @@ def save_fingerprint(fingerprint: Fingerprint, path: Path) -> None:
         "runs": fingerprint.runs,
         "taken_at": fingerprint.taken_at,
         "conditions": fingerprint.conditions,
+        "noise": fingerprint.noise,
         "numbered": [fingerprint.device_ids.prefix, fingerprint.n_devices] if numbered else None,  # type: ignore[attr-defined]
     }
     with replacing(path) as partial:
@@ -114,6 +126,7 @@ def load_fingerprint(path: Path) -> Fingerprint:
             runs=int(about["runs"]),
             taken_at=str(about["taken_at"]),
             conditions=dict(about["conditions"]),
+            noise=None if about.get("noise") is None else float(about["noise"]),
             weights=frame["weight"].to_numpy().astype(float) if "weight" in frame.columns else None,
         )
         n_named = len(found.device_ids)

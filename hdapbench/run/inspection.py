@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hdapbench import __version__
-from hdapbench.errors import HdapbenchError
+from hdapbench.errors import FleetError, HdapbenchError, SpecError
+from hdapbench.fleet.recorded.fleet import RecordedFleet
 from hdapbench.run.contents import read_json, write_json
 from hdapbench.run.grid import base_directory, resolve_path
-from hdapbench.spec import LoadedSpec, parse_target
+from hdapbench.spec import LoadedSpec, RecordedFleetSpec, parse_target, problem_at
 
 INSPECTION = 2
 """Raised whenever more is looked at, so that what was cached before is not taken for it."""
+
+WIDTHS = re.compile(r"w\d+(-\d+)*")
+"""How `hdapbench.bench.network.Network.workloads` names the plans that a run measures."""
 
 EMBEDDED = frozenset({"digits", "digit-scenes"})
 DEFAULT_CLASSES = 10
@@ -62,9 +67,11 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     Raises
     ------
     SpecError
-        At the place of the model or its weights, when a run would refuse or stumble on them.
+        At the place of the model or its weights, when a run would refuse or stumble on them; at that of a recorded
+        fleet, when it has none of the plans that a run would measure.
     """
     spec = loaded.spec
+    _refuse_recordings(loaded)
     n_classes, counted = count_classes(loaded, cache_dir=cache_dir)
     model = spec.model.model_dump(mode="json")
     key = _key([INSPECTION, model, spec.task, n_classes, counted, __version__, *_files(loaded)])
@@ -88,6 +95,29 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
             for target, limit in zip(targets, limits, strict=True)
         ),
     )
+
+
+def _refuse_recordings(loaded: LoadedSpec) -> None:
+    """Raise `SpecError` for recorded fleets that cannot time what a run measures: plans named after their widths."""
+    problems = []
+    for number, fleet in enumerate(loaded.spec.fleets):
+        if not isinstance(fleet, RecordedFleetSpec):
+            continue
+        place = ("fleets", number, "path")
+        try:
+            plans = RecordedFleet(fleet.located(base_directory(loaded))).plans
+        except FleetError as error:
+            problems.append(problem_at(loaded, place, str(error)))
+            continue
+        if not any(map(WIDTHS.fullmatch, plans)):
+            some = ", ".join(repr(plan) for plan in plans[:3]) + (", ..." if len(plans) > 3 else "")
+            message = (
+                f"a recorded fleet has latencies of its plans alone ({some}), and a run measures new ones; estimate "
+                f"these with: hdapbench fleet estimate {fleet.path}; or name a simulated or a local fleet"
+            )
+            problems.append(problem_at(loaded, place, message))
+    if problems:
+        raise SpecError(problems)
 
 
 def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:

@@ -167,7 +167,7 @@ class RecordedFleetSpec(FleetSpec):
     )
     weight_column: str | None = Field(default=None, description="Column of the devices' weights; null: all equal.")
     probes: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] | None = Field(
-        default=None, description="Plans that are the fingerprint; null: all that every device has."
+        default=None, description="Plans that are the fingerprint; null: at most three that every device has."
     )
     invalid: Literal["fail", "drop"] = Field(
         default="fail", description="What rows with impossible latencies do: fail, or drop with a count."

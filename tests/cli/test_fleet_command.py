@@ -107,11 +107,15 @@ def test_a_plan_needs_fewer_devices_for_a_larger_error_and_far_fewer_than_chance
     assert "study" in strict["reason"]
 
 
-def test_a_plan_that_cannot_be_reached_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_all_devices_are_too_few_for_an_error_noise_is_what_is_left(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert main(["fleet", "plan", str(folder / "fp.parquet"), "--error", "0.01%"]) == 1
 
-    assert "NOT REACHED" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "measure all 120 devices per model: no more can be measured; up to ±0." in out
+    assert "NOT REACHED" not in out
 
 
 def test_estimates_stand_beside_the_truth_of_a_simulated_fleet(
@@ -149,6 +153,59 @@ def test_a_recording_goes_through_the_same_actions(tmp_path: Path, capsys: pytes
     assert found["estimates"][0]["mean_ms"] == pytest.approx(found["estimates"][0]["true_ms"], rel=0.02)
 
 
+def test_a_recorded_plan_is_no_probe_of_its_own_estimate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing tells how one plan behaves on a device; as its own probe, representatives would seem to tell it all."""
+    path = recording(tmp_path, np.random.default_rng(0).uniform(0.8, 2.0, 30))
+    frame = pl.read_csv(path)
+    strange = np.exp(0.5 * np.random.default_rng(1).standard_normal(30))
+    factor = pl.col("device").replace_strict(dict(zip(frame["device"].unique().sort(), strange, strict=True)))
+    odd = pl.when(pl.col("plan") == "thin").then(pl.col("latency_ms") * factor).otherwise(pl.col("latency_ms"))
+    frame.with_columns(latency_ms=odd).write_csv(path)
+
+    found = answer(capsys, "estimate", path, "--clusters", "8", "--estimator", "medoid")
+
+    rows = {row["workload"]: row for row in found["estimates"]}
+    assert list(rows) == ["dense", "half", "thin"]
+    assert not any(row["own_probe"] for row in rows.values())
+    assert rows["thin"]["high_ms"] / rows["thin"]["low_ms"] > 1.15
+    assert all(row["low_ms"] < row["true_ms"] < row["high_ms"] for row in rows.values())
+
+
+def test_estimates_use_all_samples_and_say_what_their_intervals_leave_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recording(tmp_path, np.random.default_rng(0).uniform(0.8, 2.0, 9))
+    every = answer(capsys, "estimate", path, "--clusters", "9", "--set", "runs=1")["estimates"]
+    pl.read_csv(path).filter(sample=0).write_csv(path)
+    capsys.readouterr()
+    assert main(["fleet", "estimate", path, "--clusters", "9"]) == 0
+    single = capsys.readouterr().out
+
+    for row in every:
+        assert row["n_measured"] == 9
+        assert row["mean_ms"] == pytest.approx(row["true_ms"], rel=1e-12)
+        assert row["low_ms"] < row["mean_ms"]
+    assert "one sample per device, so that intervals leave out measurement noise: dense, half, thin" in single
+
+
+def test_a_plan_that_few_devices_have_is_estimated_from_these(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recording(tmp_path, np.random.default_rng(0).uniform(0.8, 2.0, 30))
+    frame = pl.read_csv(path)
+    truth = frame.filter(plan="half").group_by("device").agg(pl.col("latency_ms").median())["latency_ms"].mean()
+    kept = [f"unit-{number:03}" for number in (2, 9, 11, 26)]
+    frame.filter((pl.col("plan") != "half") | pl.col("device").is_in(kept)).write_csv(path)
+
+    found = answer(capsys, "estimate", path, "--plan", "half", "--estimator", "medoid")
+
+    assert found["n_measured"] == 4
+    assert found["estimator"] == "calibrated"
+    row = found["estimates"][0]
+    assert row["true_ms"] is None
+    assert row["low_ms"] < truth < row["high_ms"] < 1.2 * row["low_ms"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -170,3 +227,27 @@ def test_bad_input_is_one_line_with_the_fix(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refusal(capsys, *(argument.replace("{folder}", str(folder)) for argument in arguments))
+
+
+def test_a_spec_is_fingerprinted_with_its_own_model(tiny_spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = answer(capsys, "fingerprint", str(tiny_spec))
+    other = answer(capsys, "fingerprint", str(tiny_spec), "--model", "resnet8", "--input-shape", "3,8,8")
+    spec = tiny_spec.read_text().replace("name: resnet20", 'name: "./net.py:build"')
+    tiny_spec.write_text(spec)
+
+    assert (taken["model"], other["model"]) == ("resnet20", "resnet8")
+    assert "name it yourself, with --model ./net.py:build and --input-shape 1,8,8" in refusal(
+        capsys, "fingerprint", str(tiny_spec)
+    )
+
+
+def test_devices_of_another_recording_are_assigned_to_clusters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    path = recording(tmp_path, np.repeat([1.0, 2.0], 10) * np.linspace(0.99, 1.01, 20))
+    new = recording(tmp_path / "new", np.array([2.0, 1.0]))
+
+    found = answer(capsys, "cluster", path, "--clusters", "2", "--assign", new)
+
+    assert [row["cluster"] for row in found["assigned"]] == [1, 0]

@@ -86,7 +86,7 @@ def test_files_without_devices_are_refused(tmp_path: Path, capsys: pytest.Captur
     assert "cannot be read: empty CSV" in refusal(capsys, "cluster", str(tmp_path / "nothing.csv"))
     assert "cannot be read" in refusal(capsys, "estimate", str(tmp_path / "odd.parquet"))
     assert "there is no file" in refusal(capsys, "plan", str(tmp_path / "absent.csv"))
-    assert "n_devices = 0" in refusal(capsys, "make", "--devices", "0")
+    assert "n_devices: must be at least 1 (here: 0)" in refusal(capsys, "make", "--devices", "0")
 
 
 # One device
@@ -111,7 +111,8 @@ def test_every_action_takes_a_recording_of_one_device(tmp_path: Path, capsys: py
     assert answer(capsys, "cluster", path, "--stability", "--plot", str(tmp_path / "cluster.png"))["n_clusters"] == 1
     assert answer(capsys, "plan", path)["n_measured"] == 1
     found = answer(capsys, "estimate", path, *PROBES, "--plot", str(tmp_path / "estimate.png"))["estimates"][0]
-    assert found["low_ms"] == found["mean_ms"] == found["high_ms"] == pytest.approx(found["true_ms"], rel=1e-9)
+    assert found["low_ms"] < found["mean_ms"] == pytest.approx(found["true_ms"], rel=1e-9)
+    assert found["high_ms"] / found["mean_ms"] < 1.03  # noise of three samples with 1 %
     assert all((tmp_path / f"{name}.png").exists() for name in ("show", "cluster", "estimate"))
 
 
@@ -293,8 +294,8 @@ def test_no_clusters_at_all_are_refused(tmp_path: Path, n_clusters: int, capsys:
             "there is no SKU profile 'boards/none.yaml'; name a file, or one of: nano, xavier_nx",
         ),
         ("--set", "scenario.modes={15W_6CORES: 1.0}", "has no power mode '15W_6CORES'; did you mean '15W_6CORE'?"),
-        ("--scenario", "mixxed", "'same_config', 'mixed' or 'harsh'"),
-        ("--precision", "fp31", "'fp32', 'fp16' or 'tc16'"),
+        ("--scenario", "mixxed", "unknown value 'mixxed'; did you mean 'mixed'? Known: same_config, mixed, harsh"),
+        ("--precision", "fp31", "unknown value 'fp31'; did you mean 'fp32'? Known: fp32, fp16, tc16"),
     ],
 )
 def test_what_no_board_has_is_refused_with_what_there_is(
@@ -403,7 +404,7 @@ def test_a_unit_that_is_stated_against_all_evidence_is_taken_for_it_was_asked(
     path = recording(tmp_path, speeds(30), latency_ms=pl.col("latency_ms") * 1e-3)
 
     assert answer(capsys, "show", path, "--set", "unit=ms")["latency_ms"]["dense"]["p50"] < 0.1
-    assert "unit = 'hours': Input should be 's', 'ms', 'us' or 'ns'" in refusal(
+    assert "unit: unknown value 'hours'; did you mean 'us'? Known: s, ms, us, ns" in refusal(
         capsys, "show", path, "--set", "unit=hours"
     )
 

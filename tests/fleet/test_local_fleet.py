@@ -23,7 +23,7 @@ from hdapbench.fleet.base import DeviceLostError, Workloads
 from hdapbench.fleet.local import fleet as local
 from hdapbench.fleet.local.cpu_share import StopAndGo, limit_cpu, means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, devices_of
-from hdapbench.fleet.local.exports import ExportedModels
+from hdapbench.fleet.local.exports import ExportedModels, scratch_folder
 from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.fleet.local.hog import Hog
 from hdapbench.fleet.open import open_fleet
@@ -411,3 +411,18 @@ def test_a_hog_can_be_closed_twice() -> None:
     hog.close()
 
     assert not alive(hog.pid)
+
+
+def test_folders_of_models_go_with_their_fleet_and_those_of_dead_processes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead = tmp_path / f".{int(gone.stdout)}-hdapbench-exports-old"
+    dead.mkdir()
+    (tmp_path / "mine").mkdir()
+
+    folder = scratch_folder()
+    beside = scratch_folder()
+
+    assert sorted(tmp_path.iterdir()) == sorted([folder, beside, tmp_path / "mine"])

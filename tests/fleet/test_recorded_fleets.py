@@ -456,8 +456,9 @@ def test_a_recorded_fleet_gives_the_estimates_of_the_fleet_that_it_was_recorded_
     estimates = [
         one.average(answer.device_latency_ms) for one, answer in zip((original, replayed), answers, strict=True)
     ]
-    for name in ("mean_ms", "low_ms", "high_ms"):
-        np.testing.assert_allclose(getattr(estimates[1], name), getattr(estimates[0], name), rtol=1e-12)
+    np.testing.assert_allclose(estimates[1].mean_ms, estimates[0].mean_ms, rtol=1e-12)
+    for name in ("low_ms", "high_ms"):  # a recording tells noise apart from what devices stray
+        np.testing.assert_allclose(getattr(estimates[1], name), getattr(estimates[0], name), rtol=2e-3)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")

@@ -46,6 +46,8 @@ def test_an_unknown_board_is_refused_with_a_suggestion() -> None:
         ("nominal_mode: MAXN", "nominal_mode: MIN", "nominal_mode 'MIN' is no mode"),
         ("efficiency: {fp32: 0.60, fp16: 0.70}", "efficiency: {fp32: 0.60}", "same precisions"),
         ("name: nano", "name: [nano", "not valid YAML"),
+        ("gpu_mhz: 921.6\n", "gpu_mhz: .inf\n", "gpu_mhz: not a finite number"),
+        ("launch_us: 20", "launch_us: 1:20", "launch_us: '1:20'"),
     ],
 )
 def test_a_broken_profile_is_refused_naming_file_and_place(old: str, new: str, complaint: str) -> None:

@@ -92,3 +92,27 @@ def test_check_knows_published_weights_by_name_without_a_download(tmp_path):
 
     with pytest.raises(SpecError, match=r"model\.weights: .* tells 1000 classes apart, the data has 10"):
         inspect_model(spec(tmp_path, *published, "model.weights=torchvision:DEFAULT"), cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_recording_that_has_no_plan_of_the_run_is_refused_with_what_it_is_for(
+    tiny_spec: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tiny_spec.parent / "lab.csv").write_text("device,plan,latency_ms\na,dense,20\na,thin,9\n")
+    fleet = ["--set", "fleets=[{name: lab, kind: recorded, path: lab.csv}]"]
+
+    code = main([command, str(tiny_spec), "--workspace", str(tiny_spec.parent / "work"), *fleet])
+
+    error = capsys.readouterr().err
+    assert code == 2
+    assert [line.startswith("hdapbench: ") for line in error.splitlines()][-2:].count(True) == 1
+    assert "fleets[0].path: a recorded fleet has latencies of its plans alone ('dense', 'thin')" in error
+    assert "hdapbench fleet estimate lab.csv" in error
+
+
+def test_a_damaged_recording_is_refused_at_its_place(tiny_spec: Path) -> None:
+    (tiny_spec.parent / "lab.csv").write_text("device,plan,latency_ms\na,dense,-20\n")
+    loaded = load(str(tiny_spec), ["fleets=[{name: lab, kind: recorded, path: lab.csv}]"])
+
+    with pytest.raises(SpecError, match=r"fleets\[0\]\.path: .*zero or negative: 1 row, line 2"):
+        inspect_model(loaded, cache_dir=tiny_spec.parent)

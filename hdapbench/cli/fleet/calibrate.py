@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from hdapbench.cli.fleet import source
+from hdapbench.cli.fleet import asked, source
 from hdapbench.cli.output import write_output
 from hdapbench.errors import printable
 
@@ -31,7 +31,7 @@ def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
     parser = actions.add_parser("calibrate", help="fit a simulated board to measurements", description=__doc__)
     source.add_fleet_argument(parser, what="a recording (.csv) of hdapbench fleet measure, or a local fleet")
-    source.add_model_options(parser)
+    asked.add_model_options(parser)
     parser.add_argument("--sku", default="xavier_nx", help="profile to start from (default: %(default)s)")
     parser.add_argument("--precision", default="fp32", help="fp32, fp16 or tc16 (default: %(default)s)")
     parser.add_argument("--device", default=None, metavar="NAME", help="one device, not the average of all")
@@ -83,11 +83,11 @@ def _measured(arguments: argparse.Namespace, path: Path) -> Path:
     from hdapbench.cli.main import main
 
     command = ["fleet", "measure", str(arguments.file), "-o", str(path), "--share", *SHARES]
-    command += ["--classes", str(arguments.classes)]
     for option, value in (
         ("--fleet", arguments.fleet),
         ("--model", arguments.model),
         ("--input-shape", arguments.input_shape),
+        ("--classes", None if arguments.classes is None else str(arguments.classes)),
     ):
         command += [option, value] if value is not None else []
     for override in arguments.overrides:

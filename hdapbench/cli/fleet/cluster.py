@@ -28,7 +28,9 @@ def add_parser(actions: Any) -> None:
     source.add_clustering_options(parser)
     parser.add_argument("--seed", type=seed_number, default=0, help="seed of the clustering (default: %(default)s)")
     parser.add_argument("--stability", action="store_true", help="also say how stable the clusters are (slower)")
-    parser.add_argument("--assign", type=Path, metavar="FILE", help="fingerprint of new devices: say where they belong")
+    parser.add_argument(
+        "--assign", type=Path, metavar="FILE", help="fingerprint or recording of new devices: say where they belong"
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=".csv or .parquet: the cluster of each device"
     )
@@ -123,8 +125,13 @@ def _text(content: dict[str, Any]) -> str:
 def _assigned(path: Path, fingerprint: Fingerprint, clustered: ClusteredFleet) -> list[dict[str, Any]]:
     """Cluster of each device of another fingerprint, and its distance in radii."""
     from hdapbench.fleet.fingerprint import load_fingerprint
+    from hdapbench.fleet.open import open_fleet
 
-    new = load_fingerprint(path)
+    new = None
+    if path.suffix in source.RECORDINGS:
+        spec = source.fleet_spec(path, None, []).model_copy(update={"probes": fingerprint.probes})
+        new = open_fleet(spec).recorded_fingerprint()
+    new = new or load_fingerprint(path)
     if new.probes != fingerprint.probes:
         raise FleetError(
             f"'{path}' has the probes {', '.join(new.probes)}; the clusters are of {', '.join(fingerprint.probes)}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hdapbench.cli.fleet import source
+from hdapbench.cli.fleet import asked, source
 from hdapbench.cli.options import seed_number, whole_number
 from hdapbench.cli.output import raw
 
@@ -20,7 +20,7 @@ def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
     parser = actions.add_parser("fingerprint", help="time probe models on every device", description=__doc__)
     source.add_fleet_argument(parser, what="a fleet's YAML file, a spec, or a recording (.csv, .parquet)")
-    source.add_model_options(parser)
+    asked.add_model_options(parser)
     parser.add_argument(
         "--probes", type=whole_number, default=3, metavar="N", help="probe models (default: %(default)s)"
     )
@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         _say(arguments, cost | {"taken": False}, f"would cost {_cost(found.fleet.n_devices, n_probes, runs)}")
         return 0
     if taken is None:
-        model = source.model_spec(arguments)
-        network = source.trace_model(model, arguments.classes)
+        model, n_classes = asked.model_of(arguments)
+        network = source.trace_model(model, n_classes)
         kernels = network.kernels
         simulated = found.fleet.source == "simulated"
         widths = choose_probes(kernels, found.fleet, n_probes=arguments.probes)
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             variants=network.variants,
             on_progress=None if simulated and found.fleet.n_devices < 200_000 else _progress,
         )
-        taken.conditions["model_spec"] = model.model_dump(mode="json") | {"n_classes": arguments.classes}
+        taken.conditions["model_spec"] = model.model_dump(mode="json") | {"n_classes": n_classes}
         taken.conditions["kernels"] = kernels_to_dict(kernels)
     taken = replace(taken, conditions=taken.conditions | {"fleet_spec": found.spec.model_dump(mode="json")})
     if arguments.output is not None:

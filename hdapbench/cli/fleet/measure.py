@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hdapbench.cli.fleet import source
+from hdapbench.cli.fleet import asked, source
 from hdapbench.cli.options import seed_number, whole_number
 from hdapbench.errors import printable
 
@@ -30,7 +30,7 @@ def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
     parser = actions.add_parser("measure", help="fill a matrix of latencies, plan by device", description=__doc__)
     source.add_fleet_argument(parser, what="a fleet's YAML file, or a spec")
-    source.add_model_options(parser)
+    asked.add_model_options(parser)
     parser.add_argument(
         "--share",
         type=float,
@@ -66,13 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         if fleet.plans is not None:
             raise FleetError(f"'{arguments.file}' is a recording already; name the fleet that is to be measured")
         runs = found.spec.runs if arguments.runs is None else arguments.runs
-        model = source.model_spec(arguments)
-        network = source.trace_model(model, arguments.classes)
+        model, n_classes = asked.model_of(arguments)
+        network = source.trace_model(model, n_classes)
         name = f"{model.name}@{'x'.join(map(str, model.input_shape))}"
         workloads = _workloads(arguments, network, name)
         matrix = LatencyMatrix(arguments.output)
         known = matrix.measured()
-        facts = model.model_dump(mode="json") | {"n_classes": arguments.classes}
+        facts = model.model_dump(mode="json") | {"n_classes": n_classes}
         matrix.describe(name, facts, network.kernels, dict(zip(workloads.ids, workloads.widths, strict=True)))
         counts = _fill(matrix, fleet, workloads, known=known, runs=runs, session=arguments.session)
         source.clear_step()

@@ -30,7 +30,7 @@ def add_parser(actions: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the plan and its rivals; 1 when no number of clusters reaches the error."""
+    """Print the plan and its rivals; 1 when no number of devices reaches the error."""
     from hdapbench.fleet.estimate.choice import choose_estimator
     from hdapbench.fleet.estimate.estimators import ESTIMATORS
     from hdapbench.fleet.estimate.planner import plan_measurements
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         "reason": choice.reason,
         "reached": chosen.reached,
         "n_measured": chosen.design.n_measured,
+        "n_devices": fingerprint.n_devices,
         "half_width": chosen.half_width,
         "n_random": chosen.n_random,
         "devices": [
@@ -85,14 +86,20 @@ def parse_share(text: str) -> float:
 
 
 def _text(content: dict[str, Any], *, shown: int | None) -> str:
-    verdict = "" if content["reached"] else f": NOT REACHED, ±{content['half_width']:.2%} is the least"
+    verdict, least = "", f"±{content['half_width']:.2%}"
+    every_one = content["n_measured"] == content["n_devices"]
+    if not content["reached"]:
+        verdict = f": NOT REACHED, {least} is the least"
+        if every_one:
+            verdict = f": no more can be measured; up to {least} is left, noise that more --runs narrow"
+    number = f"{'all ' if every_one else ''}{content['n_measured']:,}"
     lines = [
-        f"for ±{content['error']:.2%} measure {content['n_measured']} devices per model{verdict}",
+        f"for ±{content['error']:.2%} measure {number} devices per model{verdict}",
         f"estimator {content['estimator']}: {content['reason']}",
         f"the plain mean of random devices would need {content['n_random']:,}",
         "other estimators: "
         + ", ".join(
-            f"{name} {other['n_measured']}{'' if other['reached'] else ' (not reached)'}"
+            f"{name} {other['n_measured']}{'' if other['reached'] or every_one else ' (not reached)'}"
             for name, other in content["others"].items()
             if name != content["estimator"]
         ),

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.fleet import source
+from hdapbench.cli.fleet import asked, source
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
     parser = actions.add_parser("show", help="say what a fleet is and how its devices differ", description=__doc__)
     source.add_fleet_argument(parser, what="a fleet's YAML file, a spec, a recording or a fingerprint")
-    source.add_model_options(parser)
+    asked.add_model_options(parser)
     source.add_output_options(parser, plot="the distribution of latency")
     parser.set_defaults(handler=run)
 
@@ -53,7 +53,7 @@ def _latencies(found: Source, arguments: argparse.Namespace) -> dict[str, Floats
     if found.fingerprint is not None:
         return dict(zip(found.fingerprint.probes, found.fingerprint.latency_ms.T, strict=True))
     if found.fleet.source == "simulated" and arguments.model is not None:
-        kernels = source.trace_model(source.model_spec(arguments), arguments.classes).kernels
+        kernels = source.trace_model(*asked.model_of(arguments)).kernels
         true = found.fleet.true_latency_ms(Workloads(kernels, kernels.sizes[None], ("dense",)))
         return {} if true is None else {f"{arguments.model}, noise-free": true[:, 0]}
     return {}

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hdapbench.spec import FleetSpec, ModelSpec
 
 RECORDINGS = (".csv", ".tsv")
-DEFAULT_MODEL = "torchvision:resnet50"
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,6 @@ def add_fleet_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help=what)
     parser.add_argument("--fleet", metavar="NAME", help="which fleet of a spec with several")
     add_set_option(parser, help_text="override a key of the fleet, such as n_devices=1000; may be repeated")
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--input-shape`` and ``--classes``."""
-    parser.add_argument("--model", default=None, metavar="NAME", help=f"model to time (default: {DEFAULT_MODEL})")
-    parser.add_argument(
-        "--input-shape", default=None, metavar="C,H,W", help="channels, height and width (default: 3,224,224)"
-    )
-    parser.add_argument(
-        "--classes", type=whole_number, default=1000, metavar="N", help="outputs (default: %(default)s)"
-    )
 
 
 def add_clustering_options(parser: argparse.ArgumentParser) -> None:
@@ -131,29 +119,6 @@ def need_fingerprint(source: Source, path: Path) -> Fingerprint:
             f"{path.with_suffix('.parquet').name}"
         )
     return source.fingerprint
-
-
-def model_spec(arguments: argparse.Namespace) -> ModelSpec:
-    """The model of the command line, or ResNet50.
-
-    Raises
-    ------
-    FleetError
-        When the input shape is not three whole numbers.
-    """
-    from hdapbench.spec import ModelSpec
-
-    shape = [3, 224, 224]
-    if arguments.input_shape is not None:
-        try:
-            shape = [int(part) for part in arguments.input_shape.replace("x", ",").split(",")]
-        except ValueError:
-            shape = []
-        if len(shape) != 3 or min(shape) < 1:
-            raise FleetError(
-                f"--input-shape {arguments.input_shape}: write channels, height and width, such as 3,32,32"
-            )
-    return ModelSpec(name=arguments.model or DEFAULT_MODEL, input_shape=(shape[0], shape[1], shape[2]))
 
 
 def remembered_kernels(fingerprint: Fingerprint, path: Path) -> KernelModel:
@@ -297,9 +262,11 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from hdapbench.spec import AnyFleetSpec
-    from hdapbench.spec.document import set_value
+    from hdapbench.spec import AnyFleetSpec, FleetSpec
+    from hdapbench.spec.document import path_text, set_value
+    from hdapbench.spec.fleet_kinds import BUILT_IN
     from hdapbench.spec.loader import parse_override
+    from hdapbench.spec.messages import message
 
     adapter: TypeAdapter[FleetSpec] = TypeAdapter(AnyFleetSpec)
     for text in overrides:
@@ -311,8 +278,9 @@ def with_overrides(values: dict[str, Any], overrides: list[str]) -> FleetSpec:
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in e['loc'][1:])} = {e['input']!r}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
+        kind = BUILT_IN.get(values.get("kind", ""), FleetSpec)
+        problems = []
+        for details in error.errors():
+            path = details["loc"][1:]
+            problems.append(f"{path_text(path)}: {message(details, path, (kind,), repr(details['input'])[:60])}")
         raise FleetError("\n".join(problems)) from None

@@ -24,6 +24,7 @@ from hdapbench.fleet.estimate.estimators import (
     relative_half_width,
 )
 from hdapbench.fleet.estimate.probes import take_fingerprint
+from hdapbench.fleet.noise import Noise
 from hdapbench.fleet.statistics import weighted_percentile
 from hdapbench.spec import ClusteringSpec
 
@@ -45,11 +46,14 @@ class ClusterMeasurement:
         Positions of the devices, shape (n_measured,), with spares where a representative was lost.
     clusters
         Cluster of each, shape (n_measured,), ascending.
+    noise
+        Of the medians over the repeats, where these tell all of it.
     """
 
     samples_ms: Floats
     devices: Integers
     clusters: Integers
+    noise: Noise | None = None
 
     @cached_property
     def device_latency_ms(self) -> Floats:
@@ -80,6 +84,9 @@ class ClusteredFleet:
         How the average follows from the measured devices.
     n_representatives
         Devices measured per cluster (fewer in smaller clusters).
+    given
+        Positions of the devices that are measured, where the fleet has no others of a workload; None: those that the
+        estimator wants. Estimators that rely on their own choice within clusters are then replaced by ``calibrated``.
     """
 
     fleet: Fleet
@@ -87,6 +94,7 @@ class ClusteredFleet:
     fingerprint_ms: Floats
     estimator: Estimator = "calibrated"
     n_representatives: int = 1
+    given: tuple[int, ...] | None = None
 
     @property
     def n_clusters(self) -> int:
@@ -106,15 +114,24 @@ class ClusteredFleet:
     @cached_property
     def reference(self) -> Reference:
         """What the fingerprint says about every device."""
-        return Reference.of(self.fingerprint_ms, self.fleet.weights)
+        return Reference.of(self.fingerprint_ms, self.fleet.weights, self.fleet.typical_noise)
 
     @cached_property
     def design(self) -> Design:
         """The devices that are measured, in the order of their clusters."""
+        if self.given is not None:
+            devices = np.array(self.given, dtype=np.int64)
+            share = self.reference.weights[devices]
+            estimator = self.estimator if self.estimator in ("greg", "random") else "calibrated"
+            return self._in_order(Design(estimator, devices, share / share.sum()))
         n = self.n_representatives
         if self.estimator in ("greg", "random"):
             n *= self.n_clusters
         drawn = draw_design(self.reference, self.clustering, self.estimator, n=n, seed=0)
+        return self._in_order(drawn)
+
+    def _in_order(self, drawn: Design) -> Design:
+        """A design with its devices in the order of their clusters."""
         order = np.argsort(self.clustering.labels[drawn.devices], kind="stable")
         return Design(drawn.estimator, drawn.devices[order], drawn.weights[order])
 
@@ -146,12 +163,13 @@ class ClusteredFleet:
                 lost.add(error.device)
                 devices = self._without(devices, lost)
                 continue
-            return ClusterMeasurement(samples, devices, self.clustering.labels[devices])
+            noise = self.fleet.noise(workloads, devices, runs=runs)
+            return ClusterMeasurement(samples, devices, self.clustering.labels[devices], noise)
 
-    def average(self, latency_ms: Floats, devices: Integers | None = None) -> Estimates:
+    def average(self, latency_ms: Floats, devices: Integers | None = None, noise: Noise | None = None) -> Estimates:
         """Average latency over the fleet and its 95 % interval; see `hdapbench.fleet.estimate.estimators`.
 
-        A fleet of one device has nothing to compare and gets an interval of no width.
+        A fleet of one device has nothing to compare: its interval is noise alone, as far as that is known.
 
         Parameters
         ----------
@@ -159,16 +177,24 @@ class ClusteredFleet:
             Latencies on the measured devices, shape (n_workloads, n_measured).
         devices
             The devices, where spares took part.
+        noise
+            Of the latencies, as `ClusterMeasurement` has it; None: that which is typical of the fleet, where known.
         """
         design = self.design if devices is None else replace(self.design, devices=devices)
-        return estimate(self.reference, self.clustering, design, latency_ms)
+        return estimate(self.reference, self.clustering, design, latency_ms, noise)
 
     def device_latency(self, latency_ms: Floats, devices: Integers | None = None) -> Floats:
-        """What the measured devices say about every device's latency in ms, shape (n_workloads, n_devices)."""
+        """What the measured devices say about every device's latency in ms, shape (n_workloads, n_devices).
+
+        A measured device has the latency that was measured.
+        """
         measured = self.design.devices if devices is None else devices
-        model = fit_ratio_model(self.reference, measured, np.atleast_2d(latency_ms))
+        latency = np.atleast_2d(latency_ms)
+        model = fit_ratio_model(self.reference, measured, latency)
         ratio = model.coefficients @ self.reference.columns(slice(None)).T
-        return np.asarray(ratio * self.reference.speed)
+        every = np.asarray(ratio * self.reference.speed)
+        every[:, measured] = latency
+        return every
 
     def percentile(self, latency_ms: Floats, percent: float, devices: Integers | None = None) -> Floats:
         """Percentile of the latency over all devices in ms, shape (n_workloads,)."""
@@ -212,7 +238,7 @@ def cluster_fleet(fleet: Fleet, fingerprint_ms: Floats, clustering: ClusteringSp
         clustered = ClusteredFleet(fleet, found, fingerprint_ms, estimator, n)
         return relative_half_width(reference, found, clustered.design)
 
-    reference = Reference.of(fingerprint_ms, fleet.weights)
+    reference = Reference.of(fingerprint_ms, fleet.weights, fleet.typical_noise)
     common = {"method": clustering.method, "weights": fleet.weights, "seed": seed}
     if clustering.n_clusters == "auto":
         found = automatic_clusters(

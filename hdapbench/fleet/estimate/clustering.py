@@ -273,9 +273,13 @@ def _described(fingerprint: Floats, share: Floats, labels: Integers, method: str
     for cluster, members in enumerate(np.split(by_cluster, np.searchsorted(labels[by_cluster], range(1, n_clusters)))):
         apart = distance[members]
         nearest = np.arange(len(members))
+        radii[cluster] = np.sqrt(np.quantile(apart, _FAR_QUANTILE))
+        if (
+            len(members) == 2
+        ):  # both are as far from their mean; by logarithms the slower one would stand for every pair
+            apart = np.zeros(2)
         if len(members) > N_SPARES + 1:
             nearest = np.argpartition(apart, N_SPARES + 1)[: N_SPARES + 1]
         nearest = nearest[np.lexsort((nearest, apart[nearest]))]
         ranked.append(tuple(int(device) for device in members[nearest][: N_SPARES + 1]))
-        radii[cluster] = np.sqrt(np.quantile(apart, _FAR_QUANTILE))
     return Clustering(labels, np.asarray(total[order], dtype=float), tuple(ranked), method, centres, radii)

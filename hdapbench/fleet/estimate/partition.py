@@ -45,8 +45,8 @@ def partition(cells: Cells, *, method: ClusteringMethod, n_clusters: int = 1, se
         raise FleetError(f"{n_clusters} clusters were asked for; at least 1 is needed")
     cells = _distinct(cells)
     n_distinct = len(cells.points)
-    if n_distinct == 1:
-        return np.zeros(len(cells.cell_of), dtype=np.int64)
+    if n_distinct == 1 or (n_clusters >= n_distinct and method not in DENSITY_METHODS):
+        return np.asarray(cells.cell_of, dtype=np.int64)
     # One thread: on few points threads gain nothing, and beside other work their waiting costs up to a hundredfold.
     with threadpool_limits(limits=1):
         labels = _PARTITIONERS[method](cells.points, cells.weights, min(n_clusters, n_distinct), seed % (1 << 32))

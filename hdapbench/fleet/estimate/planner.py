@@ -60,7 +60,7 @@ def plan_measurements(
     """
     if not 0 < error < 1:
         raise FleetError(f"the wanted error is {error:g}; give a share between 0 and 1, such as 0.01, or 1%")
-    reference = Reference.of(fingerprint.latency_ms, fingerprint.weights)
+    reference = Reference.of(fingerprint.latency_ms, fingerprint.weights, fingerprint.noise)
 
     def design(clustering: Clustering) -> Design:
         return draw_design(reference, clustering, estimator, n=representatives, seed=seed)

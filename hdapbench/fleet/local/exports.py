@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hdapbench.errors import FleetError
-from hdapbench.files import replacing
+from hdapbench.files import is_left_over, process_mark, replacing
 from hdapbench.fleet.base import Workloads
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.spec import RuntimeSpec
@@ -24,6 +26,17 @@ MOST_BYTES = 4 << 30
 REFERENCE = "reference"
 REFERENCE_SHAPE = (64, 56, 56)
 REFERENCE_LAYERS = 4
+
+
+_SCRATCH = "hdapbench-exports-"
+
+
+def scratch_folder() -> Path:
+    """A new folder for model files that are kept nowhere else; those of processes that died are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f".*-{_SCRATCH}*"):
+        if is_left_over(left):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{process_mark()}{_SCRATCH}"))
 
 
 class ExportedModels:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from hdapbench.errors import RuntimeLostError
 from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workloads
 from hdapbench.fleet.local.cpu_share import means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, StartWorker, check_devices, devices_of
-from hdapbench.fleet.local.exports import REFERENCE, ExportedModels
+from hdapbench.fleet.local.exports import REFERENCE, ExportedModels, scratch_folder
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import package_versions, read_host, usable_cpus
 from hdapbench.runtimes.load import ForeignLoad
@@ -74,7 +73,7 @@ class LocalFleet(Fleet):
         check_devices(devices, set(usable_cpus()))
         self.device_ids = tuple(device.name for device in devices)
         self._devices = tuple(LocalDevice(device, start=start) for device in devices)
-        self._scratch = Path(tempfile.mkdtemp(prefix="hdapbench-exports-")) if cache_dir is None else None
+        self._scratch = scratch_folder() if cache_dir is None else None
         self._exports = ExportedModels(cache_dir or self._scratch or Path())
         self.tiling = BLOCKS_OF_16 if _has_wide_registers() else BLOCKS_OF_8
         self._say = on_progress or (lambda _: None)

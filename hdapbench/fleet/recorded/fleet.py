@@ -13,28 +13,32 @@ from hdapbench.errors import FleetError
 from hdapbench.files import expand_path
 from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
+from hdapbench.fleet.noise import Noise
 from hdapbench.fleet.recorded.reading import (
     MS_PER_UNIT,
     checked_unit,
     collected,
     count_problems,
     latency_column,
-    require_column,
     scan,
     tidy_rows,
     usable_rows,
 )
+from hdapbench.fleet.recorded.weights import recorded_weights
 from hdapbench.spec import RecordedFleetSpec, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
+
+MOST_PROBES = 3
+"""Plans that are the fingerprint where the spec names none: others are left that can be estimated and compared."""
 
 
 class RecordedFleet(Fleet):
     """Devices of a file with one row per sample, read lazily and checked.
 
     The columns are device, plan and latency; optionally ``sample``, which numbers the repeats, and a device's weight.
-    Probes are the plans that every device has. Times can be had of recorded plans alone.
+    Probes are plans that every device has. Times can be had of recorded plans alone.
 
     Parameters
     ----------
@@ -74,7 +78,8 @@ class RecordedFleet(Fleet):
         self._rows = usable
         self._by_plan = self._medians.partition_by("plan", as_dict=True)
         self.device_ids = tuple(self._medians["device"].unique().sort().to_list())
-        self.weights = self._weights(frame, spec)
+        self.weights = recorded_weights(frame, spec, self.path, self.device_ids)
+        self._read: dict[tuple[str, ...], dict[str, list[Floats]]] = {}
 
     @cached_property
     def plans(self) -> tuple[str, ...]:
@@ -127,14 +132,16 @@ class RecordedFleet(Fleet):
         return np.array([np.average(self.medians_ms(plan), weights=self.weights) for plan in workloads.ids])
 
     def recorded_fingerprint(self) -> Fingerprint:
-        """Fingerprint of the probes: the plans that the spec names, or all that every device has.
+        """Fingerprint of the probes: the plans that the spec names, or some that every device has.
+
+        Of more than three such plans they are the slowest, the fastest and the one in the middle.
 
         Raises
         ------
         FleetError
             When a probe is unknown or some devices lack it, or no plan was measured on every device.
         """
-        probes = self.spec.probes or self.complete_plans
+        probes = self._probes
         if not probes:
             best = max(self.plans, key=lambda plan: len(self._by_plan[(plan,)]))
             raise FleetError(
@@ -158,6 +165,7 @@ class RecordedFleet(Fleet):
             runs=int(self._medians.filter(self._medians["plan"].is_in(list(probes)))["n"].min() or 1),  # type: ignore[arg-type]
             conditions={"fleet": self.describe(), "name": self.name, "source": self.source, "recorded": str(self.path)},
             weights=self.weights,
+            noise=self.typical_noise,
         )
 
     def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
@@ -171,7 +179,7 @@ class RecordedFleet(Fleet):
         DeviceLostError
             When a plan was not recorded on one of the devices.
         """
-        found = self._samples(workloads.ids)
+        found = self._samples(tuple(workloads.ids))
         samples = np.empty((len(devices), len(workloads), runs))
         for column, plan in enumerate(workloads.ids):
             for row, device in enumerate(devices.tolist()):
@@ -181,16 +189,49 @@ class RecordedFleet(Fleet):
                     raise DeviceLostError(device, message)
                 if len(values) > runs:
                     values = np.random.default_rng([seed, device, column]).permutation(values)[:runs]
-                samples[row, column] = np.median(values)
                 samples[row, column, : len(values)] = values
+                if len(values) < runs:
+                    samples[row, column, len(values) :] = np.median(values)
         return samples
+
+    def noise(self, workloads: Workloads, devices: Integers, *, runs: int) -> Noise:
+        """Noise of the medians of `sample`, from the scatter of every recorded sample of these plans and devices."""
+        found = self._samples(tuple(workloads.ids))
+        return Noise.of([[found[plan][device] for device in devices.tolist()] for plan in workloads.ids], runs=runs)
+
+    @cached_property
+    def typical_noise(self) -> float:
+        """Mean relative variance of the medians of the probes; zero where no sample was repeated."""
+        every, most = np.arange(self.n_devices), self.most_samples(self._probes)
+        return float(self.noise(Workloads.named(self._probes), every, runs=most).variance.mean())
+
+    def devices_of(self, plan: str) -> tuple[int, ...] | None:
+        """Positions of the devices that have a plan, where some lack it; None where all have it."""
+        has = np.flatnonzero(~np.isnan(self.medians_ms(plan)))
+        return None if len(has) == self.n_devices else tuple(has.tolist())
 
     def most_samples(self, plans: Sequence[str]) -> int:
         """Samples of the cell that has most, of some plans: with as many ``runs`` every sample counts."""
         return max(int(self._by_plan[(self._known(plan),)]["n"].max()) for plan in plans)  # type: ignore[arg-type]
 
-    def _samples(self, plans: Sequence[str]) -> dict[str, list[Floats]]:
+    @cached_property
+    def _probes(self) -> tuple[str, ...]:
+        """The spec's probes, or at most `MOST_PROBES` plans that all devices have, from the slowest to the fastest."""
+        if self.spec.probes:
+            return self.spec.probes
+        slowest_first = sorted(self.complete_plans, key=lambda plan: -float(self.medians_ms(plan).mean()))
+        if len(slowest_first) <= MOST_PROBES:
+            return self.complete_plans
+        places = np.linspace(0, len(slowest_first) - 1, MOST_PROBES).astype(int)
+        return tuple(slowest_first[place] for place in places)
+
+    def _samples(self, plans: tuple[str, ...]) -> dict[str, list[Floats]]:
         """Plan -> its sorted samples in ms on every device, each of shape (n_samples,); none where there are none."""
+        if plans not in self._read:  # the latest ones are kept: samples and their noise are asked for one after another
+            self._read = {plans: self._read_samples(plans)}
+        return self._read[plans]
+
+    def _read_samples(self, plans: tuple[str, ...]) -> dict[str, list[Floats]]:
         import polars as pl
 
         wanted = self._rows.filter(pl.col("plan").is_in([self._known(plan) for plan in plans]))
@@ -215,52 +256,6 @@ class RecordedFleet(Fleet):
 
     def _positions(self, frame: pl.DataFrame) -> Integers:
         return np.searchsorted(np.array(self.device_ids), frame["device"].to_numpy().astype(str))
-
-    def _weights(self, frame: pl.LazyFrame, spec: RecordedFleetSpec) -> Floats | None:
-        """Shares of the devices; those of dropped ones go to the others in proportion."""
-        import polars as pl
-
-        if spec.weight_column is None:
-            return None
-        require_column(frame, spec.weight_column, self.path)
-        written = pl.col(spec.weight_column).cast(pl.String).str.strip_chars()
-        found = self._collected(
-            frame.select(
-                pl.col(spec.device_column).cast(pl.String),
-                written.alias("written"),
-                written.cast(pl.Float64, strict=False).alias(spec.weight_column),
-            )
-            .group_by(spec.device_column)
-            .agg(
-                pl.col(spec.weight_column).first().alias("first"),
-                pl.col(spec.weight_column).n_unique().alias("n"),
-                pl.col("written").filter(pl.col(spec.weight_column).is_null()).drop_nulls().first().alias("odd"),
-            )
-            .drop_nulls(spec.device_column)
-            .sort(spec.device_column)
-        )
-        odd = found.drop_nulls("odd")
-        if not odd.is_empty():
-            raise FleetError(
-                f"{self.path}: the weight of device {odd[spec.device_column][0]} is no number: {odd['odd'][0][:40]!r}"
-            )
-        several = found.filter(pl.col("n") > 1)
-        if not several.is_empty():
-            raise FleetError(
-                f"{self.path}: {len(several)} devices have more than one weight, "
-                f"such as {several[spec.device_column][0]}"
-            )
-        weights = found["first"].to_numpy().astype(float)
-        if not (np.isfinite(weights) & (weights > 0)).all():
-            raise FleetError(f"{self.path}: weights must be finite and positive; the least is {np.min(weights)}")
-        total = float(weights.sum())
-        if abs(total - 1) > 1e-3 and abs(total - len(weights)) > 1e-3 * len(weights):
-            raise FleetError(
-                f"{self.path}: the devices' weights sum to {total:g}; write shares that sum to 1, "
-                f"or weights that average 1 (sum {len(weights)})"
-            )
-        kept = weights[found[spec.device_column].is_in(self.device_ids).to_numpy()]
-        return np.asarray(kept / kept.sum())
 
 
 def _some(plan: str, devices: Sequence[str]) -> str:

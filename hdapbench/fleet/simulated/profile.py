@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hdapbench.errors import FleetError
+from hdapbench.errors import FleetError, SpecError
 from hdapbench.files import expand_path
 from hdapbench.spec import did_you_mean
+from hdapbench.spec.document import parse_document, path_text
+from hdapbench.spec.messages import message
 
 FOLDER = "fleet/simulated/skus"
 
@@ -164,9 +165,19 @@ def parse_profile(text: str, source: str) -> SkuProfile:
         With every problem, one per line.
     """
     try:
-        return SkuProfile.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise FleetError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+        document = parse_document(text, source)
+    except SpecError as error:
+        raise FleetError(str(error)) from None
+    problems = [(path, "not a finite number") for path in document.infinite()]
+    try:
+        found = SkuProfile.model_validate(document.values)
     except ValidationError as error:
-        lines = [f"{source} {'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise FleetError("\n".join(lines)) from None
+        for details in error.errors():
+            path = details["loc"]
+            written = document.texts.get(path, repr(details["input"])[:60])
+            problems.append((path, message(details, path, (SkuProfile,), written)))
+    if problems:
+        raise FleetError(
+            "\n".join(f"{source} {path_text(path)}".strip() + f": {problem}" for path, problem in problems)
+        )
+    return found
