@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -132,31 +133,40 @@ class SimulatedFleet(Fleet):
         """Noisy latencies in ms, shape (n_picked_devices, n_workloads, runs)."""
         true = self.true_latency_ms(workloads, devices)
         samples = np.empty((*true.shape, runs))
-        shape = (_BLOCK, len(workloads), runs)
+        plans = [_plan_seed(row) for row in workloads.widths]
         block_of = devices // _BLOCK
         order = np.argsort(block_of, kind="stable")
         blocks, starts = np.unique(block_of[order], return_index=True)
         for block, rows in zip(blocks, np.split(order, starts[1:]), strict=True):
             # Always the whole block: who else is asked, and how large the fleet is, does not change an answer.
-            rng = np.random.default_rng([self.spec.seed, seed, int(block)])
-            samples[rows] = true[rows][:, :, None] * self._noise(rng, shape)[devices[rows] % _BLOCK]
+            noise = self._noise([self.spec.seed, seed, int(block)], plans, n_devices=_BLOCK, runs=runs)
+            samples[rows] = true[rows][:, :, None] * noise[devices[rows] % _BLOCK]
         return samples
 
     def sample_nominal(self, workloads: Workloads, *, runs: int, seed: int) -> Floats:
         """Noisy latencies of the nominal board on the current software stack, shape (n_workloads, runs)."""
         one = np.ones(1)
         true = device_latency_ms(self._kernel_times(workloads, 0), self._launch_ms, one, one, one)[0]
-        rng = np.random.default_rng([self.spec.seed, seed, 0x6E6F6D])
-        return np.asarray(true[:, None] * self._noise(rng, (1, len(workloads), runs))[0])
+        plans = [_plan_seed(row) for row in workloads.widths]
+        noise = self._noise([self.spec.seed, seed, 0x6E6F6D], plans, n_devices=1, runs=runs)
+        return np.asarray(true[:, None] * noise[0])
 
-    def _noise(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
-        """Factors of a session on devices, workloads and repeats: drift of each device, noise, spikes."""
-        noise = self.spec.noise
-        factor = np.exp(noise.session_drift_log_sd * rng.standard_normal((shape[0], 1, 1)))
-        factor = factor * np.exp(noise.log_sd * rng.standard_normal(shape))
-        spikes = rng.random(shape) < noise.spike_probability
-        factor[spikes] *= 1 + noise.spike_mean * rng.standard_exponential(int(spikes.sum()))
-        return np.asarray(factor)
+    def _noise(self, session: list[int], plans: list[int], *, n_devices: int, runs: int) -> Floats:
+        """Factors of a session on devices, plans and repeats: drift of each device; noise and spikes of each plan.
+
+        A plan has the same noise whatever is measured beside it, and two plans have not the same: on real devices too,
+        only the drift is common to what is measured in one session.
+        """
+        spec = self.spec.noise
+        drift = np.random.default_rng(session).standard_normal((n_devices, 1))
+        factor = np.empty((n_devices, len(plans), runs))
+        for number, plan in enumerate(plans):
+            rng = np.random.default_rng([*session, plan])
+            own = np.exp(spec.log_sd * rng.standard_normal((n_devices, runs)))
+            spikes = rng.random(own.shape) < spec.spike_probability
+            own[spikes] *= 1 + spec.spike_mean * rng.standard_exponential(int(spikes.sum()))
+            factor[:, number] = own * np.exp(spec.session_drift_log_sd * drift)
+        return factor
 
     @property
     def _launch_ms(self) -> float:
@@ -190,3 +200,8 @@ class SimulatedFleet(Fleet):
             every = (states.alpha, states.beta, states.gamma, share)
             found[int(number)] = SortedDevices.of(*(values[rows] for values in every))
         return found
+
+
+def _plan_seed(widths: Integers) -> int:
+    """Number that stands for a plan's widths."""
+    return int.from_bytes(hashlib.blake2b(widths.astype(np.int64).tobytes(), digest_size=8).digest(), "little")
