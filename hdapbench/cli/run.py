@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import add_spec_options, load_with_methods
+from hdapbench.cli.options import add_spec_options, board_of, load_with_methods
 from hdapbench.cli.output import check_output, console, write_output
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.files import sweep_leftovers
     from hdapbench.run.grid import named_by_content, plan_trials
     from hdapbench.run.inspection import inspect_model
+    from hdapbench.run.requirements import cautions
     from hdapbench.run.runner import Run, forward
     from hdapbench.run.workspace import Workspace
     from hdapbench.spec import canonical_json, spec_hash
@@ -67,9 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
             _announce(listener, loaded.spec.name, len(trials), len(done))
             for trial_id in store.damaged(benchmark.trial_ids):
                 listener.phase(f"the stored result of trial {trial_id} is damaged and is made again")
-            if todo and not done:  # a model that cannot be pruned is refused before its base is trained
+            if todo:  # what cannot be run is refused before anything is spent
                 listener.phase("checking the model")
-                inspect_model(loaded, cache_dir=workspace.cache)
+                inspect_model(loaded, cache_dir=workspace.cache).refuse()
+                for caution in cautions(loaded, registry):
+                    listener.phase(str(caution))
             stored = store.results(trial_ids=list(done)) if todo else []
             job = Run(loaded, registry, workspace=workspace, listener=listener, stored=stored)
             try:
@@ -130,7 +133,7 @@ def _print(benchmark: Benchmark, results: list[Result], output: Path, *, as_json
 
 def _own_place(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
     """Where a board goes by default: where the command line changed the spec, not over the board of another one."""
-    usual = Path("leaderboards") / f"{benchmark.name}.md"
+    usual = board_of(benchmark.name)
     explores = arguments.overrides or arguments.methods
     if (
         not explores
