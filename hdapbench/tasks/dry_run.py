@@ -48,6 +48,12 @@ def dry_run(model: nn.Module, images: Tensor, labels: Tensor, *, task: Task, n_c
     if lazy:
         why = "the layers were never run" if _runs(model, images) else "the model does not run"
         raise ModelError(f"lazy layers have no shapes yet ({', '.join(lazy[:3])}): {why} on {_shape(images)}")
+    other = [(name, value.dtype) for name, value in model.named_parameters() if value.dtype != torch.float32]
+    if other:
+        raise ModelError(
+            f"parameters of {other[0][1]} ('{other[0][0]}'); networks are float32 here: leave out .half(), .double() "
+            "and casts"
+        )
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         task.objective(model)  # says which networks the task is for
