@@ -7,11 +7,12 @@ import dataclasses
 import difflib
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import DEFAULT_WORKSPACE, board_of, check_board_file, existing_database
 from hdapbench.cli.output import write_output
 
 
@@ -36,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.render.markdown import render_markdown
     from hdapbench.store.sqlite import open_store
 
+    if arguments.output is not None:
+        check_board_file(arguments.output)
     name, spec_hash = _wanted(arguments)
     with open_store(existing_database(arguments.workspace)) as store:
         benchmark = store.benchmark(name, spec_hash=spec_hash)
@@ -45,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     text = render_markdown(board)
     if arguments.check:
-        return _compare(text, arguments.output or Path("leaderboards") / f"{board.name}.md")
+        return _compare(text, arguments.output or board_of(board.name), arguments)
     if arguments.output is not None:
         write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
@@ -66,14 +69,14 @@ def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:
 
         spec = named_by_content(load(name))
         return spec.name, spec_hash(spec)
-    compared = arguments.output or Path("leaderboards") / f"{name}.md"
+    compared = arguments.output or board_of(name)
     found = None
     if arguments.check and compared.is_file():
         found = re.search(r"content hash `([0-9a-f]{16})`", compared.read_text(encoding="utf-8", errors="replace"))
     return name, found and found[1]
 
 
-def _compare(text: str, path: Path) -> int:
+def _compare(text: str, path: Path, arguments: argparse.Namespace) -> int:
     committed = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if committed == text:
         print(f"{path} is what the database renders")
@@ -84,7 +87,9 @@ def _compare(text: str, path: Path) -> int:
     print("\n".join(difference[:40]))
     if len(difference) > 40:
         print(f"... {len(difference) - 40} more lines")
-    print(
-        f"{path} differs from the database; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr
-    )
+    words = ["hdapbench", "board", arguments.name, "--output", str(path)]
+    if arguments.workspace != DEFAULT_WORKSPACE:
+        words += ["--workspace", str(arguments.workspace)]
+    what = "differs from the database" if path.exists() else "is not there"
+    print(f"{path} {what}; write it with: {shlex.join(words)}", file=sys.stderr)
     return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from hdapbench.spec import LoadedSpec
 
 DEFAULT_WORKSPACE = Path(".hdapbench")
+OTHER_FORMATS = frozenset({".csv", ".htm", ".html", ".json", ".pdf", ".tex", ".yaml", ".yml"})
+"""Suffixes that promise something else than markdown."""
 
 
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +80,30 @@ def seed_number(text: str) -> int:
 def board_of(benchmark: str) -> Path:
     """Where the board of a benchmark goes by default."""
     return Path("leaderboards") / f"{benchmark}.md"
+
+
+def check_board_file(path: Path) -> None:
+    """Refuse a file for a board whose name promises another format than markdown.
+
+    Raises
+    ------
+    OutputError
+        When its suffix is that of one.
+    """
+    from hdapbench.errors import OutputError
+
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise OutputError(f"'{path}': a board is written as markdown; name a file that ends in .md")
+
+
+def again(command: str, arguments: argparse.Namespace) -> str:
+    """Command line that goes on with a spec as it was asked for, for copying."""
+    words = ["hdapbench", command, arguments.spec]
+    for option, values in (("--set", arguments.overrides), ("--method", arguments.methods)):
+        words += [word for value in values for word in (option, value)]
+    if arguments.workspace != DEFAULT_WORKSPACE:
+        words += ["--workspace", str(arguments.workspace)]
+    return shlex.join(words)
 
 
 def existing_database(workspace: Path) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import add_spec_options, board_of, load_with_methods
+from hdapbench.cli.options import add_spec_options, again, board_of, check_board_file, load_with_methods
 from hdapbench.cli.output import check_output, console, write_output
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(trial.id for trial in trials),
     )
     output = arguments.output or _own_place(arguments, benchmark)
+    check_board_file(output)
     check_output(output)
     sweep_leftovers(workspace.root)
     with open_store(workspace.database) as store:
@@ -81,8 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 finished = len(store.finished([trial.id for trial in trials], include_failed=True))
                 listener.phase(
-                    f"interrupted: {finished} of {len(trials)} trials are stored; "
-                    f"go on with: hdapbench run {arguments.spec}"
+                    f"interrupted: {finished} of {len(trials)} trials are stored; go on with: {_again(arguments)}"
                 )
                 raise
         results = store.results(trial_ids=[trial.id for trial in trials])
@@ -90,6 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
     _print(benchmark, results, output, as_json=arguments.json)
     return 1 if any(result.status in {Status.FAILED, Status.TIMEOUT} for result in results) else 0
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """Command line by which an interrupted run goes on."""
+    output = f" --output {shlex.quote(str(arguments.output))}" if arguments.output else ""
+    return again("run", arguments) + output
 
 
 def _let_threads_sleep() -> None:
