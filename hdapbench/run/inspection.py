@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from hdapbench import __version__
 from hdapbench.errors import DataError, SpecError, SpecProblem
-from hdapbench.run.contents import read_json, write_json
+from hdapbench.run.contents import images_hash, read_json, write_json
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.run.requirements import unmet
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, parse_target, problem_at
@@ -116,7 +117,7 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
 def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
     """Classes of a spec's data, which its classifier depends on, and whether they were counted rather than assumed.
 
-    Counts of a file are cached by its size and time; in a folder classes may come without its time changing.
+    Counts are cached by the images' content.
 
     Raises
     ------
@@ -129,17 +130,18 @@ def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
         return assumed, data.name in EMBEDDED
     try:
         source = resolve_path(loaded, data.path)
-        status = source.stat()
-    except (OSError, DataError):
+    except DataError:
         return assumed, False
-    content = [data.name, str(source), status.st_size, status.st_mtime_ns]
-    path = cache_dir / "inspection" / f"classes-{_key(content)}.json"
-    counted = read_json(path)
-    if isinstance(counted, int) and counted > 0 and source.is_file():
-        return counted, True
-    from hdapbench.data import count_classes as count
-
+    if not source.exists():
+        return assumed, False
     try:
+        images = images_hash(data.name, source, cache_dir=cache_dir)
+        path = cache_dir / "inspection" / f"classes-{_key([INSPECTION, data.name, images])}.json"
+        counted = read_json(path)
+        if isinstance(counted, int) and counted > 0:
+            return counted, True
+        from hdapbench.data import count_classes as count
+
         found = count(data.name, source)
     except DataError as error:
         raise SpecError([problem_at(loaded, ("data", "path"), str(error))]) from error
@@ -171,7 +173,9 @@ def _trace(loaded: LoadedSpec, n_classes: int, *, counted: bool) -> dict[str, An
     from hdapbench.run.dry_pass import dry_pass
 
     torch.set_num_threads(loaded.spec.threads)
-    network = dry_pass(loaded, n_classes=n_classes, counted=counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is tried out; a run shows those of what it does
+        network = dry_pass(loaded, n_classes=n_classes, counted=counted)
     return {
         "flops": network.cost.dense.flops,
         "params": network.cost.dense.params,

@@ -82,6 +82,28 @@ def test_check_and_run_refuse_a_network_by_one_line_with_its_place(network, work
     assert user_networks.REFUSED[network] in told[0]
 
 
+@pytest.mark.parametrize(
+    ("network", "code", "told"),
+    [
+        ("mean_of_maps", 0, ""),
+        ("concatenated", 0, ""),
+        ("linear_on_maps", 2, "targets[0]: Net cannot be quantised: node 'permute' (method permute) has no"),
+        ("one_layer_called_twice", 2, "targets[0]: Net cannot be quantised: node 'b_1' calls the layer 'b' a second"),
+    ],
+)
+def test_check_and_run_agree_on_a_network_under_a_limit_on_bits(
+    network, code, told, workspace, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    spec, options = write_spec(tmp_path, network), ["--workspace", str(workspace)]
+    options += ["--set", "targets=[{size: 0.4x}]", "--set", "methods=[joint-mpq]"]
+
+    codes = [main(["check", str(spec), *options]), main(["run", str(spec), "--quiet", *options])]
+
+    assert codes == [code, code]
+    assert capsys.readouterr().err.count(told) >= 2
+
+
 @pytest.mark.parametrize("network", RUNNING)
 def test_costs_of_a_network_are_those_of_torchs_counter_dense_and_cut(network):
     shape = (3, 16, 16)

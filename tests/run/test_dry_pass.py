@@ -72,6 +72,9 @@ def test_a_run_refuses_outputs_of_other_classes_by_its_data_before_training(tmp_
         ("data={name: imagefolder, path: '${HDAPBENCH_DATA:-x}/y'}", "/x/y'; set the environment variable HDAPBENCH_"),
         ("data={name: imagefolder, path: no}", "/no'; paths start from the spec's folder"),
         ("data={name: imagefolder, path: .}", "data.path: '"),
+        ("data={name: imagefolder, path: no-test}", "data.path: '{}/no-test' holds no images under test/"),
+        ("data={name: imagefolder, path: one-untested}", "train and test must hold the same classes; only in one of"),
+        ("data={name: cifar10, path: .}", "data.path: no CIFAR-10 in '{}' (missing: data_batch_1, "),
         ("data.name=imagefolder", "data: the key 'path' is missing: imagefolder needs to know where the images are"),
         ("data.normalize={mean: [0.5], std: [0.5, 0, 1]}", "data.normalize.mean: has 1 entries and needs 3, one per"),
         ("data.normalize={mean: [0, 0, 0], std: [1, 0, 1]}", "data.normalize.std: must be above 0 (here: [1.0, 0.0,"),
@@ -87,6 +90,9 @@ def test_check_and_run_refuse_what_is_missing_around_a_spec_at_its_place(overrid
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "r.csv").write_text("device,plan,latency_ms\na,p,1.0\nb,p,2.0\n")
     (tmp_path / "bad.csv").write_text("device,plan,latency_ms\na,p,fast\n")
+    for image in ("no-test/train/a", "one-untested/train/a", "one-untested/train/b", "one-untested/test/a"):
+        (tmp_path / image).mkdir(parents=True)
+        (tmp_path / image / "1.png").write_bytes(b"never decoded")
     spec(tmp_path)
     lines = []
     for command in (["check"], ["run", "--quiet"]):
@@ -94,7 +100,7 @@ def test_check_and_run_refuse_what_is_missing_around_a_spec_at_its_place(overrid
         lines.append(capsys.readouterr().err.splitlines())
 
     assert lines[0] == lines[1]
-    assert any(told in line for line in lines[0])
+    assert any(told.format(tmp_path) in line for line in lines[0])
     assert not Path(".hdapbench/cache/base").exists()
 
 
