@@ -11,6 +11,9 @@ BARE = [sys.executable, "-c", "pass"]
 TORCH = [sys.executable, "-c", "import torch"]
 
 
+CHECK = [sys.executable, "-c", "from hdapbench.cli.main import main; main(['check', 'specs/quickstart.yaml'])"]
+
+
 def seconds(command: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run(command, check=False, capture_output=True)
@@ -29,3 +32,13 @@ def test_help_starts_like_an_interpreter_and_not_like_torch(benchmark) -> None: 
 
     assert shown < 12 * bare
     assert shown < torch / 3
+
+
+def test_the_second_check_of_a_spec_takes_less_than_importing_torch(benchmark, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    check = [*CHECK[:2], CHECK[2].replace("quickstart.yaml'", f"quickstart.yaml', '--workspace', {str(tmp_path)!r}")]
+    seconds(check)
+    benchmark.pedantic(seconds, args=(check,), rounds=5)
+    checked, torch = least(check), least(TORCH, repeats=3)
+    benchmark.extra_info.update(torch_over_check=torch / checked)
+
+    assert checked < torch

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hdapbench.errors import PlanError
+
+
+def name_of_widths(widths: Iterable[int]) -> str:
+    """What a fleet calls the plans that keep so many channels of each group: ``w8-16``."""
+    return "w" + "-".join(str(int(width)) for width in widths)
 
 
 class Plan(BaseModel):

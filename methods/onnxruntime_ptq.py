@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -33,7 +34,9 @@ class OnnxruntimePtq(Method):
     )
 
     def skip(self, problem: Problem) -> str | None:
-        """Say why the cost of the target does not apply."""
+        """Say which package is missing, or why the cost of the target does not apply."""
+        if missing := [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]:
+            return f"{' and '.join(missing)} not installed; install with: pip install 'hdapbench[onnx]'"
         from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
 
         kind = problem.limit.kind

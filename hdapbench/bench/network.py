@@ -14,7 +14,7 @@ from hdapbench.cost.model import CostModel
 from hdapbench.cost.trace import check_operations, record_layers
 from hdapbench.fleet.base import Variants, Workloads
 from hdapbench.groups import GroupSet
-from hdapbench.plan import Plan
+from hdapbench.plan import Plan, name_of_widths
 from hdapbench.prune.surgery import apply_plan
 from hdapbench.prune.trace import find_groups
 
@@ -49,7 +49,7 @@ class Network:
 
     def workloads(self, widths: Integers, ids: tuple[str, ...] | None = None) -> Workloads:
         """Models of some widths to time, shape (n_workloads, n_groups); by default named after their widths."""
-        named = ids or tuple("w" + "-".join(str(int(width)) for width in row) for row in widths)
+        named = ids or tuple(map(name_of_widths, widths))
         return Workloads(self.kernels, widths, named, self.variants)
 
     def _build(self, widths: Integers) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     text = rendered(board, form)
     lines = text.replace("\r\n", "\n")  # as files are read, and as a terminal wants them
     if arguments.check:
-        return _compare(lines, place, found.origin)
+        words = ["hdapbench", "board", arguments.name, "--output", str(place)]
+        if arguments.workspace != DEFAULT_WORKSPACE:
+            words += ["--workspace", str(arguments.workspace)]
+        return _compare(lines, place, found.origin, shlex.join(words))
     if arguments.output is not None:
         write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
@@ -84,7 +88,7 @@ def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:
     return name, found[1] if found else spec_hash
 
 
-def _compare(text: str, path: Path, origin: str) -> int:
+def _compare(text: str, path: Path, origin: str, again: str) -> int:
     committed = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if committed == text:
         print(f"{path} is what {origin} renders")
@@ -95,5 +99,6 @@ def _compare(text: str, path: Path, origin: str) -> int:
     print("\n".join(difference[:40]))
     if len(difference) > 40:
         print(f"... {len(difference) - 40} more lines")
-    print(f"{path} differs from {origin}; write it with: hdapbench board {path.stem} --output {path}", file=sys.stderr)
+    what = f"differs from {origin}" if path.exists() else "is not there"
+    print(f"{path} {what}; write it with: {again}", file=sys.stderr)
     return 1

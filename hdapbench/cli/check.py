@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import add_spec_options, load_with_methods
+from hdapbench.cli.options import add_spec_options, board_of, load_with_methods
+from hdapbench.cli.output import check_output
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
@@ -29,9 +30,16 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print groups that cannot be pruned, targets and trials; 1 when a target is out of reach."""
+    """Print groups that cannot be pruned, targets and trials; 1 when a target is out of reach.
+
+    Raises
+    ------
+    SpecError
+        With what a run would be refused for.
+    """
     from hdapbench.run.grid import plan_trials
     from hdapbench.run.inspection import inspect_model
+    from hdapbench.run.requirements import cautions
     from hdapbench.run.workspace import Workspace
 
     loaded, registry = load_with_methods(arguments)
@@ -59,6 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2))
     else:
         _print(inspection, trials, stored)
+    for caution in cautions(loaded, registry):
+        print(caution, file=sys.stderr)
+    check_output(board_of(loaded.spec.name))
+    inspection.refuse()
     return 0 if all(target.reachable for target in inspection.targets) else 1
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, existing_database, whole_number
 from hdapbench.cli.output import check_output, write_output
-from hdapbench.errors import PlanError
+from hdapbench.errors import OutputError, PlanError
 
 SUFFIXES = {"onnx": ".onnx", "packed": ".hdpq"}
 
@@ -28,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "--batch", type=whole_number, default=1, metavar="N", help="inputs per run of onnx (default: 1)"
     )
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--force", action="store_true", help="overwrite the file")
     add_trust_option(parser)
     parser.set_defaults(handler=run)
 
@@ -53,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         reason = result.reason or "its artifact was removed"
         raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
     target = arguments.output or Path(f"{trial_id}{SUFFIXES[chosen]}")
+    if target.is_file() and not arguments.force:
+        raise OutputError(f"'{target}' exists; overwrite it with --force")
     check_output(target)
     finished = directory / ONNX
     if finished.is_file():

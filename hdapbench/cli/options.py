@@ -74,6 +74,11 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
+def board_of(benchmark: str) -> Path:
+    """Where the board of a benchmark goes by default."""
+    return Path("leaderboards") / f"{benchmark}.md"
+
+
 def existing_database(workspace: Path) -> Path:
     """Database of a workspace that something has run in.
 

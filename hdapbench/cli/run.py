@@ -45,11 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
     _let_threads_sleep()
     from hdapbench.files import sweep_leftovers
-    from hdapbench.leaderboard.build import build_leaderboard
-    from hdapbench.render.terminal import print_leaderboard
     from hdapbench.run.changes import redone
     from hdapbench.run.grid import named_by_content
     from hdapbench.run.inspection import inspect_model
+    from hdapbench.run.requirements import cautions
     from hdapbench.run.runner import Run, forward
     from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
@@ -80,9 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
             _announce(listener, loaded.spec.name, len(trials), len(done))
             for line in said:
                 listener.phase(line)
-            if todo and not done:  # a model that cannot be pruned is refused before its base is trained
+            if todo:  # what cannot be run is refused before anything is spent
                 listener.phase("checking the model")
-                inspect_model(loaded, cache_dir=workspace.cache)
+                inspect_model(loaded, cache_dir=workspace.cache).refuse()
+                for caution in cautions(loaded, registry):
+                    listener.phase(str(caution))
             job = Run(loaded, registry, workspace=workspace, listener=listener, stored=stored)
             try:
                 ended = [result.status for result in forward(job.results(todo), store.add, listener)]
@@ -95,12 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = store.results(trial_ids=[trial.id for trial in trials])
         if failed := sum(status in {Status.FAILED, Status.TIMEOUT} for status in done.values()):
             print(f"{failed} of them failed or timed out before; run them again with --retry-failed", file=sys.stderr)
-    board = build_leaderboard(benchmark, results)
-    if arguments.json:
-        print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
-    else:
-        print_leaderboard(board, console(width=160))
-    _write(benchmark, board, results, output, explores=explores(arguments))
+    _tell(arguments, benchmark, results, output)
     ended += [result.status for result in results]  # a failed rerun leaves the stored result in its place
     return 1 if {Status.FAILED, Status.TIMEOUT} & set(ended) else 0
 
@@ -152,6 +148,19 @@ def _announce(listener: Listener, name: str, n_trials: int, n_done: int) -> None
         listener.phase(f"{name}: {n_trials} trials")
 
 
+def _tell(arguments: argparse.Namespace, benchmark: Benchmark, results: list[Result], output: Path | None) -> None:
+    """Show what was run, whatever else was registered under its name meanwhile, and write its files."""
+    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.render.terminal import print_leaderboard
+
+    board = build_leaderboard(benchmark, results)
+    if arguments.json:
+        print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
+    else:
+        print_leaderboard(board, console(width=160))
+    _write(benchmark, board, results, output, explores=explores(arguments))
+
+
 def _written(output: Path | None, *, explores: bool) -> list[Path]:
     """Files that a run writes: the board and, unless it explores, its page and what both are rendered from."""
     if output is None:
@@ -166,7 +175,7 @@ def _written(output: Path | None, *, explores: bool) -> list[Path]:
 def _write(
     benchmark: Benchmark, board: Leaderboard, results: list[Result], output: Path | None, *, explores: bool
 ) -> None:
-    """Write the board of what was run, whatever else was registered under its name meanwhile, its page and results."""
+    """Write a board, its page, and the results that both are rendered from."""
     from hdapbench.store.travel import only_named
 
     if output is None:

@@ -32,6 +32,8 @@ _REFUSED = tuple(
 )
 """Beginnings of the names of operations that multiply; the name compared ends in an underscore too."""
 _ARITHMETIC = {"add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_"}
+_READS = {"_local_scalar_dense", "nonzero", "equal"}
+"""Operations by which Python sees what is in a tensor: what it does then may depend on it."""
 PROBE_SEED = 20_251
 _RESIZES = {"upsample_nearest2d", "upsample_bilinear2d"}
 
@@ -63,7 +65,8 @@ def check_operations(model: nn.Module, input_shape: tuple[int, int, int]) -> Non
         With the layer or the operation.
     """
     generator = torch.Generator().manual_seed(PROBE_SEED)
-    probes = [torch.zeros(1, *input_shape), *(torch.randn(1, *input_shape, generator=generator) for _ in range(2))]
+    noise = torch.randn(2, 1, *input_shape, generator=generator)
+    probes = [torch.zeros_like(noise[0]), noise[0], 10 * noise[1], -torch.ones_like(noise[0])]
     first, *others = (_recorded(model, GroupSet(()), probe) for probe in probes)
     for found in others:
         if found != first:
@@ -228,6 +231,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note an operation between layers, and where its outputs come from."""
         if f"{operation.strip('_')}_".startswith(_REFUSED):
             raise _no_rule(operation)
+        self._refuse_reading(operation, inputs)
         outputs = _tensors(output)
         known = [tensor for tensor in inputs if id(tensor) in self._origin]
         if not known or not outputs:
@@ -255,6 +259,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             for tensor in outputs:
                 self._remember(tensor, source, channels.carried(x, tensor, order_of(operation, x, args)))
+
+    def _refuse_reading(self, operation: str, inputs: list[Tensor]) -> None:
+        """Refuse that Python looks at what comes from the image: what it then does has no fixed cost."""
+        source = next((self._lookup(tensor)[0] for tensor in inputs if id(tensor) in self._origin), None)
+        if operation not in _READS or source is None:
+            return
+        after = f"after '{self.records[source].name}'" if source >= 0 else "of the image itself"
+        raise UnknownLayerError(
+            f"what {type(self._model).__name__} computes depends on the image: Python reads a value {after} (if, "
+            "while, item, a mask); it has no fixed cost"
+        )
 
     def _add_window(self, name: str, x: Tensor, y: Tensor, *, window: int | None = None) -> None:
         """Note a pooling of 4-dimensional maps; windows that are not known are taken not to overlap."""

@@ -42,11 +42,29 @@ def load_cifar10(source: Path) -> tuple[Tensor, Integers, Tensor, Integers]:
     DataError
         When files are missing, or are no CIFAR-10 batches.
     """
+    folder = _folder(source)
+    return *_batches(folder, TRAIN_FILES), *_batches(folder, TEST_FILES)
+
+
+def count_classes(source: Path) -> int:
+    """Ten, of a folder that holds the batches' files.
+
+    Raises
+    ------
+    DataError
+        When files are missing.
+    """
+    _folder(source)
+    return N_CLASSES
+
+
+def _folder(source: Path) -> Path:
+    """Folder of the batches' files, all of which are there."""
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     missing = [name for name in (*TRAIN_FILES, *TEST_FILES) if not (folder / name).is_file()]
     if missing:
         raise DataError(f"no CIFAR-10 in '{source}' (missing: {', '.join(missing)}); {ADVICE}")
-    return *_batches(folder, TRAIN_FILES), *_batches(folder, TEST_FILES)
+    return folder
 
 
 def _batches(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, Integers]:

@@ -74,8 +74,7 @@ def load_folder(reading: Reading, *, cache_dir: Path, form: FolderFormat) -> tup
         When the source is missing, is laid out otherwise, or holds files that are no images: those are named.
     """
     source = reading.source
-    if not source.exists():
-        raise DataError(f"there is no '{source}'; {form.advice}, as a folder or a tar archive")
+    _refuse_absent(source, form)
     if form.decode is not decode_image and reading.decode == "live":
         raise DataError("data.decode: live is for images; write once or auto")
     contents = list_contents(source)
@@ -123,6 +122,24 @@ def load_folder(reading: Reading, *, cache_dir: Path, form: FolderFormat) -> tup
     return part(TRAIN), part(TEST)
 
 
+def count_listed_classes(form: FolderFormat, source: Path) -> int:
+    """Classes of a set whose layout is looked at without decoding an image.
+
+    Raises
+    ------
+    DataError
+        When the source is missing or is laid out otherwise.
+    """
+    _refuse_absent(source, form)
+    contents = list_contents(source)
+    return len(set(checked_files(form.files(contents), source, form)[TRAIN].values()))
+
+
+def _refuse_absent(source: Path, form: FolderFormat) -> None:
+    if not source.exists():
+        raise DataError(f"there is no '{source}'; {form.advice}, as a folder or a tar archive")
+
+
 def class_folders(contents: Contents) -> Files:
     """Files of ``train/<class>/`` and ``test/<class>/`` or ``val/<class>/``, the folder around them looked through.
 
@@ -144,11 +161,11 @@ def class_folders(contents: Contents) -> Files:
     folders = {name: PurePosixPath(name).parts[depth:] for name in contents.folders if not is_hidden(name)}
     empty = [name for name, parts in folders.items() if parts[:-1] == (TRAIN,) and parts[-1] not in classes]
     if classes:
-        refuse_empty(contents.source, empty)
+        _refuse_empty(contents.source, empty)
     return found
 
 
-def refuse_empty(source: Path, folders: Sequence[str]) -> None:
+def _refuse_empty(source: Path, folders: Sequence[str]) -> None:
     """Refuse class folders without images, which would drop their classes without a word.
 
     Raises

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderFormat, class_folders, refuse_empty
-from hdapbench.data.kinds import is_hidden, shown
-from hdapbench.data.source import Contents, holds_images, list_contents, texts_of
+from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, FolderFormat, class_folders
+from hdapbench.data.kinds import shown
+from hdapbench.data.source import Contents, texts_of
 from hdapbench.errors import DataError
 
 ANNOTATIONS = "val_annotations.txt"
@@ -58,29 +58,6 @@ def _annotated(contents: Contents) -> dict[str, str]:
         raise DataError(f"'{contents.source}' holds no {ANNOTATIONS}; {TINY_ADVICE}")
     lines = [line.split("\t") for text in texts_of(contents, names).values() for line in text.splitlines()]
     return {fields[0]: fields[1] for fields in lines if len(fields) > 1}
-
-
-def count_class_folders(source: Path) -> int:
-    """Classes of a set in class folders, in a folder or an archive: folders of its train split.
-
-    Raises
-    ------
-    DataError
-        When there is no such set, or a class has no images.
-    """
-    if not source.exists():
-        raise DataError(f"there is no '{source}'")
-    for folder in (source, *sorted(path for path in source.glob("*") if path.is_dir())):
-        if (folder / TRAIN).is_dir():
-            classes = [path for path in (folder / TRAIN).iterdir() if path.is_dir() and not is_hidden(path.name)]
-            refuse_empty(source, [path.relative_to(source).as_posix() for path in classes if not holds_images(path)])
-            return len(classes)
-    if source.is_dir():
-        raise DataError(f"'{source}' holds no folder {TRAIN}/")
-    found = set(class_folders(list_contents(source))[TRAIN].values())
-    if not found:
-        raise DataError(f"'{source}' holds no images under {TRAIN}/")
-    return len(found)
 
 
 IMAGENET = replace(CLASS_FOLDERS, advice=IMAGENET_ADVICE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +13,12 @@ from torch import Tensor
 from hdapbench.data import box_layout, cifar, imagenet, speech
 from hdapbench.data.boxes import BoxSet
 from hdapbench.data.decode import GREY, resized_images
-from hdapbench.data.folder import CLASS_FOLDERS, FolderFormat, load_folder
+from hdapbench.data.folder import CLASS_FOLDERS, FolderFormat, count_listed_classes, load_folder
 from hdapbench.data.images import DataSplits
 from hdapbench.data.labelled import Labelled, Statistics, split_labelled
 from hdapbench.data.load import DataRequest, DataSet
 from hdapbench.data.reading import Reading
 from hdapbench.data.scenes import make_scenes
-from hdapbench.data.source import list_contents
 from hdapbench.data.split import share_count, stratified_order
 from hdapbench.data.yolo import BOXES, STARTS, load_yolo
 from hdapbench.errors import DataError
@@ -121,15 +119,11 @@ def _box_splits(spec: DataSpec, train: DecodedPart, test: DecodedPart) -> DataSp
     )
 
 
-def _count_words(source: Path) -> int:
-    return len(set(speech.speech_files(list_contents(source))["train"].values()))
-
-
 DIGITS = DataSet(_digits)
-IMAGEFOLDER = DataSet(partial(_folder, CLASS_FOLDERS), imagenet.count_class_folders)
-CIFAR10 = DataSet(_cifar10, lambda _: cifar.N_CLASSES)
-TINY_IMAGENET = DataSet(partial(_folder, imagenet.TINY_IMAGENET), imagenet.count_class_folders)
-IMAGENET = DataSet(partial(_folder, imagenet.IMAGENET), imagenet.count_class_folders)
-SPEECH_COMMANDS = DataSet(_speech_commands, _count_words)
+IMAGEFOLDER = DataSet(partial(_folder, CLASS_FOLDERS), partial(count_listed_classes, CLASS_FOLDERS))
+CIFAR10 = DataSet(_cifar10, cifar.count_classes)
+TINY_IMAGENET = DataSet(partial(_folder, imagenet.TINY_IMAGENET), partial(count_listed_classes, imagenet.TINY_IMAGENET))
+IMAGENET = DataSet(partial(_folder, imagenet.IMAGENET), partial(count_listed_classes, imagenet.IMAGENET))
+SPEECH_COMMANDS = DataSet(_speech_commands, partial(count_listed_classes, speech.SPEECH_COMMANDS))
 DIGIT_SCENES = DataSet(_digit_scenes)
 YOLO = DataSet(_yolo, lambda source: len(box_layout.read_classes(source)))

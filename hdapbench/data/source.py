@@ -20,7 +20,6 @@ from hdapbench.data.kinds import (
     NOTE_SUFFIXES,
     TEXT_SUFFIXES,
     is_hidden,
-    is_image,
     is_recording,
     shown,
     suffix,
@@ -156,11 +155,6 @@ def read_texts(source: Path) -> dict[str, bytes]:
         n_bytes += len(content)
         texts[name] = content
     return texts
-
-
-def holds_images(folder: Path) -> bool:
-    """Whether there is an image anywhere below a folder; the first one found ends the search."""
-    return any(is_image(name) for name, _ in _walk(folder))
 
 
 def texts_of(contents: Contents, names: Collection[str]) -> dict[str, str]:

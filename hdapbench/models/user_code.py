@@ -45,7 +45,7 @@ def build_user_model(
     source, _, attribute = name.rpartition(":")
     if not source or not attribute:
         raise ModelError(f"model '{name}': write package.module:callable or ./file.py:callable")
-    module = _import_source(source, base_dir)
+    module = _import_source(source, attribute, base_dir)
     builder = getattr(module, attribute, None)
     if not callable(builder):
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -94,13 +94,17 @@ def refuse_code(name: str, *, told_by: Path) -> None:
         )
 
 
-def _import_source(source: str, base_dir: Path) -> ModuleType:
+def _import_source(source: str, attribute: str, base_dir: Path) -> ModuleType:
     try:
         if source.endswith(".py"):
             return _import_file(base_dir / expand_path(source))
         return importlib.import_module(source)
     except ModelError:
         raise
+    except ModuleNotFoundError as error:
+        beside = f"{source.replace('.', '/')}.py"
+        hint = f"; for the file beside the spec, write ./{beside}:{attribute}" if (base_dir / beside).is_file() else ""
+        raise ModelError(f"'{source}' cannot be imported: {_said(error)}{hint}") from error
     except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
         raise ModelError(f"'{source}' cannot be imported: {_said(error)}") from error
 

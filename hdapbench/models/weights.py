@@ -96,9 +96,19 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
         for name, value in completed.items()
         if name in expected and value.shape != expected[name].shape
     ]
+    unreal = [
+        name
+        for name, value in completed.items()
+        if name in expected and value.is_complex() and not expected[name].is_complex()
+    ]
     problems = [
         f"{len(keys)} {what}: {_shorten(keys)}"
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", shapes),
+            ("complex", unreal),
+        )
         if keys
     ]
     if problems:

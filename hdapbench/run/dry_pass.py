@@ -1,24 +1,41 @@
-"""A spec's network on the whole way of a run with one batch: trained, traced, cut by one plan, trained again."""
+"""A spec's network on the whole way of a run with one batch: traced, cut by one plan, trained, quantised, exported.
+
+Quantisation is looked at under targets that limit it, exports where devices of this host run models.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
 from hdapbench.bench.network import Network, trace
+from hdapbench.bench.quantization import Quantizer
+from hdapbench.bench.weights import WeightStore
 from hdapbench.cost.trace import check_parameters
-from hdapbench.errors import ModelError, SpecError, SurgeryError
+from hdapbench.errors import MissingExtraError, ModelError, PlanError, SpecError, SurgeryError
 from hdapbench.files import expand_path
+from hdapbench.fleet.local.device import devices_of
 from hdapbench.models import build_model, check_published, load_weights
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import checked_apply
+from hdapbench.quant.deploy.report import deploy
 from hdapbench.run.grid import base_directory
-from hdapbench.spec import LoadedSpec, problem_at
+from hdapbench.runtimes.base import find_runtime
+from hdapbench.runtimes.program_file import write_model
+from hdapbench.spec import LoadedSpec, LocalFleetSpec, Recipe, parse_target, problem_at
 from hdapbench.tasks.base import TORCHVISION
-from hdapbench.tasks.dry_run import N_IMAGES, dry_run, said
+from hdapbench.tasks.dry_run import N_IMAGES, Examples, dry_run, dry_training, said
 from hdapbench.tasks.open import open_task
+from hdapbench.tasks.training import Setting
+
+BIT_TARGETS = frozenset({"size", "mpic", "ne16"})
+"""Kinds of targets that limit what bit-widths change."""
 
 
 def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
@@ -42,21 +59,63 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
         torch.manual_seed(spec.base.seed)
         model = _built(loaded, n_classes)
         images = torch.randn(N_IMAGES, *spec.model.input_shape)
-    labels = task.example_labels(N_IMAGES, n_classes)
+    examples = Examples(images, task.example_labels(N_IMAGES, n_classes))
     classes = n_classes if counted else None
-    try:
+    with _refused(loaded, ("model", "name"), "the model cannot be traced or cut"):
         check_parameters(model)
-        dry_run(model, images, labels, task=task, n_classes=classes)
+        dry_run(model, images, examples.labels, task=task, n_classes=classes)
         network = trace(model.eval(), spec.model.input_shape)
         half = {name: tuple(range(max(size // 2, 1))) for name, size in network.group_set.sizes.items()}
         compact, _ = checked_apply(model, network.group_set, Plan(kept=half), images)
-        dry_run(compact, images, labels, task=task, n_classes=classes)
-    except (ModelError, SurgeryError) as error:
-        raise _located(loaded, ("model", "name"), error) from error
-    except Exception as error:  # the user's code may raise anything, wherever it is run
-        wrong = ModelError(f"the model cannot be traced or cut: {said(error)}")
-        raise _located(loaded, ("model", "name"), wrong) from error
+        dry_run(compact, images, examples.labels, task=task, n_classes=classes)
+        if spec.device == "cpu" or torch.cuda.is_available():
+            setting = Setting(task, spec.device, teacher=model)
+            dry_training(compact, examples, setting=setting, recipes=_recipes(loaded))
+    for number, target in enumerate(spec.targets):
+        if parse_target(target.text).kind in BIT_TARGETS:
+            with _refused(loaded, ("targets", number), "the model cannot be quantised"):
+                _quantize(network, compact, Plan(kept=half), examples)
+    for number, fleet in enumerate(spec.fleets):
+        if isinstance(fleet, LocalFleetSpec):
+            with _refused(loaded, ("fleets", number), "the model cannot be exported"):
+                _export(compact, fleet, spec.model.input_shape)
     return network
+
+
+def _recipes(loaded: LoadedSpec) -> list[Recipe]:
+    """Those that a run trains by."""
+    spec = loaded.spec
+    recipes: list[Recipe] = [spec.fine_tune] if spec.model.weights else [spec.base, spec.fine_tune]
+    return [recipe for recipe in recipes if recipe.epochs > 0]
+
+
+def _quantize(network: Network, compact: nn.Module, plan: Plan, examples: Examples) -> None:
+    """Bring a plan of 8 bits to whole numbers, as is done with the plans of methods."""
+    quantizer = Quantizer(network, examples, WeightStore(network.model, Path()))
+    graph = quantizer.fold(compact).graph
+    bits = {layer: (8,) * graph.by_name[layer].shape[0] for layer in graph.layers}
+    fixed, folded = quantizer.quantize(compact, plan.model_copy(update={"weight_bits": bits}))
+    deploy(fixed, folded, examples.batches(N_IMAGES, shuffle_seed=None))
+
+
+def _export(compact: nn.Module, fleet: LocalFleetSpec, input_shape: tuple[int, int, int]) -> None:
+    """Write the model as the devices of a fleet on this host take it."""
+    runtimes = {device.runtime.runtime: device.runtime for device in devices_of(fleet)}
+    with TemporaryDirectory(prefix="hdapbench-") as folder:
+        for name, runtime in runtimes.items():
+            if find_spec(find_runtime(name).package) is not None:  # or the fleet is refused for that
+                write_model(compact, input_shape, Path(folder, name), runtime=runtime)
+
+
+@contextmanager
+def _refused(loaded: LoadedSpec, place: tuple[str | int, ...], what: str) -> Iterator[None]:
+    """Errors of a block as a problem of the spec at a place; those that are no errors of ours say what failed."""
+    try:
+        yield
+    except (ModelError, SurgeryError, PlanError, MissingExtraError) as error:
+        raise _located(loaded, place, error) from error
+    except Exception as error:  # the user's code may raise anything, wherever it is run
+        raise _located(loaded, place, ModelError(f"{what}: {said(error)}")) from error
 
 
 def try_out(loaded: LoadedSpec, images: Tensor, labels: Tensor, *, n_classes: int) -> None:
@@ -69,11 +128,9 @@ def try_out(loaded: LoadedSpec, images: Tensor, labels: Tensor, *, n_classes: in
     """
     with torch.random.fork_rng(devices=[]):
         model = _built(loaded, n_classes)
-    try:
+    with _refused(loaded, ("model", "name"), "the model cannot be trained"):
         check_parameters(model)
         dry_run(model, images, labels, task=open_task(loaded.spec.task), n_classes=n_classes)
-    except ModelError as error:
-        raise _located(loaded, ("model", "name"), error) from error
 
 
 def _built(loaded: LoadedSpec, n_classes: int) -> nn.Module:
@@ -96,5 +153,5 @@ def _built(loaded: LoadedSpec, n_classes: int) -> nn.Module:
     return model
 
 
-def _located(loaded: LoadedSpec, place: tuple[str, ...], error: Exception) -> SpecError:
+def _located(loaded: LoadedSpec, place: tuple[str | int, ...], error: Exception) -> SpecError:
     return SpecError([problem_at(loaded, place, str(error))])

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hdapbench import __version__
-from hdapbench.errors import FleetError, HdapbenchError, SpecError
-from hdapbench.fleet.recorded.fleet import RecordedFleet
-from hdapbench.run.contents import read_json, write_json
+from hdapbench.errors import DataError, SpecError, SpecProblem
+from hdapbench.run.contents import images_hash, read_json, write_json
 from hdapbench.run.grid import base_directory, resolve_path
-from hdapbench.spec import LoadedSpec, RecordedFleetSpec, parse_target, problem_at
+from hdapbench.run.requirements import unmet
+from hdapbench.spec import LoadedSpec, LocalFleetSpec, parse_target, problem_at
+from hdapbench.spec.data import EMBEDDED
 
-INSPECTION = 2
+INSPECTION = 3
 """Raised whenever more is looked at, so that what was cached before is not taken for it."""
 
-WIDTHS = re.compile(r"w\d+(-\d+)*")
-"""How `hdapbench.bench.network.Network.workloads` names the plans that a run measures."""
-
-EMBEDDED = frozenset({"digits", "digit-scenes"})
 DEFAULT_CLASSES = 10
 ASSUMED_CLASSES = {"tiny-imagenet": 200, "imagenet": 1000, "speech-commands": 35, "yolo": 80}
 """Classes of sets that are not there to be counted; ``yolo`` as in COCO, the others `DEFAULT_CLASSES`."""
@@ -41,18 +39,26 @@ class TargetCheck:
 class Inspection:
     """Costs and groups of a spec's model, and its targets.
 
-    ``frozen`` maps each group that cannot be pruned to its reason. ``classes_are_counted`` is False when the data is
-    not there: then ``n_classes`` is what the set usually has, and costs of the last layer depend on it.
+    ``frozen`` maps each group that cannot be pruned to its reason, ``widths`` are the channels of the others.
+    ``classes_are_counted`` is False when the data is not there: then ``n_classes`` is what the set usually has, and
+    costs of the last layer depend on it. ``problems`` are those of the machine and the files around the spec.
     """
 
     flops: int
     params: int
     minimum_flops: int
     n_groups: int
+    widths: Sequence[int]
     frozen: dict[str, str]
     targets: tuple[TargetCheck, ...]
     n_classes: int
     classes_are_counted: bool
+    problems: tuple[SpecProblem, ...]
+
+    def refuse(self) -> None:
+        """Raise `SpecError` with all problems, if there are any."""
+        if self.problems:
+            raise SpecError(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -62,27 +68,19 @@ class Inspection:
 def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     """Inspection of a spec's model, which goes a run's whole way once with random images; no data are read.
 
-    What was found is cached by the model's part of the spec: a second call imports no torch.
+    What was found is cached by what it depends on: a second call imports no torch.
 
     Raises
     ------
     SpecError
-        At the place of the model or its weights, when a run would refuse or stumble on them; at that of a recorded
-        fleet, when it has none of the plans that a run would measure.
+        At the place of the model or its weights, when a run would refuse or stumble on them; with what else is wrong.
     """
     spec = loaded.spec
-    _refuse_recordings(loaded)
     n_classes, counted = count_classes(loaded, cache_dir=cache_dir)
-    model = spec.model.model_dump(mode="json")
-    key = _key([INSPECTION, model, spec.task, n_classes, counted, __version__, *_files(loaded)])
-    path = cache_dir / "inspection" / f"{key}.json"
-    # Code that the user names may change under the same name: only models that ship with packages are cached.
-    cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
-    found = read_json(path) if cacheable else None
-    if not isinstance(found, dict) or found.pop("sum", None) != _key([found]):  # absent or damaged
-        found = _trace(loaded, n_classes, counted=counted)
-        if cacheable:
-            write_json(path, found | {"sum": _key([found])})
+    try:
+        found = _found(loaded, n_classes, counted=counted, cache_dir=cache_dir)
+    except SpecError as error:
+        raise SpecError([*error.problems, *unmet(loaded, None, cache_dir=cache_dir)]) from error
     # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
     targets = [parse_target(target.text) for target in spec.targets if target.flops is not None]
     limits = [target.resolve(found["flops"]) for target in targets]
@@ -94,40 +92,36 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
             TargetCheck(str(target), limit, limit >= found["minimum_flops"])
             for target, limit in zip(targets, limits, strict=True)
         ),
+        problems=tuple(unmet(loaded, found["widths"], cache_dir=cache_dir)),
     )
 
 
-def _refuse_recordings(loaded: LoadedSpec) -> None:
-    """Raise `SpecError` for recorded fleets that cannot time what a run measures: plans named after their widths."""
-    problems = []
-    for number, fleet in enumerate(loaded.spec.fleets):
-        if not isinstance(fleet, RecordedFleetSpec):
-            continue
-        place = ("fleets", number, "path")
-        try:
-            plans = RecordedFleet(fleet.located(base_directory(loaded))).plans
-        except FleetError as error:
-            problems.append(problem_at(loaded, place, str(error)))
-            continue
-        if not any(map(WIDTHS.fullmatch, plans)):
-            some = ", ".join(repr(plan) for plan in plans[:3]) + (", ..." if len(plans) > 3 else "")
-            message = (
-                f"a recorded fleet has latencies of its plans alone ({some}), and a run measures new ones; estimate "
-                f"these with: hdapbench fleet estimate {fleet.path}; or name a simulated or a local fleet"
-            )
-            problems.append(problem_at(loaded, place, message))
-    if problems:
-        raise SpecError(problems)
+def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path) -> dict[str, Any]:
+    """What the dry pass finds out, cached."""
+    spec = loaded.spec
+    about: list[Any] = [INSPECTION, spec.task, n_classes, counted, __version__, *_files(loaded)]
+    about += [part.model_dump(mode="json") for part in (spec.model, spec.base, spec.fine_tune)]
+    about += [spec.device, sorted({parse_target(target.text).kind for target in spec.targets})]
+    about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
+    path = cache_dir / "inspection" / f"{_key(about)}.json"
+    # Code that the user names may change under the same name: only models that ship with packages are cached.
+    cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
+    found = read_json(path) if cacheable else None
+    if not isinstance(found, dict) or found.pop("sum", None) != _key([found]):  # absent or damaged
+        found = _trace(loaded, n_classes, counted=counted)
+        if cacheable:
+            write_json(path, found | {"sum": _key([found])})
+    return found
 
 
 def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
     """Classes of a spec's data, which its classifier depends on, and whether they were counted rather than assumed.
 
-    Counts of a file are cached by its size and time; in a folder classes may come without its time changing.
+    Counts are cached by the images' content.
 
     Raises
     ------
-    DataError
+    SpecError
         When the data are there and cannot be what the spec says.
     """
     data = loaded.spec.data
@@ -136,17 +130,21 @@ def count_classes(loaded: LoadedSpec, *, cache_dir: Path) -> tuple[int, bool]:
         return assumed, data.name in EMBEDDED
     try:
         source = resolve_path(loaded, data.path)
-        status = source.stat()
-    except (OSError, HdapbenchError):
+    except DataError:
         return assumed, False
-    content = [data.name, str(source), status.st_size, status.st_mtime_ns]
-    path = cache_dir / "inspection" / f"classes-{_key(content)}.json"
-    counted = read_json(path)
-    if isinstance(counted, int) and counted > 0 and source.is_file():
-        return counted, True
-    from hdapbench.data import count_classes as count
+    if not source.exists():
+        return assumed, False
+    try:
+        images = images_hash(data.name, source, cache_dir=cache_dir)
+        path = cache_dir / "inspection" / f"classes-{_key([INSPECTION, data.name, images])}.json"
+        counted = read_json(path)
+        if isinstance(counted, int) and counted > 0:
+            return counted, True
+        from hdapbench.data import count_classes as count
 
-    found = count(data.name, source)
+        found = count(data.name, source)
+    except DataError as error:
+        raise SpecError([problem_at(loaded, ("data", "path"), str(error))]) from error
     if found is None:
         return assumed, False
     write_json(path, found)
@@ -175,11 +173,14 @@ def _trace(loaded: LoadedSpec, n_classes: int, *, counted: bool) -> dict[str, An
     from hdapbench.run.dry_pass import dry_pass
 
     torch.set_num_threads(loaded.spec.threads)
-    network = dry_pass(loaded, n_classes=n_classes, counted=counted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is tried out; a run shows those of what it does
+        network = dry_pass(loaded, n_classes=n_classes, counted=counted)
     return {
         "flops": network.cost.dense.flops,
         "params": network.cost.dense.params,
         "minimum_flops": network.cost.minimum_flops,
         "n_groups": len(network.group_set),
+        "widths": [int(size) for size in network.cost.sizes],
         "frozen": {group.name: group.reason for group in network.group_set.frozen},
     }

@@ -36,7 +36,7 @@ def minimise(
     rng: np.random.Generator,
     algorithm: Algorithm = "genetic",
 ) -> SearchResult:
-    """Best plan found.
+    """Best plan found; of all plans where a heuristic may value as many as there are.
 
     Parameters
     ----------
@@ -76,6 +76,10 @@ def minimise(
             return solve_exact(space, start=start)
         reason = f"{obstacle}; searched by '{FALLBACK}' instead"
         algorithm = FALLBACK
-    archive = Archive(space, limit=n_evaluations)
-    _HEURISTICS[algorithm](archive, repaired(space, start), rng)
+    archive, begin = Archive(space, limit=n_evaluations), repaired(space, start)
+    every = space.every_plan(n_evaluations)
+    if every is None:
+        _HEURISTICS[algorithm](archive, begin, rng)
+    else:  # a heuristic would value the same few plans again and again
+        archive.evaluate(every)
     return replace(archive.result(), reason=reason)

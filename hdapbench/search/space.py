@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -92,6 +93,15 @@ class SearchSpace:
         """Widths nearest to kept shares, on the grid and not below the least widths, shape (n_plans, n_groups)."""
         widths = widths_at_share(self.cost, shares, round_to=self.round_to)
         return widths if self.least_widths is None else np.maximum(widths, self._least_on_grid)
+
+    def every_plan(self, most: int) -> Integers | None:
+        """All plans on the grid, shape (n_plans, n_groups), or None where there are more than so many."""
+        sizes = self.cost.sizes
+        widths = np.minimum(np.arange(1, sizes.max() + 1)[:, None], sizes)  # (n_widths, n_groups)
+        choices = [np.unique(column) for column in self.rounded(widths / sizes).T]
+        if prod(len(choice) for choice in choices) > most:
+            return None
+        return np.stack(np.meshgrid(*choices, indexing="ij"), axis=-1).reshape(-1, len(sizes))
 
     @cached_property
     def _least_on_grid(self) -> Integers:

@@ -15,6 +15,9 @@ IMAGE_DATASETS, BOX_DATASETS = "hdapbench.datasets", "hdapbench.datasets.boxes"
 SHIPPED = ("digits", "imagefolder", "cifar10", "tiny-imagenet", "imagenet", "speech-commands", "digit-scenes", "yolo")
 """Data sets that ship, in the order in which messages name them."""
 
+EMBEDDED = frozenset({"digits", "digit-scenes"})
+"""Those that need no path."""
+
 BOX_AUGMENTATIONS = frozenset({"mosaic", "mosaic-flip"})
 
 Channels = Annotated[tuple[float, ...], BeforeValidator(sequence_to_tuple), Field(min_length=1, max_length=4)]

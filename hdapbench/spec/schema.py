@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
@@ -16,6 +17,10 @@ from hdapbench.spec.units import parse_flops, parse_target
 
 Problems = list[tuple[tuple[str | int, ...], str]]
 """Path in the spec, and what is wrong there."""
+
+
+MOST_VALUES = 1 << 26
+"""Of one input: an image of 4,700 by 4,700 pixels in colour."""
 
 
 def _shorthand(value: object) -> object:
@@ -69,11 +74,11 @@ class Recipe(Strict):
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="sgd (Nesterov, momentum 0.9) or adamw.")
     learning_rate: float = Field(default=0.05, gt=0.0, description="Peak learning rate.")
     weight_decay: float = Field(default=5e-4, ge=0.0, description="Weight decay.")
-    batch_size: int = Field(default=64, ge=1, description="Images per step.")
+    batch_size: int = Field(default=64, ge=2, description="Images per step; batch norm cannot standardise one.")
     schedule: Literal["onecycle", "cosine", "constant"] = Field(default="cosine", description="Learning rate schedule.")
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0, description="Label smoothing.")
     max_train_images: int | None = Field(
-        default=None, ge=1, description="Images per epoch, drawn anew each epoch; null uses all."
+        default=None, ge=2, description="Images per epoch, drawn anew each epoch; null uses all."
     )
     # Keys that came later are left out where they hold the default: the ids of older trials stay what they were.
     distillation: DistillationSpec | None = Field(
@@ -232,7 +237,7 @@ class Spec(Strict):
     @model_validator(mode="after")
     def _parts_fit_the_task(self) -> Spec:
         detects = self.task == "detection"
-        problems: Problems = []
+        problems: Problems = self._unfit_images()
         if self.data.holds_boxes not in (None, detects):
             wanted = ", ".join(plugin_names(BOX_DATASETS)) if detects else "a set of labelled images"
             problems.append((("data", "name"), f"{self.data.name} is not for task: {self.task}; it needs {wanted}"))
@@ -247,6 +252,22 @@ class Spec(Strict):
             )
         refuse(problems)
         return self
+
+    def _unfit_images(self) -> Problems:
+        """Input shapes that no image can be brought to, and normalisation of other channels."""
+        shape, normalize = self.model.input_shape, self.data.normalize
+        problems: Problems = []
+        if shape[0] not in (1, 3):
+            problems.append((("model", "input_shape"), f"images have 1 or 3 channels (here: {list(shape)})"))
+        if prod(shape) > MOST_VALUES:
+            problems.append((("model", "input_shape"), f"{list(shape)} is more than {MOST_VALUES:,} values per image"))
+        for key, values in (("mean", normalize.mean), ("std", normalize.std)) if normalize else ():
+            if len(values) != shape[0]:
+                text = f"has {len(values)} entries and needs {shape[0]}, one per channel of model.input_shape"
+                problems.append((("data", "normalize", key), text))
+            if key == "std" and min(values) <= 0:
+                problems.append((("data", "normalize", key), f"must be above 0 (here: {list(values)})"))
+        return problems
 
     @model_validator(mode="after")
     def _no_repeats(self, info: ValidationInfo) -> Spec:

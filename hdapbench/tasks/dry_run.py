@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,10 @@ from torch import Tensor, nn
 from hdapbench.errors import HdapbenchError, ModelError
 from hdapbench.models import tensors_of
 from hdapbench.tasks.task import Task
+from hdapbench.tasks.training import Setting, train_model
+
+if TYPE_CHECKING:
+    from hdapbench.spec import Recipe
 
 N_IMAGES = 2
 SAME = 1e-3
@@ -42,11 +48,59 @@ def dry_run(model: nn.Module, images: Tensor, labels: Tensor, *, task: Task, n_c
     if lazy:
         why = "the layers were never run" if _runs(model, images) else "the model does not run"
         raise ModelError(f"lazy layers have no shapes yet ({', '.join(lazy[:3])}): {why} on {_shape(images)}")
+    other = [(name, value.dtype) for name, value in model.named_parameters() if value.dtype != torch.float32]
+    if other:
+        raise ModelError(
+            f"parameters of {other[0][1]} ('{other[0][0]}'); networks are float32 here: leave out .half(), .double() "
+            "and casts"
+        )
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
         task.objective(model)  # says which networks the task is for
         _evaluate(_copied(model).eval(), images, task, n_classes)
         _train(_copied(model).train(), images, labels, task, n_classes)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A batch as a data set: the same in whatever order, number and augmentation it is asked for."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(
+        self,
+        batch_size: int,  # noqa: ARG002 - one batch is all there is
+        *,
+        shuffle_seed: int | None,  # noqa: ARG002
+        augment: bool = False,  # noqa: ARG002
+        limit: int | None = None,  # noqa: ARG002
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batch, once."""
+        yield self.images, self.labels
+
+
+def dry_training(model: nn.Module, examples: Examples, *, setting: Setting, recipes: Sequence[Recipe]) -> None:
+    """Refuse a network that cannot make one step of some recipes and be scored after it. It stays as it is.
+
+    Raises
+    ------
+    ModelError
+        In one line, with the cause.
+    """
+    for recipe in recipes:
+        copy = _copied(model)
+        try:
+            train_model(copy, examples, recipe, setting=setting, epochs=1.0, seed=0)
+            setting.task.scores(copy, examples)
+        except HdapbenchError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            how = f"in {recipe.precision} on {setting.device}"
+            raise ModelError(f"the model cannot be trained {how} and scored: {said(error)}") from error
 
 
 def _evaluate(model: nn.Module, images: Tensor, task: Task, n_classes: int | None) -> None:

@@ -14,7 +14,7 @@ from hdapbench.method import Problem
 from hdapbench.method.decisions import MeasuredOptimum
 from hdapbench.search import SearchSpace, TableObjective
 from hdapbench.surrogate.base import AdditiveSurrogate, Surrogate
-from hdapbench.surrogate.fit import SurrogateName, fit_surrogate
+from hdapbench.surrogate.fit import LEAST_PLANS, SurrogateName, fit_surrogate
 from hdapbench.surrogate.measured import MeasuredPlans
 from hdapbench.surrogate.report_card import ReportCard, report_card
 
@@ -96,6 +96,11 @@ class Measurer:
         return self._plans
 
     @property
+    def too_few(self) -> bool:
+        """Whether a surrogate cannot be fitted: a network of few widths has few plans."""
+        return self._plans is None or len(self._plans) < LEAST_PLANS
+
+    @property
     def surrogate(self) -> Surrogate:
         """What predicts plans that were not measured, fitted to all that were."""
         if self._surrogate is None:
@@ -154,14 +159,18 @@ class Measurer:
     def fastest(self, space: SearchSpace, n_plans: int) -> list[Integers]:
         """Widths of measured plans that satisfy all constraints, those first that the surrogate takes for the fastest.
 
-        The surrogate has seen them all and smooths their noise: the least of many measurements is the luckiest.
+        The surrogate has seen them all and smooths their noise: the least of many measurements is the luckiest. Where
+        they are too few for one, measurements count.
         """
-        distinct = np.unique(self.plans.widths, axis=0)
-        there = distinct[(distinct <= space.cost.sizes).all(axis=1)]  # earlier iterations had wider plans
-        allowed = there[space.violation(there) <= 0]
+        distinct, rows = np.unique(self.plans.widths, axis=0, return_index=True)
+        there = (distinct <= space.cost.sizes).all(axis=1)  # earlier iterations had wider plans
+        distinct, rows = distinct[there], rows[there]
+        within = space.violation(distinct) <= 0
+        allowed, rows = distinct[within], rows[within]
         if not len(allowed):
             return []
-        order = np.argsort(self.surrogate.predict_average(allowed), kind="stable")
+        latency = self.plans.average_ms[rows] if self.too_few else self.surrogate.predict_average(allowed)
+        order = np.argsort(latency, kind="stable")
         return list(allowed[order][:n_plans])
 
     def _affordable(self, n_plans: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hdapbench.errors import BudgetExceededError, ModelError, TargetUnreachableError
+from hdapbench.errors import BudgetExceededError, ModelError, SurrogateError, TargetUnreachableError
 from hdapbench.method import Plan, Problem
 from hdapbench.method.plans import flops_of
 from hdapbench.surrogate.design import training_plans
@@ -87,7 +87,7 @@ class Hdap(Parameters):
                     problem.progress(f"no fine-tuning in between: {error}")
         if plan is None:
             raise AssertionError("at least one iteration ran")
-        if measured.measured_any:
+        if not measured.too_few:
             _explain_surrogate(problem, measured, plan)
         return plan
 
@@ -133,7 +133,7 @@ class Hdap(Parameters):
             self._measure(stages, measured, searchers[0])
             candidates = self._candidates(searchers, measured)
             chosen, why = self._chosen(judge, candidates, measured)
-        except (BudgetExceededError, TargetUnreachableError) as error:
+        except (BudgetExceededError, TargetUnreachableError, SurrogateError) as error:
             if isinstance(error, BudgetExceededError) and self.goal == "latency" and not measured.measured_any:
                 raise
             problem.progress(f"the search ends early: {error}")

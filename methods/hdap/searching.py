@@ -67,7 +67,7 @@ class Searcher:
         return SearchSpace(
             cost=stage.cost,
             target_flops=stage.target_flops,
-            objective=self._flops if flops else objective_of(self.measured.surrogate),
+            objective=self._flops if flops or self.measured.too_few else objective_of(self.measured.surrogate),
             least_flops=0 if flops else int(parameters.least_flops_share * stage.target_flops),
             retained=stage.importance if guarded else None,
             least_retained=least,

@@ -19,7 +19,7 @@ from tests.cost.live_counts import counted
 from tests.zoo import random_plan
 
 FILE = Path(user_networks.__file__)
-HELPERS = {"conv", "body", "head", "pooled", "weight_norm", "checkpoint", "namedtuple", "dataclass"}
+HELPERS = {"conv", "body", "head", "pooled", "weight_norm", "spectral_norm", "checkpoint", "namedtuple", "dataclass"}
 NAMES = [name for name, value in vars(user_networks).items() if inspect.isfunction(value) and name not in HELPERS]
 RUNNING = [name for name in NAMES if name not in user_networks.REFUSED]
 
@@ -36,12 +36,17 @@ targets: [{flops: 0.9x}]
 methods: [uniform]
 """
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.timeout(20, func_only=True), pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("networks")
+    """Shared by all; whatever is imported once is imported here, before the time of any network counts."""
+    folder = tmp_path_factory.mktemp("networks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["run", str(write_spec(folder, "residual")), "--quiet", "--workspace", str(folder / "first")]) == 0
+    return folder
 
 
 def write_spec(folder: Path, network: str) -> Path:
@@ -75,6 +80,28 @@ def test_check_and_run_refuse_a_network_by_one_line_with_its_place(network, work
     assert told[0].count("\n") == 1
     assert told[0].startswith(f"hdapbench: {spec}:3:9 model.name: ")
     assert user_networks.REFUSED[network] in told[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "code", "told"),
+    [
+        ("mean_of_maps", 0, ""),
+        ("concatenated", 0, ""),
+        ("linear_on_maps", 2, "targets[0]: Net cannot be quantised: node 'permute' (method permute) has no"),
+        ("one_layer_called_twice", 2, "targets[0]: Net cannot be quantised: node 'b_1' calls the layer 'b' a second"),
+    ],
+)
+def test_check_and_run_agree_on_a_network_under_a_limit_on_bits(
+    network, code, told, workspace, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    spec, options = write_spec(tmp_path, network), ["--workspace", str(workspace)]
+    options += ["--set", "targets=[{size: 0.4x}]", "--set", "methods=[joint-mpq]"]
+
+    codes = [main(["check", str(spec), *options]), main(["run", str(spec), "--quiet", *options])]
+
+    assert codes == [code, code]
+    assert capsys.readouterr().err.count(told) >= 2
 
 
 @pytest.mark.parametrize("network", RUNNING)

@@ -97,9 +97,11 @@ def test_a_trial_is_exported(workspace, kind, capsys):
     result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
     path = workspace / f"out.{kind}"
 
-    code = main(["export", result["artifact"], "--format", kind, "-o", str(path), "--workspace", str(workspace / "ws")])
+    command = ["export", result["artifact"], "--format", kind, "-o", str(path), "--workspace", str(workspace / "ws")]
 
-    assert code == 0
+    codes = [main(command), main(command), main([*command, "--force"])]
+
+    assert codes == [0, 2, 0]
     assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
     if kind == "packed":
         assert path.stat().st_size == result["metrics"]["bits"]["packed_bytes"]

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from hdapbench.cli.main import main
+from hdapbench.run import inspection
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("in_the_folder_of_the_spec")
 
@@ -178,6 +181,24 @@ def test_the_second_check_of_a_model_imports_no_torch(tiny_spec: Path) -> None:
     runs = [subprocess.run([sys.executable, "-c", code], cwd=tiny_spec.parent, capture_output=True) for _ in range(2)]
 
     assert [run.returncode for run in runs] == [1, 0]
+
+
+def test_the_second_check_of_every_shipped_spec_imports_no_torch(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {"flops": 10**9, "params": 1, "minimum_flops": 1, "n_groups": 1, "widths": [1], "frozen": {}}
+    monkeypatch.setattr(inspection, "_trace", lambda *_, **__: dict(found))  # what takes long, once
+    specs = [str(path) for path in sorted((ROOT / "specs").glob("*.yaml"))]
+    for spec in specs:
+        main(["check", spec])
+    code = (
+        "import sys\nfrom hdapbench.cli.main import main\n"
+        f"for spec in {specs!r}:\n    main(['check', spec])\n    assert 'torch' not in sys.modules, spec"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trials: ") == len(specs)
 
 
 @pytest.mark.parametrize(("asked", "found"), [(None, "passive"), ("active", "active")])

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
 REFUSED = {
@@ -36,7 +36,35 @@ REFUSED = {
     "fails_in_training": "does not run in training mode, images 2x3x16x16: ValueError: no targets",
     "wants_targets": "does not run in evaluation mode, images 2x3x16x16: TypeError",
     "wrong_size": "does not run in evaluation mode, images 2x3x16x16: RuntimeError",
-    "double_precision": "does not run in evaluation mode, images 2x3x16x16: RuntimeError",
+    "double_precision": "parameters of torch.float64 ('0.0.weight'); networks are float32 here",
+    "half_precision_behind_casts": "parameters of torch.float16 ('0.0.weight'); networks are float32 here",
+    "more_outputs_than_classes": "the model gives 12 outputs, the data have 10 classes",
+    "no_outputs": "the model gives 0 outputs, the data have 10 classes",
+    "no_images_out": "a tensor of shape (0, 10) for 2 images",
+    "images_out_of_patches": "a tensor of shape (4, 10) for 2 images",
+    "complex_scores": "a tensor of torch.complex64",
+    "sometimes_nan": "outputs are not finite",
+    "noise_always": "two runs on one input differ",
+    "writes_into_what_gradients_need": "modified by an inplace operation",
+    "generator_inside": "cannot be copied",
+    "compiled": "compiled network",
+    "scripted_inside": "'0.0' (TracedModule)",
+    "old_spectral_norm": "'0' (Conv2d: weight_orig)",
+    "new_spectral_norm": "'0.parametrizations.weight' (ParametrizationList)",
+    "orthogonal": "'3.parametrizations.weight' (ParametrizationList)",
+    "parametrized_by_a_function": "'0.parametrizations.weight' (ParametrizationList)",
+    "scales_of_its_own": "'Net' (Net)",
+    "over_rows": "'rows' (Conv1d)",
+    "over_time": "'clip' (Conv3d)",
+    "recurrent": "'rows' (LSTM)",
+    "attention_layer": "'a' (MultiheadAttention)",
+    "computed_weights": "'convolution'",
+    "layer_called_by_function": "'convolution'",
+    "cosine_scores": "'mm'",
+    "fourier": "'_fft_r2c'",
+    "early_exit": "depends on the image: Python reads a value after 'first.2'",
+    "loop_on_the_image": "depends on the image: Python reads a value after 'a'",
+    "branch_by_numpy": "depends on the image",
     "lazy_and_never_run": "lazy layers have no shapes yet (spare.weight",
     "lock_inside": "cannot be copied",
     "low_rank": "'2' (LowRank: down, up)",
@@ -273,7 +301,323 @@ def checkpointed(n_classes):
     return pooled(n_classes, run, body=body())
 
 
+def nested_mapping(n_classes):
+    layers = {"body": body(), "head": head(8, n_classes)}
+    return Net(lambda n, x: {"heads": {"logits": n.head(n.body(x))}, "maps": [n.body(x)]}, **layers)
+
+
+class ModelOutput(OrderedDict):
+    """Outputs by name and by attribute, as of transformers."""
+
+    def __init__(self, logits, hidden):
+        super().__init__(logits=logits, hidden=hidden)
+        self.logits, self.hidden = logits, hidden
+
+
+def outputs_of_a_class_that_is_a_mapping(n_classes):
+    return Net(lambda n, x: ModelOutput(n.head(n.body(x)), n.body(x)), body=body(), head=head(8, n_classes))
+
+
+def scores_and_prunable_embedding(n_classes):
+    def run(net, x):
+        embedding = net.embed(net.body(x)).mean((2, 3))
+        return net.fc(embedding.relu()), embedding
+
+    return Net(run, body=body(), embed=conv(8, 12), fc=nn.Linear(12, n_classes))
+
+
+def children_of_awkward_names(n_classes):
+    names = {"class": conv(3, 8), "0": conv(8, 8), "weight": conv(8, 8), "items": head(8, n_classes)}
+    return Net(lambda n, x: n.items(n.weight(n._modules["0"](n._modules["class"](x).relu()).relu())), **names)
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(3, 8)
+
+    def forward(self, *, image, scale=1.0):
+        return self.conv(image) * scale
+
+
+def children_called_by_keyword(n_classes):
+    return pooled(n_classes, lambda n, x: n.b(n.a(image=x, scale=2.0).relu()), a=Scaled(), b=conv(8, 8))
+
+
+def data_parallel_inside(n_classes):
+    return nn.Sequential(nn.DataParallel(body()), head(8, n_classes))
+
+
+def channels_last(n_classes):
+    return nn.Sequential(body(), head(8, n_classes)).to(memory_format=torch.channels_last)
+
+
+def hooked(n_classes):
+    net = nn.Sequential(body(), head(8, n_classes))
+    net[0][0].register_forward_hook(lambda _module, _inputs, output: output * 2)
+    return net
+
+
+class Remembers(nn.Module):
+    """A buffer that has another shape after every batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(0))
+
+    def forward(self, x):
+        if self.training:
+            self.seen = torch.cat([self.seen, x.detach().mean((1, 2, 3))])
+        return x
+
+
+def growing_buffer(n_classes):
+    return nn.Sequential(Remembers(), body(), head(8, n_classes))
+
+
+class Standardised(nn.Conv2d):
+    """Weights computed from its own: as many multiplications as its base."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return functional.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+def standardised_weights(n_classes):
+    return nn.Sequential(Standardised(3, 8, 3, padding=1), nn.ReLU(), conv(8, 8), nn.ReLU(), head(8, n_classes))
+
+
+def shared_block(n_classes):
+    block = nn.Sequential(conv(8, 8), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(conv(3, 8), block, block, head(8, n_classes))
+
+
+def norms_of_the_batch(n_classes):
+    norms = nn.BatchNorm2d(8, track_running_stats=False), nn.BatchNorm2d(8, momentum=None)
+    return nn.Sequential(conv(3, 8), norms[0], nn.ReLU(), conv(8, 8), norms[1], nn.ReLU(), head(8, n_classes))
+
+
+def view_by_features(n_classes):
+    return Net(lambda n, x: n.f(n.body(x).view(-1, 8 * 64)), body=body(), f=nn.Linear(8 * 64, n_classes))
+
+
+def rearranged(n_classes):
+    def run(net, x):
+        x = net.a(x).relu()
+        x = x.reshape(len(x), 8, 8, 2, 8, 2).permute(0, 1, 3, 5, 2, 4).reshape(len(x), 32, 8, 8)
+        return net.b(x)
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(32, 8))
+
+
+def padded_in_all_ways(n_classes):
+    modes = [nn.Sequential(conv(8, 8, padding_mode=mode), nn.ReLU()) for mode in ("circular", "reflect", "replicate")]
+    return nn.Sequential(conv(3, 8), *modes, head(8, n_classes))
+
+
+def resized_bilinearly(n_classes):
+    def run(net, x):
+        small = net.b(functional.avg_pool2d(net.a(x), 2))
+        return functional.interpolate(small, scale_factor=2, mode="bilinear", align_corners=True) + net.a(x)
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8))
+
+
+def depthwise_with_a_multiplier(n_classes):
+    return nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 16, groups=8), nn.ReLU(), conv(16, 8, 1), head(8, n_classes))
+
+
+def gates_of_halves(n_classes):
+    return nn.Sequential(conv(3, 16), nn.GLU(1), conv(8, 8), nn.Softmax2d(), conv(8, 8), head(8, n_classes))
+
+
+def split_and_joined(n_classes):
+    def run(net, x):
+        left, right = net.a(x).relu().chunk(2, 1)
+        return net.c(torch.cat([right, net.b(left)], 1))
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(4, 4), c=conv(8, 8))
+
+
+def chosen_by_tensors(n_classes):
+    return pooled(n_classes, lambda n, x: n.b(torch.where(n.a(x) > 0, n.a(x), -n.a(x))), a=conv(3, 8), b=conv(8, 8))
+
+
+def features_of_length_one(n_classes):
+    run = lambda n, x: n.f(functional.normalize(n.body(x).amax((2, 3))))  # noqa: E731
+    return Net(run, body=body(), f=nn.Linear(8, n_classes))
+
+
+def noise_in_training_only(n_classes):
+    run = lambda n, x: n.body(x + torch.randn_like(x) if n.training else x)  # noqa: E731
+    return pooled(n_classes, run, body=body())
+
+
+def mean_of_maps(n_classes):
+    return Net(lambda n, x: n.maps(n.body(x)).mean((2, 3)), body=body(), maps=conv(8, n_classes, 1))
+
+
 # What is refused
+
+
+def more_outputs_than_classes():
+    return nn.Sequential(body(), head(8, 12))
+
+
+def no_outputs(n_classes):
+    return Net(lambda n, x: n.net(x)[:, :0], net=nn.Sequential(body(), head(8, n_classes)))
+
+
+def no_images_out(n_classes):
+    return Net(lambda n, x: n.net(x)[:0], net=nn.Sequential(body(), head(8, n_classes)))
+
+
+def images_out_of_patches(n_classes):
+    return Net(lambda n, x: n.f(n.body(x).view(-1, 4 * 64)), body=body(), f=nn.Linear(4 * 64, n_classes))
+
+
+def complex_scores(n_classes):
+    return Net(lambda n, x: torch.complex(n.net(x), n.net(x)), net=nn.Sequential(body(), head(8, n_classes)))
+
+
+def sometimes_nan(n_classes):
+    net = nn.Sequential(body(), head(8, n_classes))
+    return Net(lambda n, x: torch.where(n.net(x) > 0, n.net(x), torch.nan), net=net)
+
+
+def noise_always(n_classes):
+    return Net(lambda n, x: functional.gumbel_softmax(n.net(x)), net=nn.Sequential(body(), head(8, n_classes)))
+
+
+def writes_into_what_gradients_need(n_classes):
+    def run(net, x):
+        x = net.a(x).relu()
+        x[:, :4].mul_(0.5)
+        return net.b(x)
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8))
+
+
+def generator_inside(n_classes):
+    net = nn.Sequential(body(), head(8, n_classes))
+    net.numbers = (number for number in range(3))
+    return net
+
+
+def half_precision_behind_casts(n_classes):
+    net = Net(lambda n, x: n._modules["0"](x.half()).float(), **{"0": nn.Sequential(conv(3, 8), head(8, n_classes))})
+    return net.half()
+
+
+def compiled(n_classes):
+    return torch.compile(nn.Sequential(body(), head(8, n_classes)), backend="eager")
+
+
+def scripted_inside(n_classes):
+    return nn.Sequential(torch.jit.trace(body().eval(), torch.zeros(1, 3, 16, 16)), head(8, n_classes))
+
+
+def old_spectral_norm(n_classes):
+    return nn.Sequential(spectral_norm(conv(3, 8)), nn.ReLU(), conv(8, 8), head(8, n_classes))
+
+
+def new_spectral_norm(n_classes):
+    return nn.Sequential(parametrizations.spectral_norm(conv(3, 8)), nn.ReLU(), conv(8, 8), head(8, n_classes))
+
+
+def orthogonal(n_classes):
+    layers = [body(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), parametrizations.orthogonal(nn.Linear(8, 8))]
+    return nn.Sequential(*layers, nn.Linear(8, n_classes))
+
+
+class Halved(nn.Module):
+    def forward(self, weight):
+        return weight * 0.5
+
+
+def parametrized_by_a_function(n_classes):
+    first = conv(3, 8)
+    parametrize.register_parametrization(first, "weight", Halved())
+    return nn.Sequential(first, nn.ReLU(), conv(8, 8), head(8, n_classes))
+
+
+def scales_of_its_own(n_classes):
+    net = pooled(n_classes, lambda n, x: n.a(x) + n.scale * n.b(n.a(x)), a=conv(3, 8), b=conv(8, 8))
+    net.scale = nn.Parameter(torch.ones(8, 1, 1))
+    return net
+
+
+def over_rows(n_classes):
+    run = lambda n, x: n.f(n.rows(x.flatten(2)).relu().mean(2))  # noqa: E731
+    return Net(run, rows=nn.Conv1d(3, 8, 3), f=nn.Linear(8, n_classes))
+
+
+def over_time(n_classes):
+    run = lambda n, x: n.f(n.clip(x.unsqueeze(2)).relu().mean((2, 3, 4)))  # noqa: E731
+    return Net(run, clip=nn.Conv3d(3, 8, (1, 3, 3)), f=nn.Linear(8, n_classes))
+
+
+def recurrent(n_classes):
+    run = lambda n, x: n.f(n.rows(x.flatten(2).transpose(1, 2))[0][:, -1])  # noqa: E731
+    return Net(run, rows=nn.LSTM(3, 8, batch_first=True), f=nn.Linear(8, n_classes))
+
+
+def attention_layer(n_classes):
+    def run(net, x):
+        x = net.patch(x).flatten(2).transpose(1, 2)
+        return net.f(net.a(x, x, x)[0].mean(1))
+
+    layers = {"patch": nn.Conv2d(3, 8, 4, 4), "a": nn.MultiheadAttention(8, 2, batch_first=True)}
+    return Net(run, **layers, f=nn.Linear(8, n_classes))
+
+
+def computed_weights(n_classes):
+    def run(net, x):
+        x = net.a(x).relu()
+        shares = net.gate(x.mean((2, 3))).mean(0).softmax(0)
+        return functional.conv2d(x, net.b.weight * shares[0], net.b.bias, padding=1)
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8), gate=nn.Linear(8, 2))
+
+
+def layer_called_by_function(n_classes):
+    run = lambda n, x: functional.conv2d(n.a(x).relu(), n.b.weight, n.b.bias, padding=1)  # noqa: E731
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8))
+
+
+def cosine_scores(n_classes):
+    run = lambda n, x: functional.linear(n.body(x).mean((2, 3)), functional.normalize(n.f.weight))  # noqa: E731
+    return Net(run, body=body(), f=nn.Linear(8, n_classes, bias=False))
+
+
+def fourier(n_classes):
+    return pooled(n_classes, lambda n, x: n.b(torch.fft.rfft2(n.a(x)).abs()), a=conv(3, 8), b=conv(8, 8))
+
+
+def early_exit(n_classes):
+    def run(net, x):
+        scores = net.first(net.a(x).relu())
+        return scores if scores.softmax(1).max() > 0.9 else net.second(net.b(net.a(x).relu()))
+
+    return Net(run, a=conv(3, 8), b=conv(8, 8), first=head(8, n_classes), second=head(8, n_classes))
+
+
+def loop_on_the_image(n_classes):
+    def run(net, x):
+        x = net.a(x)
+        while x.abs().mean() > 0.01:
+            x = net.b(x) * 0.1
+        return x
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8))
+
+
+def branch_by_numpy(n_classes):
+    def run(net, x):
+        x = net.a(x).relu()
+        return net.b(x) if x.detach().numpy().mean() > 1 else x
+
+    return pooled(n_classes, run, a=conv(3, 8), b=conv(8, 8))
 
 
 def five_outputs():

@@ -309,10 +309,17 @@ def test_a_layer_that_computes_more_than_its_kind_is_refused_by_name(model, mess
         records_of(model)
 
 
-def test_a_network_whose_operations_depend_on_the_image_is_refused():
-    model = Calls(
-        lambda layers, x: layers["a"](x) if x.sum() == 0 else layers["b"](x), a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(3, 4, 1)
-    )
+@pytest.mark.parametrize(
+    ("wide", "told"),
+    [
+        (lambda layers, x: x.sum() == 0, "Python reads a value of the image itself"),
+        (lambda layers, x: layers["a"](x).max().item() > 1e9, r"Python reads a value after 'layers\.a'"),
+        (lambda layers, x: x.numpy().max() > 8, r"\(control flow on data\), first at 'layers\.b'"),
+    ],
+)
+def test_a_network_whose_operations_depend_on_the_image_is_refused(wide, told):
+    layers = {"a": nn.Conv2d(3, 4, 3), "b": nn.Conv2d(3, 4, 1)}
+    model = Calls(lambda layers, x: layers["a"](x) if wide(layers, x) else layers["b"](x), **layers)
 
-    with pytest.raises(UnknownLayerError, match=r"computes depends on the image .*, first at 'layers\.a'"):
+    with pytest.raises(UnknownLayerError, match=f"computes depends on the image.*{told}"):
         check_operations(model, SHAPE)

@@ -11,6 +11,7 @@ from hdapbench_methods.hdap import Hdap
 from hdapbench_methods.hdap.judging import Candidate, Judge
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from hdapbench.cost.ranking import keep_best
 from hdapbench.cost.target import fill, largest_share, widths_at_share
@@ -19,7 +20,7 @@ from hdapbench.method import Plan, Problem
 from hdapbench.method.decisions import read_decisions
 from hdapbench.method.plans import flops_of
 from hdapbench.spec import BudgetSpec
-from tests.methods.worlds import bench_of, problem_on, widths_of
+from tests.methods.worlds import bench_of, bench_on, problem_on, widths_of
 
 QUICK = Hdap(
     n_plans=30, evaluations=800, active_plans=8, plans_per_round=4, criterion="l1", choice="guard", guard_levels=(1.0,)
@@ -394,6 +395,17 @@ def test_the_public_recipe_weighs_accuracy_as_a_penalty() -> None:
     assert "penalty" in problem.decisions["why"]
     assert 1 <= sum("accuracy_at_once" in entry for entry in problem.decisions["accuracies"]) <= 3
     assert 0.97 * problem.target_flops <= flops_of(problem, plan) <= problem.target_flops
+
+
+def test_a_network_of_fewer_plans_than_a_surrogate_needs_gets_the_fastest_measured_one() -> None:
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)]
+    problem = problem_on(bench_on(nn.Sequential(*layers)), 0.9)
+
+    plan = QUICK.model_copy(update={"round_to": 4}).compress(problem)
+
+    assert plan.widths(list(problem.groups)) == (4, 4)
+    assert "a surrogate needs at least 5 measured plans" in problem.decisions["why"]
+    assert "the fastest measured plan within the guard" in problem.decisions["why"]
 
 
 def test_a_plan_is_certified_and_its_story_is_remembered() -> None:

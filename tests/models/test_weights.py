@@ -304,6 +304,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, name, value):
     assert state_hash(model) == before
 
 
+def test_complex_weights_are_refused_where_torch_would_drop_their_imaginary_part(tmp_path):
+    state = net().state_dict()
+    state["0.weight"] = state["0.weight"] * (1 + 1j)
+
+    with pytest.raises(ModelError, match=r"w\.pt' do not fit the model; 1 complex: 0\.weight"):
+        load_weights(net(), saved(state, tmp_path / "w.pt"))
+
+
 def test_masks_may_hold_infinity(tmp_path):
     model = net()
     model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.integer import Rescale
 from hdapbench.quant.deploy.lower import lower
+from hdapbench.quant.deploy.packed import load_packed, save_packed
 from tests.quant.quant_networks import KINDS, Awkward, fixed, images, lowered
 
 
@@ -62,6 +64,36 @@ def test_unusual_windows_are_computed_exactly():
     shape, x = (3, 9, 9), torch.randn(32, 3, 9, 9)
     quantised, folded = fixed(Awkward().eval(), shape=shape, x=x)
     model = lower(quantised, folded.group_set, shape)
+
+    with torch.no_grad():
+        expected = quantised(x)
+    found = run_integer(model, x) * model.operations[-1].scale
+
+    assert float((found - expected).abs().max()) < float(expected.abs().max()) / 50
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+ENDS = {
+    "mean": [nn.Conv2d(6, 4, 1), Mean()],
+    "pool": [nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+    "convolution": [nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 4, 1), nn.Flatten()],
+    "function": [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4), nn.Sigmoid()],
+    "dropout": [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4), nn.Dropout()],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_networks_may_end_with_a_mean_a_pool_a_convolution_or_a_function(end, tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(32, 3, 9, 9)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *ENDS[end]).eval()
+    quantised, folded = fixed(network, shape=(3, 9, 9), x=x)
+    save_packed(lower(quantised, folded.group_set, (3, 9, 9)), tmp_path / "ends.hdpq")
+    model = load_packed(tmp_path / "ends.hdpq")
 
     with torch.no_grad():
         expected = quantised(x)

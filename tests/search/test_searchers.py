@@ -161,6 +161,19 @@ def test_every_searcher_beats_random_search_at_equal_evaluations(algorithm: str)
     assert mean(algorithm) < mean("random")
 
 
+@pytest.mark.parametrize("algorithm", HEURISTICS)
+def test_where_there_are_few_plans_each_is_valued_once_and_the_best_is_found(algorithm: str) -> None:
+    problem = space(sizes={"a": 16, "b": 24}, guarded=True, least_widths=np.array([3, 5]), round_to=4)
+    every = problem.every_plan(1000)
+    assert every is not None
+
+    found = search(problem, algorithm, n_evaluations=10_000)
+
+    assert {tuple(plan) for plan in every.tolist()} == {(a, b) for a in range(4, 17, 4) for b in range(8, 25, 4)}
+    assert found.n_evaluations == len(every) == 20
+    assert found.value == problem.objective(every[problem.violation(every) <= 0]).min()
+
+
 def test_what_cannot_be_searched_exactly_says_why_and_who_searched_instead() -> None:
     found = search(space(), "exact", n_evaluations=100)
 

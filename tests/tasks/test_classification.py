@@ -161,7 +161,7 @@ def test_frozen_parameters_stay(data):
 
 def test_one_training_image_is_refused(data):
     with pytest.raises(DataError, match="two images"):
-        train_model(tiny_network(), data, Recipe(epochs=1.0, max_train_images=1), setting=SETTING, seed=0)
+        train_model(tiny_network(), dataclasses.replace(data, labels=data.labels[:1]), RECIPE, setting=SETTING, seed=0)
 
 
 class Constant(nn.Module):

@@ -18,7 +18,8 @@ def insert_quantizers(operations: Sequence[Operation]) -> QuantGraph:
     """Graph of operations in order of execution, with activation quantisers inserted.
 
     A ReLU that alone reads a layer, sum or product is absorbed: the quantiser after it starts at zero. Every other
-    layer, sum, product, average and pointwise function has a quantiser of its own. The network's output stays as it is.
+    layer, sum, product, average and pointwise function has a quantiser of its own. A layer, sum, product or average
+    that yields the network's output has none: its scores keep their precision.
     """
     absorbed = _absorb_relus(list(operations))
     bare = _unquantized_tail(absorbed)
@@ -56,7 +57,7 @@ def _absorb_relus(operations: list[Operation]) -> list[Operation]:
 
 
 def _unquantized_tail(operations: list[Operation]) -> set[str]:
-    """Names of the operation that yields the output, and of the exact ones between."""
+    """Names of the operation that yields the output, and of dropouts after it; none where whole numbers need a grid."""
     n_readers: dict[str, int] = defaultdict(int)
     by_name = {operation.name: operation for operation in operations}
     for operation in operations:
@@ -64,10 +65,10 @@ def _unquantized_tail(operations: list[Operation]) -> set[str]:
             n_readers[name] += 1
     last = operations[-1]
     tail = {last.name}
-    while last.op in EXACT - {"concat"} and n_readers[last.inputs[0]] == 1:
+    while last.op == "dropout" and n_readers[last.inputs[0]] == 1:
         last = by_name[last.inputs[0]]
         tail.add(last.name)
-    return tail
+    return tail if last.op != "function" else set()
 
 
 def _caps_late(operation: Operation) -> bool:
