@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast check format bench clean
+.PHONY: quickstart test test-fast check format attack bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hdapbench run specs/quickstart.yaml
@@ -25,6 +25,10 @@ check: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# About a quarter of an hour on two cores; docs/reliability.md is written by it.
+attack: $(VENV)/.installed-test
+	$(BIN)/python -m tests.attacks --write
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pytest benchmarks --benchmark-only
