@@ -7,6 +7,7 @@ from typing import Any
 
 from hdapbench.bench.limit import Limit
 from hdapbench.errors import MethodError
+from hdapbench.files import replacing
 from hdapbench.method import Budget, Method, Plan, Problem
 from hdapbench.method.isolation import kept_process, stdout_kept_free, told_interrupts
 from hdapbench.method.registry import MethodRegistry
@@ -153,4 +154,5 @@ def _save(found: Measured, trial: Trial, preparation: Preparation) -> None:
     if found.integer is not None:
         save_packed(found.integer, directory / PACKED)
     if found.onnx is not None:
-        (directory / ONNX).write_bytes(found.onnx)
+        with replacing(directory / ONNX) as partial:
+            partial.write_bytes(found.onnx)

@@ -64,6 +64,8 @@ def test_code_that_nobody_agreed_to_is_named_and_not_run(
     write(model, plugins)
 
     assert checked() == (2, False)
+    assert main(["run", "tiny.yaml"]) == main(["measure", "tiny.yaml"]) == 2
+    assert not Path("ran").exists()
 
     said = capsys.readouterr().err
     assert place in said
