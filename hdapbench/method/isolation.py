@@ -25,6 +25,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 STDOUT, STDERR = 1, 2
+NOT_THEIRS = "it raised KeyboardInterrupt, which is the user's alone"
 DEVICES = ("cpu", "cuda")
 OUR_THREADS = ("decode", "ahead")
 """Threads that read images for whoever asks next."""
@@ -264,7 +265,14 @@ def told_interrupts() -> Iterator[None]:
     MethodError
         When code raised ``KeyboardInterrupt`` and nobody had interrupted it.
     """
-    if not _in_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    handler = signal.getsignal(signal.SIGINT) if _in_main_thread() else None
+    if handler is signal.SIG_IGN:  # in the background, where no user can interrupt
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise MethodError(NOT_THEIRS) from error
+        return
+    if handler is not signal.default_int_handler:
         yield
         return
     interrupted = False
@@ -280,7 +288,7 @@ def told_interrupts() -> Iterator[None]:
     except KeyboardInterrupt as error:
         if interrupted:
             raise
-        raise MethodError("it raised KeyboardInterrupt, which is the user's alone") from error
+        raise MethodError(NOT_THEIRS) from error
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if interrupted:

@@ -102,6 +102,11 @@ def test_an_interrupt_that_code_raises_is_its_error_and_one_that_it_swallows_is_
     with pytest.raises(MethodError, match="the user's alone"), told_interrupts():
         raise KeyboardInterrupt
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    with pytest.raises(MethodError, match="the user's alone"), told_interrupts():
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     with pytest.raises(KeyboardInterrupt), told_interrupts(), suppress(BaseException):
         os.kill(os.getpid(), signal.SIGINT)
 
