@@ -102,6 +102,14 @@ def _put_traced(state: tuple[Any, Any]) -> None:
     sys.setprofile(state[1])
 
 
+def _directory() -> str:
+    """The working directory as it is, not resolved; empty where it was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return ""
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -109,7 +117,7 @@ def _in_main_thread() -> bool:
 def _settings() -> dict[str, Setting]:
     """Settings of python and numpy."""
     found = {
-        "the working directory": Setting(lambda: str(os.getcwd()), os.chdir),  # noqa: PTH109 - as it is, not resolved
+        "the working directory": Setting(_directory, lambda folder: os.chdir(folder) if folder else None),
         "the environment": Setting(lambda: dict(os.environ), _put_environment),
         "python's recursion limit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
         "python's streams": Setting(_streams, _put_streams),

@@ -100,7 +100,8 @@ def run() -> int:
     with stage.built(*PARTS, seed=options.seed) as made:
         chosen = attacks(made, options.share)
         listed = chain.from_iterable(chosen[name]() for name in options.only or chosen)
-        in_time = takewhile(lambda _: time.monotonic() - started < 60 * options.minutes, listed)
+        last = time.monotonic() + 60 * options.minutes
+        in_time = takewhile(lambda _: time.monotonic() < last, listed)
         found = list(_told(fates(in_time, jobs=options.jobs)))
     lines = rows(found)
     if options.write:

@@ -16,3 +16,4 @@ def test_a_share_of_the_attack_list_ends_right() -> None:
     done = subprocess.run([*command, "--only", *SOME], cwd=ROOT, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stderr
+    assert "| results.db damaged |" in done.stdout

@@ -61,6 +61,7 @@ LEFT_ON = {
     "hdapbench_methods.uniform.Uniform.compress = None": "hdapbench_methods.uniform.Uniform.compress",
     "__import__('hashlib').sha256 = None": "hashlib.sha256",
     "sys.stderr = None": "python's streams",
+    "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')": "the working directory",
     "sys.path.insert(0, '/nowhere')": "python's search for modules",
     "sys.setprofile(lambda *_: None)": "python's tracing",
     "__import__('gc').disable()": "python's collection of garbage",
