@@ -96,9 +96,9 @@ class Preparation:
                 fleet=open_fleet(
                     fleet.located(base_directory(self.loaded)), cache_dir=exports, on_progress=self.listener.progress
                 ),
-                clustering=fleet.clustering,
+                clustering=fleet.clustering.model_copy(deep=True),
                 runs=fleet.runs,
-                recipe=spec.fine_tune,
+                recipe=spec.fine_tune.model_copy(deep=True),  # methods could reach the spec's
                 directory=self.workspace.cache / "weights",
                 task_name=spec.task,
                 device=spec.device,

@@ -93,6 +93,7 @@ def test_a_method_that_changes_the_dense_model_fails_and_the_next_has_the_model_
         "problem._bench.network.cost.sizes.setflags(write=True); problem._bench.network.cost.sizes[:] = 3",
         "[vars(problem._bench.fleet).update({name: None}) for name in list(vars(problem._bench.fleet))]",
         "problem._bench.network.group_set.groups[0].__dict__.update(size=1)",
+        "object.__setattr__(problem._bench.recipe, 'epochs', 0.0)",
     ],
 )
 def test_what_a_method_spoils_in_memory_is_made_anew_even_for_itself(
