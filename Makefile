@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast check format boards bench clean
+.PHONY: quickstart test test-fast check format boards attack bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hdapbench run specs/quickstart.yaml
@@ -29,6 +29,10 @@ format: $(VENV)/.installed-test
 # Every committed board is what the results beside it render.
 boards: $(VENV)/.installed
 	$(BIN)/hdapbench results check leaderboards
+
+# About a quarter of an hour on two cores; docs/reliability.md is written by it.
+attack: $(VENV)/.installed-test
+	$(BIN)/python -m tests.attacks --write
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pytest benchmarks --benchmark-only

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[1]
 # One thread each: measured faster for tiny models, and the machine may be shared.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Specs of tests name their own code; tests/cli/test_trust.py takes this away again.
+os.environ.setdefault("HDAPBENCH_TRUST", "/")
+
 # How long an example takes depends on what else runs: no deadline for any of them.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")

@@ -184,6 +184,7 @@ def _built(name: str, arguments: argparse.Namespace) -> tuple[Any, tuple[int, in
     """Dense model with random weights, which take the same time as trained ones, and its input shape."""
     import torch
 
+    from hdapbench.cli.trust import require_trust
     from hdapbench.models import build_model
     from hdapbench.run.grid import base_directory
     from hdapbench.run.inspection import count_classes
@@ -194,6 +195,7 @@ def _built(name: str, arguments: argparse.Namespace) -> tuple[Any, tuple[int, in
     torch.manual_seed(0)
     if name.endswith((".yaml", ".yml")) and not name.startswith("ultralytics:"):
         loaded = load(name, [])
+        require_trust(loaded, [], trusted=arguments.trust)
         n_classes, _ = count_classes(loaded, cache_dir=Workspace(arguments.workspace).cache)
         spec = loaded.spec.model
         return build_model(spec, n_classes=n_classes, base_dir=base_directory(loaded)), spec.input_shape

@@ -34,6 +34,7 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of database, caches and artifacts (default: %(default)s)",
     )
+    add_trust_option(parser)
 
 
 def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
@@ -43,7 +44,7 @@ def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--trust``."""
-    parser.add_argument("--trust", action="store_true", help="run the code of models that the file or trial names")
+    parser.add_argument("--trust", action="store_true", help="run code that the file, spec or trial names")
 
 
 def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
@@ -126,12 +127,14 @@ def load_with_methods(
     """
     from dataclasses import replace
 
+    from hdapbench.cli.trust import require_trust
     from hdapbench.method.registry import MethodRegistry, is_path
     from hdapbench.run.grid import register_plugins
     from hdapbench.spec import MethodSpec, load
     from hdapbench.spec.shipped import spec_file
 
     loaded = load(spec_file(arguments.spec), arguments.overrides)
+    require_trust(loaded, arguments.overrides, trusted=arguments.trust)
     registry = MethodRegistry(before_code)
     register_plugins(loaded, registry)
     added = []

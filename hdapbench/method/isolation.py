@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -16,9 +19,22 @@ import numpy as np
 from hdapbench.errors import MethodError
 from hdapbench.method.patches import Code
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 STDOUT, STDERR = 1, 2
+NOT_THEIRS = "it raised KeyboardInterrupt, which is the user's alone"
 DEVICES = ("cpu", "cuda")
+OUR_THREADS = ("decode", "ahead")
+"""Threads that read images for whoever asks next."""
+
+JOIN_SECONDS = 2.0
 _guards: list[Any] = []
+_RESOURCES: tuple[int, ...] = ()
+if resource is not None:
+    _RESOURCES = tuple(getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
 @dataclass(frozen=True)
@@ -36,10 +52,62 @@ def _put_environment(variables: dict[str, str]) -> None:
     os.environ.update({name: value for name, value in variables.items() if os.environ.get(name) != value})
 
 
-def _put_signals(handlers: dict[int, Any]) -> None:
+def _put_signals(state: tuple[dict[int, Any], bool]) -> None:
+    handlers, rings = state
+    if not rings and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in handlers.items():
         if handler is not None and signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+
+
+def _signals() -> tuple[dict[int, Any], bool]:
+    """Handlers by number, and whether an alarm is set."""
+    rings = hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}, rings
+
+
+def _limits() -> dict[int, int]:
+    """Soft limits of the process's resources by number."""
+    if resource is None:
+        return {}
+    return {number: resource.getrlimit(number)[0] for number in _RESOURCES}
+
+
+def _put_limits(limits: dict[int, int]) -> None:
+    for number, soft in limits.items():
+        with suppress(ValueError, OSError):  # a hard limit that was lowered stays
+            if resource.getrlimit(number)[0] != soft:
+                resource.setrlimit(number, (soft, resource.getrlimit(number)[1]))
+
+
+def _streams() -> tuple[Any, ...]:
+    return sys.stdin, sys.stdout, sys.stderr, sys.excepthook, sys.unraisablehook, threading.excepthook
+
+
+def _put_streams(streams: tuple[Any, ...]) -> None:
+    sys.stdin, sys.stdout, sys.stderr, sys.excepthook, sys.unraisablehook, threading.excepthook = streams
+
+
+def _put_imports(state: tuple[list[Any], ...]) -> None:
+    sys.path[:], sys.meta_path[:], sys.path_hooks[:] = state
+
+
+def _traced() -> tuple[Any, Any]:
+    return sys.gettrace(), sys.getprofile()
+
+
+def _put_traced(state: tuple[Any, Any]) -> None:
+    sys.settrace(state[0])
+    sys.setprofile(state[1])
+
+
+def _directory() -> str:
+    """The working directory as it is, not resolved; empty where it was removed."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return ""
 
 
 def _in_main_thread() -> bool:
@@ -49,14 +117,20 @@ def _in_main_thread() -> bool:
 def _settings() -> dict[str, Setting]:
     """Settings of python and numpy."""
     found = {
-        "the working directory": Setting(lambda: str(os.getcwd()), os.chdir),  # noqa: PTH109 - as it is, not resolved
+        "the working directory": Setting(_directory, lambda folder: os.chdir(folder) if folder else None),
         "the environment": Setting(lambda: dict(os.environ), _put_environment),
         "python's recursion limit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
+        "python's streams": Setting(_streams, _put_streams),
+        "python's search for modules": Setting(
+            lambda: (list(sys.path), list(sys.meta_path), list(sys.path_hooks)), _put_imports
+        ),
+        "python's tracing": Setting(_traced, _put_traced),
+        "python's collection of garbage": Setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        "limits of the process": Setting(_limits, _put_limits),
         "numpy's error handling": Setting(np.geterr, lambda errors: np.seterr(**errors)),
     }
     if _in_main_thread():
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        found["python's signal handlers"] = Setting(lambda: {n: signal.getsignal(n) for n in numbers}, _put_signals)
+        found["python's signal handlers"] = Setting(_signals, _put_signals)
     return found
 
 
@@ -170,11 +244,24 @@ def kept_process() -> Iterator[list[str]]:
     The list names what had been changed, when the block has ended.
     """
     changed: list[str] = []
-    code, settings = Code(), Settings.now()
+    code, settings, threads = Code(), Settings.now(), set(threading.enumerate())
     try:
         yield changed
     finally:
+        changed += _ended(set(threading.enumerate()) - threads)  # first: they could go on changing things
         changed += [*code.restore(), *settings.restore()]
+
+
+def _ended(threads: set[threading.Thread]) -> list[str]:
+    """End threads that foreign code left behind, as far as python can; their names."""
+    left = [thread for thread in threads if thread.is_alive() and not thread.name.startswith(OUR_THREADS)]
+    deadline = time.monotonic() + JOIN_SECONDS
+    for thread in left:
+        while thread.is_alive() and time.monotonic() < deadline:
+            number = ctypes.c_ulong(thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(SystemExit))
+            thread.join(0.01)
+    return [f"the thread {thread.name}" for thread in left]
 
 
 @contextmanager
@@ -186,7 +273,14 @@ def told_interrupts() -> Iterator[None]:
     MethodError
         When code raised ``KeyboardInterrupt`` and nobody had interrupted it.
     """
-    if not _in_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    handler = signal.getsignal(signal.SIGINT) if _in_main_thread() else None
+    if handler is signal.SIG_IGN:  # in the background, where no user can interrupt
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise MethodError(NOT_THEIRS) from error
+        return
+    if handler is not signal.default_int_handler:
         yield
         return
     interrupted = False
@@ -202,7 +296,7 @@ def told_interrupts() -> Iterator[None]:
     except KeyboardInterrupt as error:
         if interrupted:
             raise
-        raise MethodError("it raised KeyboardInterrupt, which is the user's alone") from error
+        raise MethodError(NOT_THEIRS) from error
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if interrupted:

@@ -7,13 +7,28 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
-WATCHED = frozenset(
-    {
-        *("builtins", "copy", "functools", "itertools", "json", "math", "os", "random", "time"),
-        *("hdapbench", "numpy", "torch", "torch_pruning", "torchvision"),
+import numpy as np
+
+OWN = frozenset({"hdapbench", "hdapbench_methods"})
+"""Packages whose constants are watched as well."""
+
+WATCHED = (
+    OWN
+    | {
+        "numpy",
+        "torch",
+        "torch_pruning",
+        "torchvision",
+        "scipy",
+        "sklearn",
+        "polars",
+        "pydantic",
+        "threadpoolctl",
+        "PIL",
     }
+    | (sys.stdlib_module_names - {"logging", "warnings", "linecache", "tracemalloc"})  # these are set up, not replaced
 )
-"""Packages whose code makes the numbers of every row."""
+"""Packages whose code makes the numbers of every row, and reads and stores them."""
 
 HOOKS = ("torch.nn.modules.module", "torch.optim.optimizer")
 """Modules whose global variables hold hooks on every network and optimizer."""
@@ -22,9 +37,9 @@ _ABSENT = object()
 
 
 class Code:
-    """Functions and classes of the watched packages as they stand now, and torch's global hooks.
+    """Functions and classes of the watched packages as they stand now, our constants, and torch's global hooks.
 
-    It holds what modules and classes are made of, not copies: only names that point elsewhere are seen.
+    It holds what modules, classes and functions are made of, and copies of our constants alone.
     """
 
     def __init__(self) -> None:
@@ -39,6 +54,20 @@ class Code:
                 if issubclass(type(value), type) and id(value) not in seen and _is_watched(_module_of(value)):
                     seen.add(id(value))
                     self._owners.append((value, dict(vars(value))))
+        functions = {
+            id(found): found
+            for _, content in self._owners
+            for value in content.values()
+            if type(found := value if type(value) is FunctionType else _function_in(value)) is FunctionType
+        }
+        self._functions = [(f, f.__code__, f.__defaults__, f.__kwdefaults__) for f in functions.values()]
+        self._constants = [
+            (owner, name, value, _copied(value))
+            for owner, content in self._owners
+            if isinstance(owner, ModuleType) and _top(owner.__name__) in OWN
+            for name, value in content.items()
+            if name.isupper()
+        ]
         self._hooks = [(hooks, dict(hooks)) for hooks in _global_hooks()]
 
     def restore(self) -> tuple[str, ...]:
@@ -54,12 +83,37 @@ class Code:
                 delattr(owner, name)
             else:
                 setattr(owner, name, value)
+        found += self._exchanged()
+        found += self._altered()
         for hooks, before in self._hooks:
             if dict(hooks) != before:
                 found.append("torch's global hooks")
                 hooks.clear()
                 hooks.update(before)
         return tuple(dict.fromkeys(found))
+
+    def _exchanged(self) -> list[str]:
+        """Names of functions whose inside had been exchanged, which is put back."""
+        found = []
+        for function, code, defaults, keywords in self._functions:
+            if (
+                function.__code__ is not code
+                or function.__defaults__ is not defaults
+                or function.__kwdefaults__ is not keywords
+            ):
+                function.__code__, function.__defaults__, function.__kwdefaults__ = code, defaults, keywords
+                found.append(f"{function.__module__}.{function.__qualname__}")
+        return found
+
+    def _altered(self) -> list[str]:
+        """Names of our constants that had been replaced, or whose content had, which are put back."""
+        found = []
+        for owner, name, value, before in self._constants:
+            if vars(owner).get(name) is not value or not _equal(value, before):
+                found.append(f"{_name_of(owner)}.{name}")
+                _fill(value, before)
+                setattr(owner, name, value)
+        return found
 
     def _replaced(self) -> list[tuple[Any, str, Any]]:
         """Owner, name and former value of all code that others put something else in the place of.
@@ -91,10 +145,43 @@ def _is_code(value: Any) -> bool:
     return callable(value) or isinstance(value, classmethod | staticmethod | property)
 
 
+def _function_in(value: Any) -> Any:
+    """Function behind a class method, a static method or a property."""
+    if isinstance(value, classmethod | staticmethod):
+        return value.__func__
+    return value.fget if type(value) is property else value
+
+
+def _copied(value: Any) -> Any:
+    """Copy of a container or an array; the value itself where it cannot change."""
+    return value.copy() if type(value) in (dict, list, set, np.ndarray) else value
+
+
+def _equal(value: Any, before: Any) -> bool:
+    if type(value) is np.ndarray:
+        return value.shape == before.shape and bool((value == before).all())
+    if type(value) is dict:
+        return list(map(id, (*value, *value.values()))) == list(map(id, (*before, *before.values())))
+    return value is before or value == before if type(value) in (list, set) else True
+
+
+def _fill(value: Any, before: Any) -> None:
+    """Give a container the content of before."""
+    if type(value) is np.ndarray:
+        value[...] = before
+    elif type(value) is list:
+        value[:] = before
+    elif type(value) in (dict, set):
+        value.clear()
+        value.update(before)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def _is_watched(module: str) -> bool:
-    return module.partition(".")[0] in WATCHED and not module.startswith(
-        "torch.distributed"
-    )  # not used; it alters itself
+    return _top(module) in WATCHED and not module.startswith("torch.distributed")  # not used; it alters itself
 
 
 def _package_of(value: Any) -> str | None:

@@ -43,6 +43,8 @@ def build_user_model(
         When the code cannot be imported, fails, or returns something else than a module.
     """
     source, _, attribute = name.rpartition(":")
+    if source.partition(".")[0] in sys.stdlib_module_names:
+        raise ModelError(f"model '{name}': '{source}' belongs to Python, which has no networks")
     if not source or not attribute:
         raise ModelError(f"model '{name}': write package.module:callable or ./file.py:callable")
     module = _import_source(source, attribute, base_dir)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hdapbench.bench.limit import Limit
 from hdapbench.errors import MethodError
+from hdapbench.files import replacing
 from hdapbench.method import Budget, Method, Plan, Problem
 from hdapbench.method.isolation import kept_process, stdout_kept_free, told_interrupts
 from hdapbench.method.registry import MethodRegistry
@@ -58,8 +59,9 @@ def carry_out(trial: Trial, preparation: Preparation, registry: MethodRegistry, 
     HdapbenchError
         When the method fails, its target is out of reach or its budget does not suffice.
     """
-    bench, progress = preparation.bench(trial.fleet), preparation.listener.progress
+    progress = preparation.listener.progress
     if trial.method == DENSE:
+        bench = preparation.bench(trial.fleet)
         sizes = bench.network.group_set.sizes
         plan = Plan(kept={name: tuple(range(int(size))) for name, size in sizes.items()})
         proposal = Proposal(plan, None, Spent(), preparation.facts(bench))
@@ -69,7 +71,7 @@ def carry_out(trial: Trial, preparation: Preparation, registry: MethodRegistry, 
             return Outcome(Status.SKIPPED, proposed, spent=budget.spent)
         proposal = proposed
     evaluation = Evaluation(
-        bench,
+        preparation.bench(trial.fleet),
         preparation.data,
         proposal.limit,
         trial.seed,
@@ -108,8 +110,12 @@ def _propose(trial: Trial, preparation: Preparation, registry: MethodRegistry, b
         on_progress=preparation.listener.progress,
         on_decision=decisions.__setitem__,
     )
-    with counted(preparation.workspace.deaths / trial.id):
-        reason, plan, put_back = _asked(method, problem, preparation)
+    with counted(preparation.workspace.deaths / trial.id, preparation.listener.phase):
+        try:
+            reason, plan, put_back = _asked(method, problem, preparation)
+        finally:
+            if registry.code(trial.method) is not None:  # code of others: whatever it reached in memory is made anew
+                preparation.renew()
     if reason is not None:
         return str(reason).strip() or "the method gives no reason"
     if not isinstance(plan, Plan):
@@ -150,4 +156,5 @@ def _save(found: Measured, trial: Trial, preparation: Preparation) -> None:
     if found.integer is not None:
         save_packed(found.integer, directory / PACKED)
     if found.onnx is not None:
-        (directory / ONNX).write_bytes(found.onnx)
+        with replacing(directory / ONNX) as partial:
+            partial.write_bytes(found.onnx)

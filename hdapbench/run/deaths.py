@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,13 +13,15 @@ MOST_DEATHS = 2
 
 
 @contextmanager
-def counted(path: Path) -> Iterator[None]:
+def counted(path: Path, say: Callable[[str], object] = lambda _: None) -> Iterator[None]:
     """Note in a file that the block is running, for as long as it does.
 
     Parameters
     ----------
     path
         One line per process that is or was in the block and did not leave it.
+    say
+        Told when a process died in it before and it is tried once more.
 
     Raises
     ------
@@ -35,6 +37,8 @@ def counted(path: Path) -> Iterator[None]:
             f"the process ended {len(dead)} times while this method ran: it left by os._exit, crashed, or was killed, "
             "for want of memory perhaps"
         )
+    if dead:
+        say("an earlier run ended while this method ran; it is asked once more")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         stream.write(f"{own}\n")

@@ -41,11 +41,12 @@ class Preparation:
     def __init__(self, loaded: LoadedSpec, workspace: Workspace, listener: Listener) -> None:
         self.loaded, self.workspace, self.listener = loaded, workspace, listener
         self._benches: dict[str, Workbench] = {}
+        self._told: set[str] = set()
 
     @cached_property
     def data(self) -> DataSplits:
         """The data set."""
-        self.listener.phase("reading data")
+        self._say_once("reading data")
         return load_data(
             self.loaded.spec.data,
             self.loaded.spec.model.input_shape,
@@ -58,7 +59,7 @@ class Preparation:
     def base(self) -> DenseBase:
         """The dense model, trained or loaded."""
         spec, data = self.loaded.spec, self.data
-        self.listener.phase("preparing the base model")
+        self._say_once("preparing the base model")
         for images, labels in data.train.batches(N_IMAGES, shuffle_seed=None, limit=N_IMAGES):
             if len(images) == N_IMAGES:
                 try_out(self.loaded, images, labels, n_classes=data.n_classes)
@@ -79,7 +80,7 @@ class Preparation:
     def network(self) -> Network:
         """The dense model's trace."""
         model = self.base.model
-        self.listener.phase("tracing the model")
+        self._say_once("tracing the model")
         return trace(model, self.loaded.spec.model.input_shape)
 
     def bench(self, fleet_name: str) -> Workbench:
@@ -95,14 +96,19 @@ class Preparation:
                 fleet=open_fleet(
                     fleet.located(base_directory(self.loaded)), cache_dir=exports, on_progress=self.listener.progress
                 ),
-                clustering=fleet.clustering,
+                clustering=fleet.clustering.model_copy(deep=True),
                 runs=fleet.runs,
-                recipe=spec.fine_tune,
+                recipe=spec.fine_tune.model_copy(deep=True),  # methods could reach the spec's
                 directory=self.workspace.cache / "weights",
                 task_name=spec.task,
                 device=spec.device,
             )
         return self._benches[fleet_name]
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.listener.phase(text)
 
     def dense_state(self) -> tuple[str, list[Any], list[bool]]:
         """Weights, training modes, hooks and gradients of the dense model, in what compares equal."""
@@ -146,6 +152,13 @@ class Preparation:
         """Give back what the fleets hold."""
         for bench in self._benches.values():
             bench.fleet.close()
+
+    def renew(self) -> None:
+        """Make anew what lies in memory and foreign code could reach; fleets of this host keep what they measured."""
+        for name in [name for name in self._benches if not self._fleet_spec(name).on_this_host]:
+            self._benches.pop(name).fleet.close()
+        if not self._benches:
+            self.forget()
 
     def forget(self) -> None:
         """Make everything anew when it is next asked for."""

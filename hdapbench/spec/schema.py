@@ -218,7 +218,7 @@ class Spec(Strict):
         tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(sequence_to_tuple)
     ] = Field(min_length=1, description="Methods to compare; a bare name takes the defaults.")
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="Limits per method and trial.")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(sequence_to_tuple)] = Field(
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**63 - 1)], ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(0,), min_length=1, description="Seeds; each repeats every trial."
     )
     ranking: RankingSpec | None = Field(
@@ -229,7 +229,7 @@ class Spec(Strict):
     plugins: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(), description="Python files with further methods; only these are executed."
     )
-    threads: int = Field(default=1, ge=1, description="Threads for training and evaluation.")
+    threads: int = Field(default=1, ge=1, le=1024, description="Threads for training and evaluation.")
     device: Literal["cpu", "cuda"] = Field(
         default="cpu", exclude_if=lambda value: value == "cpu", description="Where models are trained and evaluated."
     )

@@ -74,7 +74,10 @@ def open_store(path: Path) -> Iterator[Store]:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    version, n_tables = _schema(connection)
+    try:
+        version, n_tables = _schema(connection)
+    except UnicodeDecodeError as error:  # SQLite quotes what it cannot parse, whatever bytes those are
+        raise sqlite3.DatabaseError("its schema is malformed") from error
     if version > len(MIGRATIONS):
         raise StoreError(
             f"'{path}' was written by a newer hdapbench (schema {version}, this one knows {len(MIGRATIONS)}); "

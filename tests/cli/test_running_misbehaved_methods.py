@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import main
+from hdapbench.store.sqlite import open_store
 
 pytestmark = pytest.mark.usefixtures("in_the_folder_of_the_spec")
 
@@ -80,6 +84,30 @@ def test_a_method_that_changes_the_dense_model_fails_and_the_next_has_the_model_
 
     assert "it changed the dense model" in beside["mine"]["reason"]
     assert beside["fpgm"]["metrics"] == alone["fpgm"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "problem._bench.train.images.zero_(), problem._bench.search.labels.zero_()",
+        "problem._bench.network.cost.sizes.setflags(write=True); problem._bench.network.cost.sizes[:] = 3",
+        "[vars(problem._bench.fleet).update({name: None}) for name in list(vars(problem._bench.fleet))]",
+        "problem._bench.network.group_set.groups[0].__dict__.update(size=1)",
+        "object.__setattr__(problem._bench.recipe, 'epochs', 0.0)",
+    ],
+)
+def test_what_a_method_spoils_in_memory_is_made_anew_even_for_itself(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = "plan = problem.plan_by_scores(problem.importance('l2')); {}; return plan"
+    Path("clean.py").write_text(MINE.format(line=plan.format("pass"), fields="").replace('"mine"', '"clean"'))
+    write(plan.format(line))
+
+    alone = rows(capsys, "--set", "methods=[fpgm]", "--method", "./clean.py", "--workspace", "alone")
+    beside = rows(capsys, "--set", "methods=[uniform]", "--method", "./mine.py", "--method", "fpgm", "--workspace", "b")
+
+    assert beside["fpgm"]["metrics"] == alone["fpgm"]["metrics"]
+    assert beside["mine"]["metrics"] == alone["clean"]["metrics"]
 
 
 @pytest.mark.parametrize(
@@ -272,3 +300,31 @@ def test_a_trial_in_which_the_process_died_twice_is_a_row_with_the_reason(capsys
     assert found["uniform"]["status"] == "failed"
     assert "the process ended 2 times while this method ran" in found["uniform"]["reason"]
     assert found["random"]["status"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("import os; os._exit(3)", 3), ("import ctypes; ctypes.string_at(0)", -signal.SIGSEGV)],
+)
+def test_a_method_that_ends_the_process_ends_two_runs_and_is_a_row_of_the_third(line: str, code: int) -> None:
+    write(line)
+    command = [sys.executable, "-c", "from hdapbench.cli.main import main; raise SystemExit(main())"]
+    command += [
+        "run",
+        "tiny.yaml",
+        "--method",
+        "./mine.py",
+        "--set",
+        "methods=[uniform]",
+        "--set",
+        "targets=[flops: 0.5x]",
+    ]
+    runs = [subprocess.run(command, capture_output=True, text=True) for _ in range(3)]
+
+    assert [done.returncode for done in runs] == [code, code, 1]
+    assert "an earlier run ended while this method ran; it is asked once more" in runs[1].stderr
+    assert "2 of 3 trials are done and skipped" in runs[2].stderr
+    with open_store(Path(".hdapbench/results.db")) as store:
+        found = {result.trial.method: result for result in store.results(trial_ids=store.benchmark("tiny").trial_ids)}
+    assert found["uniform"].status == "complete"
+    assert "the process ended 2 times while this method ran: it left by os._exit, crashed" in str(found["mine"].reason)

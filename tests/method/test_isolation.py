@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+import resource  # noqa: F401 - lines below use it, as some of those after it
 import signal
 import sys
+import threading  # noqa: F401
+import time
 from contextlib import suppress
 
+import hdapbench_methods.uniform  # noqa: F401
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-import hdapbench.run.attempt  # noqa: F401 - what makes numbers is there before foreign code is
+import hdapbench.cost.mpic
+import hdapbench.run.attempt
+import hdapbench.surrogate.regression  # noqa: F401
 from hdapbench.errors import MethodError
 from hdapbench.method.isolation import kept_process, told_interrupts
 from hdapbench.testing import tiny_problem
+
+
+def spin() -> None:
+    with suppress(SystemExit):  # pytest reports it, threads alone do not
+        while True:
+            time.sleep(0.001)
+
 
 LEFT_ON = {
     "torch.autocast('cpu').__enter__()": "torch's autocast",
@@ -39,6 +52,21 @@ LEFT_ON = {
     "sys.modules['torch.nn.functional'] = None": "the module torch.nn.functional",
     "sys.setrecursionlimit(500)": "python's recursion limit",
     "signal.signal(signal.SIGINT, signal.SIG_IGN)": "python's signal handlers",
+    "F.relu.__code__ = (lambda input, inplace=False: input).__code__": "torch.nn.functional.relu",
+    "nn.Module.eval.__code__ = nn.Module.train.__code__": "torch.nn.modules.module.Module.eval",
+    "hdapbench.run.attempt.carry_out.__defaults__ = (1,)": "hdapbench.run.attempt.carry_out",
+    "hdapbench.cost.mpic.MACS_PER_CYCLE.clear()": "hdapbench.cost.mpic.MACS_PER_CYCLE",
+    "hdapbench.method.budget.AGAIN_SECONDS = 1e9": "hdapbench.method.budget.AGAIN_SECONDS",
+    "hdapbench.surrogate.regression.RIDGE_STRENGTHS[:] = 0": "hdapbench.surrogate.regression.RIDGE_STRENGTHS",
+    "hdapbench_methods.uniform.Uniform.compress = None": "hdapbench_methods.uniform.Uniform.compress",
+    "__import__('hashlib').sha256 = None": "hashlib.sha256",
+    "sys.stderr = None": "python's streams",
+    "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')": "the working directory",
+    "sys.path.insert(0, '/nowhere')": "python's search for modules",
+    "sys.setprofile(lambda *_: None)": "python's tracing",
+    "__import__('gc').disable()": "python's collection of garbage",
+    "resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))": "limits of the process",
+    "threading.Thread(target=spin, name='x', daemon=True).start()": "the thread x",
 }
 
 
@@ -74,6 +102,11 @@ def test_an_error_ends_the_block_with_everything_put_back() -> None:
 def test_an_interrupt_that_code_raises_is_its_error_and_one_that_it_swallows_is_the_users() -> None:
     with pytest.raises(MethodError, match="the user's alone"), told_interrupts():
         raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    with pytest.raises(MethodError, match="the user's alone"), told_interrupts():
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     with pytest.raises(KeyboardInterrupt), told_interrupts(), suppress(BaseException):
         os.kill(os.getpid(), signal.SIGINT)

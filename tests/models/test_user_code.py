@@ -41,7 +41,10 @@ def test_a_callable_of_a_file_gets_classes_channels_and_arguments(folder):
 
 
 def test_a_callable_of_an_importable_module_is_called():
-    with pytest.raises(ModelError, match="returned a dict"):
+    with pytest.raises(ModelError, match="returned a OrderedDict"):
+        build("torch.nn.modules.container:OrderedDict", Path())
+
+    with pytest.raises(ModelError, match="'builtins' belongs to Python, which has no networks"):
         build("builtins:dict", Path())
 
 

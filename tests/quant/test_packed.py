@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import pytest
 import torch
 
@@ -71,6 +74,30 @@ def test_damaged_files_are_refused(damage, message, tmp_path):
     path.write_bytes(damage(path.read_bytes()))
 
     with pytest.raises(PlanError, match=message):
+        load_packed(path)
+
+
+def test_a_flipped_bit_anywhere_is_found_and_files_of_before_checksums_are_read(tmp_path):
+    path = tmp_path / "model.hdpq"
+    _, model = lowered("plain")
+    save_packed(model, path)
+    content = path.read_bytes()
+
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with pytest.raises(PlanError):
+            load_packed(path)
+    path.write_bytes(content[:5] + bytes(3) + content[8:])
+    assert torch.equal(run_integer(load_packed(path), images(4)), run_integer(model, images(4)))
+
+
+@pytest.mark.parametrize("text", [b"[" + b"[]," * 3_000_000 + b"[]]", b"[" * 2_000_000, b" " * (1 << 25), b"7", b"{}"])
+def test_headers_that_inflate_to_very_much_or_to_something_else_are_refused(text, tmp_path):
+    path = tmp_path / "model.hdpq"
+    header = zlib.compress(text, 9)
+    path.write_bytes(struct.pack("<4sII", b"HDPQ", 1, len(header)) + header)
+
+    with pytest.raises(PlanError, match="is damaged"):
         load_packed(path)
 
 

@@ -162,6 +162,19 @@ def test_a_path_that_cannot_hold_a_file_is_refused(tmp_path: Path, path: str) ->
         pass
 
 
+def test_a_schema_that_is_no_text_is_a_store_error(tmp_path: Path) -> None:
+    path = tmp_path / "results.db"
+    with open_store(path):
+        pass
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b"CREATE TABLE benchmark (", b"CREATE TABLE \xc1\xc1\xc1\xc1\xc1\xc1\xc1\xc1\xc1 (", 1)
+    )
+
+    with pytest.raises(StoreError, match=r"results\.db' is not a results database, or is damaged"), open_store(path):
+        pass
+
+
 def test_damage_found_later_is_a_store_error_too(tmp_path: Path) -> None:
     with open_store(tmp_path / "results.db") as store:
         for seed in range(30):

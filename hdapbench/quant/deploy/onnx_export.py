@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdapbench.errors import MissingExtraError, UnknownLayerError
+from hdapbench.errors import MissingExtraError, PlanError, UnknownLayerError, said
 from hdapbench.files import replacing
 from hdapbench.quant.deploy.execute import pooling_window, run_integer
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation
@@ -39,13 +39,20 @@ def export_onnx(model: IntegerModel, path: Path) -> None:
         When onnx is not installed.
     UnknownLayerError
         When ONNX has no counterpart for an operation.
+    PlanError
+        When its parts do not fit each other, as in a file that was put together by hand.
     """
     try:
         import onnx
     except ImportError:
         raise MissingExtraError("onnx", "onnx", "ONNX export") from None
-    content = _Graph().model(model)
-    onnx.checker.check_model(content, full_check=True)
+    try:
+        content = _Graph().model(model)
+        onnx.checker.check_model(content, full_check=True)
+    except UnknownLayerError:
+        raise
+    except Exception as error:
+        raise PlanError(f"the network cannot be exported, its parts do not fit: {said(error)[:200]}") from error
     with replacing(path) as partial:
         partial.write_bytes(content.SerializeToString())
 

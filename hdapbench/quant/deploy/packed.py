@@ -1,17 +1,19 @@
 """Packed files: an IntegerModel on disk, with 2- and 4-bit weights really packed.
 
-Layout: the magic ``HDPQ``, a version and the length of the header (two little-endian 32-bit numbers), the header (JSON,
-deflated), and the tensors one after another. Everything is data: reading a file executes nothing.
+Layout: the magic ``HDPQ``, a version (one byte), a checksum of all after the preamble (three bytes, 0 in older files),
+the length of the header (four bytes), the header (JSON, deflated), and the tensors one after another. Numbers are
+little-endian. Everything is data: reading a file executes nothing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from hdapbench.errors import PlanError
 from hdapbench.files import replacing
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation, Rescale, SubLayer
+from hdapbench.quant.graph.graph import Op
 from hdapbench.quant.graph.walk import LayerShape
 
 PACKED = "model.hdpq"
@@ -28,7 +31,12 @@ PACKED = "model.hdpq"
 MAGIC = b"HDPQ"
 VERSION = 1
 PREAMBLE = struct.Struct("<4sII")
-MOST_HEADER_BYTES = 1 << 26
+"""Magic, version and checksum, length of the header."""
+
+MOST_HEADER_BYTES = 1 << 22
+"""Some thousand operations; what JSON makes of more could take gigabytes."""
+
+MOST_SIDE, MOST_VALUES = 1 << 24, 1 << 28
 
 
 def pack_bits(values: Tensor, bits: int) -> bytes:
@@ -57,7 +65,13 @@ def packed_bytes(model: IntegerModel) -> bytes:
     writer = _Writer()
     header = {"input_shape": model.input_shape, "operations": [writer.operation(o) for o in model.operations]}
     text = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
-    return PREAMBLE.pack(MAGIC, VERSION, len(text)) + text + b"".join(writer.blobs)
+    content = text + b"".join(writer.blobs)
+    return PREAMBLE.pack(MAGIC, VERSION | _checksum(content) << 8, len(text)) + content
+
+
+def _checksum(content: bytes) -> int:
+    """Twenty-four bits that are other ones when the content changes; never 0."""
+    return zlib.crc32(content) >> 8 or 1
 
 
 def save_packed(model: IntegerModel, path: Path) -> int:
@@ -80,21 +94,64 @@ def load_packed(path: Path) -> IntegerModel:
         raise PlanError(f"'{path}' cannot be read: {error.strerror}") from None
     if len(content) < PREAMBLE.size or content[:4] != MAGIC:
         raise PlanError(f"'{path}' is not a packed model")
-    _, version, length = PREAMBLE.unpack_from(content)
+    _, marks, length = PREAMBLE.unpack_from(content)
+    version, checksum = marks & 0xFF, marks >> 8
     if version > VERSION:
         raise PlanError(f"'{path}' was written by a newer hdapbench (format {version}, this one reads {VERSION})")
     start = PREAMBLE.size + length
     try:
-        inflate = zlib.decompressobj()
-        header = json.loads(inflate.decompress(content[PREAMBLE.size : start], MOST_HEADER_BYTES))
-        reader = _Reader(content[start:])
+        header = _header(content[PREAMBLE.size : start])
+        tensors = content[start:]
+        reader = _Reader(tensors)
         operations = tuple(reader.operation(entry) for entry in header["operations"])
-        model = IntegerModel(operations, tuple(header["input_shape"]))
-    except (zlib.error, ValueError, KeyError, TypeError, IndexError) as error:
+        model = IntegerModel(operations, _shape(header["input_shape"], 3))
+        _check_order(model)
+    except _DAMAGE as error:
         raise PlanError(f"'{path}' is damaged: {' '.join(str(error).split())[:120]}") from error
-    if reader.position != len(content) - start:
-        raise PlanError(f"'{path}' is damaged: {len(content) - start - reader.position} bytes too many")
+    if reader.position != len(tensors):
+        raise PlanError(f"'{path}' is damaged: {len(tensors) - reader.position} bytes too many")
+    if checksum not in (0, _checksum(content[PREAMBLE.size :])):
+        raise PlanError(f"'{path}' is damaged: its content is not what was written")
     return model
+
+
+_DAMAGE = (
+    *(zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError),
+    *(RuntimeError, MemoryError),  # of torch, for shapes that cannot be
+)
+
+
+def _header(deflated: bytes) -> dict[str, Any]:
+    """The header's values, if they are a mapping of bearable size."""
+    inflate = zlib.decompressobj()
+    text = inflate.decompress(deflated, MOST_HEADER_BYTES)
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("its header is cut, too long, or followed by something")
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise TypeError("its header is no mapping")
+    return header
+
+
+def _shape(values: Any, length: int | None = None) -> Any:
+    """Whole numbers from 1, as a tuple."""
+    shape = tuple(values)
+    if length not in (None, len(shape)) or any(type(side) is not int or not 0 < side <= MOST_SIDE for side in shape):
+        raise ValueError(f"{str(values)[:40]} is no shape")
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"{str(values)[:40]} is no shape")
+    return shape
+
+
+def _check_order(model: IntegerModel) -> None:
+    """Every operation is of a kind that can be carried out, and takes what came before it."""
+    known: set[str] = set()
+    for operation in model.operations:
+        if operation.op not in get_args(Op) or (operation.layer is None) != (operation.op != "layer"):
+            raise ValueError(f"'{operation.name}' is no operation")
+        if not set(operation.inputs) <= known:
+            raise ValueError(f"'{operation.name}' takes what is not there")
+        known.add(operation.name)
 
 
 class _Writer:

@@ -1,0 +1,152 @@
+"""Code that a spec names runs once the user has said so: by ``--trust``, at a prompt, or for a whole folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hdapbench.errors import SpecError, printable
+from hdapbench.files import expand_path, file_hash
+
+if TYPE_CHECKING:
+    from hdapbench.spec import LoadedSpec
+
+FOLDERS = "HDAPBENCH_TRUST"
+"""Variable with folders whose specs may name code of these folders, separated as in PATH."""
+
+OF_PACKAGES = frozenset({"torchvision", "ultralytics"})
+"""What stands before the colon of models that are looked up by name in a package."""
+
+
+@dataclass(frozen=True)
+class NamedCode:
+    """Code that a spec names.
+
+    Attributes
+    ----------
+    place
+        Where in the spec.
+    name
+        As the spec writes it.
+    file
+        Its file or folder; None for a module that is imported by name.
+    arguments
+        What it is called with.
+    """
+
+    place: tuple[str | int, ...]
+    name: str
+    file: Path | None
+    arguments: dict[str, Any]
+
+    def digest(self, base_dir: Path) -> str:
+        """Other digits once the name, the arguments or a file's code changes."""
+        from hdapbench.spec.code import code_hash
+
+        content: list[str | None] = []
+        if self.file is not None and self.file.is_dir():
+            content = [file_hash(file) for file in sorted(self.file.rglob("*.py"))]
+        elif self.file is not None:
+            content = [code_hash(f"{self.file}:x", base_dir)]
+        described = json.dumps([self.name, self.arguments, content], sort_keys=True, default=str)
+        return hashlib.sha256(described.encode(errors="replace")).hexdigest()[:32]
+
+
+def require_trust(loaded: LoadedSpec, overrides: Sequence[str], *, trusted: bool) -> None:
+    """Let code pass that the user trusts, and remember it by content; what the command line names, the user named.
+
+    Parameters
+    ----------
+    overrides
+        ``KEY=VALUE`` of the command line.
+    trusted
+        Whether the user gave ``--trust``.
+
+    Raises
+    ------
+    SpecError
+        When the spec names code that the user has not been asked about, and nobody is there to ask.
+    """
+    from hdapbench.run.grid import base_directory
+    from hdapbench.spec import problem_at
+
+    typed = {override.partition("=")[0].strip() for override in overrides}
+    base_dir, known = base_directory(loaded), _accepted()
+    problems, fresh = [], []
+    for code in _named(loaded, base_dir):
+        if typed & {str(code.place[0]), "model.name" if code.place[0] == "model" else ""}:
+            continue
+        if (code.file is not None and not code.file.exists()) or _in_trusted_folder(code, base_dir):
+            continue  # whoever opens it says that it is not there
+        digest = code.digest(base_dir)
+        if digest in known:
+            continue
+        if trusted or _agreed(loaded.source, code.name):
+            fresh.append(f"{digest}  {printable(code.name)}")
+        else:
+            problems.append(
+                problem_at(
+                    loaded,
+                    code.place,
+                    f"'{code.name}' is code that would be run; if you trust it, add --trust (asked once, and again "
+                    f"when it changes), or name your folder in {FOLDERS}",
+                )
+            )
+    if problems:
+        raise SpecError(problems)
+    _remember(fresh)
+
+
+def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
+    """Code that a spec names: its model, and files of methods."""
+    model = loaded.spec.model
+    source, separator, _ = model.name.rpartition(":")
+    if separator and model.name.partition(":")[0] not in OF_PACKAGES:
+        file = base_dir / expand_path(source) if source.endswith(".py") else None
+        yield NamedCode(("model", "name"), model.name, file, model.arguments)
+    for number, plugin in enumerate(loaded.spec.plugins):
+        yield NamedCode(("plugins", number), plugin, base_dir / expand_path(plugin), {})
+
+
+def _in_trusted_folder(code: NamedCode, base_dir: Path) -> bool:
+    """Whether the spec, and the file of the code if it has one, lie in a folder of the variable."""
+    folders = [Path(text).expanduser().resolve() for text in os.environ.get(FOLDERS, "").split(os.pathsep) if text]
+    places = [base_dir.resolve(), *([] if code.file is None else [code.file.resolve()])]
+    return any(all(place.is_relative_to(folder) for place in places) for folder in folders)
+
+
+def _agreed(source: str, name: str) -> bool:
+    """Whether the user says yes; nobody does where there is no terminal."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{printable(source)} names '{printable(name)}', which is code. Run it? [y/N] ", end="", file=sys.stderr)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _store() -> Path:
+    """File of the user's own: one in a workspace may come with the spec."""
+    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(state) / "hdapbench" / "trusted.txt"
+
+
+def _accepted() -> set[str]:
+    with suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+        return {line.partition(" ")[0] for line in _store().read_text(encoding="utf-8", errors="replace").splitlines()}
+    return set()
+
+
+def _remember(lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    with suppress(OSError, RuntimeError):
+        _store().parent.mkdir(parents=True, exist_ok=True)
+        with _store().open("a", encoding="utf-8", errors="replace") as stream:
+            stream.write("".join(f"{line}\n" for line in lines))
