@@ -18,7 +18,7 @@ from hdapbench.plan import Plan
 DENSE = "dense"
 """Method name of the row that every other row is compared with: the base model, not compressed."""
 
-NUMBERS = 0
+NUMBERS = 1
 """Raised by every change of the program that gives trials other numbers: no board mixes those of before and after."""
 
 

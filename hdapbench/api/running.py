@@ -22,6 +22,7 @@ from hdapbench.run.listener import Listener
 from hdapbench.run.runner import Run, forward
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec, MethodSpec, canonical_json, load, spec_hash
+from hdapbench.spec.shipped import spec_file
 from hdapbench.store.sqlite import Benchmark, open_store
 from hdapbench.trial import Result, Trial
 
@@ -44,7 +45,7 @@ def run(
     Parameters
     ----------
     spec
-        A YAML file.
+        A YAML file, or the name of a spec that ships: ``quickstart``. The call runs the code that the spec names.
     methods
         What runs instead of the spec's methods: names, files such as ``./mine.py``, subclasses of `Method` or
         instances. A name that the spec lists has the parameters that the spec gives it.
@@ -62,7 +63,7 @@ def run(
     SpecError, MethodError, ModelError, DataError
         When the spec or a method cannot be used; nothing has been spent then.
     """
-    loaded = load(spec, [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
+    loaded = load(spec_file(str(spec)), [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
     registry = MethodRegistry(_import_what_makes_numbers)
     register_plugins(loaded, registry)
     if methods is not None:
@@ -81,8 +82,8 @@ def run(
         store.register(named.name, spec_hash=benchmark.spec_hash, spec_json=content, trial_ids=ids)
         done = store.finished(ids, include_failed=not retry_failed)
         todo = [trial for trial in trials if trial.id not in done]
-        if todo and not done:  # a model that cannot be pruned is refused before its base is trained
-            inspect_model(loaded, cache_dir=place.cache)
+        if todo:  # what cannot be run is refused before anything is spent
+            inspect_model(loaded, cache_dir=place.cache).refuse()
         stored = store.results(trial_ids=list(done)) if todo else []
         job = Run(loaded, registry, workspace=place, listener=listener, stored=stored)
         for _ in forward(job.results(todo), store.add, listener):

@@ -84,6 +84,10 @@ def two_way(values: Floats) -> TwoWayEffects:
     return TwoWayEffects(means, seed_effects, weights, present, part.astype(np.int64), residuals, variance, degrees)
 
 
+PRIOR = 2.0
+"""Degrees of freedom that the table's variance has beside a row's own."""
+
+
 @dataclass(frozen=True, eq=False)
 class RowVariances:
     """Variance of one cell of each row about what row and seed explain.
@@ -107,7 +111,9 @@ def row_variances(values: Floats, effects: TwoWayEffects) -> RowVariances:
     A method that draws its plans at random would make all others look unsure, and itself sure. A row's variance is
     compared by F test with that of the rows besides it, whose sum of squares is the table's less the row's own times
     rows / (rows - 1), exactly so if no cell is missing; rows are set apart one by one, at 1 % for the whole table
-    (Bonferroni). Its own variance is about the seeds' effects on the other rows.
+    (Bonferroni). Its own variance is about the seeds' effects on the other rows, and moderated by that of the whole
+    table (Smyth 2004, "Linear models and empirical Bayes methods", Statistical Applications in Genetics and Molecular
+    Biology 3): with one degree of freedom alone, an interval would reach from nothing to everything.
 
     Parameters
     ----------
@@ -124,7 +130,9 @@ def row_variances(values: Floats, effects: TwoWayEffects) -> RowVariances:
     variance, degrees = np.full(len(values), fit.residual_variance), np.full(len(values), float(fit.degrees))
     for row in np.flatnonzero(is_own):
         left = (values[row] - fit.seed_effects)[~np.isnan(values[row])]
-        variance[row], degrees[row] = left.var(ddof=1), len(left) - 1
+        own = len(left) - 1
+        degrees[row] = own + PRIOR
+        variance[row] = (own * left.var(ddof=1) + PRIOR * effects.residual_variance) / degrees[row]
     return RowVariances(variance, degrees, is_own)
 
 
