@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import log, nan
 from statistics import fmean, median
 
@@ -45,12 +46,17 @@ class Cells:
         """Mean over seeds, in [0, 1]."""
         return fmean(metrics.accuracy for metrics in self.metrics)
 
+    @cached_property
+    def _contributions(self) -> dict[int, Booleans | Floats | None]:
+        """Seed -> what each image contributed."""
+        return {seed: _parts(result) for seed, result in self.by_seed.items()}
+
     def outcomes(self, seeds: Sequence[int]) -> Outcomes:
         """Accuracy at each of a table's seeds, with what each image contributed where all results kept that."""
         accuracies = np.array([_metrics(self.by_seed[s]).accuracy if s in self.by_seed else nan for s in seeds])
         kept = {seed: result.outcomes for seed, result in self.by_seed.items()}
         n_images = next((outcomes.n_images for outcomes in kept.values() if outcomes is not None), None)
-        parts = {seed: _parts(result) for seed, result in self.by_seed.items()}
+        parts = self._contributions
         shapes = {None if part is None else part.shape for part in parts.values()}
         first = next(iter(parts.values()))
         if len(shapes) > 1 or first is None:
@@ -66,7 +72,11 @@ class Cells:
 
     def measurement_variance(self, seeds: Sequence[int]) -> Floats:
         """Variance of the log of each latency from the repeats on the devices, shape (n_seeds,), NaN where unknown."""
-        return np.array([_measurement_variance(self.by_seed[s]) if s in self.by_seed else nan for s in seeds])
+        return np.array([self._measurement_variances.get(seed, nan) for seed in seeds])
+
+    @cached_property
+    def _measurement_variances(self) -> dict[int, float]:
+        return {seed: _measurement_variance(result) for seed, result in self.by_seed.items()}
 
     @property
     def seeds(self) -> tuple[Seed, ...]:

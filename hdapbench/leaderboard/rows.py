@@ -29,8 +29,8 @@ from hdapbench.leaderboard.statistics import (
 from hdapbench.spec import RankingSpec
 from hdapbench.trial import DENSE, Metrics
 
-MOST_ALONE = 20
-"""Unranked rows whose spread is pooled with the ranked rows, one at a time; more are pooled with each other."""
+MOST_ALONE = 40
+"""Rows of a table up to which the spread of an unranked row is pooled with the ranked ones; else with the unranked."""
 
 ROUNDING = 1e-12
 """Accuracies are sums of shares: what is equal in writing may differ by so much."""
@@ -147,9 +147,10 @@ class Table:
         least = self.rule.least_accuracy
         kept = [cells for cells in self.cells if least is None or cells.accuracy >= least - ROUNDING]
         left = [cells for cells in self.cells if cells not in kept]
-        unranked = [Compared([*kept, cells], self.dense, self.seeds).rows(least)[-1] for cells in left[:MOST_ALONE]]
-        if left[MOST_ALONE:]:
-            unranked += Compared(left[MOST_ALONE:], self.dense, self.seeds).rows(least)
+        if len(self.cells) <= MOST_ALONE:
+            unranked = [Compared([*kept, cells], self.dense, self.seeds).rows(least)[-1] for cells in left]
+        else:
+            unranked = Compared(left, self.dense, self.seeds).rows(least)
         rows = [*_in_order(Compared(kept, self.dense, self.seeds), self.rule), *_by_what_they_lack(unranked)]
         same = {cells.label: cells.widths for cells in self.cells}
         return tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import exp, inf, nan, sqrt
 
 import numpy as np
@@ -97,21 +98,27 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
         NaN if some device was measured once only: one repeat says nothing of noise.
     """
     shares = np.asarray(weights, dtype=np.float64)
-    repeats = [np.asarray(of, dtype=np.float64) for of in samples]
-    mean = float(shares @ np.array([np.median(of) for of in repeats]))
-    return float(shares**2 @ np.array([_median_variance(of) for of in repeats])) / mean**2
+    repeats = [np.sort(np.asarray(of, dtype=np.float64)) for of in samples]
+    medians = np.array([(of[(len(of) - 1) // 2] + of[len(of) // 2]) / 2 for of in repeats])
+    variances = [_median_variance(of, median) for of, median in zip(repeats, medians, strict=True)]
+    return float(shares**2 @ np.array(variances)) / float(shares @ medians) ** 2
 
 
-def _median_variance(values: Floats) -> float:
-    """Maritz and Jarrett's variance of a median; NaN of one value."""
+def _median_variance(ordered: Floats, median: float) -> float:
+    """Maritz and Jarrett's variance of the median of values in order; NaN of one value."""
+    if len(ordered) < 2:
+        return nan
+    shares = _median_shares(len(ordered))
+    left = ordered - median  # squares of what is small lose no digits
+    return float(shares @ left**2 - (shares @ left) ** 2)
+
+
+@cache
+def _median_shares(n: int) -> Floats:
+    """Probability that each of n ordered values is the median of a resample, shape (n,)."""
     from scipy.special import betainc
 
-    n = len(values)
-    if n < 2:
-        return nan
-    shares = np.diff(betainc((n + 1) / 2, (n + 1) / 2, np.arange(n + 1) / n))
-    left = np.sort(values) - np.median(values)  # squares of what is small lose no digits
-    return float(shares @ left**2 - (shares @ left) ** 2)
+    return np.asarray(np.diff(betainc((n + 1) / 2, (n + 1) / 2, np.arange(n + 1) / n)))
 
 
 def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
