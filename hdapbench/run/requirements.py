@@ -31,7 +31,7 @@ def unmet(loaded: LoadedSpec, widths: Sequence[int] | None, *, cache_dir: Path) 
     widths
         Channels of the dense model's groups; None where they are not known.
     """
-    problems = [*_device(loaded), *_data(loaded)]
+    problems = [*_device(loaded), *_data(loaded, cache_dir)]
     for number in range(len(loaded.spec.fleets)):
         problems += _fleet(loaded, number, widths, cache_dir=cache_dir)
     return problems
@@ -60,7 +60,7 @@ def _device(loaded: LoadedSpec) -> Iterator[SpecProblem]:
             yield problem_at(loaded, ("device",), "torch finds no GPU here; write device: cpu")
 
 
-def _data(loaded: LoadedSpec) -> Iterator[SpecProblem]:
+def _data(loaded: LoadedSpec, cache_dir: Path) -> Iterator[SpecProblem]:
     """Problem of data that are not where the spec says; what they hold is looked at when classes are counted."""
     data = loaded.spec.data
     if data.path is None:
@@ -74,12 +74,18 @@ def _data(loaded: LoadedSpec) -> Iterator[SpecProblem]:
     except DataError as error:
         yield problem_at(loaded, ("data", "path"), str(error))
         return
-    if not path.exists():
+    if path.exists():
+        return
+    from hdapbench.data import load_data  # imports torch, and knows where each set can be had and how it is laid out
+
+    try:
+        load_data(data, loaded.spec.model.input_shape, base_dir=base_directory(loaded), cache_dir=cache_dir)
+    except DataError as error:
         variable = re.search(r"\$\{(\w+)", data.path)
         fix = "paths start from the spec's folder"
         if variable:
             fix = f"set the environment variable {variable[1]} to the folder that holds it (the spec: {data.path})"
-        yield problem_at(loaded, ("data", "path"), f"there is no '{path}'; {fix}")
+        yield problem_at(loaded, ("data", "path"), f"{error}; {fix}")
 
 
 def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cache_dir: Path) -> Iterator[SpecProblem]:
@@ -95,10 +101,12 @@ def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cac
         return
     dense = None if widths is None else name_of_widths(widths)
     if isinstance(fleet, RecordedFleet) and dense is not None and dense not in fleet.plans:
-        text = f"a recorded fleet times only the plans of its file, and a run measures new ones, first '{dense}'"
-        yield problem_at(
-            loaded, ("fleets", number, "kind"), f"{text}; estimate its average with: hdapbench fleet estimate"
+        some = ", ".join(map(repr, fleet.plans[:3])) + (", ..." if len(fleet.plans) > 3 else "")
+        text = (
+            f"a recorded fleet times only the plans of its file ({some}), and a run measures new ones, first '{dense}'; "
+            f"estimate its average with: hdapbench fleet estimate {spec.file}; or name a simulated or a local fleet"
         )
+        yield problem_at(loaded, place, text)
     fleet.close()
     if isinstance(spec, LocalFleetSpec):
         for package in {find_runtime(device.runtime.runtime).package for device in devices_of(spec)}:

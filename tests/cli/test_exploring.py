@@ -102,6 +102,7 @@ def test_a_run_writes_its_results_beside_its_board_and_the_clone_of_both_passes_
     main(["run", str(spec), "--quiet", "--output", "boards/mine.md"])
 
     assert sorted(str(path) for path in Path("boards").rglob("*.*")) == [
+        "boards/mine.html",
         "boards/mine.md",
         "boards/results/mine.jsonl.zst",
     ]

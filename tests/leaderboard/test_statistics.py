@@ -231,10 +231,10 @@ class TestLatency:
 
         assert (fit.degrees, sqrt(fit.residual_variance)) == (12, pytest.approx(0.001, rel=0.3))
         assert [of.differs for of in found] == [False, *[True] * 6, False]
-        # Two degrees of its own (variance 0.04), two of the whole table (0.08 of squares over 14 degrees).
-        moderated = (2 * 0.04 + 2 * 0.08 * 7 / 8 / 14) / 4
+        # Two degrees of its own (variance 0.04), half of one of the whole table (0.08 of squares over 14 degrees).
+        moderated = (2 * 0.04 + 0.5 * 0.08 * 7 / 8 / 14) / 2.5
         assert log(latency_interval(fit, 7).high) - 1.37 == pytest.approx(
-            stats.t.isf(0.025, 4) * sqrt(moderated / 3), rel=0.05
+            stats.t.isf(0.025, 2.5) * sqrt(moderated / 3), rel=0.05
         )
 
     def test_a_row_that_missed_the_fast_session_is_no_slower_for_it(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, load_with_methods, seed_number, whole_number
+from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, load_with_methods, seed_number, whole_number
 from hdapbench.cli.results.source import SUFFIX, Found, find_results, named_benchmark
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_parser(actions: Any) -> None:
         help="where NAME's results are (default: .hdapbench), and whose caches, base models too, are used "
         "(default: none)",
     )
+    add_trust_option(parser)
     parser.set_defaults(handler=run, overrides=[], methods=[])
 
 

@@ -85,7 +85,7 @@ def two_way(values: Floats) -> TwoWayEffects:
 
 
 PRIOR = 2.0
-"""Degrees of freedom that the table's variance has beside a row's own."""
+"""Degrees of freedom of the table's variance beside one degree of a row's own; fewer beside more of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +131,9 @@ def row_variances(values: Floats, effects: TwoWayEffects) -> RowVariances:
     for row in np.flatnonzero(is_own):
         left = (values[row] - fit.seed_effects)[~np.isnan(values[row])]
         own = len(left) - 1
-        degrees[row] = own + PRIOR
-        variance[row] = (own * left.var(ddof=1) + PRIOR * effects.residual_variance) / degrees[row]
+        prior = PRIOR / own**2
+        degrees[row] = own + prior
+        variance[row] = (own * left.var(ddof=1) + prior * effects.residual_variance) / degrees[row]
     return RowVariances(variance, degrees, is_own)
 
 
