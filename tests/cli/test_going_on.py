@@ -45,7 +45,9 @@ def test_a_board_that_is_not_there_is_written_by_the_command_that_check_tells(no
 
 @pytest.mark.parametrize("command", [["run", "tiny.yaml"], ["board", "tiny"]])
 @pytest.mark.parametrize("name", ["x.xlsx", "x.pdf"])
-def test_a_board_is_not_written_to_a_file_that_promises_a_form_that_it_has_not(command, name, tiny_spec, monkeypatch, capsys):
+def test_a_board_is_not_written_to_a_file_that_promises_a_form_that_it_has_not(
+    command, name, tiny_spec, monkeypatch, capsys
+):
     monkeypatch.chdir(tiny_spec.parent)
 
     assert main([*command, "--output", name]) == 2

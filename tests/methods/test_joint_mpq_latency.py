@@ -69,7 +69,7 @@ def test_the_measured_latency_holds_the_limit_and_kept_channels_have_the_greates
 
     plan = JointMpq(epochs=2.0).compress(asked)
 
-    assert 0.97 < share_used(plan, asked, model) <= 1.0
+    assert 0.95 < share_used(plan, asked, model) <= 1.0
     assert {value for bits in plan.weight_bits.values() for value in bits} == {8}
     assert asked.decisions["measured_latency_shares"]
 
