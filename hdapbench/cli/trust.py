@@ -1,4 +1,6 @@
-"""Code that a spec names runs once the user has said so: by ``--trust``, at a prompt, or for a whole folder."""
+"""Code that a spec names, other than files beside it, runs once the user has said so: by ``--trust``, at a prompt, or
+for a whole folder.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from hdapbench.spec import LoadedSpec
 
 FOLDERS = "HDAPBENCH_TRUST"
-"""Variable with folders whose specs may name code of these folders, separated as in PATH."""
+"""Variable with folders whose specs may name code of these folders, separated as in PATH. By default that is the folder
+of each spec, for files in it; set and empty, it is none.
+"""
 
 OF_PACKAGES = frozenset({"torchvision", "ultralytics"})
 """What stands before the colon of models that are looked up by name in a package."""
@@ -116,8 +120,13 @@ def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
 
 
 def _in_trusted_folder(code: NamedCode, base_dir: Path) -> bool:
-    """Whether the spec, and the file of the code if it has one, lie in a folder of the variable."""
-    folders = [Path(text).expanduser().resolve() for text in os.environ.get(FOLDERS, "").split(os.pathsep) if text]
+    """Whether the spec, and the file of the code if it has one, lie in a folder of the variable.
+
+    Where the variable is not set, a file in the spec's folder does: whoever put it there could have had it run otherwise.
+    """
+    if FOLDERS not in os.environ:
+        return code.file is not None and code.file.resolve().is_relative_to(base_dir.resolve())
+    folders = [Path(text).expanduser().resolve() for text in os.environ[FOLDERS].split(os.pathsep) if text]
     places = [base_dir.resolve(), *([] if code.file is None else [code.file.resolve()])]
     return any(all(place.is_relative_to(folder) for place in places) for folder in folders)
 

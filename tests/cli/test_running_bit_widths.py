@@ -84,7 +84,7 @@ def test_the_board_ranks_limits_on_bits_by_accuracy_and_lists_all_by_size(worksp
 
     assert "## weights at most 0.3x" in text
     assert "## NE16 cycles at most 0.7x" in text
-    assert "## average clustered latency at most 0.95x" in text
+    assert "## average clustered latency at most 0.97x" in text
     assert "Most accurate: **joint-mpq" in text
     assert "## All quantised models, fleet six" in text
     assert "Bit-widths:" in text

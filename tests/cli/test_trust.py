@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("in_the_folder_of_the_spec")
 
 @pytest.fixture(autouse=True)
 def _nobody_trusts(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HDAPBENCH_TRUST")
+    monkeypatch.setenv("HDAPBENCH_TRUST", "")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
@@ -96,6 +96,25 @@ def test_what_the_user_types_and_what_lies_in_a_folder_of_theirs_needs_no_word(m
     assert checked() == (2, False)
     monkeypatch.setenv("HDAPBENCH_TRUST", f"/nowhere:{Path.cwd().parent}")
     assert checked() == (0, True)
+
+
+def test_files_beside_a_spec_run_by_default_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HDAPBENCH_TRUST")
+    plain = Path("tiny.yaml").read_text()
+    write(plugins="[./mine.py]")
+    assert checked() == (0, True)
+
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "net.py"
+    elsewhere.write_text(NET)
+    Path("link.py").symlink_to(elsewhere)
+    for model in (f"{elsewhere}:build", "./link.py:build", "net:build", "torch.hub:load"):
+        Path("tiny.yaml").write_text(plain)
+        write(model)
+        assert checked() == (2, False), model
+
+    assert capsys.readouterr().err.count("is code that would be run") == 4
 
 
 @pytest.mark.parametrize(("answer", "ended"), [("y\n", (0, True)), ("\n", (2, False)), ("", (2, False))])
