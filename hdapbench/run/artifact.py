@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from hdapbench.errors import PlanError
+from hdapbench.errors import ModelError, PlanError
 from hdapbench.files import replacing
 from hdapbench.groups import GroupSet
 from hdapbench.models import build_model, kept_state, write_tensors
@@ -50,7 +50,7 @@ def load_plan(directory: Path) -> Plan:
     """
     path = directory / PLAN
     try:
-        return Plan.model_validate_json(path.read_text())
+        return Plan.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise PlanError(f"'{directory}' holds no {PLAN}: it is not an artifact") from None
     except ValidationError as error:
@@ -95,6 +95,10 @@ def _state_hash(directory: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(found)
+
+
+MOST_CLASSES = 1_000_000
+"""More than any data set has: a description that tells of more is damaged."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,12 @@ def open_saved(directory: Path, *, trusted: bool = False) -> SavedModel:
         ) from None
     if not trusted:
         refuse_code(spec.name, told_by=directory / DESCRIPTION)
-    dense = build_model(spec, n_classes=n_classes, base_dir=base_dir).eval()
+    if not 0 < n_classes <= MOST_CLASSES:
+        raise PlanError(f"'{directory / DESCRIPTION}' tells of {n_classes:,} classes: it is damaged")
+    try:
+        dense = build_model(spec, n_classes=n_classes, base_dir=base_dir).eval()
+    except (RuntimeError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(f"the model of '{directory / DESCRIPTION}' cannot be built: {text}") from error
     compact = load_artifact(directory, dense, find_groups(dense, spec.input_shape)).eval()
     return SavedModel(dense, compact, spec.input_shape)

@@ -123,3 +123,11 @@ def test_a_plan_file_that_is_no_plan_is_refused(saved):
 
     with pytest.raises(PlanError, match="is not a plan: 1 problems"):
         load_plan(directory)
+
+
+def test_bytes_that_are_no_text_are_refused(saved):
+    directory, _, _ = saved
+    (directory / "plan.json").write_bytes(b'{"kept": {"\xb2": [0]}}')
+
+    with pytest.raises(PlanError, match="is not a plan"):
+        load_plan(directory)
