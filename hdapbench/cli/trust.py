@@ -1,6 +1,4 @@
-"""Code that a spec names, other than files beside it, runs once the user has said so: by ``--trust``, at a prompt, or
-for a whole folder.
-"""
+"""Code that a spec names runs once the user has said so, by ``--trust`` or a prompt; files in its folder run with it."""
 
 from __future__ import annotations
 
@@ -122,7 +120,7 @@ def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
 def _in_trusted_folder(code: NamedCode, base_dir: Path) -> bool:
     """Whether the spec, and the file of the code if it has one, lie in a folder of the variable.
 
-    Where the variable is not set, a file in the spec's folder does: whoever put it there could have had it run otherwise.
+    Where the variable is not set, a file in the spec's folder does: they are one program, as a folder with a Makefile.
     """
     if FOLDERS not in os.environ:
         return code.file is not None and code.file.resolve().is_relative_to(base_dir.resolve())

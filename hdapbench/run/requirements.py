@@ -103,8 +103,8 @@ def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cac
     if isinstance(fleet, RecordedFleet) and dense is not None and dense not in fleet.plans:
         some = ", ".join(map(repr, fleet.plans[:3])) + (", ..." if len(fleet.plans) > 3 else "")
         text = (
-            f"a recorded fleet times only the plans of its file ({some}), and a run measures new ones, first '{dense}'; "
-            f"estimate its average with: hdapbench fleet estimate {spec.file}; or name a simulated or a local fleet"
+            f"a recorded fleet times only the plans of its file ({some}), and a run measures new ones, first "
+            f"'{dense}'; estimate its average with: hdapbench fleet estimate {spec.file}; or name a simulated or a local fleet"
         )
         yield problem_at(loaded, place, text)
     fleet.close()

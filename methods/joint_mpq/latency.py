@@ -29,8 +29,8 @@ SESSIONS = 4
 """Sessions in which each of them is measured, as sessions differ and the runner has one of its own."""
 
 DEVIATIONS = 2.6
-"""Standard deviations between sessions by which the mean stays below the limit: another session exceeds that in one case
-of twenty (Student's t with three degrees of freedom, for one more session: 2.35 times the root of 1 + 1/4)."""
+"""Standard deviations between sessions by which the mean stays below the limit: another session exceeds that in one
+case of twenty (Student's t with three degrees of freedom, for one more session: 2.35 times the root of 1 + 1/4)."""
 
 CLOSE = 0.03
 """A choice below the limit by no more than this part of what channels can save at all is not improved any more. Of a
