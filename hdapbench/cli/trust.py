@@ -1,4 +1,4 @@
-"""Code that a spec names runs once the user has said so, by ``--trust`` or a prompt; files in its folder run with it."""
+"""Code that a spec names runs once the user said so, by ``--trust`` or a prompt; files in its folder run with it."""
 
 from __future__ import annotations
 

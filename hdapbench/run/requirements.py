@@ -104,7 +104,8 @@ def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cac
         some = ", ".join(map(repr, fleet.plans[:3])) + (", ..." if len(fleet.plans) > 3 else "")
         text = (
             f"a recorded fleet times only the plans of its file ({some}), and a run measures new ones, first "
-            f"'{dense}'; estimate its average with: hdapbench fleet estimate {spec.file}; or name a simulated or a local fleet"
+            f"'{dense}'; estimate its average with: hdapbench fleet estimate {spec.file}; "
+            "or name a simulated or a local fleet"
         )
         yield problem_at(loaded, place, text)
     fleet.close()
