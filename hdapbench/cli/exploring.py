@@ -13,16 +13,19 @@ from hdapbench.cli.results.source import BOARDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hdapbench.spec import LoadedSpec
+    from hdapbench.spec import LoadedSpec, Spec
     from hdapbench.trial import Trial
 
 
 def add_exploring_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--only``, ``--target``, ``--seeds``, ``--limit`` and ``--rerun``."""
+    """Add ``--fast``, ``--only``, ``--target``, ``--seeds``, ``--limit`` and ``--rerun``."""
     group = parser.add_argument_group(
         "exploring",
         "A run with one of these, --set or --method writes no board of its own accord, and leaves the benchmark that "
         "is registered as it is.",
+    )
+    group.add_argument(
+        "--fast", action="store_true", help="run one seed and three methods, the reference and the last among them"
     )
     group.add_argument(
         "--only", action="append", default=[], metavar="METHOD", help="run this method of the spec; may be repeated"
@@ -43,7 +46,7 @@ def add_exploring_options(parser: argparse.ArgumentParser) -> None:
 
 def explores(arguments: argparse.Namespace) -> bool:
     """Whether a run is of something else than the whole spec as it stands in its file."""
-    narrows = arguments.only or arguments.targets or arguments.seeds or arguments.limit
+    narrows = arguments.fast or arguments.only or arguments.targets or arguments.seeds or arguments.limit
     return bool(arguments.overrides or arguments.methods or narrows)
 
 
@@ -57,7 +60,19 @@ def narrowed_by(arguments: argparse.Namespace, loaded: LoadedSpec) -> LoadedSpec
     """
     from hdapbench.run.narrowing import narrowed
 
-    return narrowed(loaded, methods=arguments.only, targets=arguments.targets, seeds=arguments.seeds)
+    methods, seeds = arguments.only, arguments.seeds
+    if arguments.fast:
+        methods, seeds = methods or _three_methods(loaded.spec), seeds or loaded.spec.seeds[:1]
+    return narrowed(loaded, methods=methods, targets=arguments.targets, seeds=seeds)
+
+
+def _three_methods(spec: Spec) -> list[str]:
+    """The method that leads are told against, the last one of the spec, and the first of the others."""
+    from hdapbench.spec import RankingSpec
+
+    names = [method.name for method in spec.methods]
+    reference = (spec.ranking or RankingSpec()).reference
+    return list(dict.fromkeys([reference if reference in names else names[0], names[-1], *names]))[:3]
 
 
 def board_place(arguments: argparse.Namespace, name: str) -> Path | None:
@@ -94,7 +109,7 @@ def asked_again(prefixes: Sequence[str], trials: Sequence[Trial]) -> set[str]:
 
 def same_command(arguments: argparse.Namespace) -> str:
     """The command line that goes on with a run, its options included."""
-    words = ["hdapbench", "run", arguments.spec]
+    words = ["hdapbench", "run", arguments.spec, *(["--fast"] if arguments.fast else [])]
     for option, values in (
         ("--set", arguments.overrides),
         ("--method", arguments.methods),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hdapbench.cli.main import main
+from hdapbench.run.runner import Run
 from hdapbench.store.sqlite import open_store
 
 NET = """\
@@ -282,3 +283,16 @@ def test_a_rerun_that_fails_is_an_exit_code_and_leaves_the_result_that_was_store
         assert main(["run", str(spec), "--quiet", "--limit", "1", "--rerun", chosen]) == 1
 
     assert explored(spec, capsys, "--limit", "1")[:3] == results
+
+
+def test_fast_is_one_seed_and_three_methods_with_the_reference_and_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Run, "results", lambda *_: iter(()))
+
+    assert main(["run", "quickstart", "--fast"]) == 0
+
+    told = capsys.readouterr().err
+    assert "quickstart: 7 trials" in told, "dense, and three methods at two targets"
+    assert "this run explored: no board was written" in told

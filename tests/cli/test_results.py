@@ -268,3 +268,13 @@ def test_results_whose_spec_names_code_are_rendered_and_taken_in_without_running
 
     assert "./evil.py:build on digits" in capsys.readouterr().out
     assert not Path("ran").exists()
+
+
+def test_pages_of_all_boards_and_their_index_come_from_the_results() -> None:
+    assert main(["results", "pages", "boards"]) == 2
+    assert main(["results", "export", "example"]) == 0
+
+    assert main(["results", "pages", str(FILE.parent.parent)]) == 0
+
+    assert "example" in (FILE.parent.parent / "example.html").read_text()
+    assert "example.html" in (FILE.parent.parent / "index.html").read_text()

@@ -1,6 +1,6 @@
 """``hdapbench results``: results to and from files that travel; checked, made again for comparison, and removed.
 
-- ``export``, ``import``, ``merge``, ``check``, ``verify``, ``history``, ``rm``, ``gc``: one action each
+- ``export``, ``import``, ``merge``, ``check``, ``pages``, ``verify``, ``history``, ``rm``, ``gc``: one action each
 - ``source``: where the results of a benchmark are found: in the database, or in the file beside its board
 """
 
@@ -15,6 +15,7 @@ ACTIONS = {
     "import": "taking",
     "merge": "merge",
     "check": "check",
+    "pages": "pages",
     "verify": "verify",
     "history": "history",
     "rm": "rm",
