@@ -9,8 +9,10 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/hdapbench run specs/quickstart.yaml
 
+# Two processes share the files of tests; benchmarks, which compare times, run alone.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --benchmark-disable
+	$(BIN)/python -m pytest benchmarks
 
 # At most three minutes on two cores; tests/slow.txt lists the tests that it leaves out.
 test-fast: $(VENV)/.installed-test
