@@ -15,11 +15,8 @@ from hdapbench.data.kinds import MAX_FILE_BYTES, is_image, shown
 from hdapbench.data.source import decoded, kinds_of, list_contents, read_texts
 from hdapbench.errors import DataError
 from hdapbench.files import expand_path
+from hdapbench.spec.data import ADVICE
 
-ADVICE = (
-    "set data.path to an ultralytics data yaml (path, train, val or test, names), or to a folder or tar archive with a "
-    "data.yaml in it; labels lie in labels/ beside images/, one .txt per image with lines 'class x y width height'"
-)
 MAX_CLASSES = 100_000
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
@@ -62,7 +59,7 @@ def read_layout(source: Path) -> BoxLayout:
         When there is none, or it names no images or classes.
     """
     if not source.exists():
-        raise DataError(f"there is no '{source}'; {ADVICE}")
+        raise DataError(f"there is no '{source}'; {ADVICE['yolo']}")
     if source.is_file() and source.suffix.lower() not in {".yaml", ".yml"}:
         return _of_archive(source)
     path = source if source.is_file() else _yaml_in(source)
@@ -97,7 +94,7 @@ def read_classes(source: Path) -> tuple[str, ...]:
         When there is no yaml, or it names no classes.
     """
     if not source.exists():
-        raise DataError(f"there is no '{source}'; {ADVICE}")
+        raise DataError(f"there is no '{source}'; {ADVICE['yolo']}")
     if source.is_file() and source.suffix.lower() not in {".yaml", ".yml"}:
         texts = read_texts(source)
         name = _first_yaml(texts, source)
@@ -144,7 +141,7 @@ def _layout(
         entries = content.get(key) or []
         entries = [entries] if isinstance(entries, str) else entries
         if not (isinstance(entries, list) and all(isinstance(entry, str) for entry in entries)):
-            raise DataError(f"'{origin}': {key} must be a folder, a text file or a list of them; {ADVICE}")
+            raise DataError(f"'{origin}': {key} must be a folder, a text file or a list of them; {ADVICE['yolo']}")
         found: list[str] = []
         for entry in entries:
             # Roboflow writes ../train/images where it means train/images; ultralytics understands it so too.
@@ -155,7 +152,7 @@ def _layout(
     train, test = images("train"), images("test") or images("val")
     for key, found in (("train", train), ("test or val", test)):
         if not found:
-            raise DataError(f"'{origin}': no images of {key} were found under '{root}'; {ADVICE}")
+            raise DataError(f"'{origin}': no images of {key} were found under '{root}'; {ADVICE['yolo']}")
     shared = set(train) & set(test)
     if shared:
         raise DataError(f"'{origin}': train and test share {len(shared)} images, such as {min(shared)}")
@@ -169,7 +166,7 @@ def _classes(content: Mapping[str, Any], origin: str) -> tuple[str, ...]:
     if names is None and isinstance(content.get("nc"), int):
         names = list(range(min(content["nc"], MAX_CLASSES)))
     if not isinstance(names, list) or not names or any(isinstance(name, list | Mapping) for name in names):
-        raise DataError(f"'{origin}': names must list the classes, counted from 0; {ADVICE}")
+        raise DataError(f"'{origin}': names must list the classes, counted from 0; {ADVICE['yolo']}")
     return tuple(str(name) for name in names)
 
 
@@ -197,7 +194,7 @@ def _parsed(text: str, origin: str) -> Mapping[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"'{origin}' is not valid YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(content, Mapping):
-        raise DataError(f"'{origin}' is not a mapping; {ADVICE}")
+        raise DataError(f"'{origin}' is not a mapping; {ADVICE['yolo']}")
     return content
 
 
@@ -216,13 +213,13 @@ def _yaml_in(folder: Path) -> Path:
         for path in (folder / name, *sorted(folder.glob(f"*/{name}"))):
             if path.is_file():
                 return path
-    raise DataError(f"'{folder}' holds no {YAML_NAMES[0]}; {ADVICE}")
+    raise DataError(f"'{folder}' holds no {YAML_NAMES[0]}; {ADVICE['yolo']}")
 
 
 def _first_yaml(texts: Collection[str], source: Path) -> str:
     found = [name for name in texts if PurePosixPath(name).name in YAML_NAMES]
     if not found:
-        raise DataError(f"'{source}' holds no {YAML_NAMES[0]}; {ADVICE}")
+        raise DataError(f"'{source}' holds no {YAML_NAMES[0]}; {ADVICE['yolo']}")
     return min(found, key=lambda name: (name.count("/"), name))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hdapbench.arrays import Integers
 from hdapbench.data.kinds import shown
 from hdapbench.errors import DataError
+from hdapbench.spec.data import ADVICE
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -23,10 +24,6 @@ TEST_FILES = ("test_batch",)
 IMAGE_SHAPE = (3, 32, 32)
 N_CLASSES = 10
 MAX_BATCH_BYTES = 1 << 27
-ADVICE = (
-    "get cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html, unpack it, and set data.path to the "
-    f"folder that holds {FOLDER}/"
-)
 
 
 def load_cifar10(source: Path) -> tuple[Tensor, Integers, Tensor, Integers]:
@@ -63,7 +60,7 @@ def _folder(source: Path) -> Path:
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     missing = [name for name in (*TRAIN_FILES, *TEST_FILES) if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"no CIFAR-10 in '{source}' (missing: {', '.join(missing)}); {ADVICE}")
+        raise DataError(f"no CIFAR-10 in '{source}' (missing: {', '.join(missing)}); {ADVICE['cifar10']}")
     return folder
 
 
@@ -79,7 +76,7 @@ def _batches(folder: Path, names: tuple[str, ...]) -> tuple[Tensor, Integers]:
             labels.append(_labels(batch["labels"], len(images[-1])))
         except Exception as error:  # unpickling raises whatever the bytes make it raise
             told = shown(" ".join(str(error).split())[:80])
-            raise DataError(f"'{path}' is no batch of CIFAR-10 ({told}); {ADVICE}") from error
+            raise DataError(f"'{path}' is no batch of CIFAR-10 ({told}); {ADVICE['cifar10']}") from error
     return torch.from_numpy(np.concatenate(images)), np.concatenate(labels)
 
 

@@ -22,9 +22,9 @@ from hdapbench.data.reading import SHOWN_NAMES, Reading, decode_each
 from hdapbench.data.source import Contents, left_out, list_contents
 from hdapbench.data.split import stratified_order
 from hdapbench.errors import DataError
+from hdapbench.spec.data import ADVICE
 
 TRAIN, TEST, VAL = "train", "test", "val"
-LAYOUT = "expected train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
 
 Files = dict[str, dict[str, str]]
 """Split -> file name -> class."""
@@ -270,5 +270,5 @@ def _labels(files: Mapping[str, str], classes: list[str], names: list[str], skip
     return _Labels(numbers, stratified_order(numbers), classes)
 
 
-CLASS_FOLDERS = FolderFormat(class_folders, LAYOUT, all_tested=True)
+CLASS_FOLDERS = FolderFormat(class_folders, ADVICE["imagefolder"], all_tested=True)
 """Images in folders named by class."""

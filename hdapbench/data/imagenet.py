@@ -9,20 +9,11 @@ from hdapbench.data.folder import CLASS_FOLDERS, TEST, TRAIN, VAL, Files, Folder
 from hdapbench.data.kinds import shown
 from hdapbench.data.source import Contents, texts_of
 from hdapbench.errors import DataError
+from hdapbench.spec.data import ADVICE
 
 ANNOTATIONS = "val_annotations.txt"
 UNSORTED = "images"
 """Folder that stands where a class would: what lies in it has no class by its place."""
-
-TINY_ADVICE = (
-    "get tiny-imagenet-200.zip from http://cs231n.stanford.edu/tiny-imagenet-200.zip, unpack it, and set data.path to "
-    f"the folder: train/<wnid>/images/*.JPEG, val/images/*.JPEG and val/{ANNOTATIONS}"
-)
-IMAGENET_ADVICE = (
-    "get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org/download.php (an account is "
-    "needed), unpack them as torchvision.datasets.ImageNet does, and set data.path to the folder: "
-    "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
-)
 
 
 def tiny_imagenet_files(contents: Contents) -> Files:
@@ -46,7 +37,7 @@ def tiny_imagenet_files(contents: Contents) -> Files:
     missing = [name for name in tested if PurePosixPath(name).name not in classes]
     if missing:
         some = f"{len(missing)} images, such as {shown(missing[0])}"
-        raise DataError(f"'{contents.source}': {ANNOTATIONS} lacks {some}; {TINY_ADVICE}")
+        raise DataError(f"'{contents.source}': {ANNOTATIONS} lacks {some}; {ADVICE['tiny-imagenet']}")
     test = {name: classes[PurePosixPath(name).name] for name in tested}
     return {TRAIN: found[TRAIN], TEST: test, VAL: test}
 
@@ -55,10 +46,10 @@ def _annotated(contents: Contents) -> dict[str, str]:
     """Validation image -> class, from the text file beside the images."""
     names = [name for name in contents.files if PurePosixPath(name).name == ANNOTATIONS]
     if not names:
-        raise DataError(f"'{contents.source}' holds no {ANNOTATIONS}; {TINY_ADVICE}")
+        raise DataError(f"'{contents.source}' holds no {ANNOTATIONS}; {ADVICE['tiny-imagenet']}")
     lines = [line.split("\t") for text in texts_of(contents, names).values() for line in text.splitlines()]
     return {fields[0]: fields[1] for fields in lines if len(fields) > 1}
 
 
-IMAGENET = replace(CLASS_FOLDERS, advice=IMAGENET_ADVICE)
-TINY_IMAGENET = FolderFormat(tiny_imagenet_files, TINY_ADVICE)
+IMAGENET = replace(CLASS_FOLDERS, advice=ADVICE["imagenet"])
+TINY_IMAGENET = FolderFormat(tiny_imagenet_files, ADVICE["tiny-imagenet"])

@@ -22,6 +22,7 @@ from hdapbench.data.scenes import make_scenes
 from hdapbench.data.split import share_count, stratified_order
 from hdapbench.data.yolo import BOXES, STARTS, load_yolo
 from hdapbench.errors import DataError
+from hdapbench.spec.data import ADVICE
 
 if TYPE_CHECKING:
     from hdapbench.data.cache import DecodedPart
@@ -54,7 +55,7 @@ def _digits(request: DataRequest) -> DataSplits:
 
 
 def _cifar10(request: DataRequest) -> DataSplits:
-    images, classes, test_images, test_classes = cifar.load_cifar10(request.reading(cifar.ADVICE).source)
+    images, classes, test_images, test_classes = cifar.load_cifar10(request.reading(ADVICE["cifar10"]).source)
     order = torch.from_numpy(stratified_order(classes))
     train = resized_images(images, request.input_shape)[order], torch.from_numpy(classes)[order]
     test = resized_images(test_images, request.input_shape), torch.from_numpy(test_classes)
@@ -85,7 +86,7 @@ def _speech_commands(request: DataRequest) -> DataSplits:
 
 
 def _yolo(request: DataRequest) -> DataSplits:
-    reading = request.reading(box_layout.ADVICE)
+    reading = request.reading(ADVICE["yolo"])
     return _box_splits(request.spec, *load_yolo(reading, cache_dir=request.cache_dir))
 
 

@@ -15,15 +15,12 @@ from hdapbench.data.folder import TEST, TRAIN, VAL, Files, FolderFormat
 from hdapbench.data.kinds import AUDIO_SUFFIX, suffix
 from hdapbench.data.source import Contents, texts_of
 from hdapbench.errors import DataError
+from hdapbench.spec.data import ADVICE
 
 VERSION = 1
 """Raised whenever the same recording gives another picture."""
 
 TEST_LIST = "testing_list.txt"
-ADVICE = (
-    "get speech_commands_v0.02.tar.gz from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, and set "
-    f"data.path to it or to the unpacked folder: <word>/*.wav (16 kHz, mono, 16 bits) and {TEST_LIST}"
-)
 
 RATE = 16_000
 WINDOW, FFT_SIZE = 480, 512
@@ -52,7 +49,7 @@ def speech_files(contents: Contents) -> Files:
     words = {str(path): path.parts[-2] for path in found if len(path.parts) > 1 and not path.parts[-2].startswith("_")}
     lists = [name for name in contents.files if PurePosixPath(name).name == TEST_LIST]
     if not lists:
-        raise DataError(f"'{contents.source}' holds no {TEST_LIST}; {ADVICE}")
+        raise DataError(f"'{contents.source}' holds no {TEST_LIST}; {ADVICE['speech-commands']}")
     listed = set(" ".join(texts_of(contents, lists).values()).split())
     splits: Files = {TRAIN: {}, TEST: {}, VAL: {}}
     for name, word in words.items():
@@ -60,7 +57,8 @@ def speech_files(contents: Contents) -> Files:
         splits[TEST if is_tested else TRAIN][name] = word
     if not splits[TEST] or not splits[TRAIN]:
         raise DataError(
-            f"'{contents.source}': {TEST_LIST} must name some of the {len(words)} recordings, not all; {ADVICE}"
+            f"'{contents.source}': {TEST_LIST} must name some of the {len(words)} recordings, not all; "
+            f"{ADVICE['speech-commands']}"
         )
     return splits
 
@@ -130,5 +128,7 @@ def _cosines(n_coefficients: int) -> Floats:
     return transform
 
 
-SPEECH_COMMANDS = FolderFormat(speech_files, ADVICE, decode=decode_speech, version=("speech", VERSION))
+SPEECH_COMMANDS = FolderFormat(
+    speech_files, ADVICE["speech-commands"], decode=decode_speech, version=("speech", VERSION)
+)
 """Words as Speech Commands lays them out."""

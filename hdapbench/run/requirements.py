@@ -20,7 +20,7 @@ from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import usable_cpus
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, problem_at
-from hdapbench.spec.data import EMBEDDED, SHIPPED
+from hdapbench.spec.data import ADVICE, EMBEDDED, SHIPPED
 
 
 def unmet(loaded: LoadedSpec, widths: Sequence[int] | None, *, cache_dir: Path) -> list[SpecProblem]:
@@ -31,7 +31,7 @@ def unmet(loaded: LoadedSpec, widths: Sequence[int] | None, *, cache_dir: Path) 
     widths
         Channels of the dense model's groups; None where they are not known.
     """
-    problems = [*_device(loaded), *_data(loaded, cache_dir)]
+    problems = [*_device(loaded), *_data(loaded)]
     for number in range(len(loaded.spec.fleets)):
         problems += _fleet(loaded, number, widths, cache_dir=cache_dir)
     return problems
@@ -60,7 +60,7 @@ def _device(loaded: LoadedSpec) -> Iterator[SpecProblem]:
             yield problem_at(loaded, ("device",), "torch finds no GPU here; write device: cpu")
 
 
-def _data(loaded: LoadedSpec, cache_dir: Path) -> Iterator[SpecProblem]:
+def _data(loaded: LoadedSpec) -> Iterator[SpecProblem]:
     """Problem of data that are not where the spec says; what they hold is looked at when classes are counted."""
     data = loaded.spec.data
     if data.path is None:
@@ -74,18 +74,13 @@ def _data(loaded: LoadedSpec, cache_dir: Path) -> Iterator[SpecProblem]:
     except DataError as error:
         yield problem_at(loaded, ("data", "path"), str(error))
         return
-    if path.exists():
-        return
-    from hdapbench.data import load_data  # imports torch, and knows where each set can be had and how it is laid out
-
-    try:
-        load_data(data, loaded.spec.model.input_shape, base_dir=base_directory(loaded), cache_dir=cache_dir)
-    except DataError as error:
+    if not path.exists():
         variable = re.search(r"\$\{(\w+)", data.path)
         fix = "paths start from the spec's folder"
         if variable:
             fix = f"set the environment variable {variable[1]} to the folder that holds it (the spec: {data.path})"
-        yield problem_at(loaded, ("data", "path"), f"{error}; {fix}")
+        advice = f"; {ADVICE[data.name]}" if data.name in ADVICE else ""
+        yield problem_at(loaded, ("data", "path"), f"there is no '{path}'{advice}; {fix}")
 
 
 def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cache_dir: Path) -> Iterator[SpecProblem]:

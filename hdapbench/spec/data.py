@@ -18,6 +18,33 @@ SHIPPED = ("digits", "imagefolder", "cifar10", "tiny-imagenet", "imagenet", "spe
 EMBEDDED = frozenset({"digits", "digit-scenes"})
 """Those that need no path."""
 
+ADVICE = {
+    "imagefolder": "expected train/<class>/*.jpg and test/<class>/*.jpg (or val/)",
+    "cifar10": (
+        "get cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html, unpack it, and set data.path to "
+        "the folder that holds cifar-10-batches-py/"
+    ),
+    "tiny-imagenet": (
+        "get tiny-imagenet-200.zip from http://cs231n.stanford.edu/tiny-imagenet-200.zip, unpack it, and set data.path "
+        "to the folder: train/<wnid>/images/*.JPEG, val/images/*.JPEG and val/val_annotations.txt"
+    ),
+    "imagenet": (
+        "get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org/download.php (an account "
+        "is needed), unpack them as torchvision.datasets.ImageNet does, and set data.path to the folder: "
+        "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
+    ),
+    "speech-commands": (
+        "get speech_commands_v0.02.tar.gz from http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz, and "
+        "set data.path to it or to the unpacked folder: <word>/*.wav (16 kHz, mono, 16 bits) and testing_list.txt"
+    ),
+    "yolo": (
+        "set data.path to an ultralytics data yaml (path, train, val or test, names), or to a folder or tar archive "
+        "with a data.yaml in it; labels lie in labels/ beside images/, one .txt per image with lines "
+        "'class x y width height'"
+    ),
+}
+"""Where sets that need a path can be had, and how they are laid out."""
+
 BOX_AUGMENTATIONS = frozenset({"mosaic", "mosaic-flip"})
 
 Channels = Annotated[tuple[float, ...], BeforeValidator(sequence_to_tuple), Field(min_length=1, max_length=4)]
