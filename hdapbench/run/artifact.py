@@ -157,8 +157,9 @@ def open_saved(directory: Path, *, trusted: bool = False) -> SavedModel:
         raise PlanError(f"'{directory / DESCRIPTION}' tells of {n_classes:,} classes: it is damaged")
     try:
         dense = build_model(spec, n_classes=n_classes, base_dir=base_dir).eval()
+        groups = find_groups(dense, spec.input_shape)
     except (RuntimeError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise ModelError(f"the model of '{directory / DESCRIPTION}' cannot be built: {text}") from error
-    compact = load_artifact(directory, dense, find_groups(dense, spec.input_shape)).eval()
+    compact = load_artifact(directory, dense, groups).eval()
     return SavedModel(dense, compact, spec.input_shape)
