@@ -6,7 +6,6 @@
 - two_way: what seeds share and what rows have, by least squares
 - simultaneous: comparisons of all rows of a table at once, after Tukey
 - fronts: dominance, Pareto fronts and the lead at equal accuracy, with its bootstrap
-- estimates: mean and interval over seeds alone
 """
 
 from hdapbench.leaderboard.statistics.accuracy import (
@@ -17,7 +16,6 @@ from hdapbench.leaderboard.statistics.accuracy import (
     accuracy_interval,
     seed_spread,
 )
-from hdapbench.leaderboard.statistics.estimates import Estimate, estimate, student_95
 from hdapbench.leaderboard.statistics.fronts import (
     Cell,
     Lead,
@@ -39,7 +37,6 @@ from hdapbench.leaderboard.statistics.latency import (
 __all__ = [
     "Cell",
     "Difference",
-    "Estimate",
     "Interval",
     "Lead",
     "Outcomes",
@@ -51,12 +48,10 @@ __all__ = [
     "bootstrap_fronts",
     "dominates",
     "equal_accuracy_lead",
-    "estimate",
     "fit_two_way",
     "latency_interval",
     "latency_ratios",
     "measurement_variance_of",
     "pareto_front",
     "seed_spread",
-    "student_95",
 ]
