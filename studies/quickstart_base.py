@@ -16,7 +16,7 @@ import torch
 from hdapbench.data import load_data
 from hdapbench.spec import load
 from hdapbench.tasks.base import prepare_base
-from hdapbench.tasks.classification import evaluate
+from hdapbench.tasks.classification import rightly_named
 
 SPEC = Path("specs/quickstart.yaml")
 WEIGHTS = Path("specs/weights/vgg7-digits.pt")
@@ -37,7 +37,7 @@ def main() -> None:
     torch.save(state, WEIGHTS)
     base.model.load_state_dict(state)
     print(
-        f"wrote {WEIGHTS}: {WEIGHTS.stat().st_size / 1e6:.1f} MB, {evaluate(base.model, data.test):.2%} right on test"
+        f"wrote {WEIGHTS}: {WEIGHTS.stat().st_size / 1e6:.1f} MB, {rightly_named(base.model, data.test).mean():.2%} right on test"
     )
 
 

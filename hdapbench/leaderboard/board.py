@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hdapbench.leaderboard.bits import BitCosts
 from hdapbench.leaderboard.statistics import Interval, pareto_front
 from hdapbench.trial import Environment
-
-LEAST_SHARE = 0.97
-"""A row that uses less of a target other than FLOPs gave budget away."""
 
 METRICS = {"classification": "accuracy", "detection": "mAP50-95"}
 """Task -> name of the metric in `Metrics.accuracy`."""
@@ -221,7 +218,7 @@ class Leaderboard:
     environments: tuple[Environment, ...]
     n_trials: int
     n_finished: int
-    n_images: int | None = field(default=None)
+    n_images: int | None
 
     @property
     def metric(self) -> str:

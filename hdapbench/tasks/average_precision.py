@@ -75,11 +75,6 @@ def match(detections: Sequence[Tensor], truths: Sequence[Tensor]) -> Matches:
     return Matches(correct[order], stacked[order, 5], images[order], wanted, owners)
 
 
-def average_precision(detections: Sequence[Tensor], truths: Sequence[Tensor]) -> Floats:
-    """Average precision of every class that occurs, at IoUs from 0.5 to 0.95, shape (n_classes, 10); see `match`."""
-    return match(detections, truths).precision()
-
-
 def pseudo_values(matches: Matches, n_images: int) -> Floats:
     """What groups of images contribute to mAP50-95, by the delete-a-group jackknife, shape (n_groups,).
 

@@ -74,18 +74,6 @@ class Classification(Task):
         return Scores(accuracy, outcomes=Outcomes.of_images(right) if outcomes else None)
 
 
-def evaluate(model: nn.Module, data: Samples, batch_size: int = 256) -> float:
-    """Accuracy in [0, 1], in evaluation mode; the model's mode is restored.
-
-    Raises
-    ------
-    DataError
-        When there are no images.
-    """
-    right = rightly_named(model, data, batch_size)
-    return int(right.sum()) / len(right)
-
-
 def rightly_named(model: nn.Module, data: Samples, batch_size: int = 256) -> Booleans:
     """Whether the class of each image is named rightly, shape (n_images,); the model's mode is restored.
 

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from hdapbench.models import quiet_ultralytics
-from hdapbench.tasks.average_precision import IOU_THRESHOLDS, average_precision, match, pseudo_values
+from hdapbench.tasks.average_precision import IOU_THRESHOLDS, match, pseudo_values
 from tests.zoo import needs_yolo
 
 MOST = 0.995
 """What perfect detections have: ultralytics lets precision fall to zero from the 100th to the 101st recall."""
 
 TRUTH = torch.tensor([[0.0, 10, 10, 50, 50]])
+
+
+def average_precision(detections: list[torch.Tensor], truths: list[torch.Tensor]) -> np.ndarray:
+    return match(detections, truths).precision()
 
 
 def found(*rows: tuple[float, ...]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from hdapbench.data import ImageSet
 from hdapbench.errors import DataError, ModelError
 from hdapbench.models import state_hash
 from hdapbench.spec import Recipe
-from hdapbench.tasks.classification import Classification, evaluate
+from hdapbench.tasks.classification import Classification, rightly_named
 from hdapbench.tasks.schedule import learning_rate_factor
 from hdapbench.tasks.training import EpochReport, Setting, train_model
 from hdapbench.trial import Outcomes
@@ -42,7 +42,7 @@ def test_training_learns(data, optimizer, schedule):
 
     train_model(model, data, recipe, setting=SETTING, seed=0)
 
-    assert evaluate(model, data) > 0.95
+    assert rightly_named(model, data).mean() > 0.95
 
 
 def test_equal_seeds_train_equal_weights_and_other_seeds_others(data):
@@ -176,21 +176,21 @@ class Constant(nn.Module):
 def test_accuracy_is_the_share_of_right_answers_whatever_the_batches(data, batch_size):
     part = ImageSet(data.images[:25], data.labels[:25], data.mean, data.std)
 
-    assert evaluate(Constant(), part, batch_size=batch_size) == 12 / 25
+    assert rightly_named(Constant(), part, batch_size=batch_size).mean() == 12 / 25
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_evaluation_restores_the_mode(data, training):
     model = Constant().train(training)
 
-    evaluate(model, data)
+    rightly_named(model, data)
 
     assert model.training is training
 
 
 def test_accuracy_of_no_images_is_refused(data):
     with pytest.raises(DataError, match="there are none"):
-        evaluate(Constant(), ImageSet(data.images[:0], data.labels[:0], data.mean, data.std))
+        rightly_named(Constant(), ImageSet(data.images[:0], data.labels[:0], data.mean, data.std))
 
 
 def test_schedules_start_peak_and_end_where_they_should():

@@ -14,7 +14,7 @@ from hdapbench.errors import HdapbenchError
 from hdapbench.models import state_hash
 from hdapbench.spec import DistillationSpec, Recipe, load_spec
 from hdapbench.tasks.average import WeightAverage
-from hdapbench.tasks.classification import Classification, evaluate
+from hdapbench.tasks.classification import Classification, rightly_named
 from hdapbench.tasks.training import Setting, train_model
 from hdapbench.testing import tiny_workbench
 
@@ -50,7 +50,7 @@ def test_a_student_follows_its_teacher_as_far_as_the_weight_says(data, teacher, 
 
     train_model(student, with_wrong_labels(data), recipe, setting=Setting(TASK, teacher=teacher), seed=0)
 
-    assert evaluate(student, data) == pytest.approx(expected, abs=0.05)
+    assert rightly_named(student, data).mean() == pytest.approx(expected, abs=0.05)
 
 
 def test_a_teacher_stays_as_it_is(data, teacher):
@@ -133,7 +133,7 @@ def test_an_average_of_the_present_alone_is_the_last_model_and_one_of_the_past_i
     assert not torch.allclose(past["0.weight"], last["0.weight"], atol=1e-4)
     assert not torch.allclose(past["1.running_mean"], last["1.running_mean"], atol=1e-5)
     assert int(past["1.num_batches_tracked"]) == int(last["1.num_batches_tracked"])
-    assert evaluate(models[0.99], data) > 0.95
+    assert rightly_named(models[0.99], data).mean() > 0.95
 
 
 def test_bf16_training_leaves_single_precision_weights_that_learned_as_much(data):
@@ -141,7 +141,7 @@ def test_bf16_training_leaves_single_precision_weights_that_learned_as_much(data
     train_model(model, data, RECIPE.model_copy(update={"precision": "bf16"}), setting=Setting(TASK), seed=0)
 
     assert {value.dtype for value in model.parameters()} == {torch.float32}
-    assert evaluate(model, data) > 0.95
+    assert rightly_named(model, data).mean() > 0.95
 
 
 def test_a_regulariser_sees_the_gradients_of_every_step_and_may_change_them(data):
