@@ -8,6 +8,7 @@ tiny: networks of microcontroller benchmarks.
 pooled: the head that most of these share.
 torchvision_models: torchvision's classifiers and published weights.
 yolo: ultralytics' networks.
+attention: attention whose heads can be cut, in place of that of others.
 user_code: networks of a callable that the user names.
 outputs: class scores among what a network returns.
 weights: state dicts, loaded strictly and hashed.

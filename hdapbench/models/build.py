@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.models.attention import separate_heads
 from hdapbench.models.mobilenet import MobileNetV1
 from hdapbench.models.outputs import settle
 from hdapbench.models.resnet import CifarResNet
@@ -41,8 +42,9 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module:
     """Network of a spec with random weights, drawn from torch's global generator; ``spec.weights`` is not read.
 
-    Networks of the user's code run once: lazy layers get their shapes, and where class scores come in a tuple or a
-    mapping, they alone are returned from then on.
+    Attention that is known is replaced by an equal form whose heads can be cut (`hdapbench.models.attention`). Networks
+    of the user's code run once: lazy layers get their shapes, and where class scores come in a tuple or a mapping, they
+    alone are returned from then on.
 
     Parameters
     ----------
@@ -60,6 +62,13 @@ def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module
     MissingExtraError
         When the model needs a package that is not installed.
     """
+    model = _built(spec, n_classes, base_dir)
+    separate_heads(model)
+    return model
+
+
+def _built(spec: ModelSpec, n_classes: int, base_dir: Path) -> nn.Module:
+    """The network as its package or the user's code builds it."""
     source, separator, rest = spec.name.partition(":")
     if not separator:
         return _build_zoo(spec, n_classes)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
+from hdapbench.models.attention import with_separate_heads
 from hdapbench.models.checkpoint import ultralytics_state
 from hdapbench.models.resnet import with_identity_shortcuts
 from hdapbench.models.torchvision_models import without_auxiliary
@@ -88,7 +89,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
     """
     expected = model.state_dict()
     unwrapped = _without_prefixes(state, expected)
-    completed = with_split_blocks(model, with_identity_shortcuts(model, without_auxiliary(model, unwrapped)))
+    completed = _under_our_names(model, unwrapped)
     missing = [name for name in expected if name not in completed and not name.endswith(BATCH_COUNT)]
     unexpected = [name for name in completed if name not in expected]
     shapes = [
@@ -139,6 +140,12 @@ def _without_prefixes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor
             break
         best = {name.removeprefix(prefix): value for name, value in best.items()}
     return best if len(best.keys() & expected.keys()) > len(state.keys() & expected.keys()) else state
+
+
+def _under_our_names(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict with what is cut, left out and added when a network is built here."""
+    completed = with_identity_shortcuts(model, without_auxiliary(model, state))
+    return with_separate_heads(model, with_split_blocks(model, completed))
 
 
 def _check_finite(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
