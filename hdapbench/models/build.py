@@ -15,6 +15,7 @@ from hdapbench.models.attention import separate_heads
 from hdapbench.models.mobilenet import MobileNetV1
 from hdapbench.models.outputs import settle
 from hdapbench.models.resnet import CifarResNet
+from hdapbench.models.timm_models import build_timm
 from hdapbench.models.tiny import DsCnn, ResNet6, ResNet8, small_resnet18
 from hdapbench.models.torchvision_models import build_torchvision
 from hdapbench.models.user_code import build_user_model
@@ -75,6 +76,8 @@ def _built(spec: ModelSpec, n_classes: int, base_dir: Path) -> nn.Module:
     arguments = dict(spec.arguments)
     if source == "torchvision":
         return build_torchvision(rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments)
+    if source == "timm":
+        return build_timm(rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments)
     if source == "ultralytics":
         return build_yolo(
             rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments, base_dir=base_dir
@@ -82,13 +85,15 @@ def _built(spec: ModelSpec, n_classes: int, base_dir: Path) -> nn.Module:
     model = build_user_model(
         spec.name, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments, base_dir=base_dir
     )
-    settle(model, n_classes=n_classes, input_shape=spec.input_shape)
+    settle(model, n_classes=n_classes, input_shape=spec.input_shape, output=spec.output)
     return model
 
 
 def _build_zoo(spec: ModelSpec, n_classes: int) -> nn.Module:
     if spec.name not in ZOO:
-        hint = did_you_mean(spec.name, [*ZOO, "torchvision:NAME", "ultralytics:NAME.yaml", "module:callable"])
+        hint = did_you_mean(
+            spec.name, [*ZOO, "torchvision:NAME", "timm:NAME", "ultralytics:NAME.yaml", "module:callable"]
+        )
         raise ModelError(f"unknown model '{spec.name}'{hint}")
     side = MINIMUM_SIDE.get(spec.name, 1)
     if min(spec.input_shape[1:]) < side:

@@ -42,7 +42,8 @@ class ModelSpec(Strict):
     name: str = Field(
         min_length=1,
         description="Zoo name (resnet20, resnet56, vgg16, vgg7, mobilenetv1, resnet6, resnet8, dscnn, resnet18-64px), "
-        "torchvision:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and run).",
+        "torchvision:NAME, timm:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and "
+        "run).",
     )
     input_shape: Annotated[
         tuple[
@@ -55,8 +56,15 @@ class ModelSpec(Strict):
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's builder.")
     weights: str | None = Field(
         default=None,
-        description="Path of a state_dict or of an ultralytics .pt, or torchvision:NAME of a weights enum; null trains "
-        "by the base recipe.",
+        description="Path of a state_dict (of torch or safetensors) or of an ultralytics .pt, or torchvision:NAME of a "
+        "weights enum; null trains by the base recipe.",
+    )
+    output: str | None = Field(
+        default=None,
+        pattern=r"^[^.]+(\.[^.]+)*$",
+        exclude_if=lambda value: value is None,
+        description="Where class scores are among a network's outputs: keys and positions, as in logits or 0.scores; "
+        "null looks for the one tensor of their shape.",
     )
 
 

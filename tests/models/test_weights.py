@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -317,3 +319,38 @@ def test_masks_may_hold_infinity(tmp_path):
     model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
 
     load_weights(model, saved(model.state_dict(), tmp_path / "w.pt"))
+
+
+def test_weights_of_safetensors_load_and_what_is_none_is_refused_in_a_line(tmp_path):
+    files = pytest.importorskip("safetensors.torch")
+    source, model = net(), net()
+    path = tmp_path / "w.safetensors"
+    files.save_file(source.state_dict(), path)
+
+    load_weights(model, path)
+    assert state_hash(model) == state_hash(source)
+
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ModelError, match="is not a file of safetensors"):
+        load_weights(model, path)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_ema", "state_dict_ema"])
+def test_checkpoints_of_training_programs_load_though_objects_lie_beside_the_weights(tmp_path, wrapper):
+    source, model = net(), net()
+    averaged = {"n_averaged": torch.tensor(3)} | {f"module.{name}": v for name, v in source.state_dict().items()}
+    content = {wrapper: averaged, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.7), "trap": Trap()}
+
+    load_weights(model, saved(content, tmp_path / "w.pt"))
+
+    assert state_hash(model) == state_hash(source)
+
+
+def test_what_a_training_program_wrapped_beside_the_network_is_left_out(tmp_path):
+    source, model = net(), net()
+    state = {f"model.{name}": value for name, value in source.state_dict().items()}
+    state |= {"teacher.0.weight": torch.zeros(3), "criterion.weight": torch.ones(2)}
+
+    load_weights(model, saved({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "w.ckpt"))
+
+    assert state_hash(model) == state_hash(source)
