@@ -59,7 +59,7 @@ def without_auxiliary(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[
     return {name: value for name, value in state.items() if not name.startswith(prefixes)}
 
 
-def check_published(model_name: str, weights_name: str, *, n_classes: int) -> Any:
+def check_published(model_name: str, weights_name: str, *, n_classes: int | None) -> Any:
     """Member of a model's weights enum; nothing is downloaded.
 
     Parameters
@@ -69,7 +69,7 @@ def check_published(model_name: str, weights_name: str, *, n_classes: int) -> An
     weights_name
         Member of the model's weights enum, such as ``IMAGENET1K_V2`` or ``DEFAULT``.
     n_classes
-        Classes of the data; published weights classify into classes of their own.
+        Classes of the data, since published weights classify into classes of their own; None for any number.
 
     Raises
     ------
@@ -88,15 +88,15 @@ def check_published(model_name: str, weights_name: str, *, n_classes: int) -> An
         raise ModelError(f"torchvision:{model_name} has no weights '{weights_name}'{hint}")
     weights = choices[weights_name]
     categories = weights.meta.get("categories", ())
-    if len(categories) != n_classes:
+    if n_classes is not None and len(categories) != n_classes:
         raise ModelError(
             f"torchvision:{weights_name} of {model_name} tells {len(categories)} classes apart, "
-            f"the data has {n_classes}; set model.weights to null to train, or to a state_dict of your own"
+            f"the data has {n_classes}; write base: {{from: weights}} to train from them, or set model.weights to null"
         )
     return weights
 
 
-def published_state(model_name: str, weights_name: str, *, n_classes: int) -> dict[str, Tensor]:
+def published_state(model_name: str, weights_name: str, *, n_classes: int | None) -> dict[str, Tensor]:
     """State dict of published weights, from torch's download cache or else downloaded by torchvision.
 
     Parameters are those of `check_published`.

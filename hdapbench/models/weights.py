@@ -120,8 +120,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
         With the missing keys, the unexpected ones and the wrong shapes, or with what is not finite.
     """
     expected = model.state_dict()
-    unwrapped = _without_prefixes(_of_wrapped_network(model, state, expected), expected)
-    completed = _under_our_names(model, unwrapped)
+    completed = under_own_names(model, state)
     missing = [name for name in expected if name not in completed and not name.endswith(BATCH_COUNT)]
     unexpected = [name for name in completed if name not in expected]
     shapes = [
@@ -145,10 +144,18 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
         if keys
     ]
     if problems:
-        raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}")
+        only_shapes = shapes and not (missing or unexpected or unreal)
+        hint = "; if it is the classes that differ: base: {from: weights}" if only_shapes else ""
+        raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}{hint}")
     _check_finite(model, completed, source)
     expected.update(completed)  # keeps the versions of modules, without which MNASNet refuses its own weights
     model.load_state_dict(expected, strict=True)
+
+
+def under_own_names(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict without prefixes of wrappers, under the names and in the parts that the network has here."""
+    expected = model.state_dict()
+    return _under_our_names(model, _without_prefixes(_of_wrapped_network(model, state, expected), expected))
 
 
 def state_hash(model_or_state: nn.Module | Mapping[str, Tensor]) -> str:
