@@ -142,6 +142,20 @@ def test_commands_in_the_documents_are_understood(line: str, capsys: pytest.Capt
     assert f"hdapbench {name}" in capsys.readouterr().out
 
 
+def test_extras_that_messages_and_documents_name_exist() -> None:
+    code = [*ROOT.glob("hdapbench/**/*.py"), *ROOT.glob("methods/**/*.py")]
+    text = "\n".join(
+        path.read_text() for path in [*code, *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "Makefile"]
+    )
+    named = re.findall(r"(?:hdapbench|'\.)\[([\w,]+)\]|EXTRAS=([\w,]+)", text)
+    named += re.findall(r"MissingExtraError\([^,]+, \"(\w+)\"()", text)
+
+    assert len(named) > 10
+    assert {extra for one in named for extra in "".join(one).split(",")} <= {
+        *PROJECT["project"]["optional-dependencies"]
+    }
+
+
 def test_what_make_quickstart_installs_is_enough_for_every_spec_that_ships() -> None:
     registry = MethodRegistry()
     needed = {"onnx"}  # local fleets run onnxruntime
