@@ -53,8 +53,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Diagrams are left out: what draws them would be fetched from another host."""
-    return re.sub("(?ms)^```mermaid$.*?^```$", "", markdown)
+    """Diagrams are left out, since what draws them is fetched from another host; lists in lists are indented as here."""
+    return re.sub("(?m)^  - ", "    - ", re.sub("(?ms)^```mermaid$.*?^```$", "", markdown))
 
 
 def _spread(items: Any) -> Any:

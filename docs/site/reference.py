@@ -115,7 +115,9 @@ def _command(parser: argparse.ArgumentParser, *, level: int) -> Iterator[str]:
     if level > 2 or not commands:
         yield f"{'#' * (level - 1)} `{parser.prog}` {{#{parser.prog.removeprefix('hdapbench ').replace(' ', '-')}}}"
     yield (parser.description or "").replace("``", "`")
-    yield f"```text\n{parser.format_usage().removeprefix('usage: ').strip()}\n```"
+    usage = argparse.HelpFormatter(parser.prog, width=100)
+    usage.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups, prefix="")
+    yield f"```text\n{usage.format_help().strip()}\n```"
     options = [action for action in parser._actions if action not in commands and action.help != argparse.SUPPRESS]
     yield "\n".join(
         f"- `{formatter._format_action_invocation(action)}`"
