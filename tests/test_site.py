@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +112,15 @@ def test_pages_fit_a_telephone_find_words_and_ask_no_other_host(address: str) ->
         browser.close()
 
     assert complaints == []
+
+
+def test_code_stands_on_the_site_as_in_its_document(site: Path) -> None:
+    for name in ("spec", "fleets", "writing-a-method", "own-model"):
+        text = (ROOT / f"docs/{name}.md").read_text()
+        page = html.unescape(re.sub("<[^>]*>", "", (site / f"{name}.html").read_text()))
+        blocks = re.findall(r"^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        assert blocks
+        assert [block for block in blocks if block.strip("\n") not in page] == []
 
 
 def test_dead_links_and_anchors_to_documents_and_to_files_fail_the_build(tmp_path: Path) -> None:

@@ -53,8 +53,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Diagrams are left out, since what draws them is fetched from another host; lists in lists are indented as here."""
-    return re.sub("(?m)^  - ", "    - ", re.sub("(?ms)^```mermaid$.*?^```$", "", markdown))
+    """Lists in lists are indented as is asked for here. Diagrams are left out: another host has what draws them."""
+    parts = re.split("(?ms)(^```.*?^```$)", markdown)
+    parts[::2] = [re.sub("(?m)^  - ", "    - ", text) for text in parts[::2]]
+    parts[1::2] = ["" if block.startswith("```mermaid") else block for block in parts[1::2]]
+    return "".join(parts)
 
 
 def _spread(items: Any) -> Any:

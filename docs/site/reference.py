@@ -1,4 +1,4 @@
-"""References as markdown, made from the code: commands, spec keys, methods, Python, plug-ins; and a list of boards."""
+"""Pages that are made: references (commands, spec keys, methods, Python, plug-ins), boards, the notebook."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hdapbench.spec import schema_json
 
 ROOT = Path(__file__).parents[2]
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+NOTEBOOK = "docs/notebooks/first-board.ipynb"
 TYPES = {"object": "mapping", "string": "text", "null": "`null`"}
 
 
@@ -76,6 +77,15 @@ def boards() -> str:
     return _page("Boards", about, [_table(("board", "what", "page", "results"), rows)])
 
 
+def notebook() -> str:
+    """The notebook, as text."""
+    cells = json.loads((ROOT / NOTEBOOK).read_text())["cells"]
+    texts = [(cell["cell_type"] == "code", "".join(cell["source"])) for cell in cells]
+    heading, *parts = [f"```python\n{text}\n```" if is_code else text for is_code, text in texts]
+    title, _, about = heading.removeprefix("# ").partition("\n\n")
+    return _page(title, f"{about} [The notebook itself]({NOTEBOOK}).", parts)
+
+
 PAGES = {
     "reference/commands.md": commands,
     "reference/spec.md": spec_keys,
@@ -83,6 +93,7 @@ PAGES = {
     "reference/python.md": python,
     "reference/plugins.md": plugins,
     "boards.md": boards,
+    "first-board.md": notebook,
 }
 """Page -> function that writes it."""
 
