@@ -58,7 +58,7 @@ def _table(board: Leaderboard, section: Section) -> list[str]:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # what is too wide is set smaller
         rf"\begin{{tabular}}{{{adjusted}}}",
         r"\toprule",
-        _line(column.title for column in columns),
+        _line(escape(column.title) for column in columns),
     ]
     for rows in (dense, section.ranked, section.unranked):
         lines += [r"\midrule", *(_cells(columns, row) for row in rows)] if rows else []
@@ -66,8 +66,16 @@ def _table(board: Leaderboard, section: Section) -> list[str]:
 
 
 def _cells(columns: Sequence[Column], row: Row) -> str:
-    return _line("" if (cell := column.cell(row)) == ABSENT else cell for column in columns)
+    cells = [(column.title, column.cell(row)) for column in columns]
+    return _line(escape(text) if title == "method" else _number(text) for title, text in cells)
+
+
+def _number(text: str) -> str:
+    """Cell of a number, with signs and ranges as they are set; nothing where there is none."""
+    if text == ABSENT:
+        return ""
+    return re.sub(r"(?<=\d)-(?=\d)", "--", re.sub(r"(?<![\w.)])-(?=\d)", "$-$", escape(text)))
 
 
 def _line(cells: Iterable[str]) -> str:
-    return " & ".join(map(escape, cells)) + r" \\"
+    return " & ".join(cells) + r" \\"
