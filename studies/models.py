@@ -184,9 +184,9 @@ def _plans(network: Network) -> dict[str, Any]:
 
 
 def _images(model: nn.Module) -> Tensor:
-    """Two random images of the smallest size that a network runs on."""
+    """A random image of the smallest size that a network runs on."""
     for side in SMALL_SIDES:
-        images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+        images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
         try:
             if all(bool(tensor.isfinite().all()) for tensor in output_tensors(model, images)):
                 return images

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
@@ -42,11 +43,30 @@ def build_torchvision(
             )
         # Torch's own initialisation: theirs takes seconds, is about to change, and warns of it.
         arguments = {"init_weights": False} | arguments | {"aux_logits": False}
+    if name.startswith("vit_") and len(set(input_shape[1:])) == 1:
+        arguments = {"image_size": input_shape[1]} | arguments
+    elif name == "maxvit_t":
+        arguments = {"input_size": input_shape[1:]} | arguments
     try:
         model: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **arguments)
     except (TypeError, ValueError) as error:
         raise ModelError(f"torchvision:{name} does not take the arguments {arguments}: {error}") from error
+    if isinstance(model, models.VisionTransformer):
+        _let_width_follow(model)
     return model
+
+
+def _let_width_follow(model: nn.Module) -> None:
+    """Let a vision transformer take the width of its tokens from its weights, not from a number that it notes."""
+    kind = type(model)
+
+    def process(self: Any, x: Tensor) -> Tensor:
+        wrong = "torchvision's vision transformers take images of {0}x{0} pixels here"
+        torch._assert(x.shape[2] == x.shape[3] == self.image_size, wrong.format(self.image_size))
+        tokens: Tensor = self.conv_proj(x).flatten(2).transpose(1, 2)
+        return tokens
+
+    model.__class__ = type(kind.__name__, (kind,), {"_process_input": process, "__module__": kind.__module__})
 
 
 def without_auxiliary(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -10,10 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision import models
 
 from hdapbench.bench.network import trace
 from hdapbench.errors import ModelError
-from hdapbench.models import build_model, calibrate_identity_shortcuts, load_weights, published_state, state_hash
+from hdapbench.models import (
+    build_model,
+    calibrate_identity_shortcuts,
+    load_state,
+    load_weights,
+    published_state,
+    state_hash,
+)
 from hdapbench.models.resnet import projection_shortcuts
 from hdapbench.spec import ModelSpec
 
@@ -354,3 +362,25 @@ def test_what_a_training_program_wrapped_beside_the_network_is_left_out(tmp_path
     load_weights(model, saved({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "w.ckpt"))
 
     assert state_hash(model) == state_hash(source)
+
+
+@pytest.mark.parametrize(("name", "side"), [("vit_b_32", 64), ("maxvit_t", 224)])
+def test_transformers_of_torchvision_are_built_for_the_images_of_the_spec(name, side):
+    model = build_model(
+        ModelSpec(name=f"torchvision:{name}", input_shape=(3, side, side)), n_classes=5, base_dir=Path()
+    )
+
+    with torch.no_grad():
+        assert model.eval()(torch.randn(1, 3, side, side)).shape == (1, 5)
+
+
+def test_a_vision_transformer_of_torchvision_is_equal_to_the_original():
+    arguments = {"image_size": 64, "num_classes": 5}
+    original = models.vit_b_32(weights=None, **arguments).eval()
+    spec = ModelSpec(name="torchvision:vit_b_32", input_shape=(3, 64, 64))
+    model = build_model(spec, n_classes=5, base_dir=Path()).eval()
+    load_state(model, original.state_dict(), source="original")
+    x = torch.randn(2, 3, 64, 64)
+
+    with torch.no_grad():
+        assert torch.allclose(model(x), original(x), atol=1e-5)
