@@ -103,7 +103,7 @@ def _slopes(inputs: dict[str, list[Tensor]], layer: str, module: nn.Module) -> F
             )
         product = (tensor.detach() * tensor.grad).double()
         if not isinstance(module, nn.Linear):
-            product = product.sum((2, 3))
+            product = product.flatten(2).sum(2)
         elif product.ndim > 2:  # a linear layer has its channels last, whatever it is applied to
             product = product.flatten(1, -2).sum(1)
         value = product.numpy()
