@@ -19,9 +19,22 @@ class Channels:
     axis: int = 1
 
     def extent(self, tensor: Tensor) -> tuple[int, int]:
-        """Height and width of a map."""
-        height, width = (size for number, size in enumerate(tensor.shape) if number not in {0, self.axis})
-        return height, width
+        """Height and width of a map; of what is no map its positions, as a height. Batches are stacked."""
+        rest = [size for number, size in enumerate(tensor.shape) if number not in {0, self.axis}]
+        width = rest[-1] if len(rest) > 1 else 1
+        return tensor.numel() // max(tensor.shape[self.axis] * width, 1), width
+
+    def moved(self, x: Tensor, y: Tensor) -> Channels:
+        """Channels of a map that was written anew: the same, or those that pixel shuffling makes of them."""
+        before, after = x.shape[self.axis], y.shape[self.axis]
+        if before == after:
+            return self
+        if after > before:
+            return Channels(self.count.scaled(after // before), self.axis)
+        try:
+            return Channels(self.count.divided(before // after), self.axis)
+        except ValueError:  # a group that holds parts of what becomes one channel
+            return Channels(ChannelCount(after), self.axis)
 
     def carried(self, x: Tensor, y: Tensor, order: list[int] | None) -> Channels:
         """Channels after an operation that costs nothing: the same, flattened, or, where unknown, the dense number.
@@ -38,7 +51,12 @@ class Channels:
         size = x.shape[self.axis]
         if y.dim() == x.dim() and y.shape[self.axis] == size:
             return self
-        start = math.prod(x.shape[: self.axis])
+        if self.axis == x.dim() - 1 and y.shape[-1] == size < x.numel() == y.numel():
+            return Channels(self.count, y.dim() - 1)
+        return self._viewed(x, y)
+
+    def _viewed(self, x: Tensor, y: Tensor) -> Channels:
+        size, start = x.shape[self.axis], math.prod(x.shape[: self.axis])
         for axis in range(1, y.dim()):  # of a view: the dimension that holds all channels, alone or with positions
             before = math.prod(y.shape[:axis])
             covers = before <= start and before * y.shape[axis] >= start * size
