@@ -25,12 +25,46 @@ class GroupMember:
         Channel indices in the layer.
     channels
         For each of ``indices``, the channel of the group that it follows.
+    dimension
+        Of a norm whose statistics run over channels: the dimension of its input that they lie along.
     """
 
     layer: str
     side: Side
     indices: tuple[int, ...]
     channels: tuple[int, ...]
+    dimension: int | None = None
+
+
+@dataclass(frozen=True)
+class ParameterMember:
+    """Places along one dimension of a parameter or buffer of no known layer, such as a class token.
+
+    Attributes
+    ----------
+    name
+        Dotted name of the parameter or buffer.
+    dimension
+        Dimension that the places lie along.
+    indices
+        Places.
+    channels
+        For each of ``indices``, the channel of the group that it follows.
+    """
+
+    name: str
+    dimension: int
+    indices: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SizeMember:
+    """Attribute of a module that its code reads as a size, such as a number of heads: so many for every channel."""
+
+    module: str
+    attribute: str
+    per_channel: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +74,8 @@ class ChannelGroup:
     name: str
     n_channels: int
     members: tuple[GroupMember, ...]
+    parameters: tuple[ParameterMember, ...] = ()
+    sizes: tuple[SizeMember, ...] = ()
 
     @property
     def producers(self) -> tuple[str, ...]:

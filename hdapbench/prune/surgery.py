@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from hdapbench.axes.labels import find_tensor
+from hdapbench.axes.layers import BATCH_NORMS, CONVOLUTIONS, INSTANCE_NORMS, is_depthwise, n_channels, sides_of
 from hdapbench.errors import SurgeryError
 from hdapbench.groups import GroupSet, Side
 from hdapbench.plan import Plan
@@ -25,20 +29,27 @@ def apply_plan(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     ------
     PlanError
         When the plan does not fit the groups.
-    SurgeryError
-        When a layer is of a kind that cannot be cut.
     """
     compact = deepcopy(model)
     modules = dict(compact.named_modules())
+    with torch.no_grad():
+        _replace(compact, {cut: _without(cut.tensor, cut.removed) for cut in _cuts(compact, groups, plan)})
     for (layer, side), removed in _removed_channels(groups, plan).items():
-        _cut(layer, modules[layer], side, removed)
+        _shrink(modules[layer], side, len(removed))
+    for group in groups:
+        n_kept = len(plan.kept[group.name])
+        for size in group.sizes:
+            own = modules[size.module]
+            held = int(getattr(own, size.attribute))
+            setattr(own, size.attribute, held - size.per_channel * (group.n_channels - n_kept))
     return compact
 
 
 def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     """Deep copy of ``model`` in its dense shapes, with everything that belongs to removed channels set to zero.
 
-    Both ends are zeroed: what produces a removed channel and what consumes it.
+    Both ends are zeroed: what produces a removed channel and what consumes it. Norms whose statistics run over channels
+    still count the zeros: `over_kept_channels` keeps them from it while the model runs.
 
     Raises
     ------
@@ -46,16 +57,42 @@ def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
         When the plan does not fit the groups.
     """
     masked = deepcopy(model)
-    modules = dict(masked.named_modules())
     with torch.no_grad():
-        for (layer, side), removed in _removed_channels(groups, plan).items():
-            module, index = modules[layer], sorted(removed)
-            if side == "in":
-                module.get_parameter("weight")[:, index] = 0.0
-            else:
-                for parameter in module.parameters(recurse=False):
-                    parameter[index] = 0.0
+        for cut in _cuts(masked, groups, plan, statistics=False):
+            for dimension, index in cut.removed.items():
+                cut.tensor.index_fill_(dimension, torch.tensor(index), 0.0)
     return masked
+
+
+@contextmanager
+def over_kept_channels(masked: nn.Module, groups: GroupSet, plan: Plan) -> Iterator[None]:
+    """Let norms of a masked model whose statistics run over channels run over those that the plan keeps."""
+    dimensions = {
+        member.layer: member.dimension for group in groups for member in group.members if member.dimension is not None
+    }
+    removed = {layer: gone for (layer, _), gone in _removed_channels(groups, plan).items() if layer in dimensions}
+    modules = dict(masked.named_modules())
+    compact = dict(apply_plan(masked, groups, plan).named_modules()) if removed else {}
+    handles = []
+    for layer, gone in removed.items():
+        kept = torch.tensor([i for i in range(n_channels(modules[layer], "both")) if i not in gone])
+        hook = _norm_of_kept(compact[layer], dimensions[layer], kept)
+        handles.append(modules[layer].register_forward_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _norm_of_kept(norm: nn.Module, dimension: int, kept: Tensor) -> Callable[..., Tensor]:
+    """Hook that puts what a smaller norm makes of the kept channels in place of the output, and zeros elsewhere."""
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        index = kept.to(output.device)
+        return torch.zeros_like(output).index_copy(dimension, index, norm(inputs[0].index_select(dimension, index)))
+
+    return hook
 
 
 def largest_difference(masked: nn.Module, compact: nn.Module, probe: Tensor) -> tuple[float, float]:
@@ -90,7 +127,9 @@ def checked_apply(model: nn.Module, groups: GroupSet, plan: Plan, probe: Tensor)
         When the two differ by more than rounding.
     """
     compact = apply_plan(model, groups, plan)
-    difference, largest = largest_difference(mask_model(model, groups, plan), compact, probe)
+    masked = mask_model(model, groups, plan)
+    with over_kept_channels(masked, groups, plan):
+        difference, largest = largest_difference(masked, compact, probe)
     if difference > RELATIVE_TOLERANCE * max(largest, 1.0):
         raise SurgeryError(
             f"masked and compact model differ by {difference:.3g} where outputs reach {largest:.3g}; "
@@ -109,12 +148,16 @@ def output_tensors(model: nn.Module, probe: Tensor) -> list[Tensor]:
     model.eval()
     try:
         with torch.no_grad():
-            outputs = model(probe)
-            if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
-                outputs = outputs[0]
-            return [tensor for tensor in _flatten(outputs) if tensor.is_floating_point()]
+            return main_outputs(model(probe))
     finally:
         model.train(training)
+
+
+def main_outputs(outputs: object) -> list[Tensor]:
+    """Floating-point tensors of what a model returned, as `output_tensors` does."""
+    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
+        outputs = outputs[0]
+    return [tensor for tensor in _flatten(outputs) if tensor.is_floating_point()]
 
 
 def _flatten(outputs: object) -> Iterator[Tensor]:
@@ -142,45 +185,78 @@ def _removed_channels(groups: GroupSet, plan: Plan) -> dict[tuple[str, Side], se
     return removed
 
 
-def _cut(name: str, module: nn.Module, side: Side, removed: set[int]) -> None:
-    """Remove channels of one layer in place."""
-    if isinstance(module, nn.Conv2d):
-        dimension = 1 if side == "in" else 0
-        keep = _kept(module.in_channels if side == "in" else module.out_channels, removed)
-        _select(module, "weight", dimension, keep)
-        if side != "in":
-            _select(module, "bias", 0, keep)
-            module.out_channels = len(keep)
-        if side != "out":
-            module.in_channels = len(keep)
-        if side == "both":
-            module.groups = len(keep)
-    elif isinstance(module, nn.Linear):
-        keep = _kept(module.in_features if side == "in" else module.out_features, removed)
-        _select(module, "weight", 1 if side == "in" else 0, keep)
-        if side == "in":
-            module.in_features = len(keep)
-        else:
-            _select(module, "bias", 0, keep)
-            module.out_features = len(keep)
-    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        keep = _kept(module.num_features, removed)
-        for parameter in ("weight", "bias", "running_mean", "running_var"):
-            _select(module, parameter, 0, keep)
-        module.num_features = len(keep)
-    else:
-        raise SurgeryError(f"channels of '{name}' ({type(module).__name__}) cannot be cut")
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A tensor of a model, and what is removed of it.
+
+    Attributes
+    ----------
+    removed
+        Dimension -> places that go.
+    """
+
+    tensor: Tensor
+    removed: dict[int, list[int]]
 
 
-def _kept(size: int, removed: set[int]) -> Tensor:
-    return torch.tensor([index for index in range(size) if index not in removed])
+def _cuts(model: nn.Module, groups: GroupSet, plan: Plan, *, statistics: bool = True) -> list[_Cut]:
+    """What a plan removes of each tensor, one that several layers share taken once."""
+    modules = dict(model.named_modules())
+    found: dict[int, _Cut] = {}
+
+    def remove(tensor: Tensor, dimension: int, places: Iterable[int]) -> None:
+        cut = found.setdefault(id(tensor), _Cut(tensor, {}))
+        cut.removed[dimension] = sorted({*cut.removed.get(dimension, ()), *places})
+
+    for (layer, side), gone in _removed_channels(groups, plan).items():
+        for part in sides_of(modules[layer]):
+            if part.side == side and (statistics or isinstance(part.tensor, nn.Parameter)):
+                remove(part.tensor, part.dimension, part.placed(list(gone), list(gone))[0])
+    for group in groups:
+        kept = set(plan.kept[group.name])
+        for piece in group.parameters:
+            pairs = zip(piece.indices, piece.channels, strict=True)
+            gone = {index for index, channel in pairs if channel not in kept}
+            if gone:
+                remove(find_tensor(model, piece.name), piece.dimension, gone)
+    return list(found.values())
 
 
-def _select(module: nn.Module, attribute: str, dimension: int, keep: Tensor) -> None:
-    tensor = getattr(module, attribute)
-    if tensor is None:
+def _without(tensor: Tensor, removed: Mapping[int, list[int]]) -> Tensor:
+    """The tensor without some places along its dimensions; a parameter stays one."""
+    smaller = tensor.detach()
+    for dimension, places in removed.items():
+        keep = torch.ones(smaller.shape[dimension], dtype=torch.bool)
+        keep[places] = False
+        smaller = smaller.index_select(dimension, keep.nonzero().flatten().to(tensor.device))
+    return nn.Parameter(smaller, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else smaller
+
+
+def _replace(model: nn.Module, smaller: Mapping[_Cut, Tensor]) -> None:
+    """Put smaller tensors in the place of others, wherever a module holds them."""
+    found = {id(cut.tensor): tensor for cut, tensor in smaller.items()}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None and id(tensor) in found:
+                    setattr(module, name, found[id(tensor)])
+
+
+def _shrink(module: nn.Module, side: Side, n_gone: int) -> None:
+    """Lower the numbers of channels that a known layer notes of itself."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = (*module.normalized_shape[:-1], module.normalized_shape[-1] - n_gone)
         return
-    selected = tensor.detach().index_select(dimension, keep.to(tensor.device))
-    if isinstance(tensor, nn.Parameter):
-        selected = nn.Parameter(selected, requires_grad=tensor.requires_grad)
-    setattr(module, attribute, selected)
+    by_kind: list[tuple[tuple[type[nn.Module], ...], dict[str, set[Side]]]] = [
+        (CONVOLUTIONS, {"in_channels": {"in", "both"}, "out_channels": {"out", "both"}}),
+        ((nn.Linear,), {"in_features": {"in"}, "out_features": {"out"}}),
+        ((nn.GroupNorm,), {"num_channels": {"both"}}),
+        ((nn.PReLU,), {"num_parameters": {"both"}}),
+        ((*BATCH_NORMS, *INSTANCE_NORMS), {"num_features": {"both"}}),
+    ]
+    if is_depthwise(module) and side != "out":
+        module.groups -= n_gone
+    for kinds, attributes in by_kind:
+        for attribute, sides in attributes.items():
+            if isinstance(module, kinds) and side in sides:
+                setattr(module, attribute, getattr(module, attribute) - n_gone)
