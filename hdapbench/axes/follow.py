@@ -12,9 +12,7 @@ from hdapbench.axes.labels import AxisLabels, tensors_in
 from hdapbench.axes.rules import RULES, Call, is_pointwise, pointwise
 
 
-def note(
-    labels: AxisLabels, func: Any, args: Sequence[Any], named: Mapping[str, Any] | None, output: Any
-) -> None:
+def note(labels: AxisLabels, func: Any, args: Sequence[Any], named: Mapping[str, Any] | None, output: Any) -> None:
     """Pass labels through one operation, as a dispatch mode sees it; what has no rule freezes them."""
     named = dict(named or {})
     inputs = tensors_in((args, named))
@@ -44,5 +42,3 @@ class LabelMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **(kwargs or {}))
         note(self._labels, func, args, kwargs, output)
         return output
-
-

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hdapbench.cost.channels import Channels
-from hdapbench.cost.records import ChannelCount, LayerRecord, OperationKind
-from hdapbench.groups import GroupMember, GroupSet
+from hdapbench.cost.channel_axis import extent
+from hdapbench.cost.records import ChannelCount, LayerRecord, OperationKind, product
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -20,6 +19,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 LAYERS = (*CONVOLUTIONS, nn.Linear, *NORMS)
+Counts = tuple[ChannelCount, ...]
 
 
 def dense_channels(module: nn.Module) -> tuple[int, int]:
@@ -48,60 +48,62 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def layer_record(
-    name: str,
-    module: nn.Module,
-    channels: LayerChannels,
-    extents: dict[str, int],
-    *,
-    inputs: tuple[int, ...],
-    first: bool,
+    module: nn.Module, weight: Counts, ends: tuple[ChannelCount, ChannelCount], common: dict[str, Any]
 ) -> LayerRecord:
-    """Record of a call of a layer, or, without extents, of one that is never called."""
-    common: dict[str, Any] = {
-        "name": name,
-        "inputs": inputs,
-        "channels_in": channels.consumed[name],
-        "channels_out": channels.produced[name],
-        "first": first,
-        "executed": bool(extents),
-        **extents,
-    }
+    """Record of a layer.
+
+    Parameters
+    ----------
+    weight
+        Every dimension of its weight as a function of the widths; empty for a norm without one.
+    ends
+        Channels that it consumes and produces, which count where the weight does not tell.
+    common
+        What records of all kinds say.
+    """
     if isinstance(module, NORMS):
-        n_values = sum(parameter.numel() for parameter in own_parameters(module).values())
-        per_channel = n_values // max(norm_size(module), 1)
         kind: OperationKind = "norm" if isinstance(module, BATCH_NORMS) else "layer_norm"
-        return LayerRecord(kind=kind, parameters_per_channel=per_channel, **common)
-    if isinstance(module, CONVOLUTIONS):
-        common |= convolution_fields(
-            module.kernel_size,
-            module.stride,
-            module.groups,
-            channels=(module.in_channels, module.out_channels),
-            read=channels.read.get(name),
-            transposed=isinstance(module, TRANSPOSED),
+        size = max(norm_size(module), 1)
+        constant, varying = product(weight or ends[:1])
+        channels = varying[0].scaled(constant) if varying else ChannelCount(size)
+        per_channel = sum(parameter.numel() for parameter in own_parameters(module).values()) // size
+        return LayerRecord(
+            kind=kind, channels_in=channels, channels_out=channels, parameters_per_channel=per_channel, **common
         )
+    if isinstance(module, CONVOLUTIONS):
+        shape, transposed = weight_shape(module), isinstance(module, TRANSPOSED)
+        fields = convolution_fields(shape, weight, ends, module.stride, module.groups, transposed=transposed)
     else:
-        common["kind"] = "linear"
-    return LayerRecord(bias=module.bias is not None, **common)
+        fields = {"kind": "linear", "channels_in": weight[1], "channels_out": weight[0]}
+    return LayerRecord(bias=module.bias is not None, **fields, **common)
 
 
 def convolution_fields(
-    kernel: Sequence[int],
+    shape: Sequence[int],
+    weight: Counts,
+    ends: tuple[ChannelCount, ChannelCount],
     stride: Sequence[int],
     n_conv_groups: int,
     *,
-    channels: tuple[int, int],
-    read: ChannelCount | None,
     transposed: bool,
 ) -> dict[str, Any]:
-    """What a record says of a convolution of so many channels in and out."""
-    depthwise = 1 < n_conv_groups == channels[0] == channels[1] and not transposed
+    """What a record says of a convolution whose weight has a shape, and these counts as functions of the widths."""
+    first, second = shape[0], shape[1] * n_conv_groups  # channels on the side that is whole, and on the other
+    depthwise = 1 < n_conv_groups == first == second and not transposed
+    if depthwise:
+        channels = (weight[0], weight[0])
+    elif n_conv_groups == 1:
+        channels = (weight[0], weight[1]) if transposed else (weight[1], weight[0])
+    else:
+        channels = (weight[0], ends[1]) if transposed else (ends[0], weight[0])
     return {
         "kind": "transposed" if transposed else "depthwise" if depthwise else "conv",
-        "kernel_area": math.prod(kernel),
+        "channels_in": channels[0],
+        "channels_out": channels[1],
+        "kernel_area": math.prod(shape[2:]),
         "stride": int(stride[0]),
         "n_conv_groups": 1 if depthwise else n_conv_groups,
-        "channels_read": None if depthwise or n_conv_groups == 1 else read,
+        "dimensions": weight[:2] if n_conv_groups > 1 and not depthwise else (),
     }
 
 
@@ -115,54 +117,15 @@ def extents(module: nn.Module, x: Tensor, y: Tensor) -> dict[str, int]:
 
 def map_extents(x: Tensor, y: Tensor) -> dict[str, int]:
     """Height and width of maps whose channels are the second dimension."""
-    sizes = (*Channels(ChannelCount(1)).extent(x), *Channels(ChannelCount(1)).extent(y))
-    return dict(zip(("height_in", "width_in", "height_out", "width_out"), sizes, strict=True))
+    return dict(zip(("height_in", "width_in", "height_out", "width_out"), (*extent(x, 1), *extent(y, 1)), strict=True))
 
 
-def n_weights(module: nn.Module) -> int:
-    """Weights of a convolution or linear layer."""
+def weight_shape(module: nn.Module) -> tuple[int, ...]:
+    """Shape of the weight of a convolution, a linear layer or a norm."""
     if isinstance(module, CONVOLUTIONS):
-        return module.in_channels * module.out_channels // module.groups * math.prod(module.kernel_size)
-    return module.in_features * module.out_features if isinstance(module, nn.Linear) else 0
-
-
-class LayerChannels:
-    """Channels that every layer consumes and produces, as functions of the groups' widths."""
-
-    def __init__(self, model: nn.Module, group_set: GroupSet) -> None:
-        self._members: dict[tuple[str, str], list[tuple[str, int, GroupMember]]] = {}
-        for group in group_set:
-            for member in group.members:
-                for side in ("in", "out") if member.side == "both" else (member.side,):
-                    found = self._members.setdefault((member.layer, side), [])
-                    found.append((group.name, group.n_channels, member))
-        self.consumed: dict[str, ChannelCount] = {}
-        self.produced: dict[str, ChannelCount] = {}
-        self.read: dict[str, ChannelCount] = {}
-        for name, module in model.named_modules():
-            if not isinstance(module, LAYERS):
-                continue
-            dense_in, dense_out = dense_channels(module)
-            self.consumed[name] = self._count(name, "in", dense_in)
-            self.produced[name] = self._count(name, "out", dense_out)
-            if isinstance(module, CONVOLUTIONS) and module.groups > 1:
-                self.read[name] = self._read(name, module.groups, dense_in)
-
-    def _count(self, name: str, side: str, dense: int) -> ChannelCount:
-        members = self._members.get((name, side), [])
-        multiplicity = {group: len(member.indices) // size for group, size, member in members}
-        return ChannelCount(dense - sum(len(member.indices) for _, _, member in members), multiplicity)
-
-    def _read(self, name: str, n_conv_groups: int, dense_in: int) -> ChannelCount:
-        """Channels that each filter of a grouped convolution reads: fewer of each group's, or whole groups less."""
-        each = dense_in // n_conv_groups
-        members = [member for _, _, member in self._members.get((name, "in"), [])]
-        if members and all(_lies_in(member, each) == n_conv_groups for member in members):
-            return self.consumed[name].divided(n_conv_groups)
-        return ChannelCount(each)
-
-
-def _lies_in(member: GroupMember, each: int) -> int:
-    """Groups of a convolution, of so many channels each, that hold the first channel of a member."""
-    pairs = zip(member.indices, member.channels, strict=True)
-    return len({index // each for index, channel in pairs if channel == member.channels[0]})
+        ends = (module.in_channels, module.out_channels)
+        whole, other = ends if isinstance(module, TRANSPOSED) else ends[::-1]
+        return (whole, other // module.groups, *module.kernel_size)
+    if isinstance(module, nn.Linear):
+        return (module.out_features, module.in_features)
+    return (norm_size(module),)

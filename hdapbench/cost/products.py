@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from hdapbench.cost.channels import Channels
 from hdapbench.cost.layers import (
     LAYERS,
     NORMS,
     PLAIN,
     TRANSPOSED,
-    LayerChannels,
+    Counts,
     convolution_fields,
     dense_channels,
     extents,
     layer_record,
     map_extents,
-    n_weights,
     own_parameters,
+    weight_shape,
 )
 from hdapbench.cost.notes import Notes
 from hdapbench.cost.records import ChannelCount, LayerRecord
 from hdapbench.cost.tracker import Tracker
-from hdapbench.groups import GroupSet
 
 
 @dataclass(frozen=True)
@@ -44,35 +43,41 @@ class Products:
     factors come from the image.
     """
 
-    def __init__(
-        self, model: nn.Module, group_set: GroupSet, *, tensors: Tracker, notes: Notes, running: list[Call]
-    ) -> None:
+    def __init__(self, model: nn.Module, *, tensors: Tracker, notes: Notes, running: list[Call]) -> None:
         self._model = model
         self._modules = dict(model.named_modules())
-        self._channels = LayerChannels(model, group_set)
         self._tensors = tensors
         self._notes = notes
         self._running = running  # the innermost last
         self._called: set[str] = set()
         self._stored: set[int] = set()  # parameters that a record counts
 
-    def add_layer(self, name: str, module: nn.Module, ends: tuple[Tensor, Tensor], *, axis: int) -> None:
+    def add_norm(self, name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Note a call of a norm."""
+        axis = self._tensors.axis(x) if isinstance(module, nn.LayerNorm | nn.RMSNorm) else 1
+        own = own_parameters(module).get("weight")
+        self._add_layer(name, (x, y), () if own is None else self._tensors.counts(own), axis=axis)
+
+    def _add_layer(self, name: str, ends: tuple[Tensor, Tensor], weight: Counts, *, axis: int) -> None:
         """Note a call of a layer that reads the first of its ends and writes the other, with channels at an axis."""
         x, y = ends
-        record = self._layer_record(name, module, extents(module, x, y), (self._tensors.lookup(x)[0],))
-        self._notes.append(record, ends, Channels(record.channels_out, axis))
+        channels = (self._tensors.channels(x, axis), self._tensors.channels(y, axis))
+        sides = extents(self._modules[name], x, y)
+        record = self._layer_record(name, weight, channels, sides | {"inputs": (self._tensors.record(x),)})
+        self._notes.append(record, ends, axis)
 
     def _layer_record(
-        self, name: str, module: nn.Module, sides: dict[str, int], inputs: tuple[int, ...]
+        self, name: str, weight: Counts, ends: tuple[ChannelCount, ChannelCount], fields: dict[str, Any]
     ) -> LayerRecord:
         """Record that counts the layer's parameters, unless they are computed, or were counted before."""
+        module = self._modules[name]
         own = own_parameters(module)
         computed = not isinstance(module, NORMS) and "weight" not in own
         first = name not in self._called and not computed and not any(id(p) in self._stored for p in own.values())
         if first:
             self._stored.update(id(parameter) for parameter in own.values())
         self._called.add(name)
-        return layer_record(name, module, self._channels, sides, inputs=inputs, first=first)
+        return layer_record(module, weight, ends, {"name": name, "first": first, **fields})
 
     def add_product(self, operation: str, a: Tensor, b: Tensor, y: Tensor) -> None:
         """Note a matrix product (..., rows, depth) x (..., depth, columns)."""
@@ -81,14 +86,15 @@ class Products:
             self._add_matmul(operation, (a, b), (*of_a, of_b[-1]), y)
             return
         x, weight, axis = (b, a, y.dim() - 2) if self._tensors.knows(b) else (a, b, y.dim() - 1)
-        channels = (of_b[-2], of_a[-2]) if weight is a else (of_a[-1], of_b[-1])
+        channels = of_a[-2:] if weight is a else (of_b[-1], of_b[-2])  # produced and consumed
         name = self._layer_of(weight, (nn.Linear,), (x.shape[axis], y.shape[axis]))
         if name is not None:
-            self.add_layer(name, self._modules[name], (x, y), axis=axis)
+            self._add_layer(name, (x, y), channels, axis=axis)
             return
         positions = y.numel() // max(y.shape[axis], 1)
-        fields = {"kind": "linear", "height_in": positions, "height_out": positions}
-        self._add_bare(operation, (x, weight, y), channels, fields, axis=axis)
+        fields = {"kind": "linear", "channels_in": channels[1], "channels_out": channels[0]}
+        fields |= {"height_in": positions, "height_out": positions}
+        self._add_bare(operation, (x, weight, y), fields, axis=axis)
 
     def add_convolution(self, args: tuple[Any, ...], y: Tensor) -> None:
         """Note a convolution by its operation's arguments."""
@@ -98,44 +104,25 @@ class Products:
             sizes = (n_conv_groups, rows, weight[0].numel(), columns)
             self._add_matmul("convolution", (x, weight), tuple(map(ChannelCount, sizes)), y, axis=1)
             return
+        counts = self._tensors.counts(weight)
         name = self._layer_of(weight, TRANSPOSED if transposed else PLAIN, (x.shape[1], y.shape[1]))
         if name is not None:
             inputs = self._running[-1].inputs if self._running and self._running[-1].name == name else [x]
-            self.add_layer(name, self._modules[name], (inputs[0] if inputs[0].dim() == x.dim() else x, y), axis=1)
+            self._add_layer(name, (inputs[0] if inputs[0].dim() == x.dim() else x, y), counts, axis=1)
             return
-        channels = (self._tensors.counts(x)[1], self._tensors.counts(y)[1])
-        fields = map_extents(x, y) | convolution_fields(
-            weight.shape[2:],
-            stride,
-            n_conv_groups,
-            channels=(x.shape[1], y.shape[1]),
-            read=self._tensors.counts(weight)[1],
-            transposed=transposed,
-        )
-        self._add_bare("convolution", (x, weight, y), channels, fields, axis=1)
+        ends = (self._tensors.channels(x, 1), self._tensors.channels(y, 1))
+        fields = convolution_fields(weight.shape, counts, ends, stride, n_conv_groups, transposed=transposed)
+        self._add_bare("convolution", (x, weight, y), fields | map_extents(x, y), axis=1)
 
     def _add_bare(
-        self,
-        operation: str,
-        factors: tuple[Tensor, Tensor, Tensor],
-        channels: tuple[ChannelCount, ChannelCount],
-        fields: dict[str, Any],
-        *,
-        axis: int,
+        self, operation: str, factors: tuple[Tensor, Tensor, Tensor], fields: dict[str, Any], *, axis: int
     ) -> None:
         """Note a product with weights of no layer: named after their parameter, which has a record of its own."""
         x, weight, y = factors
         name = self._tensors.parameter(weight) or self.place(operation)
-        record = LayerRecord(
-            name=name,
-            inputs=(self._tensors.lookup(x)[0],),
-            channels_in=channels[0],
-            channels_out=channels[1],
-            first=False,
-            **fields,
-        )
+        record = LayerRecord(name=name, inputs=(self._tensors.record(x),), first=False, **fields)
         self._tensors.derive((x, weight), (y,))
-        self._notes.append(record, (x, y), Channels(channels[1], axis))
+        self._notes.append(record, (x, y), axis)
 
     def add_attention(self, queries: Tensor, keys: Tensor, values: Tensor, y: Tensor) -> None:
         """Note the two products of a fused attention."""
@@ -153,11 +140,9 @@ class Products:
         axis: int = -1,
     ) -> None:
         """Note products between activations; ``counts`` are their batch, rows, depth and columns."""
-        inputs = tuple(self._tensors.lookup(factor)[0] for factor in factors)
+        inputs = tuple(map(self._tensors.record, factors))
         record = LayerRecord(self.place(operation), "matmul", inputs, counts[-2], counts[-1], dimensions=counts)
-        self._notes.append(
-            record, (*factors, y), Channels(counts[-1] if axis == -1 else ChannelCount(y.shape[axis]), axis % y.dim())
-        )
+        self._notes.append(record, (*factors, y), axis % y.dim())
 
     def _layer_of(self, weight: Tensor, kinds: tuple[type[nn.Module], ...], channels: tuple[int, int]) -> str | None:
         """Name of the layer of some kinds and channels whose weight this is: that which runs, or that which owns it."""
@@ -167,7 +152,7 @@ class Products:
         for name in candidates:
             module = self._modules[name]
             fits = isinstance(module, kinds) and dense_channels(module) == channels
-            if fits and weight.numel() % n_weights(module) == 0:
+            if fits and weight.numel() % math.prod(weight_shape(module)) == 0:
                 return name
         return None
 
@@ -185,8 +170,9 @@ class Products:
             if key.startswith("weight"):
                 columns, depth = self._tensors.counts(parameter)
                 flops += positions * parameter.numel()
-                fields = {"kind": "linear", "height_in": positions, "height_out": positions}
-                self._add_bare(key, (x, parameter, y), (depth, columns), fields, axis=y.dim() - 1)
+                fields = {"kind": "linear", "channels_in": depth, "channels_out": columns}
+                fields |= {"height_in": positions, "height_out": positions}
+                self._add_bare(key, (x, parameter, y), fields, axis=y.dim() - 1)
         return flops
 
     def place(self, operation: str) -> str:
@@ -197,7 +183,7 @@ class Products:
     def rest(self) -> list[LayerRecord]:
         """Records of layers that the forward pass did not reach, and of parameters that no record counts."""
         records = [
-            self._layer_record(name, module, {}, ())
+            self._unreached(name, module)
             for name, module in self._modules.items()
             if isinstance(module, LAYERS) and name not in self._called
         ]
@@ -208,3 +194,9 @@ class Products:
                     LayerRecord(name, "parameter", (), none, none, dimensions=dimensions, first=True, executed=False)
                 )
         return records
+
+    def _unreached(self, name: str, module: nn.Module) -> LayerRecord:
+        own = own_parameters(module).get("weight")
+        weight = tuple(map(ChannelCount, weight_shape(module))) if own is None else self._tensors.counts(own)
+        ends = (ChannelCount(dense_channels(module)[0]), ChannelCount(dense_channels(module)[1]))
+        return self._layer_record(name, weight, ends, {"inputs": (), "executed": False})

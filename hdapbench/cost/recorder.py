@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,12 +12,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from hdapbench.cost.channels import Channels
+from hdapbench.axes.follow import note
+from hdapbench.axes.labels import AxisLabels, tensors_in
 from hdapbench.cost.layers import NORMS
 from hdapbench.cost.notes import Notes
 from hdapbench.cost.products import Call, Products
-from hdapbench.cost.records import ChannelCount, LayerRecord
-from hdapbench.cost.tracker import Tracker, tensors
+from hdapbench.cost.records import LayerRecord
+from hdapbench.cost.tracker import Tracker
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
 
@@ -60,15 +61,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._running: list[Call] = []  # the innermost last
-        self._tensors = Tracker(model, group_set)
+        self._labels = AxisLabels.of_groups(model, group_set)
+        self._tensors = Tracker(model, self._labels)
         self._notes = Notes(self._tensors)
-        self._products = Products(model, group_set, tensors=self._tensors, notes=self._notes, running=self._running)
+        self._products = Products(model, tensors=self._tensors, notes=self._notes, running=self._running)
 
     @contextmanager
     def watching(self, probe: Tensor) -> Iterator[None]:
         """Note what the model does with a probe in this block; attention is not fused in it."""
         self._refuse_compiled()
-        self._tensors.remember(probe, -1, Channels(ChannelCount(probe.shape[1])))
+        self._tensors.remember(probe, -1, 1)
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         handles = [
@@ -76,9 +78,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ]
         handles += [module.register_forward_hook(self._leave) for module in self._names]
         try:
-            with ExitStack() as stack:
-                for context in (torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self):
-                    stack.enter_context(context)
+            with torch.no_grad(), self._labels.following(), sdpa_kernel(SDPBackend.MATH), self:
                 yield
             self.records = tuple(self._notes.records + self._products.rest())
         finally:
@@ -98,23 +98,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise UnknownLayerError(f"no cost rule for '{name}' ({type(module).__name__}): it is compiled")
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self._running.append(Call(self._names[module], module, tensors((inputs, named))))
+        self._running.append(Call(self._names[module], module, tensors_in((inputs, named))))
 
     def _leave(self, module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         call = self._running.pop()
         if not isinstance(module, _WHOLE):
             return
-        x, y = call.inputs[0], tensors(output)[0]  # max pooling may return indices as well
+        x, y = call.inputs[0], tensors_in(output)[0]  # max pooling may return indices as well
         if isinstance(module, _POOLS):
             self._notes.add_window(call.name, x, y, window=_window(module))
         elif isinstance(module, _RECURRENT):
             self.counted += self._products.add_recurrent(module, x, y)
         else:
-            axis = self._tensors.lookup(x)[1].axis if isinstance(module, nn.LayerNorm | nn.RMSNorm) else 1
-            self._products.add_layer(call.name, module, (x, y), axis=axis)
+            self._products.add_norm(call.name, module, x, y)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
+        note(self._labels, func, args, kwargs, output)
         operation = func.__name__.split(".")[0]
         whole = [call.module for call in self._running if isinstance(call.module, _WHOLE)]
         if any(isinstance(module, _RECURRENT) for module in whole):
@@ -122,7 +122,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         counter = flop_registry.get(func.overloadpacket)
         flops = counter(*args, **(kwargs or {}), out_val=output) // 2 if counter is not None else 0
         self.counted += flops
-        inputs = tensors((args, kwargs))
+        inputs = tensors_in((args, kwargs))
         if operation in _FACTORS:
             self._products.add_product(operation, args[_FACTORS[operation]], args[_FACTORS[operation] + 1], output)
         elif operation == "convolution":
@@ -133,7 +133,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise self._no_rule(operation)
         elif not whole:
             self._refuse_reading(operation, inputs)
-            self._notes.take(operation, args, inputs, tensors(output))
+            self._notes.take(operation, args, inputs, tensors_in(output))
         return output
 
     def _is_refused(self, operation: str, namespace: str, inputs: list[Tensor]) -> bool:
@@ -144,7 +144,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _refuse_reading(self, operation: str, inputs: list[Tensor]) -> None:
         """Refuse that Python looks at what comes from the image: what it then does has no fixed cost."""
-        source = next((self._tensors.lookup(tensor)[0] for tensor in inputs if self._tensors.knows(tensor)), None)
+        source = next((self._tensors.record(tensor) for tensor in inputs if self._tensors.knows(tensor)), None)
         if operation not in _READS or source is None:
             return
         after = f"after '{self._notes.records[source].name}'" if source >= 0 else "of the image itself"

@@ -45,18 +45,6 @@ class ChannelCount:
         """The same count ``factor`` times."""
         return ChannelCount(self.constant * factor, {name: n * factor for name, n in self.multiplicity.items()})
 
-    def divided(self, divisor: int) -> ChannelCount:
-        """The count of which this one is ``divisor`` times as many.
-
-        Raises
-        ------
-        ValueError
-            When there is none.
-        """
-        if any(number % divisor for number in (self.constant, *self.multiplicity.values())):
-            raise ValueError(f"{self} is no multiple of {divisor}")
-        return ChannelCount(self.constant // divisor, {name: n // divisor for name, n in self.multiplicity.items()})
-
     @property
     def varies(self) -> bool:
         """Whether it depends on a width."""
@@ -96,10 +84,9 @@ class LayerRecord:
         Stride of the rows.
     n_conv_groups
         Groups of a convolution in the dense model.
-    channels_read
-        Channels that each filter of a grouped convolution reads; None where these are all of ``channels_in``.
     dimensions
-        Of a ``parameter`` its shape; of a ``matmul`` its batch, rows, depth and columns.
+        Of a ``parameter`` its shape; of a ``matmul`` its batch, rows, depth and columns; of a grouped convolution the
+        channels along the first two dimensions of its weight.
     bias
         Whether it adds a bias.
     parameters_per_channel
@@ -122,7 +109,6 @@ class LayerRecord:
     kernel_area: int = 1
     stride: int = 1
     n_conv_groups: int = 1
-    channels_read: ChannelCount | None = None
     dimensions: tuple[ChannelCount, ...] = ()
     bias: bool = False
     parameters_per_channel: int = 0

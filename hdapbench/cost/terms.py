@@ -60,8 +60,8 @@ class Terms:
         flops, params = calls * record.kernel_area * positions, stored * record.kernel_area
         if record.kind == "depthwise":
             self._singles[outputs] += [flops, params, 0, 0]
-        elif record.channels_read is not None and (record.channels_read.varies or record.channels_out.varies):
-            self.add(record, (record.channels_read, record.channels_out), flops=flops, params=params)
+        elif any(count.varies for count in record.dimensions):
+            self.add(record, record.dimensions, flops=flops, params=params)
         elif record.kind in WEIGHTED:
             self._pairs[inputs, outputs, record.n_conv_groups] += [flops, params, 0, 0]
         self._singles[outputs] += [0, stored * (int(record.bias) + record.parameters_per_channel), 0, 0]

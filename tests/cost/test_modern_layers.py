@@ -185,18 +185,6 @@ EQUALLY = GroupSet(
         group_of("1", 4, ("1", "out", [*range(4)] * 2), ("2", "in", [*range(4)] * 2)),
     )
 )
-WHOLE = GroupSet(
-    (
-        group_of(
-            "0",
-            4,
-            ("0", "out", [c for c in range(4) for _ in range(3)]),
-            ("1", "in", [c for c in range(4) for _ in range(3)]),
-            ("1", "out", [c for c in range(4) for _ in range(2)]),
-            ("2", "in", [c for c in range(4) for _ in range(2)]),
-        ),
-    )
-)
 MULTIPLIER = GroupSet(
     (
         group_of(
@@ -215,7 +203,6 @@ MULTIPLIER = GroupSet(
     ("dense", "group_set", "widths", "compact"),
     [
         pytest.param((12, 8, 2), EQUALLY, (5, 3), (10, 6, 2), id="equal channels of every group"),
-        pytest.param((12, 8, 4), WHOLE, (3,), (9, 6, 3), id="whole groups"),
         pytest.param((4, 12, 4), MULTIPLIER, (3,), (3, 9, 3), id="depthwise multiplier"),
     ],
 )
