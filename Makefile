@@ -1,13 +1,21 @@
-# For users: make quickstart, make test. For work on the code: make test-fast. All make the virtual environment .venv if it is absent.
+# For users: make quickstart, make docs. For work on the code: make test, make test-fast. All make the virtual environment .venv if
+# it is absent.
 # A CPU-only torch: put it into .venv first (see README), it is then kept.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the quickstart installs beside the package: what the specs that ship need.
+EXTRAS ?= specs
 
-.PHONY: quickstart test test-fast check format boards attack bench clean
+.PHONY: quickstart docs test test-fast check format boards attack bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hdapbench run specs/quickstart.yaml
+
+# The documentation as pages; a dead link or anchor is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+	@echo "open site/index.html; its search needs a server: $(BIN)/python -m http.server --directory site"
 
 # Two processes share the files of tests; benchmarks, which compare times, run alone.
 test: check
@@ -44,12 +52,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[nni]'
+	@echo "installing hdapbench[$(EXTRAS)]; ultralytics, which YOLO needs, is AGPL-3.0; without it: make quickstart EXTRAS=amc,nni,onnx"
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:
-	rm -rf $(VENV) .hdapbench build *.egg-info
+	rm -rf $(VENV) .hdapbench build site *.egg-info

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from hdapbench.cli.main import COMMANDS, main
 from hdapbench.method.registry import MethodRegistry
-from hdapbench.spec import schema_json
+from hdapbench.spec import load, schema_json
+from hdapbench.spec.shipped import shipped_specs
 from hdapbench.testing import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +126,7 @@ def test_the_guide_names_every_rule() -> None:
     "line",
     [
         line.split("#")[0].strip()
-        for path in ("README.md", "docs/spec.md", "docs/writing-a-method.md", "docs/measuring.md")
+        for path in ["README.md", *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))]
         for block in blocks(path, "bash")
         for line in block.splitlines()
         if line.startswith("hdapbench ")
@@ -138,6 +140,46 @@ def test_commands_in_the_documents_are_understood(line: str, capsys: pytest.Capt
 
     assert ended.value.code == 0
     assert f"hdapbench {name}" in capsys.readouterr().out
+
+
+def test_extras_that_messages_and_documents_name_exist() -> None:
+    code = [*ROOT.glob("hdapbench/**/*.py"), *ROOT.glob("methods/**/*.py")]
+    text = "\n".join(
+        path.read_text() for path in [*code, *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "Makefile"]
+    )
+    named = re.findall(r"(?:hdapbench|'\.)\[([\w,]+)\]|EXTRAS=([\w,]+)", text)
+    named += re.findall(r"MissingExtraError\([^,]+, \"(\w+)\"()", text)
+
+    assert len(named) > 10
+    assert {extra for one in named for extra in "".join(one).split(",")} <= {
+        *PROJECT["project"]["optional-dependencies"]
+    }
+
+
+def test_what_make_quickstart_installs_is_enough_for_every_spec_that_ships() -> None:
+    registry = MethodRegistry()
+    needed = {"onnx"}  # local fleets run onnxruntime
+    for path in shipped_specs().values():
+        spec = load(path).spec
+        needed |= {extra for method in spec.methods if (extra := registry.get(method.name).extra)}
+        needed |= {"yolo"} if spec.model.name.startswith("ultralytics:") else set()
+    [installed] = PROJECT["project"]["optional-dependencies"]["specs"]
+
+    assert "EXTRAS ?= specs\n" in (ROOT / "Makefile").read_text()
+    assert sorted(needed) == installed.removeprefix("hdapbench[").removesuffix("]").split(",")
+
+
+def test_the_network_of_the_guide_passes_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(blocks("docs/own-model.md", "python")[0])
+    [line] = [line for block in blocks("docs/own-model.md", "bash") for line in block.splitlines() if " init " in line]
+    for folder in ("images/train/a", "images/train/b", "images/test/a", "images/test/b"):
+        Path(folder).mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (32, 32), (number, 0, 0)).save(Path(folder, f"{number}.png"))
+
+    assert main(line.split()[1:]) == 0
+    assert main(["check", "bench.yaml"]) == 0
 
 
 def test_the_python_of_the_fleet_guide_estimates_a_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ PACKAGES = (
     ("onnx", "onnx", "export"),
     ("onnxruntime", "onnx", "measured latency"),
     ("matplotlib", "report", "pictures"),
+    ("pandas", "pandas", "boards as data frames of pandas"),
 )
 """Distribution, extra that brings it (None: always needed), and what it is for."""
 

@@ -31,8 +31,9 @@ fine_tune:                      # the same for every method
   learning_rate: 0.02
 
 fleets:
-  # Simulated boards, until yours are measured. Yours: write their latencies to a CSV (hdapbench fleet --help), or
-  # - {{name: here, kind: local}}   measures on this machine, under different loads (needs the extra onnx)
+  # Simulated boards, until yours are measured: `hdapbench fleet calibrate` fits a profile to latencies that you bring.
+  # This machine, measured under different loads (needs the extra onnx):
+  # - {{name: here, kind: local, n_devices: 4, mix: [{{name: slowed, share: 1.0, cpu_share: [0.4, 1.0]}}]}}
   - name: nano-mixed
     kind: simulated
     sku: nano                   # or xavier_nx, or a YAML file of your board's profile
@@ -43,7 +44,8 @@ fleets:
 targets:
   - flops: 0.5x                 # of the dense network; or 100M, or {{latency: 0.8x}}, {{size: 0.25x}}
 
-methods:                        # `hdapbench methods` lists them; a path to a .py file is a method of your own
+# plugins: [./mine.py]          # files with methods of your own, to be named below
+methods:                        # `hdapbench methods` lists them
   - uniform
   - magnitude
   - hdap
@@ -69,11 +71,11 @@ OWN_MODEL = """\
 """
 
 SHIPPED_DATA = """\
-  name: digits                  # ships with scikit-learn; yours: image-folder with path: FOLDER (a folder per class)
+  name: digits                  # ships with scikit-learn; yours: imagefolder with path: FOLDER (a folder per class)
 """
 
 OWN_DATA = """\
-  name: image-folder            # a folder per class
+  name: imagefolder             # a folder per class
   path: {path}
 """
 

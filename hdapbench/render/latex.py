@@ -24,19 +24,25 @@ _ESCAPES = {
     **{char: f"\\{char}" for char in "{}$&#%_"},
 }
 _SPECIAL = re.compile("|".join(map(re.escape, _ESCAPES)))
+_UNKNOWN = re.compile("[^ -~¡-ž]|[«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų]")
+"""Characters that pdflatex stops at, with the packages named below."""
+_AT_ONCE = 16
+"""Tables that LaTeX can hold until there is a page for them: older ones have room for eighteen."""
 
 
 def render_latex(board: Leaderboard) -> str:
-    """LaTeX of a board's rankings, ending with a newline; it needs ``booktabs`` and ``textcomp``."""
-    lines = ["% needs \\usepackage{booktabs} and \\usepackage{textcomp}"]
-    for section in board.sections:
+    """LaTeX of a board's rankings, ending with a newline; it needs ``booktabs``, ``graphicx`` and ``textcomp``."""
+    lines = ["% needs \\usepackage{booktabs,graphicx,textcomp}"]
+    for number, section in enumerate(board.sections):
+        lines += [r"\clearpage"] if number and not number % _AT_ONCE else []
         lines += ["", *_table(board, section)]
     return "\n".join(lines) + "\n"
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX sets as it is written, in one line."""
-    plain = _SPECIAL.sub(lambda found: _ESCAPES[found[0]], printable(one_line(text)))
+    """Text that LaTeX sets as it is written, in one line; letters that it does not know as their numbers."""
+    known = _UNKNOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), printable(one_line(text)))
+    plain = _SPECIAL.sub(lambda found: _ESCAPES[found[0]], known)
     return re.sub("-(?=-)", "-{}", plain)  # two would be a dash
 
 
@@ -46,21 +52,30 @@ def _table(board: Leaderboard, section: Section) -> list[str]:
     dense = [board.dense[section.fleet]] if section.fleet in board.dense else []
     caption = f"{board.name}: {section_title(board, section)}. Ranked: {rule_words(section)}."
     lines = [
-        r"\begin{table}",
+        r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{escape(caption)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # what is too wide is set smaller
         rf"\begin{{tabular}}{{{adjusted}}}",
         r"\toprule",
-        _line(column.title for column in columns),
+        _line(escape(column.title) for column in columns),
     ]
     for rows in (dense, section.ranked, section.unranked):
         lines += [r"\midrule", *(_cells(columns, row) for row in rows)] if rows else []
-    return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
 
 
 def _cells(columns: Sequence[Column], row: Row) -> str:
-    return _line("" if (cell := column.cell(row)) == ABSENT else cell for column in columns)
+    cells = [(column.title, column.cell(row)) for column in columns]
+    return _line(escape(text) if title == "method" else _number(text) for title, text in cells)
+
+
+def _number(text: str) -> str:
+    """Cell of a number, with signs and ranges as they are set; nothing where there is none."""
+    if text == ABSENT:
+        return ""
+    return re.sub(r"(?<=\d)-(?=\d)", "--", re.sub(r"(?<![\w.)])-(?=\d)", "$-$", escape(text)))
 
 
 def _line(cells: Iterable[str]) -> str:
-    return " & ".join(map(escape, cells)) + r" \\"
+    return " & ".join(cells) + r" \\"

@@ -84,6 +84,16 @@ def test_latex_sets_every_text_as_it_is_written(text: str) -> None:
     assert render_latex(two_rows(text)).count(r"\begin{tabular}") == 1
 
 
+def test_latex_sets_signs_and_ranges_of_numbers_and_leaves_names_alone() -> None:
+    dense = example_result(trial(DENSE))
+    worse = example_result(trial("uniform"), metrics=example_metrics(accuracy=0.85))
+
+    assert " & $-$5.00 " in render_latex(board([dense, worse]))
+    text = render_latex(two_rows("-1 to 2-3"))
+    assert "uniform (-1 to 2-3)" in text
+    assert re.search(r" & [\d.]+ \([\d.]+--[\d.]+\) & ", text)
+
+
 def test_latex_is_a_booktabs_table_per_ranking() -> None:
     text = render_latex(two_rows("a_b & c"))
 
