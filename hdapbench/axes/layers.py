@@ -98,11 +98,3 @@ def n_channels(module: nn.Module, side: Side) -> int:
     if isinstance(module, (*BATCH_NORMS, *INSTANCE_NORMS)):
         return module.num_features
     raise TypeError(f"{type(module).__name__} is no known layer")
-
-
-def filters(module: nn.Module, values: Tensor) -> Tensor:
-    """Weights of a layer, or as many numbers for them, one row per produced channel: shape (n_out, n_weights)."""
-    if not isinstance(module, TRANSPOSED):
-        return values.flatten(1)
-    parts = values.unflatten(0, (module.groups, -1))  # (n_groups, n_in, n_out, ...)
-    return parts.transpose(1, 2).flatten(0, 1).flatten(1)

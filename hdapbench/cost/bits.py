@@ -8,7 +8,7 @@ many channels of each selector take each bit-width, and which activation bit-wid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hdapbench.cost.records import WEIGHTED, LayerRecord
 from hdapbench.cost.trace import record_layers
+from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
 
 
@@ -118,11 +120,10 @@ class BitLayers:
         UnknownLayerError
             When a layer has parameters or arithmetic that no rule covers.
         """
-        records = [
-            record
-            for record in record_layers(model, group_set, input_shape)
-            if record.kind in {"conv", "depthwise", "linear"} and record.executed
-        ]
+        noted = record_layers(model, group_set, input_shape)
+        modules = dict(model.named_modules())
+        _refuse_others(noted, modules)
+        records = [record for record in noted if record.kind in WEIGHTED and record.executed]
         frozen = [Selector(r.name, r.channels_out.constant, False) for r in records if r.channels_out.constant]
         prunable = [Selector(group.name, group.n_channels, True) for group in group_set]
         selectors = tuple(dict.fromkeys([*prunable, *frozen]))
@@ -141,7 +142,6 @@ class BitLayers:
             constant[row] = record.channels_in.constant / record.n_conv_groups
             for name, times in record.channels_in.multiplicity.items():
                 in_channels[row, position[name]] = times / record.n_conv_groups
-        modules = dict(model.named_modules())
         return cls(
             names=tuple(record.name for record in records),
             selectors=selectors,
@@ -264,6 +264,21 @@ def bit_operations(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
 
 def _as_tensor(bits: tuple[int, ...]) -> Tensor:
     return torch.tensor(bits, dtype=torch.float64)
+
+
+def _refuse_others(records: Iterable[LayerRecord], modules: Mapping[str, nn.Module]) -> None:
+    """Refuse, by name, what multiplies or holds parameters and is no layer whose bit-widths are chosen."""
+    odd = [
+        record.name
+        for record in records
+        if record.kind in {"matmul", "parameter"}
+        or (record.kind in WEIGHTED and not isinstance(modules.get(record.name), nn.Conv2d | nn.Linear))
+    ]
+    if odd:
+        raise UnknownLayerError(
+            f"no cost of bit-widths for {', '.join(dict.fromkeys(odd[:5]))}{' and others' if len(odd) > 5 else ''}; "
+            "known layers: Conv2d, Linear, and norms"
+        )
 
 
 def _kernel(module: nn.Module) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """KernelModel: the fused kernels that an inference engine would run, for any plan, from its widths alone. Pure numpy.
 
 Convolution, batch norm and activation are one kernel; a residual addition is read in the epilogue of the convolution
-that comes last before it; concatenation is free.
+that comes last before it; concatenation is free. A product between activations and a norm whose statistics come from
+the image are kernels of their own.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hdapbench.arrays import Integers
-from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.records import ChannelCount, LayerRecord, product
 
 _KERNEL_KINDS = {"conv": "conv", "depthwise": "dw", "linear": "fc", "pool": "pool", "global_pool": "gap"}
-MATRIX_KINDS = ("conv", "dw", "fc")
+MATRIX_KINDS = ("conv", "dw", "fc", "mm")
+PRODUCT_KINDS = ("conv", "fc", "mm")
+"""Kinds that sum over all channels that they consume."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Kernel:
     Attributes
     ----------
     kind
-        ``conv``, ``dw`` (depthwise), ``fc``, ``pool``, ``gap`` (global average pool) or ``ew`` (elementwise).
+        ``conv``, ``dw`` (depthwise), ``fc``, ``mm`` (products between activations), ``pool``, ``gap`` (global average
+        pool) or ``ew`` (elementwise). An ``mm`` is ``width_out`` products of ``height_out`` rows.
     kernel_area
         Height times width of its window.
     residual
@@ -146,22 +150,73 @@ class _Fusion:
         elif record.kind == "concat":
             self._producer.append(-1)
         else:
-            self.kernels.append(
-                Kernel(
-                    name=record.name,
-                    kind=_KERNEL_KINDS.get(record.kind, "ew"),
-                    channels_in=record.channels_in,
-                    channels_out=record.channels_out,
-                    height_in=record.height_in,
-                    width_in=record.width_in,
-                    height_out=record.height_out,
-                    width_out=record.width_out,
-                    kernel_area=record.kernel_area,
-                    stride=record.stride,
-                    residual=record.kind == "add",
-                )
-            )
+            self.kernels.append(_kernel(record))
             self._producer.append(len(self.kernels) - 1)
 
     def _is_matrix(self, kernel: int) -> bool:
         return kernel >= 0 and self.kernels[kernel].kind in MATRIX_KINDS
+
+
+def _kernel(record: LayerRecord) -> Kernel:
+    """Kernel of a record that is fused into no other."""
+    kernel = Kernel(
+        name=record.name,
+        kind=_KERNEL_KINDS.get(record.kind, "ew"),
+        channels_in=record.channels_in,
+        channels_out=record.channels_out,
+        height_in=record.height_in,
+        width_in=record.width_in,
+        height_out=record.height_out,
+        width_out=record.width_out,
+        kernel_area=record.kernel_area,
+        stride=record.stride,
+        residual=record.kind == "add",
+    )
+    if record.kind == "transposed":
+        return _transposed(kernel)
+    return _products(kernel, record.dimensions) if record.kind == "matmul" else kernel
+
+
+def _transposed(kernel: Kernel) -> Kernel:
+    """A transposed convolution, as a matrix product that makes a whole window of every position of its input."""
+    return replace(
+        kernel,
+        kind="conv",
+        channels_out=kernel.channels_out.scaled(kernel.kernel_area),
+        height_out=kernel.height_in,
+        width_out=kernel.width_in,
+        kernel_area=1,
+        stride=1,
+    )
+
+
+def _products(kernel: Kernel, dimensions: tuple[ChannelCount, ...]) -> Kernel:
+    """Matrix products between activations, of (..., rows, depth, columns).
+
+    A kernel has two counts that vary, depth and columns. Where the rows vary, the product is transposed, or, where the
+    columns vary as well, rows and depth change places. Where the number of products varies (heads are pruned), they
+    are timed as one product, of all their depth or all their columns, whichever is more. The work stays exact.
+    """
+    *batch, rows, depth, columns = dimensions
+    n_products, varying = product(batch)
+    if rows.varies and not columns.varies:
+        rows, columns = columns, rows
+    elif rows.varies:
+        rows, depth = depth, rows
+    for count in varying:
+        if depth.varies or (not columns.varies and depth.constant < columns.constant):
+            columns = count.scaled(n_products * columns.constant)
+        else:
+            depth = count.scaled(n_products * depth.constant)
+        n_products = 1
+    height, width = rows.constant, n_products
+    return replace(
+        kernel,
+        kind="mm",
+        channels_in=depth,
+        channels_out=columns,
+        height_in=height,
+        width_in=width,
+        height_out=height,
+        width_out=width,
+    )

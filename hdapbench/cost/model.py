@@ -1,12 +1,13 @@
 """CostModel: exact FLOPs, parameters and bytes of any plan, from its widths alone. Pure numpy.
 
 Every layer's channel counts are affine in the groups' widths, so arithmetic and parameters are bilinear:
-``flops = n_out * n_in * kernel_area * area_out`` for convolutions and linear layers; depthwise ones lack ``n_in``.
+``flops = n_out * n_in * kernel_area * area_out`` for convolutions and linear layers; depthwise ones lack ``n_in``. The
+products of attention are affine: ``tokens**2`` times the channels of the queries, and of the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats, Integers
-from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.records import WEIGHTED, LayerRecord
+from hdapbench.cost.terms import Terms
 
 BYTES_PER_VALUE = 4
 """float32. Buffers such as batch norm's running statistics are no parameters and do not count."""
@@ -24,14 +26,16 @@ BYTES_PER_VALUE = 4
 class Costs:
     """Costs of plans, int64 arrays of shape (n_plans,).
 
-    ``flops`` are multiply-accumulates of convolution and linear layers at batch 1; ``activation_bytes`` what those
-    layers read and write in float32; ``parameter_bytes`` the parameters in float32.
+    ``flops`` are multiply-accumulates at batch 1, of layers with weights and, unless the model leaves them out, of
+    products between activations; ``activation_bytes`` what both read and write in float32; ``parameter_bytes`` the
+    parameters in float32; ``product_flops`` those between activations, whether ``flops`` holds them or not.
     """
 
     flops: Integers
     params: Integers
     parameter_bytes: Integers
     activation_bytes: Integers
+    product_flops: Integers
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class DenseCosts:
     params: int
     parameter_bytes: int
     activation_bytes: int
+    product_flops: int
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,12 @@ class CostModel:
         Channels of each group in the dense model, shape (n_groups,).
     counts_constant, counts_coefficients
         The distinct channel counts of the model as affine functions of widths.
-    pair_first, pair_second, pair_flops, pair_params
-        What layers cost per product of two channel counts.
-    single_flops, single_params, single_activations
-        What layers cost per channel.
+    pair_first, pair_second, pair_flops, pair_params, pair_products, pair_activations
+        What operations cost per product of two channel counts.
+    single_flops, single_params, single_products, single_activations
+        What they cost per channel. Products are multiply-accumulates between activations.
+    counts_products
+        Whether FLOPs hold the products.
     """
 
     groups: tuple[str, ...]
@@ -70,18 +77,20 @@ class CostModel:
     pair_second: Integers  # (n_pairs,)
     pair_flops: Integers  # (n_pairs,) multiply-accumulates per product of the two counts
     pair_params: Integers  # (n_pairs,)
+    pair_products: Integers  # (n_pairs,)
+    pair_activations: Integers  # (n_pairs,) values read and written
     single_flops: Integers  # (n_counts,) per channel
     single_params: Integers  # (n_counts,)
+    single_products: Integers  # (n_counts,)
     single_activations: Integers  # (n_counts,)
+    counts_products: bool = True
 
     def __post_init__(self) -> None:
         self.sizes.flags.writeable = False  # handed to methods, and shared by all trials
 
     @classmethod
     def from_records(cls, records: Iterable[LayerRecord], sizes: Mapping[str, int]) -> CostModel:
-        """Cost model of layer records.
-
-        Layers that share both channel counts are added up, which makes deep networks as cheap as shallow ones.
+        """Cost model of layer records; its FLOPs hold products between activations.
 
         Parameters
         ----------
@@ -90,67 +99,42 @@ class CostModel:
         sizes
             Group -> channels in the dense model; their order is the order of widths.
         """
-        table = _CountTable(tuple(sizes))
-        pairs: dict[tuple[int, int, int], list[int]] = {}
-        singles: dict[int, list[int]] = {}
+        terms = Terms(tuple(sizes))
         for record in records:
-            if record.kind not in {"conv", "depthwise", "linear", "norm"}:
-                continue
-            in_channels, out_channels = table.position(record.channels_in), table.position(record.channels_out)
-            calls, stored = int(record.executed), int(record.first)
-            if record.kind in {"conv", "linear"}:
-                # Every filter sees channels_in / n_conv_groups channels; grouped layers have frozen widths.
-                pair = pairs.setdefault((in_channels, out_channels, record.n_conv_groups), [0, 0])
-                pair[0] += calls * record.kernel_area * record.area_out
-                pair[1] += stored * record.kernel_area
-            own = singles.setdefault(out_channels, [0, 0, 0])
-            if record.kind == "depthwise":
-                own[0] += calls * record.kernel_area * record.area_out
-                own[1] += stored * record.kernel_area
-            own[1] += stored * (int(record.bias) + record.parameters_per_channel)
-            if record.kind != "norm":
-                own[2] += calls * record.area_out
-                singles.setdefault(in_channels, [0, 0, 0])[2] += calls * record.area_in
-        return cls._assemble(table, sizes, pairs, singles)
-
-    @classmethod
-    def _assemble(
-        cls,
-        table: _CountTable,
-        sizes: Mapping[str, int],
-        pairs: Mapping[tuple[int, int, int], Sequence[int]],
-        singles: Mapping[int, Sequence[int]],
-    ) -> CostModel:
-        # A grouped convolution has constant channel counts, so dividing its constant product is exact.
-        first: list[int] = []
-        second: list[int] = []
-        flops: list[int] = []
-        params: list[int] = []
-        one = table.position(ChannelCount(1))
-        for (in_channels, out_channels, n_conv_groups), (per_flops, per_params) in pairs.items():
-            if n_conv_groups == 1:
-                row = (in_channels, out_channels, per_flops, per_params)
-            else:
-                product = table.constant(in_channels) * table.constant(out_channels) // n_conv_groups
-                row = (one, one, product * per_flops, product * per_params)
-            for column, value in zip((first, second, flops, params), row, strict=True):
-                column.append(value)
-        per_channel = np.zeros((len(table), 3), dtype=np.int64)
-        for position, values in singles.items():
-            per_channel[position] = values
-        constants, coefficients = table.arrays()
+            if record.kind in WEIGHTED or record.kind in {"norm", "layer_norm"}:
+                terms.add_layer(record)
+            elif record.kind == "matmul":
+                terms.add_matmul(record)
+            elif record.kind == "parameter":
+                terms.add(record, record.dimensions, params=1)
+        pairs, singles = terms.arrays()
+        constants, coefficients = terms.table.arrays()
         return cls(
             groups=tuple(sizes),
             sizes=np.array(list(sizes.values()), dtype=np.int64),
             counts_constant=constants,
             counts_coefficients=coefficients,
-            pair_first=np.array(first, dtype=np.int64),
-            pair_second=np.array(second, dtype=np.int64),
-            pair_flops=np.array(flops, dtype=np.int64),
-            pair_params=np.array(params, dtype=np.int64),
-            single_flops=per_channel[:, 0],
-            single_params=per_channel[:, 1],
-            single_activations=per_channel[:, 2],
+            pair_first=pairs[0],
+            pair_second=pairs[1],
+            pair_flops=pairs[2],
+            pair_params=pairs[3],
+            pair_products=pairs[4],
+            pair_activations=pairs[5],
+            single_flops=singles[0],
+            single_params=singles[1],
+            single_products=singles[2],
+            single_activations=singles[3],
+        )
+
+    def without_products(self) -> CostModel:
+        """The same costs, but FLOPs without products between activations: the convention of many papers."""
+        if not self.counts_products:
+            return self
+        return replace(
+            self,
+            pair_flops=self.pair_flops - self.pair_products,
+            single_flops=self.single_flops - self.single_products,
+            counts_products=False,
         )
 
     def evaluate(self, widths: ArrayLike) -> Costs:
@@ -162,11 +146,9 @@ class CostModel:
             Kept channels per group, shape (n_plans, n_groups) or (n_groups,).
         """
         counts = self.channel_counts(widths)
-        products = counts[self.pair_first] * counts[self.pair_second]  # (n_pairs, n_plans)
-        flops = self._exact(self.pair_flops @ products + self.single_flops @ counts)
-        params = self._exact(self.pair_params @ products + self.single_params @ counts)
-        activations = self._exact(self.single_activations @ counts)
-        return Costs(flops, params, params * BYTES_PER_VALUE, activations * BYTES_PER_VALUE)
+        pairs = counts[self.pair_first] * counts[self.pair_second]  # (n_pairs, n_plans)
+        flops, params, products, activations = self._exact(self._per_pair @ pairs + self._per_channel @ counts)
+        return Costs(flops, params, params * BYTES_PER_VALUE, activations * BYTES_PER_VALUE, products)
 
     def flops(self, widths: ArrayLike) -> Integers:
         """Multiply-accumulates of plans, shape (n_plans,); widths as for `evaluate`."""
@@ -191,6 +173,18 @@ class CostModel:
     def _constants(self) -> Floats:
         return self.counts_constant.astype(np.float64)[:, None]
 
+    @cached_property
+    def _per_pair(self) -> Floats:
+        """Rows of what `evaluate` sums over pairs, shape (4, n_pairs)."""
+        return np.stack([self.pair_flops, self.pair_params, self.pair_products, self.pair_activations]).astype(float)
+
+    @cached_property
+    def _per_channel(self) -> Floats:
+        """Rows of what `evaluate` sums over channel counts, shape (4, n_counts)."""
+        return np.stack([self.single_flops, self.single_params, self.single_products, self.single_activations]).astype(
+            float
+        )
+
     @staticmethod
     def _exact(values: Floats) -> Integers:
         if values.size and float(values.max()) >= 2.0**53:
@@ -211,31 +205,3 @@ class CostModel:
     def narrowed(self, widths: ArrayLike) -> CostModel:
         """Cost model of the model pruned to these widths, shape (n_groups,): they are its dense ones."""
         return replace(self, sizes=np.array(widths, dtype=np.int64))
-
-
-class _CountTable:
-    """The distinct channel counts of a model, each at one position."""
-
-    def __init__(self, groups: tuple[str, ...]) -> None:
-        self._groups = groups
-        self._positions: dict[tuple[int, ...], int] = {}
-
-    def position(self, count: ChannelCount) -> int:
-        """Position of a channel count, added when it is new."""
-        key = (count.constant, *(count.multiplicity.get(name, 0) for name in self._groups))
-        return self._positions.setdefault(key, len(self._positions))
-
-    def constant(self, position: int) -> int:
-        """Value of a channel count that no group changes."""
-        key = list(self._positions)[position]
-        if any(key[1:]):
-            raise ValueError("the channel count depends on a group")
-        return key[0]
-
-    def arrays(self) -> tuple[Integers, Integers]:
-        """Constants, shape (n_counts,), and coefficients, shape (n_counts, n_groups)."""
-        table = np.array(list(self._positions), dtype=np.int64).reshape(len(self._positions), -1)
-        return table[:, 0], table[:, 1:]
-
-    def __len__(self) -> int:
-        return len(self._positions)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["conv", "depthwise", "linear", "norm", "pool", "global_pool", "add", "elementwise", "concat"]
+OperationKind = Literal[
+    "conv",
+    "depthwise",
+    "transposed",
+    "linear",
+    "matmul",
+    "norm",
+    "layer_norm",
+    "pool",
+    "global_pool",
+    "add",
+    "elementwise",
+    "concat",
+    "parameter",
+]
+WEIGHTED = frozenset({"conv", "depthwise", "transposed", "linear"})
+"""Kinds that multiply what they read by weights."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,18 @@ class ChannelCount:
         """The same count ``factor`` times."""
         return ChannelCount(self.constant * factor, {name: n * factor for name, n in self.multiplicity.items()})
 
+    @property
+    def varies(self) -> bool:
+        """Whether it depends on a width."""
+        return any(self.multiplicity.values())
+
+
+def product(counts: Iterable[ChannelCount]) -> tuple[int, tuple[ChannelCount, ...]]:
+    """Product of channel counts: its constant factor, and the counts that vary."""
+    factors = tuple(counts)
+    constant = math.prod(count.constant for count in factors if not count.varies)
+    return constant, tuple(count for count in factors if count.varies)
+
 
 @dataclass(frozen=True)
 class LayerRecord:
@@ -38,7 +67,9 @@ class LayerRecord:
     name
         Dotted name of the layer, or of the operation.
     kind
-        What it does. ``norm`` counts parameters only.
+        What it does. ``norm`` is folded into a convolution before it, ``layer_norm`` takes its statistics from the
+        image; both count parameters only. ``matmul`` is a product between activations. ``parameter`` is one that no
+        layer's record counts.
     inputs
         Positions of the records whose outputs it reads; -1 is the model's input.
     channels_in, channels_out
@@ -52,13 +83,16 @@ class LayerRecord:
     stride
         Stride of the rows.
     n_conv_groups
-        Groups of a convolution.
+        Groups of a convolution in the dense model.
+    dimensions
+        Of a ``parameter`` its shape; of a ``matmul`` its batch, rows, depth and columns; of a grouped convolution the
+        channels along the first two dimensions of its weight.
     bias
         Whether it adds a bias.
     parameters_per_channel
         Parameters of a ``norm`` per channel: 2 with affine weights.
     first
-        Whether this is the layer's first call: parameters count once, arithmetic at every call.
+        Whether it counts the layer's parameters: they count once, arithmetic at every call.
     executed
         False for a layer with parameters that the forward pass does not reach.
     """
@@ -75,6 +109,7 @@ class LayerRecord:
     kernel_area: int = 1
     stride: int = 1
     n_conv_groups: int = 1
+    dimensions: tuple[ChannelCount, ...] = ()
     bias: bool = False
     parameters_per_channel: int = 0
     first: bool = True

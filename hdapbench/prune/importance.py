@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.arrays import Floats
-from hdapbench.axes.layers import filters
+from hdapbench.axes.layers import TRANSPOSED
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.fisher import fisher_importance
@@ -152,3 +152,11 @@ def by_channel(member: GroupMember, scores: Floats, n_channels: int) -> Floats:
     """
     weights = scores[list(member.indices)]
     return np.bincount(member.channels, weights=weights, minlength=n_channels).astype(np.float64)
+
+
+def filters(module: nn.Module, values: Tensor) -> Tensor:
+    """Weights of a layer, or as many numbers for them, one row per produced channel: shape (n_out, n_weights)."""
+    if not isinstance(module, TRANSPOSED):
+        return values.flatten(1)
+    parts = values.reshape(module.groups, -1, *values.shape[1:]).transpose(1, 2)  # (n_groups, n_out, n_in, ...)
+    return parts.flatten(0, 1).flatten(1)

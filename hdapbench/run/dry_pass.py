@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from hdapbench.bench.network import Network, trace
 from hdapbench.bench.quantization import Quantizer
 from hdapbench.bench.weights import WeightStore
-from hdapbench.cost.trace import check_parameters
 from hdapbench.errors import MissingExtraError, ModelError, PlanError, SpecError, SurgeryError
 from hdapbench.fleet.local.device import devices_of
 from hdapbench.models import build_model, check_published
@@ -61,7 +60,6 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
     examples = Examples(images, task.example_labels(N_IMAGES, n_classes))
     classes = n_classes if counted else None
     with _refused(loaded, ("model", "name"), "the model cannot be traced or cut"):
-        check_parameters(model)
         dry_run(model, images, examples.labels, task=task, n_classes=classes)
         network = trace(model.eval(), spec.model.input_shape)
         half = {name: tuple(range(max(size // 2, 1))) for name, size in network.group_set.sizes.items()}
@@ -129,7 +127,6 @@ def try_out(loaded: LoadedSpec, images: Tensor, labels: Tensor, *, n_classes: in
     with torch.random.fork_rng(devices=[]):
         model = _built(loaded, n_classes)
     with _refused(loaded, ("model", "name"), "the model cannot be trained"):
-        check_parameters(model)
         dry_run(model, images, labels, task=open_task(loaded.spec.task), n_classes=n_classes)
 
 

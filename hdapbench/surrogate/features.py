@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats, Integers
-from hdapbench.cost.kernels import MATRIX_KINDS, KernelModel
+from hdapbench.cost.kernels import MATRIX_KINDS, PRODUCT_KINDS, KernelModel
 from hdapbench.cost.tiling import GPU_TILES, Tiling
 
 BLOCK_TERMS = ("pad_work", "pad_output", "plain_work", "plain_input", "plain_output")
@@ -28,13 +28,14 @@ User's Guide", wave quantization)."""
 class KernelFeatures:
     """Columns that latency is linear in, for whole plans and for single kernels.
 
-    The terms of a kernel are its multiply-accumulates, the values it reads, its weights, the values it writes (and
-    reads again, with a residual), and its multiply-accumulates with the output channels padded to each tile; on more
-    than one multiprocessor also with tiles padded to whole waves over them, per tile and the least of these. Where a
-    runtime has blocked kernels, also: what these work and write in vain, with channels padded to whole blocks, and what
-    the slower path works, gathers (its input once per tap) and writes for counts that they do not take. A column is one
-    term summed over the kernels of one shape, relative to the dense model's value of that term over the column's
-    family: all kernels of equal kind, window and stride. Weights of one family are comparable, whatever the shape.
+    The terms of a kernel are its multiply-accumulates, the values it reads, its weights or second factors, the values
+    it writes (and reads again, with a residual), and its multiply-accumulates with the output channels padded to each
+    tile; on more than one multiprocessor also with tiles padded to whole waves over them, per tile and the least of
+    these. Where a runtime has blocked kernels, also: what these work and write in vain, with channels padded to whole
+    blocks, and what the slower path works, gathers (its input once per tap) and writes for counts that they do not
+    take. A column is one term summed over the kernels of one shape, relative to the dense model's value of that term
+    over the column's family: all kernels of equal kind, window and stride. Weights of one family are comparable,
+    whatever the shape.
 
     Attributes
     ----------
@@ -145,12 +146,14 @@ class KernelFeatures:
         """Terms for channel counts whose last axis runs over the picked kernels."""
         table = {name: values[kernels] for name, values in self.kernels.table.items()}
         matrix = np.isin(table["kind"], MATRIX_KINDS).astype(float)
-        depth = np.where(np.isin(table["kind"], ("conv", "fc")), in_channels, 1.0) * table["kernel_area"]
+        is_product = np.isin(table["kind"], PRODUCT_KINDS)
+        n_products = np.where(table["kind"] == "mm", table["width_out"], 1)
+        depth = np.where(is_product, in_channels, 1.0) * table["kernel_area"]
         passes = 1 + table["residual"]
         terms = np.empty((len(self.term_names), *out_channels.shape))
         terms[0] = out_channels * depth * table["area_out"]
         terms[1] = in_channels * table["area_in"]
-        terms[2] = out_channels * depth * matrix
+        terms[2] = out_channels * depth * n_products * matrix
         terms[3] = out_channels * table["area_out"] * passes
         for position, tile in enumerate(self.tiling.tiles, start=4):
             terms[position] = np.ceil(out_channels / tile) * tile * depth * table["area_out"] * matrix
@@ -175,9 +178,8 @@ class KernelFeatures:
             terms[first + 4] = plain * terms[3]
         if self.tiling.n_multiprocessors > 1:
             first = len(self.term_names) - len(WAVE_TILES) - 1
-            is_product = np.isin(table["kind"], ("conv", "fc")).astype(float)
             for position, (rows, columns) in enumerate(WAVE_TILES, start=first):
-                blocks = np.ceil(table["area_out"] / rows) * np.ceil(out_channels / columns)
+                blocks = n_products * np.ceil(table["area_out"] / n_products / rows) * np.ceil(out_channels / columns)
                 waves = np.ceil(blocks / self.tiling.n_multiprocessors)
                 terms[position] = waves * self.tiling.n_multiprocessors * rows * columns * depth * is_product
             terms[-1] = terms[first:-1].min(axis=0)

@@ -26,10 +26,13 @@ class Attention(nn.Module):
 class Transformer(nn.Module):
     """A patch embedding, a class token, positions, and a block with layer scale."""
 
-    def __init__(self, width: int = 12) -> None:
+    def __init__(self, width: int = 12, n_patches: int = 16) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, width, 2, 2)
-        self.token, self.positions = nn.Parameter(torch.randn(1, 1, width)), nn.Parameter(torch.randn(1, 17, width))
+        self.token, self.positions = (
+            nn.Parameter(torch.randn(1, 1, width)),
+            nn.Parameter(torch.randn(1, n_patches + 1, width)),
+        )
         self.norm1, self.attention, self.gamma = (
             nn.LayerNorm(width),
             Attention(width, 3),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats
-from hdapbench.cost.kernels import KernelModel
+from hdapbench.cost.kernels import PRODUCT_KINDS, KernelModel
 from hdapbench.fleet.simulated.profile import SkuProfile
 
 _GENERIC_TILES = (
@@ -72,7 +72,8 @@ class KernelTimes:
 class _Matrices:
     """Sizes of the matrix products behind convolutions, arrays of shape (n_shapes,)."""
 
-    rows: Floats  # output positions
+    n_products: int
+    rows: Floats  # output positions of each product
     columns: Floats  # output channels, padded
     depth: Floats  # input channels times kernel_area, padded
     bytes_moved: Floats
@@ -197,21 +198,23 @@ def _kernel_cost(
     value_bytes = _BYTES[precision]
     unpadded = pairs[1]
     in_channels, out_channels = np.ceil(pairs / 8) * 8 if precision == "tc16" else pairs
-    if kernel.kind not in {"conv", "fc"}:
+    if kernel.kind not in PRODUCT_KINDS:
         rate = profile.fma_per_cycle["fp32"] * profile.n_multiprocessors * profile.depthwise_efficiency
         depthwise = kernel.kind == "dw"
         worked = np.ceil(unpadded / 32) * 32 * stack.depthwise_slowdown if depthwise else unpadded
         weights = out_channels * kernel.kernel_area if depthwise else 0.0
         cycles = worked * area_out * kernel.kernel_area / rate + profile.prologue_cycles
         return cycles, value_bytes * (in_channels * area_in + weights + out_channels * area_out)
+    n_products = kernel.width_out if kernel.kind == "mm" else 1
     depth = in_channels * kernel.kernel_area
     outputs = out_channels * area_out * (2 if kernel.residual else 1)
     winograd = kernel.kernel_area == 9 and kernel.stride == 1 and kernel.kind == "conv" and precision != "tc16"
     shape = _Matrices(
-        rows=np.full_like(out_channels, area_out),
+        n_products=n_products,
+        rows=np.full_like(out_channels, area_out / n_products),
         columns=out_channels,
         depth=depth,
-        bytes_moved=value_bytes * (in_channels * area_in + out_channels * depth + outputs),
+        bytes_moved=value_bytes * (in_channels * area_in + n_products * out_channels * depth + outputs),
         winograd=winograd,
         tiles_2x2=np.full_like(out_channels, np.ceil(kernel.height_out / 2) * np.ceil(kernel.width_out / 2)),
         in_channels=in_channels,
@@ -228,13 +231,14 @@ def _fastest_candidate(
     split = np.array(_SPLITS, dtype=float)[:, None]
     throughput = profile.fma_per_cycle[precision] * profile.efficiency[precision]
     steps = np.ceil(np.ceil(shape.depth / tile_depth) / split)  # (n_tiles, n_splits, n_shapes)
-    blocks = np.ceil(shape.rows / tile_rows) * np.ceil(shape.columns / tile_columns)
+    blocks = shape.n_products * np.ceil(shape.rows / tile_rows) * np.ceil(shape.columns / tile_columns)
     per_sm = np.ceil(blocks * split / profile.n_multiprocessors)
     work = per_sm * tile_rows * tile_columns * tile_depth * steps
     time = work / (throughput * relative * _hiding(per_sm)) + profile.prologue_cycles
     cycles = np.where((split == 1) | (steps >= 4), time, np.inf)
     cycles = cycles.reshape(len(menu) * len(_SPLITS), n_shapes)  # tiles outer, splits inner
-    partial_sums = np.where(split == 1, 0.0, 8.0 * shape.rows * shape.columns * split)  # (n_splits, n_shapes)
+    outputs = shape.n_products * shape.rows * shape.columns
+    partial_sums = np.where(split == 1, 0.0, 8.0 * outputs * split)  # (n_splits, n_shapes)
     moved = np.tile(shape.bytes_moved + partial_sums, (len(menu), 1))
     if shape.winograd:
         steps = np.ceil(shape.in_channels / tile_depth)
