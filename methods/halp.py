@@ -5,24 +5,30 @@ Written from the published description, not from its code. Here devices run whol
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from pydantic import Field
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.target import fill, repair
 from hdapbench.errors import TargetUnreachableError
-from hdapbench.groups import GroupSet
+from hdapbench.groups import GroupMember, GroupSet
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.learned_latency import TableSource, learned_latency
 from hdapbench.search.knapsack import best_choices
 from hdapbench.surrogate.fit import SurrogateName
 from hdapbench.surrogate.table import GroupTable, multiples_below
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 class Halp(Method):
     """Keep the channels of most importance that fit a latency, which is chosen so that FLOPs meet the target.
 
-    A channel's importance is the first-order Taylor term of its batch norms. Channels go in bundles, the least
+    A channel's importance is the first-order Taylor term of its batch norms, or of the layers that produce it where it
+    has none: what a gate on their outputs would get. Channels go in bundles, the least
     important first; a table says what the model takes at every number of bundles of one group; the knapsack over all
     groups is solved exactly. In ``steps``, on an exponential path to the target, importance and table are renewed at
     the widths reached.
@@ -32,7 +38,7 @@ class Halp(Method):
     every entry, at every step. Unlike the original it does not train between steps.
 
     Source: Shen et al., Structural pruning via latency-saliency knapsack, NeurIPS 2022; written from the paper alone.
-    Needs: batch norm in every group; is charged for device queries and for gradients.
+    Needs: is charged for device queries and for gradients.
     Never sees: accuracy.
     """
 
@@ -46,13 +52,6 @@ class Halp(Method):
     steps: int = Field(default=4, ge=1, description="Steps from the dense model to the target.")
     n_images: int = Field(default=512, ge=1, description="Training images for gradients, in every step.")
     protect_first: bool = Field(default=True, description="Leave the first group dense, where the target allows.")
-
-    def skip(self, problem: Problem) -> str | None:
-        """Reason when a group has no batch norm."""
-        from hdapbench.prune.norms import first_without_norm
-
-        bare = first_without_norm(problem.model(), problem.groups.values())
-        return f"halp scores batch norms; the group '{bare}' has none" if bare else None
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of the last knapsack, filled up with bundles."""
@@ -109,14 +108,18 @@ def _knapsack(problem: Problem, scores: dict[str, Floats], table: GroupTable, fl
 def bn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str, Floats]:
     """Scores |scale * gradient + shift * gradient| of batch norms, added over tied layers and batches; charged.
 
+    This is the derivative by a gate on the channel. Without batch norm the gate is on what the layers produce: weight
+    times gradient, summed over a filter and its bias.
+
     Parameters
     ----------
     plan
         Channels that it does not keep are masked, and score 0; None scores the dense model.
     """
     import torch
+    from torch import Tensor
 
-    from hdapbench.prune.importance import by_channel
+    from hdapbench.prune.importance import by_channel, filters
     from hdapbench.prune.norms import norm_members
     from hdapbench.prune.surgery import mask_model
 
@@ -126,15 +129,23 @@ def bn_taylor(problem: Problem, plan: Plan | None, n_images: int) -> dict[str, F
     model = problem.model()
     if plan is not None:
         model = mask_model(model, groups, plan)
-    norms = {group.name: norm_members(model, group) for group in groups}
+    modules = dict(model.named_modules())
+    norms: dict[str, list[tuple[GroupMember, nn.Module]]] = {
+        group.name: [*norm_members(model, group)]
+        or [(member, modules[member.layer]) for member in group.members if member.side == "out"]
+        for group in groups
+    }
     scores = {group.name: np.zeros(group.n_channels) for group in groups}
     for images, labels in problem.training.batches(n_images):
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(problem.training.loss(model(images), labels))
         for name, members in norms.items():
-            for member, norm in members:
-                if norm.weight.grad is None or norm.bias.grad is None:
+            for member, layer in members:
+                weight, bias = layer.get_parameter("weight"), layer.bias
+                if weight.grad is None:
                     continue
-                term = norm.weight * norm.weight.grad + norm.bias * norm.bias.grad
+                term = filters(layer, weight * weight.grad).sum(1) if weight.dim() > 1 else weight * weight.grad
+                if isinstance(bias, Tensor) and bias.grad is not None:
+                    term = term + bias * bias.grad
                 scores[name] += by_channel(member, term.detach().abs().double().numpy(), len(scores[name]))
     return scores

@@ -6,9 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from hdapbench.axes.labels import tensors_in
-from hdapbench.axes.layers import MIXING_NORMS
 from hdapbench.axes.reshape import Axis
-from hdapbench.axes.rules import Call, rule
+from hdapbench.axes.rules import Call, normalised, rule
 
 
 @rule("convolution", "_convolution", "mkldnn_convolution", "convolution_overrideable")
@@ -150,13 +149,7 @@ def _group_norm(call: Call) -> None:
 
 def _normalised(call: Call, parts: list[Axis]) -> Axis:
     """Channels over which statistics are taken: removed ones must not count in them."""
-    name, module = call.labels.running
     axis = call.labels.meet(parts, call.where)
-    if axis is None:
-        return None
-    dimension = call.labels.input_dimension(axis)
-    if isinstance(module, MIXING_NORMS) and dimension is not None:
-        call.labels.notes.norms.append((name, axis, dimension))
-    else:
-        call.labels.freeze(axis, f"its channels meet in {call.where}")
+    if axis is not None:
+        normalised(call, axis)
     return axis

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdapbench.arrays import Integers
 from hdapbench.axes.labels import Axes, AxisLabels, tensors_in
+from hdapbench.axes.layers import CONVOLUTIONS
 from hdapbench.axes.reshape import Axis, blocks, flat, varying
 
 
@@ -112,6 +113,9 @@ def _reshape(call: Call) -> None:
     if x.numel():
         for block in blocks(x.shape, y.shape):
             _move(call, block.old, block.new, axes, found)
+    for size, axis in zip(y.shape, found, strict=True):
+        if axis is not None:
+            call.labels.number(size, axis)
     call.labels.put(y, tuple(found))
 
 
@@ -130,8 +134,6 @@ def _move(call: Call, old: tuple[int, ...], new: tuple[int, ...], axes: Axes, fo
     whole = flat(axis, old.index(held[0]), [x.shape[number] for number in old])
     if len(new) == 1:
         found[new[0]] = whole
-        if len(old) > 1:
-            labels.number(y.shape[new[0]], whole)
         return
     grid = whole.reshape([y.shape[number] for number in new])
     along = varying(grid)
@@ -145,7 +147,6 @@ def _move(call: Call, old: tuple[int, ...], new: tuple[int, ...], axes: Axes, fo
         spread = np.expand_dims(kept, other)
         labels.tie(grid, np.broadcast_to(spread, grid.shape), call.where)
         found[new[position]] = kept
-        labels.number(y.shape[new[position]], kept)
 
 
 def _cut(call: Call, grid: Integers, *, is_last: bool) -> int:
@@ -358,9 +359,22 @@ def _norm(call: Call) -> None:
     _reduced(call, numbers(call, 2, "dim", call.x.dim()))
 
 
+def normalised(call: Call, axis: Integers) -> None:
+    """Channels that a statistic runs over: a norm's, whose code holds nothing else, may be taken over fewer."""
+    name, module = call.labels.running
+    dimension = call.labels.input_dimension(axis)
+    is_leaf = next(module.children(), None) is None and next(module.parameters(), None) is not None
+    if is_leaf and dimension is not None and not isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+        call.labels.notes.norms.append((name, axis, dimension))
+    else:
+        call.labels.freeze(axis, f"its channels meet in {call.where}")
+
+
 def _reduced(call: Call, gone: list[int]) -> None:
     for number in gone:
-        call.labels.freeze(call.axes[number], f"its channels meet in {call.where}")
+        axis = call.axes[number]
+        if axis is not None:
+            normalised(call, axis)
     for output in tensors_in(call.output):
         if output.dim() == call.x.dim():
             found = tuple(None if number in gone else axis for number, axis in enumerate(call.axes))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hdapbench.arrays import Integers
 from hdapbench.axes.labels import AxisLabels
-from hdapbench.axes.layers import CONVOLUTIONS, MIXING_NORMS, is_depthwise, n_channels, sides_of
+from hdapbench.axes.layers import CONVOLUTIONS, is_depthwise, n_channels, sides_of
 from hdapbench.axes.reshape import Axis
 from hdapbench.groups import ChannelGroup, FrozenGroup, GroupMember, ParameterMember, Side, SizeMember
 
@@ -111,7 +111,7 @@ class _Search:
         """Sides of known layers, in order of execution."""
         last = len(self._position)
         for name, module in sorted(self._modules.items(), key=lambda item: self._position.get(item[0], last)):
-            if name in norms and isinstance(module, MIXING_NORMS):
+            if name in norms:
                 axis, dimension = norms[name]
                 yield _Place(name, "both", dimension, self._of(axis))
                 continue

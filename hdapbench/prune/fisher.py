@@ -56,7 +56,8 @@ def fisher_importance(
                 slopes = np.zeros((group.n_channels, len(images)))
                 for member in group.members:
                     if member.side == "in":
-                        own = _slopes(inputs, member.layer, modules[member.layer])[:, list(member.indices)]
+                        own = _slopes(inputs, member.layer, modules[member.layer], len(images))
+                        own = own[:, list(member.indices)]
                         np.add.at(slopes, np.array(member.channels), own.T)
                 totals[group.name] += np.square(slopes).sum(1)
             n_samples += len(images)
@@ -92,8 +93,11 @@ def _recorded_inputs(model: nn.Module, groups: GroupSet) -> Iterator[dict[str, l
             handle.remove()
 
 
-def _slopes(inputs: dict[str, list[Tensor]], layer: str, module: nn.Module) -> Floats:
-    """Activation times gradient, summed over positions: shape (n_samples, n_channels of the layer's input)."""
+def _slopes(inputs: dict[str, list[Tensor]], layer: str, module: nn.Module, n_samples: int) -> Floats:
+    """Activation times gradient, summed over positions: shape (n_samples, n_channels of the layer's input).
+
+    Windows of an image that are a batch of their own are positions too.
+    """
     total: Floats | None = None
     for tensor in inputs.get(layer, []):
         if tensor.grad is None:
@@ -103,9 +107,11 @@ def _slopes(inputs: dict[str, list[Tensor]], layer: str, module: nn.Module) -> F
             )
         product = (tensor.detach() * tensor.grad).double()
         if not isinstance(module, nn.Linear):
-            product = product.sum((2, 3))
+            product = product.flatten(2).sum(2)
         elif product.ndim > 2:  # a linear layer has its channels last, whatever it is applied to
             product = product.flatten(1, -2).sum(1)
+        if len(product) != n_samples:
+            product = product.view(n_samples, -1, product.shape[1]).sum(1)
         value = product.numpy()
         total = value if total is None else total + value
     if total is None:

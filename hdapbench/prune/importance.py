@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdapbench.arrays import Floats
+from hdapbench.axes.layers import TRANSPOSED
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.fisher import fisher_importance
@@ -98,32 +99,33 @@ def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion
     for member in group.members:
         if member.side != "out":
             continue
-        weight = modules[member.layer].get_parameter("weight")
-        filters = weight.detach().flatten(1).double()
+        module = modules[member.layer]
+        weight = module.get_parameter("weight")
+        rows = filters(module, weight.detach()).double()
         if criterion in {"taylor", "sqrt_taylor"}:
             if weight.grad is None:
                 raise ModelError(
                     f"the criterion '{criterion}' needs gradients, but '{member.layer}' gets none: "
                     "turn requires_grad on, and make sure that the loss depends on the layer"
                 )
-            scores = (filters * weight.grad.flatten(1).double()).abs().sum(1)
+            scores = (rows * filters(module, weight.grad).double()).abs().sum(1)
             scores = scores.sqrt() if criterion == "sqrt_taylor" else scores
         else:
-            scores = _weight_scores(filters, criterion)
+            scores = _weight_scores(rows, criterion)
         total += by_channel(member, scores.numpy(), group.n_channels)
     return total
 
 
-def _weight_scores(filters: Tensor, criterion: str) -> Tensor:
-    """Score of each filter, shape (n_filters,), of filters of shape (n_filters, n_weights)."""
+def _weight_scores(rows: Tensor, criterion: str) -> Tensor:
+    """Score of each filter, shape (n_rows,), of rows of shape (n_rows, n_weights)."""
     if criterion == "l1":
-        return filters.abs().sum(1)
+        return rows.abs().sum(1)
     if criterion == "l2":
-        return filters.square().sum(1).sqrt()
+        return rows.square().sum(1).sqrt()
     if criterion == "fpgm":
-        return torch.cdist(filters, filters).sum(1)
+        return torch.cdist(rows, rows).sum(1)
     # lamp: each squared norm over the sum of those at least as large
-    squared, order = filters.square().sum(1).sort(descending=True)
+    squared, order = rows.square().sum(1).sort(descending=True)
     scores = torch.empty_like(squared)
     scores[order] = squared / squared.cumsum(0).clamp_min(1e-30)
     return scores
@@ -150,3 +152,11 @@ def by_channel(member: GroupMember, scores: Floats, n_channels: int) -> Floats:
     """
     weights = scores[list(member.indices)]
     return np.bincount(member.channels, weights=weights, minlength=n_channels).astype(np.float64)
+
+
+def filters(module: nn.Module, values: Tensor) -> Tensor:
+    """Weights of a layer, or as many numbers for them, one row per produced channel: shape (n_out, n_weights)."""
+    if not isinstance(module, TRANSPOSED):
+        return values.flatten(1)
+    parts = values.reshape(module.groups, -1, *values.shape[1:]).transpose(1, 2)  # (n_groups, n_out, n_in, ...)
+    return parts.flatten(0, 1).flatten(1)

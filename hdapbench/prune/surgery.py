@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.axes.labels import find_tensor
-from hdapbench.axes.layers import BATCH_NORMS, CONVOLUTIONS, INSTANCE_NORMS, is_depthwise, n_channels, sides_of
+from hdapbench.axes.layers import BATCH_NORMS, CONVOLUTIONS, INSTANCE_NORMS, is_depthwise, sides_of
 from hdapbench.errors import SurgeryError
 from hdapbench.groups import GroupSet, Side
 from hdapbench.plan import Plan
@@ -75,8 +75,7 @@ def over_kept_channels(masked: nn.Module, groups: GroupSet, plan: Plan) -> Itera
     compact = dict(apply_plan(masked, groups, plan).named_modules()) if removed else {}
     handles = []
     for layer, gone in removed.items():
-        kept = torch.tensor([i for i in range(n_channels(modules[layer], "both")) if i not in gone])
-        hook = _norm_of_kept(compact[layer], dimensions[layer], kept)
+        hook = _norm_of_kept(compact[layer], dimensions[layer], gone)
         handles.append(modules[layer].register_forward_hook(hook))
     try:
         yield
@@ -85,11 +84,11 @@ def over_kept_channels(masked: nn.Module, groups: GroupSet, plan: Plan) -> Itera
             handle.remove()
 
 
-def _norm_of_kept(norm: nn.Module, dimension: int, kept: Tensor) -> Callable[..., Tensor]:
+def _norm_of_kept(norm: nn.Module, dimension: int, gone: set[int]) -> Callable[..., Tensor]:
     """Hook that puts what a smaller norm makes of the kept channels in place of the output, and zeros elsewhere."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        index = kept.to(output.device)
+        index = torch.tensor([i for i in range(output.shape[dimension]) if i not in gone], device=output.device)
         return torch.zeros_like(output).index_copy(dimension, index, norm(inputs[0].index_select(dimension, index)))
 
     return hook

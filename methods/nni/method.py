@@ -14,8 +14,12 @@ from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.plans import filled, weakest_that_meets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
     from torch import nn
+
+    from hdapbench.groups import ChannelGroup
 
     from .masks import Masks, Settings
 
@@ -59,9 +63,11 @@ class Nni(Method):
 
         if importlib.util.find_spec("nni") is None:
             return "nni is not installed; install it with: pip install 'hdapbench[nni]'"
+        model, groups = problem.model(), problem.groups.values()
+        if self.dependency_aware and (mixed := _first_of_several_kinds(model, groups)):
+            return f"dependency_aware of NNI needs layers of one kind in a group; '{mixed}' has convolutions and others"
         if self.pruner != "slim":
             return None
-        model, groups = problem.model(), problem.groups.values()
         if bare := first_without_norm(model, groups):
             return f"pruner slim needs batch norm; the group '{bare}' has none"
         if self.dependency_aware and (shared := first_shared_norm(model, groups)):
@@ -134,3 +140,12 @@ def _counted(problem: Problem, settings: Settings, masks: Masks) -> Votes:
                 total += np.bincount(member.channels, weights=alive, minlength=group.n_channels)
         votes[name] = total / len(layers)
     return votes
+
+
+def _first_of_several_kinds(model: nn.Module, groups: Iterable[ChannelGroup]) -> str | None:
+    """Name of the first group whose channels come from weights of different numbers of dimensions, or None."""
+    modules = dict(model.named_modules())
+    return next(
+        (g.name for g in groups if len({modules[layer].get_parameter("weight").dim() for layer in g.producers}) > 1),
+        None,
+    )

@@ -71,6 +71,12 @@ class TorchPruning(Method):
             return f"{asked} {getattr(self, asked)} needs batch norm; the group '{bare}' has none"
         if self.pruner == "group-bn-scale" and (shared := first_shared_norm(problem.model(), problem.groups.values())):
             return f"pruner group-bn-scale needs batch norms of one group each; '{shared}' holds channels of others too"
+        if self.pruner != "plain" or self.importance == "obd-c":
+            from .groups import is_followed
+
+            name = f"pruner {self.pruner}" if self.pruner != "plain" else f"importance {self.importance}"
+            if not is_followed(problem):
+                return f"{name} works on torch-pruning's own groups, which are not those of this network"
         return None
 
     def compress(self, problem: Problem) -> Plan:
@@ -105,7 +111,7 @@ class TorchPruning(Method):
         """Scores of all channels of the dense model; what is gone scores below everything that is left."""
         from .scorers import group_scores
 
-        found = group_scores(problem, state.compact(problem), self.importance, n_images=self.n_images)
+        found = group_scores(problem, state.compact(problem), state.plan, self.importance, n_images=self.n_images)
         least = min(float(score.min()) for score in found.values()) - 1.0
         scores = {name: np.full(group.n_channels, least) for name, group in problem.groups.items()}
         for name, channels in state.plan.kept.items():

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_pruning import DependencyGraph
 from torch_pruning.pruner import importance as criteria
+
+from hdapbench.method import Plan
+
+from .groups import torch_pruning_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,23 +30,22 @@ READS_DATA = frozenset({"taylor", "hessian", "obd-c", "activation"})
 OBDC_BATCH = 8  # gradients of single images are held for a whole batch
 
 
-def group_scores(problem: Problem, model: nn.Module, criterion: Criterion, *, n_images: int) -> Scores:
+def group_scores(problem: Problem, model: nn.Module, plan: Plan, criterion: Criterion, *, n_images: int) -> Scores:
     """Score of every channel of every group as torch-pruning gives it, shape (n_channels,) each; data is charged.
 
     Parameters
     ----------
     model
-        The dense model or a pruned one, under the dense model's layer names. Its gradients change.
+        The network pruned by ``plan``, under the dense model's layer names. Its gradients change.
     n_images
         Training images for criteria that read data.
     """
-    graph = _traced(problem, model)
+    groups = torch_pruning_groups(problem, model, plan)
     if criterion in READS_DATA:
         n_images = min(n_images, problem.training.n_train_images)
         problem.budget.charge("train_epochs", n_images / problem.training.n_train_images)
     scorer = _SCORERS[criterion](problem, model, n_images)
-    groups = {name: _group(graph, model.get_submodule(name)) for name in problem.groups}
-    return {name: _without_copies(scorer(group), len(group[0].idxs)) for name, group in groups.items()}
+    return {name: _without_copies(scorer(group), len(plan.kept[name])) for name, group in groups.items()}
 
 
 def _without_copies(scores: Tensor, n_channels: int) -> NDArray[np.float64]:
@@ -58,32 +60,18 @@ def _without_copies(scores: Tensor, n_channels: int) -> NDArray[np.float64]:
 
 def isomorphic_groups(problem: Problem) -> list[list[str]]:
     """Groups whose dependencies join the same kinds of layers and operations in the same order (Fang et al. 2024)."""
-    model = problem.model()
-    graph = _traced(problem, model)
-    alike: dict[tuple[tuple[type, type, bool], ...], list[str]] = {}
-    for name in problem.groups:
+    dense = Plan(kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()})
+    alike: dict[tuple[tuple[type, type, Any], ...], list[str]] = {}
+    for name, group in torch_pruning_groups(problem, problem.model(), dense).items():
         structure = tuple(
-            (type(item.source.module), type(item.target.module), bool(graph.is_out_channel_pruning_fn(item.handler)))
-            for item, _ in _group(graph, model.get_submodule(name))
+            (type(item.source.module), type(item.target.module), item.handler.__name__) for item, _ in group
         )
         alike.setdefault(structure, []).append(name)
     return list(alike.values())
 
 
-def _traced(problem: Problem, model: nn.Module) -> Any:
-    """Dependency graph of a model, which is put into eval mode with its gradients enabled."""
-    graph = DependencyGraph()
-    return graph.build_dependency(model.eval().requires_grad_(True), problem.training.example_input(), verbose=False)
-
-
-def _group(graph: Any, root: nn.Module) -> Any:
-    """torch-pruning's group of all channels that a layer produces."""
-    pruner = graph.get_pruner_of_module(root)
-    return graph.get_pruning_group(root, pruner.prune_out_channels, list(range(pruner.get_out_channels(root))))
-
-
 def _random(problem: Problem, _model: nn.Module, _n_images: int) -> Any:
-    return lambda group: torch.from_numpy(problem.rng.random(len(group[0].idxs)))
+    return lambda group: torch.from_numpy(problem.rng.random(1 + max(group[0].root_idxs)))
 
 
 def _taylor(problem: Problem, model: nn.Module, n_images: int) -> Any:

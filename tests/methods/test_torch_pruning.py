@@ -8,14 +8,15 @@ from hdapbench_methods.torch_pruning.ratio import kept_at_ratio
 from hdapbench_methods.torch_pruning.scorers import Criterion, group_scores
 from torch import nn
 
-from hdapbench.method import Problem
+from hdapbench.method import Plan, Problem
 from hdapbench.spec import BudgetSpec
 from hdapbench.testing import tiny_problem
 from tests.methods.worlds import bench_on, problem_on
 
 
 def scores_of(problem: Problem, criterion: Criterion, model: nn.Module | None = None) -> dict[str, np.ndarray]:
-    return group_scores(problem, model or problem.model(), criterion, n_images=24)
+    dense = Plan(kept={name: tuple(range(group.n_channels)) for name, group in problem.groups.items()})
+    return group_scores(problem, model or problem.model(), dense, criterion, n_images=24)
 
 
 class _Twice(nn.Module):
