@@ -58,7 +58,7 @@ class Network:
         return apply_plan(self.model, self.group_set, Plan(kept=kept)).eval()
 
 
-def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
+def trace(model: nn.Module, input_shape: tuple[int, int, int], *, count_products: bool = True) -> Network:
     """Network of ``model``: channel groups found and verified, costs and kernels from one trace.
 
     Parameters
@@ -67,6 +67,8 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
         Dense model; left as it is.
     input_shape
         Channels, height and width of one input.
+    count_products
+        Whether FLOPs hold products between activations.
 
     Raises
     ------
@@ -78,10 +80,11 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> Network:
     check_operations(model, input_shape)  # first: on some networks torch-pruning's tracer does not come to an end
     group_set = find_groups(model, input_shape)
     records = record_layers(model, group_set, input_shape)
+    cost = CostModel.from_records(records, group_set.sizes)
     return Network(
         model=model,
         group_set=group_set,
-        cost=CostModel.from_records(records, group_set.sizes),
+        cost=cost if count_products else cost.without_products(),
         kernels=KernelModel.from_records(records, group_set.sizes),
         input_shape=input_shape,
     )

@@ -107,6 +107,11 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -
 
     done = stored.done
     print(f"model: {inspection.flops:,} FLOPs (multiply-accumulates), {inspection.params:,} parameters")
+    if inspection.product_flops:
+        held = "held" if inspection.counts_products else "left out"
+        print(
+            f"products between activations: {inspection.product_flops:,} multiply-accumulates, {held} (count_products)"
+        )
     origin = "" if inspection.classes_are_counted else ", assumed: the data was not found"
     print(f"classes: {inspection.n_classes}{origin}")
     print(f"channel groups: {inspection.n_groups} can be pruned, {len(inspection.frozen)} cannot")

@@ -219,6 +219,15 @@ class Leaderboard:
     n_trials: int
     n_finished: int
     n_images: int | None
+    has_products: bool = False
+
+    @property
+    def flops_of(self) -> str:
+        """What the board's FLOPs are multiply-accumulates of: with or without products between activations."""
+        layers = "convolution and linear layers"
+        if not self.has_products:
+            return layers
+        return f"{layers}, {'and' if self.spec.get('count_products', True) else 'without'} products between activations"
 
     @property
     def metric(self) -> str:

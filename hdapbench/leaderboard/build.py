@@ -59,6 +59,7 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         environments=tuple(dict.fromkeys(sorted((r.environment for r in found), key=str))),
         n_trials=len(benchmark.trial_ids),
         n_finished=len(finished & set(benchmark.trial_ids)),
+        has_products=any(result.metrics is not None and result.metrics.product_flops > 0 for result in found),
         n_images=next((r.outcomes.n_images for r in found if r.outcomes is not None), None),
     )
     return replace(board, warnings=board_warnings(board))

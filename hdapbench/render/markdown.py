@@ -36,7 +36,7 @@ def render_markdown(board: Leaderboard) -> str:
         f"# {board.name}",
         "",
         (
-            f"{model} on {data}. FLOPs are multiply-accumulates of convolution and linear layers. "
+            f"{model} on {data}. FLOPs are multiply-accumulates of {board.flops_of}. "
             f"{board.n_finished} of {board.n_trials} trials have ended."
         ),
     ]

@@ -169,6 +169,7 @@ def measure(evaluation: Evaluation, tuned: FineTuned, use: LimitUse | None = Non
         fine_tune_epochs=tuned.epochs,
         bits=bits,
         target_share=None if use is None else use.share,
+        product_flops=int(costs.product_flops[0]),
     )
     onnx = None if quantized.file is None else quantized.file.content
     outcomes = tuned.scores.outcomes

@@ -40,13 +40,15 @@ class TargetCheck:
 class Inspection:
     """Costs and groups of a spec's model, and its targets.
 
-    ``frozen`` maps each group that cannot be pruned to its reason, ``widths`` are the channels of the others.
+    ``product_flops`` are those between activations, which ``flops`` hold unless the spec leaves them out. ``frozen`` maps each group that cannot be pruned to its reason, ``widths`` are the channels of the others.
     ``classes_are_counted`` is False when the data is not there: then ``n_classes`` is what the set usually has, and
     costs of the last layer depend on it. ``problems`` are those of the machine and the files around the spec.
     """
 
     flops: int
     params: int
+    product_flops: int
+    counts_products: bool
     minimum_flops: int
     n_groups: int
     widths: Sequence[int]
@@ -102,7 +104,7 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
     spec = loaded.spec
     about: list[Any] = [INSPECTION, spec.task, n_classes, counted, __version__, *_files(loaded)]
     about += [part.model_dump(mode="json") for part in (spec.model, spec.base, spec.fine_tune)]
-    about += [spec.device, sorted({parse_target(target.text).kind for target in spec.targets})]
+    about += [spec.device, spec.count_products, sorted({parse_target(target.text).kind for target in spec.targets})]
     about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
     path = cache_dir / "inspection" / f"{_key(about)}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.
@@ -181,6 +183,8 @@ def _trace(loaded: LoadedSpec, n_classes: int, *, counted: bool) -> dict[str, An
     return {
         "flops": network.cost.dense.flops,
         "params": network.cost.dense.params,
+        "product_flops": network.cost.dense.product_flops,
+        "counts_products": network.cost.counts_products,
         "minimum_flops": network.cost.minimum_flops,
         "n_groups": len(network.group_set),
         "widths": [int(size) for size in network.cost.sizes],

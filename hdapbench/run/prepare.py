@@ -81,7 +81,8 @@ class Preparation:
         """The dense model's trace."""
         model = self.base.model
         self._say_once("tracing the model")
-        return trace(model, self.loaded.spec.model.input_shape)
+        spec = self.loaded.spec
+        return trace(model, spec.model.input_shape, count_products=spec.count_products)
 
     def bench(self, fleet_name: str) -> Workbench:
         """What trials on one fleet of the spec work with."""

@@ -184,7 +184,7 @@ def context_hash(spec: Spec, extra: Mapping[str, str] | None = None) -> str:
     extra
         Content hashes of files that the spec names.
     """
-    shared = {"model", "task", "data", "base", "fine_tune", "budget", "threads", "device"}
+    shared = {"model", "task", "data", "base", "fine_tune", "budget", "count_products", "threads", "device"}
     content = {"spec": spec.model_dump(mode="json", include=shared), "files": dict(extra or {})}
     if extra and "weights" in extra:
         content["spec"]["model"]["weights"] = None  # the content counts, not where it lies

@@ -246,6 +246,11 @@ class Spec(Strict):
     plugins: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] = Field(
         default=(), description="Python files with further methods; only these are executed."
     )
+    count_products: bool = Field(
+        default=True,
+        exclude_if=lambda value: value is True,
+        description="Whether FLOPs hold products between activations, as in attention; false: layers with weights only.",
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for training and evaluation.")
     device: Literal["cpu", "cuda"] = Field(
         default="cpu", exclude_if=lambda value: value == "cpu", description="Where models are trained and evaluated."
