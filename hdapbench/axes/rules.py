@@ -16,6 +16,8 @@ from hdapbench.axes.labels import Axes, AxisLabels, tensors_in
 from hdapbench.axes.layers import CONVOLUTIONS
 from hdapbench.axes.reshape import Axis, blocks, flat, varying
 
+UNEQUAL = "is split into unequal parts"
+
 
 class Call:
     """One operation: its arguments by position, its output, and where it ran."""
@@ -272,7 +274,7 @@ def _split(call: Call) -> None:
                 call.labels.tie(axis[: ends[0]], axis[start:end], call.where)
             call.labels.number(ends[0], axis[: ends[0]])
         else:
-            call.labels.freeze(axis, f"is split into unequal parts by {call.where}")
+            call.labels.freeze(axis, f"{UNEQUAL} by {call.where}")
             axis = None
     for start, end, part in zip(starts, ends, call.output, strict=True):
         own = None if axis is None else axis[start:end]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hdapbench.axes.follow import LabelMode
 from hdapbench.axes.labels import AxisLabels
+from hdapbench.axes.rules import UNEQUAL
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, FrozenGroup, GroupSet
 from hdapbench.prune.candidates import Candidates, candidates_of
@@ -68,7 +69,8 @@ def _search(model: nn.Module, probe: Tensor, choices: Choices) -> tuple[list[Cha
         rejected = [group for group in rejected if group.name not in names]
     groups.sort(key=lambda group: found.position(group.name))
     frozen = [*found.frozen, *rejected]
-    return groups, frozen, {} if choices else found.other_choices(frozen)
+    unequal = [group for group in found.frozen if UNEQUAL in group.reason]
+    return groups, frozen, {} if choices else found.other_choices([*rejected, *unequal])
 
 
 def _candidates(model: nn.Module, probe: Tensor, choices: Choices) -> Candidates:
