@@ -61,7 +61,9 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
     classes = n_classes if counted else None
     with _refused(loaded, ("model", "name"), "the model cannot be traced or cut"):
         dry_run(model, images, examples.labels, task=task, n_classes=classes)
-        network = trace(model.eval(), spec.model.input_shape, count_products=spec.count_products)
+        network = trace(
+            model.eval(), spec.model.input_shape, count_products=spec.count_products, attention=spec.model.attention
+        )
         half = {name: tuple(range(max(size // 2, 1))) for name, size in network.group_set.sizes.items()}
         compact, _ = checked_apply(model, network.group_set, Plan(kept=half), images)
         dry_run(compact, images, examples.labels, task=task, n_classes=classes)

@@ -82,7 +82,7 @@ class Preparation:
         model = self.base.model
         self._say_once("tracing the model")
         spec = self.loaded.spec
-        return trace(model, spec.model.input_shape, count_products=spec.count_products)
+        return trace(model, spec.model.input_shape, count_products=spec.count_products, attention=spec.model.attention)
 
     def bench(self, fleet_name: str) -> Workbench:
         """What trials on one fleet of the spec work with."""

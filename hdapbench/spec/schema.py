@@ -66,6 +66,11 @@ class ModelSpec(Strict):
         description="Where class scores are among a network's outputs: keys and positions, as in logits or 0.scores; "
         "null looks for the one tensor of their shape.",
     )
+    attention: Literal["heads", "width"] = Field(
+        default="heads",
+        exclude_if=lambda value: value == "heads",
+        description="What attention loses: whole heads, or as many channels of every head (queries and keys alike).",
+    )
 
 
 class DistillationSpec(Strict):
