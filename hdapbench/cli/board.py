@@ -47,17 +47,17 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
-    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.leaderboard.build import build_from_briefs
 
     form = arguments.format or ("md" if arguments.output is None else form_of(arguments.output))
     name, spec_hash = _wanted(arguments)
     place = arguments.output or BOARDS / f"{name}.md"
     found = find_results(name, workspace=arguments.workspace, board=place, file=arguments.results, spec_hash=spec_hash)
-    board = build_leaderboard(found.benchmark, found.results)
+    board = build_from_briefs(found.benchmark, found.briefs)
     if arguments.output is not None and form in DRAWN:
         if arguments.check:
             raise OutputError(f"'{arguments.output}': pages and pictures are not compared; check the .md of the board")
-        for file in write_picture_or_page(board, found.results, arguments.output):
+        for file in write_picture_or_page(board, found.find, arguments.output):
             print(f"wrote {file}", file=sys.stderr)
         return 0
     text = rendered(board, form)

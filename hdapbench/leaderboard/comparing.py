@@ -13,7 +13,8 @@ from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.leaderboard.rows import Compared
 from hdapbench.leaderboard.statistics import Interval
-from hdapbench.trial import DENSE, Metrics, Result
+from hdapbench.store.brief import brief_of
+from hdapbench.trial import DENSE, Result
 
 UNIFORM, FIRST = "uniform", "the first of its table"
 """What every plan is explained against."""
@@ -97,7 +98,7 @@ def compare_trials(first: Result, second: Result) -> Pair:
             )
     labels = labels_of([first.trial, second.trial])
     sides = [
-        Cells(f"{result.trial.named(labels[result.trial.id])} [{result.trial.id}]", {0: result})
+        Cells(f"{result.trial.named(labels[result.trial.id])} [{result.trial.id}]", {0: brief_of(result)})
         for result in (first, second)
     ]
     return _pair(sides, (0, 1), (0,), _caution(first, second))
@@ -203,7 +204,7 @@ def _of_places(found: Sequence[Result], first: Place, second: Place, seeds: tupl
         rows = [(section, row) for row in (section.ranked if both_ranked else section.rows)]
     else:
         rows = [first, second]
-    by_id = {result.trial.id: result for result in found}
+    by_id = {result.trial.id: brief_of(result) for result in found}
     cells = [
         Cells(f"{row.label} @ {of.target} on {of.fleet}", {seed.seed: by_id[seed.trial_id] for seed in row.seeds})
         for of, row in rows
@@ -252,14 +253,13 @@ def _side(cells: Cells) -> Side:
     def mean(values: Iterable[float]) -> float:
         return fmean(values)
 
-    metrics: list[Metrics] = cells.metrics
     return Side(
         cells.label,
-        mean(m.latency_ms for m in metrics),
+        mean(numbers.latency_ms for numbers in cells.numbers),
         cells.accuracy,
-        mean(m.flops for m in metrics),
-        mean(m.params for m in metrics),
-        mean(m.size_bytes for m in metrics),
+        mean(numbers.flops for numbers in cells.numbers),
+        mean(numbers.params for numbers in cells.numbers),
+        mean(numbers.size_bytes for numbers in cells.numbers),
         cells.kept,
     )
 

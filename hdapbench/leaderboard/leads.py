@@ -42,7 +42,7 @@ def leads_on(
             (table.target, cells)
             for table in tables
             for cells in table.cells
-            if all((m.bits is not None) == (cost == "weights") for m in cells.metrics)
+            if all((numbers.bits is not None) == (cost == "weights") for numbers in cells.numbers)
         ]
         labels = list(dict.fromkeys(cells.label for _, cells in points))
         if len(labels) < 2:
@@ -53,7 +53,7 @@ def leads_on(
 
 
 def _reference(labels: Sequence[str], points: Sequence[tuple[str, Cells]], ranking: RankingSpec, spec: Spec) -> str:
-    method = {cells.label: cells.results[0].trial.method for _, cells in points}
+    method = {cells.label: cells.briefs[0].method for _, cells in points}
     wanted = [ranking.reference, *(entry.name for entry in spec.methods)]
     return next((label for name in wanted for label in labels if method[label] == name), labels[0])
 
@@ -80,6 +80,7 @@ def _leads(
 
 
 def _cell(cells: Cells, cost: str, seeds: Sequence[int], *, is_fixed: bool = False) -> Cell:
+    outcomes = cells.in_every_session(seeds) if is_fixed else cells.outcomes(seeds)
     if is_fixed:  # one network, measured in the session of every seed
         first = next(iter(cells.by_seed.values()))
         cells = Cells(cells.label, {seed: cells.by_seed.get(seed, first) for seed in seeds})
@@ -88,12 +89,12 @@ def _cell(cells: Cells, cost: str, seeds: Sequence[int], *, is_fixed: bool = Fal
     else:
         log_cost = np.array([_log_bytes(cells, seed) for seed in seeds])
         variance = np.where(np.isnan(log_cost), np.nan, 0.0)
-    return Cell(cells.label, log_cost, variance, cells.outcomes(seeds), is_fixed)
+    return Cell(cells.label, log_cost, variance, outcomes, is_fixed)
 
 
 def _log_bytes(cells: Cells, seed: int) -> float:
-    metrics = cells.by_seed[seed].metrics if seed in cells.by_seed else None
-    return np.nan if metrics is None or metrics.bits is None else log(metrics.bits.weight_bytes)
+    numbers = cells.by_seed[seed].numbers if seed in cells.by_seed else None
+    return np.nan if numbers is None or numbers.bits is None else log(numbers.bits.weight_bytes)
 
 
 def _lead(label: str, ordered: Sequence[Cells], drawn: Floats, reference: str, *, has_dense: bool) -> EqualAccuracy:

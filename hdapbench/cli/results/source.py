@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hdapbench.render.board_page import Find
+    from hdapbench.store.brief import Brief
     from hdapbench.store.sqlite import Benchmark
     from hdapbench.store.travel import Travelling
     from hdapbench.trial import Result
@@ -17,11 +22,23 @@ SUFFIX = ".jsonl.zst"
 
 @dataclass(frozen=True)
 class Found:
-    """A benchmark, its results, and what they were read from."""
+    """A benchmark, what its board takes of its results, and what they were read from.
+
+    Attributes
+    ----------
+    find
+        Results of trials, from their ids: a board of many would not hold them all.
+    """
 
     benchmark: Benchmark
-    results: tuple[Result, ...]
+    briefs: Sequence[Brief]
     origin: str
+    find: Find
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """All of them, in the order of the benchmark."""
+        return list(self.find(self.benchmark.trial_ids))
 
 
 def results_beside(board: Path) -> Path:
@@ -65,8 +82,18 @@ def find_results(
         stored = _in_database(name, database, spec_hash, is_needed=beside is None)
         if stored is not None:
             return stored
-    found = read_named(file or beside, name)
-    return Found(found.benchmark, found.results, str(file or beside))
+    return of_file(read_named(file or beside, name), str(file or beside))
+
+
+def of_file(found: Travelling, origin: str) -> Found:
+    """What a file of results holds."""
+    from hdapbench.store.brief import brief_of
+
+    by_id = {result.trial.id: result for result in found.results}
+    briefs = [brief_of(result) for result in found.results]
+    return Found(
+        found.benchmark, briefs, origin, lambda ids: [by_id[trial_id] for trial_id in ids if trial_id in by_id]
+    )
 
 
 def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed: bool) -> Found | None:
@@ -81,7 +108,13 @@ def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed:
         benchmark = store.benchmark(name, spec_hash=spec_hash)
         if not is_needed and spec_hash not in (None, benchmark.spec_hash):
             return None
-        return Found(benchmark, tuple(store.results(trial_ids=benchmark.trial_ids)), "the database")
+        briefs = store.briefs(trial_ids=benchmark.trial_ids)
+
+    def find(trial_ids: Sequence[str]) -> list[Result]:
+        with open_store(database) as store:
+            return store.results(trial_ids=trial_ids)
+
+    return Found(benchmark, briefs, "the database", find)
 
 
 def read_named(file: Path | None, name: str) -> Travelling:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, nan
 
 import numpy as np
 
 from hdapbench.arrays import Floats
-from hdapbench.leaderboard.statistics.accuracy import Outcomes, seed_spread
+from hdapbench.leaderboard.statistics.accuracy import Outcomes, Spread, seed_spreads
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE
 from hdapbench.leaderboard.statistics.latency import fit_two_way
 
@@ -60,6 +60,9 @@ class Lead:
     accuracy_high: float
     overlaps: bool
 
+
+PART = 1 << 20
+"""Numbers that are drawn at once."""
 
 POINT = 1e-9
 """Accuracies over which a front that is a single point is compared with another."""
@@ -193,7 +196,7 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     Test images are drawn for all cells together, by weights that are exponential instead of multinomial (the Bayesian
     bootstrap: Rubin, Annals of Statistics 9, 1981), so that no image ever vanishes. Few seeds cannot be drawn from
     themselves: two give three samples, with half the variance. So seeds are parametric: normal, with the variances that
-    `fit_two_way` and `seed_spread` pool over all cells, each replicate's variance drawn by its degrees of freedom, and
+    `fit_two_way` and `seed_spreads` pool over all cells, each replicate's variance drawn by its degrees of freedom, and
     with the correlation that a method's targets show. What a seed's session does to all cells alike is no part of it.
 
     Parameters
@@ -216,34 +219,69 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     present = ~np.isnan(log_ms)
     deviation = np.zeros(log_ms.shape)
     deviation[present] = np.sqrt(np.where(np.isfinite(fit.cell_variance), fit.cell_variance, 0.0))
-    share = _correlation(log_ms, methods)
-    noise = _seed_noise(log_ms, methods, share, fit.degrees, rng, n_replicates)[:, present]
-    latency = fit.row_means + (noise * deviation[present]) @ fit.weights.T  # (n_replicates, n_cells)
+    seeds = _SeedNoise(methods, log_ms.shape, rng, n_replicates)
+    latency = fit.row_means + seeds.drawn(
+        _correlation(log_ms, methods), fit.degrees, lambda noise: fit.effects.row_means_of(noise * deviation)
+    )
 
     by_seed = np.array([cell.outcomes.by_seed for cell in cells])
-    spread = seed_spread([cell.outcomes for cell in cells if not cell.is_fixed])
+    is_free = np.array([not cell.is_fixed for cell in cells])
+    spreads = seed_spreads([cell.outcomes for cell in cells if not cell.is_fixed])
+    spread = next((of for of in spreads if not of.is_own), Spread(0.0, 0.0, 0.0))
     flips_apart = spread.variance / spread.excess if spread.excess else 1.0  # flips of different models are independent
-    share = min(1.0, _correlation(by_seed, methods) * flips_apart)
-    noise = _seed_noise(by_seed, methods, share, spread.degrees, rng, n_replicates) * np.sqrt(spread.excess)
-    noise[:, np.isnan(by_seed)] = nan
-    noise[:, np.array([cell.is_fixed for cell in cells])] = 0.0
-    accuracy = np.clip(
-        _drawn_by_images([cell.outcomes for cell in cells], rng, n_replicates) + np.nanmean(noise, axis=2), 0, 1
+    here = ~np.isnan(by_seed)
+    share_of_mean = here / np.maximum(here.sum(axis=1, keepdims=True), 1.0)
+    share_of_mean[is_free] *= np.sqrt([[of.excess] for of in spreads]) if spreads else 0.0
+    share_of_mean[~is_free] = 0.0
+    noise = seeds.drawn(
+        min(1.0, _correlation(by_seed, methods) * flips_apart),
+        spread.degrees,
+        lambda noise: np.einsum("ncs,cs->nc", noise, share_of_mean),
     )
+    accuracy = np.clip(_drawn_by_images([cell.outcomes for cell in cells], rng, n_replicates) + noise, 0, 1)
 
     estimate = np.stack([np.nanmean(by_seed, axis=1), fit.row_means], axis=-1)
     return np.concatenate([estimate[None], np.stack([accuracy, latency], axis=-1)])
 
 
-def _seed_noise(
-    values: Floats, methods: Sequence[str], share: float, degrees: int, rng: np.random.Generator, n: int
-) -> Floats:
-    """Draws in units of their deviation, shape (n, n_cells, n_seeds); a method and seed have a share in common."""
-    names, which = np.unique(methods, return_inverse=True)
-    own = rng.standard_normal((n, *values.shape))
-    common = rng.standard_normal((n, len(names), values.shape[1]))[:, which]
-    scale = np.sqrt(degrees / rng.chisquare(degrees, n)) if degrees else np.ones(n)
-    return np.asarray((np.sqrt(1 - share) * own + np.sqrt(share) * common) * scale[:, None, None])
+@dataclass(frozen=True)
+class _SeedNoise:
+    """Draws of what seeds do to cells, shape (n, n_cells, n_seeds), a few replicates at a time."""
+
+    methods: Sequence[str]
+    shape: tuple[int, ...]
+    rng: np.random.Generator
+    n: int
+
+    def drawn(self, share: float, degrees: float, means: Callable[[Floats], Floats]) -> Floats:
+        """Means over seeds, shape (n, n_cells), of draws in units of their deviation.
+
+        Parameters
+        ----------
+        share
+            Of the variance, what a method and seed have in common.
+        degrees
+            Of the estimated deviation, which each replicate draws too; 0 where it is known.
+        means
+            From draws to their means: linear.
+        """
+        names, which = np.unique(self.methods, return_inverse=True)
+        n_cells, n_seeds = self.shape
+        drawn = np.sqrt(1 - share) * self._in_parts(n_cells, n_seeds, means)
+        drawn += np.sqrt(share) * self._in_parts(len(names), n_seeds, lambda noise: means(noise[:, which]))
+        if degrees:
+            drawn *= np.sqrt(degrees / self.rng.chisquare(degrees, self.n))[:, None]
+        return np.asarray(drawn)
+
+    def _in_parts(self, n_rows: int, n_seeds: int, means: Callable[[Floats], Floats]) -> Floats:
+        step = max(1, PART // (self.shape[0] * n_seeds))
+        room = np.empty((min(step, self.n), n_rows, n_seeds))
+        found = []
+        for start in range(0, self.n, step):
+            here = room[: self.n - start]
+            self.rng.standard_normal(out=here)
+            found.append(means(here))
+        return np.concatenate(found)
 
 
 def _correlation(values: Floats, methods: Sequence[str]) -> float:
