@@ -78,7 +78,7 @@ def run(
         return nullcontext(listener or Lines(trials))
 
     ended = carry_through(planned, show, retry_failed=retry_failed)
-    return Board(build_leaderboard(planned.benchmark, ended.results), tuple(ended.results))
+    return Board(build_leaderboard(planned.benchmark, ended.results), lambda: ended.results)
 
 
 class Lines:

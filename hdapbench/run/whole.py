@@ -135,7 +135,7 @@ def carry_through(
     ids = [trial.id for trial in trials]
     sweep_leftovers(workspace.root)
     with open_store(workspace.database) as store:
-        said = redone(store, named_by_content(loaded), trials)
+        said = redone(store, named_by_content(loaded), trials).said(len(trials))
         said += [f"the stored result of trial {i} is damaged and is made again" for i in store.damaged(ids)]
         _register(store, planned)
         done = store.finished(ids, include_failed=not retry_failed)

@@ -24,6 +24,8 @@ from hdapbench.errors import StoreError, printable
 from hdapbench.store.sqlite import Benchmark
 from hdapbench.trial import NUMBERS, Result, Status, Trial
 
+SUFFIX = ".jsonl.zst"
+
 FORMAT, VERSION = "hdapbench results", 1
 LEVEL, FAST_LEVEL, LARGE_BYTES = 19, 9, 1 << 22
 """Of compression: above `LARGE_BYTES` the best level would take minutes."""

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from hdapbench.store.travel import Travelling
     from hdapbench.trial import Result
 
-BOARDS, RESULTS = Path("leaderboards"), "results"
-SUFFIX = ".jsonl.zst"
+BOARDS, RESULTS, SUFFIX = Path("leaderboards"), "results", ".jsonl.zst"
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,19 @@ def find_results(
         if stored is not None:
             return stored
     return of_file(read_named(file or beside, name), str(file or beside))
+
+
+def of_place(text: str) -> Found | None:
+    """What a file of results or the files of a folder hold; None where a text names neither.
+
+    Raises
+    ------
+    StoreError
+        When they cannot be read or put together.
+    """
+    from hdapbench.run.merging import is_results, results_at
+
+    return of_file(results_at(Path(text)), text) if is_results(text) else None
 
 
 def of_file(found: Travelling, origin: str) -> Found:
