@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import zlib
-from binascii import a2b_base64
 from enum import StrEnum
 from typing import Any, Self
 
@@ -185,14 +184,19 @@ class Outcomes(_Value):
     @property
     def by_image(self) -> Booleans | None:
         """Whether each image was named rightly, shape (n_images,); None for detection."""
-        return None if self.right is None else unpacked(self.right, self.n_images)
+        return (
+            None
+            if self.bits is None
+            else np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.n_images).view(bool)
+        )
 
-
-def unpacked(right: str, n_images: int) -> Booleans:
-    """Whether each image was named rightly, shape (n_images,), from `Outcomes.right`."""
-    n_bytes = (n_images + 7) // 8
-    found = zlib.decompressobj().decompress(a2b_base64(right), n_bytes)
-    return np.unpackbits(np.frombuffer(found, np.uint8), count=n_images).view(bool)
+    @property
+    def bits(self) -> bytes | None:
+        """One bit per image, as `numpy.packbits` packs them; None for detection."""
+        if self.right is None:
+            return None
+        n_bytes = (self.n_images + 7) // 8
+        return zlib.decompressobj().decompress(base64.b64decode(self.right), n_bytes).ljust(n_bytes, b"\0")
 
 
 class DeviceLatency(_Value):

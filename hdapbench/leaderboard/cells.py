@@ -16,7 +16,6 @@ from hdapbench.arrays import Booleans, Floats
 from hdapbench.leaderboard.board import MeasuredDevice, Seed
 from hdapbench.leaderboard.statistics import Outcomes, measurement_variances, medians
 from hdapbench.store.brief import Brief, Numbers
-from hdapbench.trial import unpacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +67,16 @@ class Cells:
     def _outcomes_at(self, seeds: tuple[int, ...]) -> Outcomes:
         accuracies = self._at(seeds, np.array(self.column("accuracy")))
         n_images = next((brief.n_images for brief in self.briefs if brief.n_images is not None), None)
-        parts = {seed: _parts(brief) for seed, brief in self.by_seed.items()}
-        shapes = {None if part is None else part.shape for part in parts.values()}
-        first = next(iter(parts.values()))
-        if len(shapes) > 1 or first is None:
+        parts = _parts(self.briefs)
+        if parts is None:
             return Outcomes(accuracies, n_images=n_images)
-        stacked = np.zeros((len(seeds), *first.shape), first.dtype)
+        if self.order == seeds:
+            return Outcomes(accuracies, parts, n_images)
+        stacked: Booleans | Floats = np.zeros((len(seeds), parts.shape[1]), parts.dtype)  # type: ignore[assignment]
+        places = {seed: place for place, seed in enumerate(self.order)}
         for place, seed in enumerate(seeds):
-            stacked[place] = parts.get(seed, 0)
+            if seed in places:
+                stacked[place] = parts[places[seed]]
         return Outcomes(accuracies, stacked, n_images)
 
     def in_every_session(self, seeds: Sequence[int]) -> Outcomes:
@@ -127,7 +128,8 @@ class Cells:
         for seeds in alike.values():
             devices = self.by_seed[seeds[0]].devices
             if devices:
-                repeats = np.array([self.by_seed[seed].repeats for seed in seeds])
+                joined = b"".join(self.by_seed[seed].samples for seed in seeds)
+                repeats = np.frombuffer(joined, "<f8").reshape(len(seeds), -1)
                 ends = list(accumulate(n for _, _, _, n in devices))
                 found.append((seeds, devices, np.split(repeats, ends[:-1], axis=1)))
         return found
@@ -174,8 +176,13 @@ def _numbers(brief: Brief) -> Numbers:
     return brief.numbers
 
 
-def _parts(brief: Brief) -> Booleans | Floats | None:
-    """What each test image, or group of images, contributed; None where that was not stored."""
-    if brief.right and brief.n_images:
-        return unpacked(brief.right, brief.n_images)
-    return np.array(brief.parts) if brief.parts else None
+def _parts(briefs: Sequence[Brief]) -> Booleans | Floats | None:
+    """What each test image, or group of images, contributed, shape (n_seeds, n); None where not all seeds tell it."""
+    n_images = briefs[0].n_images
+    if n_images and all(brief.bits and brief.n_images == n_images for brief in briefs):
+        packed = np.frombuffer(b"".join(brief.bits or b"" for brief in briefs), np.uint8)
+        return np.unpackbits(packed.reshape(len(briefs), -1), axis=1, count=n_images).view(bool)
+    n_parts = len(briefs[0].parts)
+    if n_parts and all(len(brief.parts) == n_parts for brief in briefs):
+        return np.array([brief.parts for brief in briefs])
+    return None

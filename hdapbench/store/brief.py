@@ -9,7 +9,6 @@ import gc
 import hashlib
 import json
 import sqlite3
-from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,8 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic_core import from_json
 
-from hdapbench.arrays import Floats
-from hdapbench.trial import DENSE, BitMetrics, Environment, Metrics, Outcomes, Result
+from hdapbench.trial import DENSE, BitMetrics, Environment, Metrics, Result
 
 
 class Numbers(NamedTuple):
@@ -56,14 +54,16 @@ class Brief(NamedTuple):
         Names of the plan's channel groups, as JSON, and how many channels it keeps of each.
     devices_json
         JSON of (name, cluster, weight, number of repeats) of each device, by cluster and name.
-    samples
-        Base64 of the repeats of all devices, one device after another, as eight-byte numbers.
-    right, parts, n_images
+    parts, n_images
         See `Outcomes`.
     spent
         Device queries, accuracy evaluations and training epochs.
     notes_json
         Of the dense model; boards show no others.
+    samples
+        Repeats of all devices, one device after another, as eight-byte numbers.
+    bits
+        See `Outcomes`.
     """
 
     id: str
@@ -78,13 +78,13 @@ class Brief(NamedTuple):
     groups_json: str | None
     widths: tuple[int, ...]
     devices_json: str
-    samples: str
     n_images: int | None
-    right: str | None
     parts: tuple[float, ...]
     spent: tuple[int, int, float]
     environment_json: str
     notes_json: str
+    samples: bytes
+    bits: bytes | None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -119,25 +119,15 @@ class Brief(NamedTuple):
         """Name, cluster, weight and number of repeats of each device."""
         return _devices(self.devices_json)
 
-    @property
-    def repeats(self) -> Floats:
-        """Repeats in ms of all devices, shape (n_repeats of all,)."""
-        return np.frombuffer(a2b_base64(self.samples), "<f8")
-
-    @property
-    def outcomes(self) -> Outcomes | None:
-        """What each test image contributed, if that was stored."""
-        return None if self.n_images is None else Outcomes(n_images=self.n_images, right=self.right, parts=self.parts)
-
     def without_numbers(self, status: str, reason: str) -> Brief:
         """The brief of a trial that has none, for a reason."""
-        return self._replace(status=status, reason=reason, numbers=None, devices_json="[]", samples="")
+        return self._replace(status=status, reason=reason, numbers=None, devices_json="[]", samples=b"")
 
     def to_json(self) -> str:
-        """JSON that `read_brief` reads; the id is left out."""
+        """JSON that `read_brief` reads; id, samples and bits are left out."""
         numbers = self.numbers
         bits = None if numbers is None or numbers.bits is None else numbers.bits.model_dump(mode="json")
-        fields: list[object] = list(self[1:])
+        fields: list[object] = list(self[1:-2])
         fields[_NUMBERS] = None if numbers is None else (*numbers[:-1], bits)
         return json.dumps(fields, separators=(",", ":"))
 
@@ -156,31 +146,35 @@ def without_collection() -> Iterator[None]:
 
 def store_briefs(connection: sqlite3.Connection, briefs: Iterable[Brief]) -> None:
     """Store briefs of results that are there, in the place of earlier ones."""
-    rows = ((brief.id, content := brief.to_json(), _checksum(brief.id, content.encode())) for brief in briefs)
-    connection.executemany("INSERT OR REPLACE INTO brief VALUES (?, ?, ?)", rows)
+    for brief in briefs:
+        content = brief.to_json()
+        checksum = _checksum(brief.id, content.encode(), brief.samples, brief.bits)
+        row = (brief.id, content, brief.samples, brief.bits, checksum)
+        connection.execute("INSERT OR REPLACE INTO brief VALUES (?, ?, ?, ?, ?)", row)
 
 
 def stored_briefs(connection: sqlite3.Connection, trial_ids: Sequence[str]) -> dict[str, Brief]:
     """Trial id -> brief, of those trials whose brief is stored and is what was stored."""
     rows = connection.execute(
-        "SELECT trial_id, CAST(content AS BLOB), CAST(checksum AS BLOB)"
+        "SELECT trial_id, CAST(content AS BLOB), samples, bits, CAST(checksum AS BLOB)"
         " FROM json_each(?) AS wanted CROSS JOIN brief ON brief.trial_id = wanted.value",
         (json.dumps(list(trial_ids)),),
     )
     with without_collection():
         return {
-            trial_id: read_brief(trial_id, content)
-            for trial_id, content, checksum in rows
-            if _checksum(trial_id, content).encode() == checksum
+            trial_id: read_brief(trial_id, content, samples, bits)
+            for trial_id, content, samples, bits, checksum in rows
+            if _checksum(trial_id, content, samples, bits).encode() == checksum
         }
 
 
-def _checksum(trial_id: str, content: bytes) -> str:
-    return hashlib.sha256(trial_id.encode() + b" " + content).hexdigest()[:32]
+def _checksum(trial_id: str, content: bytes, samples: bytes, bits: bytes | None) -> str:
+    sizes = b" %d %d " % (len(content), -1 if bits is None else len(bits))
+    return hashlib.sha256(b"".join((trial_id.encode(), sizes, content, samples, bits or b""))).hexdigest()[:32]
 
 
-def read_brief(trial_id: str, content: bytes) -> Brief:
-    """Brief of a trial from what `Brief.to_json` wrote."""
+def read_brief(trial_id: str, content: bytes, samples: bytes, bits: bytes | None) -> Brief:
+    """Brief of a trial from what `Brief.to_json` wrote, and what it left out."""
     fields = from_json(content)
     numbers = fields[_NUMBERS]
     if numbers is not None:
@@ -192,7 +186,7 @@ def read_brief(trial_id: str, content: bytes) -> Brief:
     for place in _COMMON:
         if fields[place] is not None:
             fields[place] = intern(fields[place])  # kept once, whatever the number of results
-    return Brief(trial_id, *fields)
+    return Brief._make((trial_id, *fields, samples, bits))
 
 
 def brief_of(result: Result) -> Brief:
@@ -219,13 +213,13 @@ def brief_of(result: Result) -> Brief:
         groups_json=None if plan is None else _text(list(plan.kept)),
         widths=() if plan is None else tuple(len(kept) for kept in plan.kept.values()),
         devices_json=_text([(of.device, of.cluster, of.weight, len(of.samples_ms)) for of in devices]),
-        samples=b2a_base64(samples.tobytes(), newline=False).decode("ascii"),
         n_images=None if outcomes is None else outcomes.n_images,
-        right=None if outcomes is None else outcomes.right,
         parts=() if outcomes is None else outcomes.parts,
         spent=(spent.device_queries, spent.accuracy_evals, spent.train_epochs),
         environment_json=result.environment.model_dump_json(),
         notes_json=_text(result.model_dump(mode="json", include={"notes"})["notes"]) if trial.method == DENSE else "{}",
+        samples=samples.tobytes(),
+        bits=None if outcomes is None else outcomes.bits,
     )
 
 

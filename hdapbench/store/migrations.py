@@ -86,6 +86,8 @@ def m003_briefs(connection: sqlite3.Connection) -> None:
         CREATE TABLE brief (
             trial_id TEXT PRIMARY KEY REFERENCES result (trial_id) ON DELETE CASCADE,
             content TEXT NOT NULL,
+            samples BLOB NOT NULL,
+            bits BLOB,
             checksum TEXT NOT NULL
         ) STRICT
         """

@@ -279,12 +279,7 @@ class Store:
         StoreError
             When some are damaged, or of a newer version: all are named.
         """
-        damaged = self.damaged(trial_ids)
-        if damaged:
-            raise StoreError(
-                f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
-                "run their spec again, which redoes them"
-            )
+        self._refuse_damaged(trial_ids)
         return [result for trial_id in trial_ids if (result := self._result(trial_id)) is not None]
 
     def briefs(self, *, trial_ids: Sequence[str]) -> list[Brief]:
@@ -300,11 +295,21 @@ class Store:
         """
         found = stored_briefs(self._connection, trial_ids)
         missing = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id not in found]
-        if missing and (made := [brief_of(result) for result in self.results(trial_ids=missing)]):
+        self._refuse_damaged(missing)
+        made = {trial_id: brief_of(result) for trial_id in missing if (result := self._result(trial_id)) is not None}
+        if made:
             with self._connection as connection:
-                store_briefs(connection, made)
-            found |= {brief.id: brief for brief in made}
+                store_briefs(connection, made.values())
+        found |= made
         return [found[trial_id] for trial_id in trial_ids if trial_id in found]
+
+    def _refuse_damaged(self, trial_ids: Sequence[str]) -> None:
+        damaged = self.damaged(trial_ids)
+        if damaged:
+            raise StoreError(
+                f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
+                "run their spec again, which redoes them"
+            )
 
     def _checksums(self, trial_ids: Sequence[str]) -> dict[str, str | None]:
         """Id of every trial that is stored -> the checksum that its result was stored with."""
