@@ -14,7 +14,7 @@ import numpy as np
 
 from hdapbench.arrays import Booleans, Floats
 from hdapbench.leaderboard.board import MeasuredDevice, Seed
-from hdapbench.leaderboard.statistics import Outcomes, measurement_variances, medians
+from hdapbench.leaderboard.statistics import Outcomes, medians, variance_of_mean
 from hdapbench.store.brief import Brief, Numbers
 
 
@@ -113,14 +113,14 @@ class Cells:
     @cached_property
     def _measurement_variances(self) -> Floats:
         found: dict[int, float] = {}
-        for seeds, devices, repeats in self._measured:
-            variances = measurement_variances(repeats, [weight for _, _, weight, _ in devices])
-            found |= dict(zip(seeds, variances.tolist(), strict=True))
+        for seeds, devices, middles, variances in self._measured:
+            of_mean = variance_of_mean(middles, variances, [weight for _, _, weight, _ in devices])
+            found |= dict(zip(seeds, of_mean.tolist(), strict=True))
         return np.array([found.get(seed, nan) for seed in self.order])
 
     @cached_property
-    def _measured(self) -> list[tuple[list[int], tuple[tuple[str, int, float, int], ...], list[Floats]]]:
-        """Seeds that measured the same devices as often, and of each device their repeats, (n_seeds, n_repeats)."""
+    def _measured(self) -> list[tuple[list[int], tuple[tuple[str, int, float, int], ...], Floats, Floats]]:
+        """Seeds that measured the same devices as often, with medians and their variances, (n_seeds, n_devices)."""
         alike: dict[str, list[int]] = {}
         for seed, brief in self.by_seed.items():
             alike.setdefault(brief.devices_json, []).append(seed)
@@ -130,8 +130,7 @@ class Cells:
             if devices:
                 joined = b"".join(self.by_seed[seed].samples for seed in seeds)
                 repeats = np.frombuffer(joined, "<f8").reshape(len(seeds), -1)
-                ends = list(accumulate(n for _, _, _, n in devices))
-                found.append((seeds, devices, np.split(repeats, ends[:-1], axis=1)))
+                found.append((seeds, devices, *_medians(repeats, [n for _, _, _, n in devices])))
         return found
 
     @property
@@ -146,9 +145,9 @@ class Cells:
     def devices(self) -> tuple[MeasuredDevice, ...]:
         """Devices that every seed measured, with the mean of their medians."""
         found: dict[tuple[str, int, float], list[float]] = {}
-        for _, devices, repeats in self._measured:
-            for (name, cluster, weight, _), of in zip(devices, repeats, strict=True):
-                found.setdefault((name, cluster, weight), []).extend(medians(of).tolist())
+        for _, devices, middles, _ in self._measured:
+            for (name, cluster, weight, _), of in zip(devices, middles.T.tolist(), strict=True):
+                found.setdefault((name, cluster, weight), []).extend(of)
         return tuple(
             MeasuredDevice(*key, latency_ms=fmean(values))
             for key, values in found.items()
@@ -174,6 +173,15 @@ class Cells:
 def _numbers(brief: Brief) -> Numbers:
     assert brief.numbers is not None  # noqa: S101 - cells hold complete results alone
     return brief.numbers
+
+
+def _medians(repeats: Floats, counts: Sequence[int]) -> tuple[Floats, Floats]:
+    """Medians and their variances, (n_seeds, n_devices), of repeats that stand one device after another."""
+    if len(set(counts)) == 1:
+        return medians(repeats.reshape(len(repeats), len(counts), -1))
+    ends = list(accumulate(counts))
+    found = [medians(of) for of in np.split(repeats, ends[:-1], axis=1)]
+    return np.array([of[0] for of in found]).T, np.array([of[1] for of in found]).T
 
 
 def _parts(briefs: Sequence[Brief]) -> Booleans | Floats | None:

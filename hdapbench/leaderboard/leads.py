@@ -11,7 +11,7 @@ from hdapbench.arrays import Floats
 from hdapbench.leaderboard.board import EqualAccuracy, Leads
 from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.rows import Table
-from hdapbench.leaderboard.statistics import Cell, Interval, bootstrap_fronts, equal_accuracy_lead
+from hdapbench.leaderboard.statistics import Cell, Curves, Interval, bootstrap_fronts, equal_accuracy_lead
 from hdapbench.spec import RankingSpec, Spec
 
 N_REPLICATES = 500
@@ -71,10 +71,12 @@ def _leads(
     if dense is not None:
         cells.append(_cell(dense, cost, seeds, is_fixed=True))
     drawn = bootstrap_fronts(cells, np.random.default_rng(0), N_REPLICATES)  # the same for the same results
-    labels = list(dict.fromkeys(of.label for of in ordered))
-    rows = [
-        _lead(label, ordered, drawn, reference, has_dense=dense is not None) for label in labels if label != reference
-    ]
+    places: dict[str, list[int]] = {}
+    for number, of in enumerate(ordered):
+        places.setdefault(of.label, []).append(number)
+    shared = [] if dense is None else [len(ordered)]  # the dense model is a point of every front
+    other = Curves(drawn[:, [*places.pop(reference), *shared]])
+    rows = [_lead(label, drawn[:, [*at, *shared]], other, len(at)) for label, at in places.items()]
     rows.sort(key=lambda row: (-row.lead.value, row.label))
     return Leads(fleet, cost, reference, tuple(rows))
 
@@ -97,13 +99,7 @@ def _log_bytes(cells: Cells, seed: int) -> float:
     return np.nan if numbers is None or numbers.bits is None else log(numbers.bits.weight_bytes)
 
 
-def _lead(label: str, ordered: Sequence[Cells], drawn: Floats, reference: str, *, has_dense: bool) -> EqualAccuracy:
-    def front(of: str) -> Floats:
-        numbers = [number for number, cells in enumerate(ordered) if cells.label == of]
-        return drawn[:, [*numbers, len(ordered)] if has_dense else numbers]
-
-    own = front(label)
-    n_targets = own.shape[1] - has_dense
-    found = equal_accuracy_lead(own, front(reference))
+def _lead(label: str, front: Floats, reference: Curves, n_targets: int) -> EqualAccuracy:
+    found = equal_accuracy_lead(front, reference)
     lead = Interval(found.value, found.low, found.high)
     return EqualAccuracy(label, lead, (found.accuracy_low, found.accuracy_high), n_targets, found.overlaps)

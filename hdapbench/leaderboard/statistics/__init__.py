@@ -19,6 +19,7 @@ from hdapbench.leaderboard.statistics.accuracy import (
 )
 from hdapbench.leaderboard.statistics.fronts import (
     Cell,
+    Curves,
     Lead,
     bootstrap_fronts,
     dominates,
@@ -33,12 +34,13 @@ from hdapbench.leaderboard.statistics.latency import (
     latency_interval,
     latency_ratios,
     measurement_variance_of,
-    measurement_variances,
     medians,
+    variance_of_mean,
 )
 
 __all__ = [
     "Cell",
+    "Curves",
     "Difference",
     "Interval",
     "Lead",
@@ -55,8 +57,8 @@ __all__ = [
     "latency_interval",
     "latency_ratios",
     "measurement_variance_of",
-    "measurement_variances",
     "medians",
     "pareto_front",
     "seed_spreads",
+    "variance_of_mean",
 ]

@@ -78,7 +78,7 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> list[bool]:
     return [not any(dominates(other, point) for other in points) for point in points]
 
 
-def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
+def equal_accuracy_lead(front: Floats, reference: Floats | Curves) -> Lead:
     """Lead of a front over a reference, as mean difference of log latency over the accuracies that both reach.
 
     The mean difference between two curves is Bjontegaard's (VCEG-M33, 2001), who interpolated by a cubic polynomial;
@@ -91,14 +91,15 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     ----------
     front, reference
         Shape (1 + n_replicates, n_points, 2): accuracy and log latency of every target, the dense model among them. The
-        first entry is the estimate, the others are replicates from `bootstrap_fronts`, if any.
+        first entry is the estimate, the others are replicates from `bootstrap_fronts`, if any. `Curves` of a reference
+        serve many fronts.
 
     Returns
     -------
     Lead
         Over the accuracies that both fronts span or, where one is more accurate throughout, that the other spans.
     """
-    own, other = _Curves(front), _Curves(reference)
+    own, other = Curves(front), reference if isinstance(reference, Curves) else Curves(reference)
     low, high = _common(own, other)
     mean = (other.areas(low, high) - own.areas(low, high)) / (high - low)
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
@@ -107,7 +108,7 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     return Lead(exp(mean[0]) - 1, float(ends[0]), float(ends[1]), float(low[0]), float(high[0]), overlaps)
 
 
-def _common(own: _Curves, other: _Curves) -> tuple[Floats, Floats]:
+def _common(own: Curves, other: Curves) -> tuple[Floats, Floats]:
     """Accuracies over which fronts are compared, shape (n,): those that both span.
 
     Where one is more accurate throughout, those that the other spans: its fastest point reaches all of them, and more.
@@ -120,7 +121,7 @@ def _common(own: _Curves, other: _Curves) -> tuple[Floats, Floats]:
     return np.minimum(low, high - POINT), high
 
 
-class _Curves:
+class Curves:
     """Pareto-optimal points of each replicate's front by rising accuracy, in groups of equally many.
 
     Attributes
@@ -140,7 +141,8 @@ class _Curves:
         for count in np.unique(counts):
             members = np.flatnonzero(counts == count)
             points = ordered[members][keep[members]].reshape(len(members), count, 2)[:, ::-1]
-            self.groups.append((members, points[..., 0], points[..., 1]))
+            x, y = points[..., 0], points[..., 1]
+            self.groups.append((members, x, y, _pchip_slopes(x, y) if count > 1 else y))
             self.low[members] = points[:, 0, 0]
 
     def areas(self, low: Floats, high: Floats) -> Floats:
@@ -149,22 +151,24 @@ class _Curves:
         Below its least accurate point a curve is as fast as there: that point reaches any lower accuracy too.
         """
         found = np.empty(len(self.low))
-        for members, x, y in self.groups:
+        for members, x, y, slope in self.groups:
             ends = [bound[members] for bound in (low, high)]
             lower, upper = (y[:, 0] * np.minimum(end - x[:, 0], 0) for end in ends)
             found[members] = upper - lower
             if x.shape[1] > 1:
-                lower, upper = (_area(x, y, np.maximum(end, x[:, 0])) for end in ends)
+                lower, upper = (_area(x, y, slope, np.maximum(end, x[:, 0])) for end in ends)
                 found[members] += upper - lower
         return found
 
 
-def _area(x: Floats, y: Floats, end: Floats) -> Floats:
+def _area(x: Floats, y: Floats, slope: Floats, end: Floats) -> Floats:
     """Integral of monotone piecewise cubics from their first x to the end, shape (n,); x and y rise along each row."""
-    step, slope = np.diff(x), _pchip_slopes(x, y)
+    step = np.diff(x)
     s = np.clip((end[:, None] - x[:, :-1]) / step, 0, 1)
-    from_values = y[:, :-1] * (s**4 / 2 - s**3 + s) + y[:, 1:] * (s**3 - s**4 / 2)
-    from_slopes = slope[:, :-1] * (s**4 / 4 - 2 * s**3 / 3 + s**2 / 2) + slope[:, 1:] * (s**4 / 4 - s**3 / 3)
+    square = s * s
+    cube, fourth = square * s, square * square
+    from_values = y[:, :-1] * (fourth / 2 - cube + s) + y[:, 1:] * (cube - fourth / 2)
+    from_slopes = slope[:, :-1] * (fourth / 4 - 2 * cube / 3 + square / 2) + slope[:, 1:] * (fourth / 4 - cube / 3)
     return np.asarray((step * (from_values + step * from_slopes)).sum(axis=1))
 
 

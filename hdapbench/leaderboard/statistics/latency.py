@@ -102,39 +102,25 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
     float
         NaN if some device was measured once only: one repeat says nothing of noise.
     """
-    return float(measurement_variances([np.asarray(of, dtype=np.float64)[None] for of in samples], weights)[0])
+    found = [medians(np.asarray(of, dtype=np.float64)) for of in samples]
+    return float(variance_of_mean(np.array([of[0] for of in found]), np.array([of[1] for of in found]), weights))
 
 
-def measurement_variances(samples: Sequence[Floats], weights: ArrayLike) -> Floats:
-    """Those of many models on the same devices, shape (n_models,): see `measurement_variance_of`.
-
-    Parameters
-    ----------
-    samples
-        Of each device its repeats in ms, shape (n_models, n_repeats).
-    weights
-        Shape (n_devices,).
-    """
-    shares = np.asarray(weights, dtype=np.float64)
-    middles = np.array([medians(of) for of in samples])  # (n_devices, n_models)
-    variances = np.array([_median_variances(np.sort(of, axis=1), m) for of, m in zip(samples, middles, strict=True)])
-    return np.asarray(shares**2 @ variances / (shares @ middles) ** 2)
-
-
-def medians(repeats: Floats) -> Floats:
-    """Medians of repeats, shape (n_models,) for (n_models, n_repeats)."""
-    ordered = np.sort(repeats, axis=1)
-    n = ordered.shape[1]
-    return np.asarray((ordered[:, (n - 1) // 2] + ordered[:, n // 2]) / 2)
-
-
-def _median_variances(ordered: Floats, middles: Floats) -> Floats:
-    """Maritz and Jarrett's variances of the medians of values in order; NaN of one value."""
-    n = ordered.shape[1]
+def medians(repeats: Floats) -> tuple[Floats, Floats]:
+    """Medians over the last axis, and Maritz and Jarrett's variances of them; NaN of one value."""
+    ordered = np.sort(repeats, axis=-1)
+    n = ordered.shape[-1]
+    middles = np.asarray((ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2)
     if n < 2:
-        return np.full(len(ordered), nan)
-    left = ordered - middles[:, None]  # squares of what is small lose no digits
-    return np.asarray(left**2 @ _median_shares(n) - (left @ _median_shares(n)) ** 2)
+        return middles, np.full(middles.shape, nan)
+    left = ordered - middles[..., None]  # squares of what is small lose no digits
+    return middles, np.asarray(left**2 @ _median_shares(n) - (left @ _median_shares(n)) ** 2)
+
+
+def variance_of_mean(middles: Floats, variances: Floats, weights: ArrayLike) -> Floats:
+    """Variance of the log of a weighted mean of medians over the last axis: see `measurement_variance_of`."""
+    shares = np.asarray(weights, dtype=np.float64)
+    return np.asarray(variances @ shares**2 / (middles @ shares) ** 2)
 
 
 @cache
