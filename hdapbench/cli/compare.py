@@ -11,8 +11,11 @@ from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
 from hdapbench.cli.results.source import of_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hdapbench.cli.results.source import Found
     from hdapbench.leaderboard.board import Leaderboard
+    from hdapbench.store.brief import Brief
     from hdapbench.store.sqlite import Store
     from hdapbench.trial import Result
 
@@ -55,11 +58,11 @@ def _rows(first: str, second: str, workspace: Path) -> tuple[Any, str]:
     if name != other_name:
         raise StoreError(f"rows of two boards, '{name}' and '{other_name}': compare the boards, or trials by their ids")
     if (travelling := of_place(name)) is not None:
-        board, results = _board(travelling), travelling.results
+        board, briefs = _board(travelling), travelling.briefs
     else:
         with open_store(existing_database(workspace)) as store:
-            board, results = _stored(store, name)
-    pairs = compare_rows(results, board, one, other)
+            board, briefs = _stored(store, name)
+    pairs = compare_rows(briefs, board, one, other)
     return [pair_values(pair) for pair in pairs], "\n\n".join(map(pair_text, pairs))
 
 
@@ -109,14 +112,14 @@ def _board(found: Found) -> Leaderboard:
     return build_from_briefs(found.benchmark, found.briefs)
 
 
-def _stored(store: Store, name: str, spec_hash: str | None = None) -> tuple[Leaderboard, list[Result]]:
+def _stored(store: Store, name: str, spec_hash: str | None = None) -> tuple[Leaderboard, Sequence[Brief]]:
     from hdapbench.errors import StoreError
-    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.leaderboard.build import build_from_briefs
 
     benchmark = store.benchmark(name, spec_hash=spec_hash)
     if spec_hash is not None and benchmark.spec_hash != spec_hash:
         raise StoreError(
             f"no spec of '{name}' has the hash '{spec_hash}'; the one registered last: {benchmark.spec_hash}"
         )
-    results = store.results(trial_ids=benchmark.trial_ids)
-    return build_leaderboard(benchmark, results), results
+    briefs = store.briefs(trial_ids=benchmark.trial_ids)
+    return build_from_briefs(benchmark, briefs), briefs

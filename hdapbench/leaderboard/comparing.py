@@ -13,7 +13,7 @@ from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.leaderboard.rows import Compared
 from hdapbench.leaderboard.statistics import Interval
-from hdapbench.store.brief import brief_of
+from hdapbench.store.brief import Brief, brief_of
 from hdapbench.trial import DENSE, Result
 
 UNIFORM, FIRST = "uniform", "the first of its table"
@@ -104,13 +104,13 @@ def compare_trials(first: Result, second: Result) -> Pair:
     return _pair(sides, (0, 1), (0,), _caution(first, second))
 
 
-def compare_rows(found: Sequence[Result], board: Leaderboard, first: str, second: str) -> list[Pair]:
+def compare_rows(found: Sequence[Brief], board: Leaderboard, first: str, second: str) -> list[Pair]:
     """The second of two rows of a board against the first, with the board's own statistics.
 
     Parameters
     ----------
     found
-        Results of the board.
+        Briefs of the board's results.
     board
         What was made of them.
     first, second
@@ -196,7 +196,7 @@ def _names(section: Section, row: Row) -> tuple[str, ...]:
     return row.label, at, f"{at}@{section.fleet}"
 
 
-def _of_places(found: Sequence[Result], first: Place, second: Place, seeds: tuple[int, ...]) -> Pair:
+def _of_places(found: Sequence[Brief], first: Place, second: Place, seeds: tuple[int, ...]) -> Pair:
     """A pair, compared as in its table: variances are pooled over the rows that the table compares."""
     (section, one), (other_section, other) = first, second
     if section is other_section:
@@ -204,7 +204,7 @@ def _of_places(found: Sequence[Result], first: Place, second: Place, seeds: tupl
         rows = [(section, row) for row in (section.ranked if both_ranked else section.rows)]
     else:
         rows = [first, second]
-    by_id = {result.trial.id: brief_of(result) for result in found}
+    by_id = {brief.id: brief for brief in found}
     cells = [
         Cells(f"{row.label} @ {of.target} on {of.fleet}", {seed.seed: by_id[seed.trial_id] for seed in row.seeds})
         for of, row in rows

@@ -156,7 +156,8 @@ def store_briefs(connection: sqlite3.Connection, briefs: Iterable[Brief]) -> Non
 def stored_briefs(connection: sqlite3.Connection, trial_ids: Sequence[str]) -> dict[str, Brief]:
     """Trial id -> brief, of those trials whose brief is stored and is what was stored."""
     rows = connection.execute(
-        "SELECT trial_id, CAST(content AS BLOB), samples, bits, CAST(checksum AS BLOB)"
+        "SELECT trial_id, coalesce(CAST(content AS BLOB), x''), coalesce(CAST(samples AS BLOB), x''),"
+        " CAST(bits AS BLOB), CAST(checksum AS BLOB)"
         " FROM json_each(?) AS wanted CROSS JOIN brief ON brief.trial_id = wanted.value",
         (json.dumps(list(trial_ids)),),
     )

@@ -279,7 +279,7 @@ class Store:
         StoreError
             When some are damaged, or of a newer version: all are named.
         """
-        self._refuse_damaged(trial_ids)
+        _refuse(self.damaged(trial_ids))
         return [result for trial_id in trial_ids if (result := self._result(trial_id)) is not None]
 
     def briefs(self, *, trial_ids: Sequence[str]) -> list[Brief]:
@@ -295,7 +295,7 @@ class Store:
         """
         found = stored_briefs(self._connection, trial_ids)
         missing = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id not in found]
-        self._refuse_damaged(missing)
+        _refuse(self.damaged(missing))
         made = {trial_id: brief_of(result) for trial_id in missing if (result := self._result(trial_id)) is not None}
         if made:
             with self._connection as connection:
@@ -303,17 +303,12 @@ class Store:
         found |= made
         return [found[trial_id] for trial_id in trial_ids if trial_id in found]
 
-    def _refuse_damaged(self, trial_ids: Sequence[str]) -> None:
-        damaged = self.damaged(trial_ids)
-        if damaged:
-            raise StoreError(
-                f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
-                "run their spec again, which redoes them"
-            )
-
     def _checksums(self, trial_ids: Sequence[str]) -> dict[str, str | None]:
         """Id of every trial that is stored -> the checksum that its result was stored with."""
-        return dict(self._connection.execute(_CHECKSUMS, (json.dumps(list(trial_ids)),)))
+        found = dict(self._connection.execute(_CHECKSUMS, (json.dumps(list(trial_ids)),)))
+        if len(found) < len(set(trial_ids)):  # not stored, or lost by a damaged index: the table itself tells
+            found = dict(self._connection.execute("SELECT trial_id, checksum FROM result"))
+        return found
 
     def _is_whole(self, trial_id: str, checksum: str | None) -> bool:
         return checksum is not None and result_checksum(self._connection, trial_id) == checksum
@@ -368,6 +363,14 @@ class Store:
 
 
 _CHECKSUMS = "SELECT trial_id, checksum FROM json_each(?) AS wanted CROSS JOIN result ON result.trial_id = wanted.value"
+
+
+def _refuse(damaged: Sequence[str]) -> None:
+    if damaged:
+        raise StoreError(
+            f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
+            "run their spec again, which redoes them"
+        )
 
 
 def _first(error: ValidationError) -> str:
