@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Board:
     """
 
     leaderboard: Leaderboard
-    _read: Callable[[], Sequence[Result]]
+    _read: Callable[[], Sequence[Result]] = field(compare=False)
 
     @cached_property
     def results(self) -> tuple[Result, ...]:
