@@ -70,11 +70,11 @@ def two_way(values: Floats) -> TwoWayEffects:
     values
         Shape (n_rows, n_seeds), NaN where a cell is missing.
     """
-    from scipy.sparse.csgraph import connected_components
-
     present = ~np.isnan(values)
     if values.size and present.all():
         return _complete(values, present)
+    from scipy.sparse.csgraph import connected_components
+
     n_rows, n_seeds = values.shape
     incidence = present.astype(np.float64)
     n_parts, part = connected_components(incidence @ incidence.T > 0, directed=False)
