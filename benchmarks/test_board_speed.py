@@ -33,7 +33,7 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
 N_METHODS, N_TARGETS, N_IMAGES, N_DEVICES, N_REPEATS = 20, 10, 359, 8, 7
 WIDTHS = {"conv1": 32, "conv2": 64, "conv3": 128, "conv4": 128, "conv5": 256, "conv6": 256}
-N_RAW = 20
+N_RAW = 10
 """Seeds of each row whose raw results are stored: as many as its page tells of."""
 
 MOST_GROWTH = 1.5

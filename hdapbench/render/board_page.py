@@ -54,7 +54,7 @@ ACCOUNTS = 600_000
 WORDS = {"method", "status", "reason", "bits: channels", "at equal accuracy", "target", "front"}
 """Columns of words."""
 
-N_TRIALS = 4000
+N_TRIALS = 2000
 """Trials that its dialogs list."""
 
 Table = dict[str, Any]
@@ -91,7 +91,7 @@ class _Page:
         self.colors = {label: f"k{number % len(LIGHT)}" for number, label in enumerate(labels(board))}
         self.dialogs: list[dict[str, Any]] = []
         n_shown = sum(len(self.shown(section)) for section in board.sections)
-        self.n_trials = max(5, N_TRIALS // max(1, n_shown))
+        self.n_trials = max(2, N_TRIALS // max(1, n_shown))
         self.environment = templates()
         self.environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": False}
 
