@@ -127,7 +127,6 @@ MODELS = {
     "a filter that is used backwards": Calls(
         lambda f, x: functional.conv_transpose2d(f["a"](x), f["a"].weight), a=nn.Conv2d(4, 6, 3)
     ),
-    "computed weights": nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3)),
 }
 
 
