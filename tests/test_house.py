@@ -14,7 +14,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"hdapbench": ROOT / "hdapbench", "hdapbench_methods": ROOT / "methods"}
 HEAVY = {
-    *("torch", "torchvision", "ultralytics", "torch_pruning", "nni", "sklearn", "scipy", "polars", "onnx"),
+    *(
+        "torch",
+        "torchvision",
+        "ultralytics",
+        "timm",
+        "safetensors",
+        "torch_pruning",
+        "nni",
+        "sklearn",
+        "scipy",
+        "polars",
+        "onnx",
+    ),
     *(
         "onnxruntime",
         "ray",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from hdapbench.arrays import Integers
 from hdapbench.axes.layers import sides_of
 from hdapbench.axes.reshape import Axis
 from hdapbench.groups import GroupSet
+
+Attention = Literal["heads", "width"]
 
 Axes = tuple[Axis, ...]
 """Labels of each dimension of a tensor."""
@@ -59,6 +61,8 @@ class AxisLabels:
         What the pass said.
     n_labels
         Labels that there are.
+    attention
+        What channels in the last dimension are cut into where a reshape splits them: heads, or parts of every head.
     """
 
     def __init__(
@@ -68,7 +72,10 @@ class AxisLabels:
         counts: Mapping[int, tuple[str, int]],
         choices: Mapping[int, int] | None = None,
         n_labels: int = 0,
+        *,
+        attention: Attention = "heads",
     ) -> None:
+        self.attention = attention
         self.notes = Notes()
         self.n_labels = n_labels
         self._model = model
@@ -80,7 +87,9 @@ class AxisLabels:
         self._names = {module: name for name, module in model.named_modules()}
 
     @classmethod
-    def fresh(cls, model: nn.Module, choices: Mapping[int, int] | None = None) -> AxisLabels:
+    def fresh(
+        cls, model: nn.Module, choices: Mapping[int, int] | None = None, *, attention: Attention = "heads"
+    ) -> AxisLabels:
         """Every dimension of every parameter and buffer has labels of its own.
 
         Parameters
@@ -97,7 +106,7 @@ class AxisLabels:
                 own.append(None if is_kernel or size == 1 else np.arange(n_labels, n_labels + size))
                 n_labels += 0 if own[-1] is None else size
             axes[id(tensor)] = tuple(own)
-        return cls(model, axes, {}, choices, n_labels)
+        return cls(model, axes, {}, choices, n_labels, attention=attention)
 
     @classmethod
     def of_groups(cls, model: nn.Module, group_set: GroupSet) -> AxisLabels:

@@ -16,6 +16,8 @@ from hdapbench.axes.labels import Axes, AxisLabels, tensors_in
 from hdapbench.axes.layers import CONVOLUTIONS
 from hdapbench.axes.reshape import Axis, blocks, flat, varying
 
+UNEQUAL = "is split into unequal parts"
+
 
 class Call:
     """One operation: its arguments by position, its output, and where it ran."""
@@ -152,10 +154,11 @@ def _move(call: Call, old: tuple[int, ...], new: tuple[int, ...], axes: Axes, fo
 def _cut(call: Call, grid: Integers, *, is_last: bool) -> int:
     """Dimension of a grid of channels along which they can be removed, as many at every place of the others.
 
-    Channels that lie in the last dimension are taken for attention's, whose heads come before their width; others for
-    those of a shuffle, where the larger dimension leaves more to choose.
+    Channels that lie in the last dimension are taken for attention's, whose heads come before their width: which of the
+    two is cut is the user's choice. Others for those of a shuffle, where the larger dimension leaves more to choose.
     """
-    first = grid.ndim - 2 if is_last else max(range(grid.ndim), key=lambda number: (grid.shape[number], number))
+    lead = 2 if call.labels.attention == "heads" else 1
+    first = grid.ndim - lead if is_last else max(range(grid.ndim), key=lambda number: (grid.shape[number], number))
     ways = [first, *(number for number in reversed(range(grid.ndim)) if number != first)]
     return ways[call.labels.choice(grid, len(ways))]
 
@@ -272,7 +275,7 @@ def _split(call: Call) -> None:
                 call.labels.tie(axis[: ends[0]], axis[start:end], call.where)
             call.labels.number(ends[0], axis[: ends[0]])
         else:
-            call.labels.freeze(axis, f"is split into unequal parts by {call.where}")
+            call.labels.freeze(axis, f"{UNEQUAL} by {call.where}")
             axis = None
     for start, end, part in zip(starts, ends, call.output, strict=True):
         own = None if axis is None else axis[start:end]

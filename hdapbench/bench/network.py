@@ -9,6 +9,7 @@ from functools import cached_property
 from torch import nn
 
 from hdapbench.arrays import Integers
+from hdapbench.axes.labels import Attention
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.trace import check_operations, record_layers
@@ -58,7 +59,13 @@ class Network:
         return apply_plan(self.model, self.group_set, Plan(kept=kept)).eval()
 
 
-def trace(model: nn.Module, input_shape: tuple[int, int, int], *, count_products: bool = True) -> Network:
+def trace(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    count_products: bool = True,
+    attention: Attention = "heads",
+) -> Network:
     """Network of ``model``: channel groups found and verified, costs and kernels from one trace.
 
     Parameters
@@ -69,6 +76,8 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int], *, count_products
         Channels, height and width of one input.
     count_products
         Whether FLOPs hold products between activations.
+    attention
+        What attention loses: whole heads, or as many channels of every head.
 
     Raises
     ------
@@ -77,8 +86,8 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int], *, count_products
     UnknownLayerError
         When a layer has parameters or arithmetic that no rule covers.
     """
-    check_operations(model, input_shape)  # first: on some networks torch-pruning's tracer does not come to an end
-    group_set = find_groups(model, input_shape)
+    check_operations(model, input_shape)
+    group_set = find_groups(model, input_shape, attention=attention)
     records = record_layers(model, group_set, input_shape)
     cost = CostModel.from_records(records, group_set.sizes)
     return Network(

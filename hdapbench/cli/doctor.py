@@ -19,6 +19,8 @@ PACKAGES = (
     ("nni", "nni", "the method nni"),
     ("cma", "cma", "hdap's searcher cma-es"),
     ("ultralytics", "yolo", "detection models (AGPL-3.0)"),
+    ("timm", "timm", "models by the name timm:NAME"),
+    ("safetensors", "safetensors", "weights in files of safetensors"),
     ("stable-baselines3", "amc", "AMC-style reinforcement learning"),
     ("onnx", "onnx", "export"),
     ("onnxruntime", "onnx", "measured latency"),

@@ -20,6 +20,7 @@ COMMANDS = {
     "init": "write a commented spec to begin with",
     "run": "run a spec's trials and show the leaderboard; picks up where it stopped",
     "check": "validate a spec, list its trials and what is done, spending nothing",
+    "inspect": "show what can be pruned of a network, and where its FLOPs are",
     "board": "render a leaderboard: markdown, page, picture, CSV, LaTeX or JSON",
     "results": "export, import, merge, check, verify and remove results",
     "compare": "compare two trials, rows or boards: a sentence with numbers, then a table",

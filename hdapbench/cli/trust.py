@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hdapbench.errors import SpecError, printable
 from hdapbench.files import expand_path, file_hash
+from hdapbench.spec.code import OF_PACKAGES
 
 if TYPE_CHECKING:
     from hdapbench.spec import LoadedSpec
@@ -22,9 +23,6 @@ FOLDERS = "HDAPBENCH_TRUST"
 """Variable with folders whose specs may name code of these folders, separated as in PATH. By default that is the folder
 of each spec, for files in it; set and empty, it is none.
 """
-
-OF_PACKAGES = frozenset({"torchvision", "ultralytics"})
-"""What stands before the colon of models that are looked up by name in a package."""
 
 
 @dataclass(frozen=True)

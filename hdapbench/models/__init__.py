@@ -8,8 +8,10 @@ tiny: networks of microcontroller benchmarks.
 pooled: the head that most of these share.
 torchvision_models: torchvision's classifiers and published weights.
 yolo: ultralytics' networks.
+attention: attention whose heads can be cut, in place of that of others.
 user_code: networks of a callable that the user names.
 outputs: class scores among what a network returns.
+starting: weights of a network for other classes.
 weights: state dicts, loaded strictly and hashed.
 keeping: state dicts that the program keeps for itself, checked when they are read.
 checkpoint: weights of ultralytics' files, whose code is not run.
@@ -19,6 +21,7 @@ from hdapbench.models.build import ZOO, build_model
 from hdapbench.models.keeping import keep_state, kept_state, write_tensors
 from hdapbench.models.outputs import tensors_of
 from hdapbench.models.resnet import calibrate_identity_shortcuts
+from hdapbench.models.starting import load_start
 from hdapbench.models.torchvision_models import check_published, published_state
 from hdapbench.models.weights import load_state, load_weights, read_state, state_hash
 from hdapbench.models.yolo import quiet_ultralytics
@@ -30,6 +33,7 @@ __all__ = [
     "check_published",
     "keep_state",
     "kept_state",
+    "load_start",
     "load_state",
     "load_weights",
     "published_state",

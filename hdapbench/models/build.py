@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from hdapbench.errors import ModelError
+from hdapbench.models.attention import separate_heads
 from hdapbench.models.mobilenet import MobileNetV1
 from hdapbench.models.outputs import settle
 from hdapbench.models.resnet import CifarResNet
+from hdapbench.models.timm_models import build_timm
 from hdapbench.models.tiny import DsCnn, ResNet6, ResNet8, small_resnet18
 from hdapbench.models.torchvision_models import build_torchvision
 from hdapbench.models.user_code import build_user_model
@@ -41,8 +43,9 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module:
     """Network of a spec with random weights, drawn from torch's global generator; ``spec.weights`` is not read.
 
-    Networks of the user's code run once: lazy layers get their shapes, and where class scores come in a tuple or a
-    mapping, they alone are returned from then on.
+    Attention that is known is replaced by an equal form whose heads can be cut (`hdapbench.models.attention`). Networks
+    of the user's code run once: lazy layers get their shapes, and where class scores come in a tuple or a mapping, they
+    alone are returned from then on.
 
     Parameters
     ----------
@@ -60,12 +63,21 @@ def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module
     MissingExtraError
         When the model needs a package that is not installed.
     """
+    model = _built(spec, n_classes, base_dir)
+    separate_heads(model)
+    return model
+
+
+def _built(spec: ModelSpec, n_classes: int, base_dir: Path) -> nn.Module:
+    """The network as its package or the user's code builds it."""
     source, separator, rest = spec.name.partition(":")
     if not separator:
         return _build_zoo(spec, n_classes)
     arguments = dict(spec.arguments)
     if source == "torchvision":
         return build_torchvision(rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments)
+    if source == "timm":
+        return build_timm(rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments)
     if source == "ultralytics":
         return build_yolo(
             rest, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments, base_dir=base_dir
@@ -73,13 +85,15 @@ def build_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> nn.Module
     model = build_user_model(
         spec.name, n_classes=n_classes, input_shape=spec.input_shape, arguments=arguments, base_dir=base_dir
     )
-    settle(model, n_classes=n_classes, input_shape=spec.input_shape)
+    settle(model, n_classes=n_classes, input_shape=spec.input_shape, output=spec.output)
     return model
 
 
 def _build_zoo(spec: ModelSpec, n_classes: int) -> nn.Module:
     if spec.name not in ZOO:
-        hint = did_you_mean(spec.name, [*ZOO, "torchvision:NAME", "ultralytics:NAME.yaml", "module:callable"])
+        hint = did_you_mean(
+            spec.name, [*ZOO, "torchvision:NAME", "timm:NAME", "ultralytics:NAME.yaml", "module:callable"]
+        )
         raise ModelError(f"unknown model '{spec.name}'{hint}")
     side = MINIMUM_SIDE.get(spec.name, 1)
     if min(spec.input_shape[1:]) < side:

@@ -33,20 +33,34 @@ def ultralytics_state(path: Path) -> dict[str, Tensor] | None:
     The file's pickle is read with stand-ins for every class and function but those that rebuild tensors: a stand-in
     keeps what it is given and does nothing, so no code that the file names can run.
     """
-    with path.open("rb") as stream:  # torch would read other files as archives of old, with pipes and devices in them
-        if stream.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
-            return None
-    reader = SimpleNamespace(Unpickler=_InertUnpickler, __name__="inert")
-    try:
-        content = torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
-    except Exception:  # noqa: BLE001 - unpickling raises whatever the bytes make it raise; the caller says what is wrong
-        return None
+    content = _inert_content(path)
     if not isinstance(content, dict):
         return None
     network = next((content[name] for name in NETWORKS if isinstance(content.get(name), _Inert)), None)
     if network is None or not network.origin.startswith(PACKAGE):
         return None
     return {name: value.float() if value.is_floating_point() else value for name, value in _tensors(network, "")}
+
+
+def tensors_beside_objects(path: Path) -> dict[Any, Any] | None:
+    """Mapping in a file of torch that holds objects beside tensors, such as arguments of a program; None without one.
+
+    Read as `ultralytics_state` reads: no code that the file names can run.
+    """
+    content = _inert_content(path)
+    return content if isinstance(content, dict) else None
+
+
+def _inert_content(path: Path) -> Any:
+    """What a zip of torch holds, with stand-ins for objects; None when it cannot be read."""
+    with path.open("rb") as stream:  # torch would read other files as archives of old, with pipes and devices in them
+        if stream.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+            return None
+    reader = SimpleNamespace(Unpickler=_InertUnpickler, __name__="inert")
+    try:
+        return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
+    except Exception:  # noqa: BLE001 - unpickling raises whatever the bytes make it raise; the caller says what is wrong
+        return None
 
 
 class _Inert:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hdapbench.errors import ModelError
+from hdapbench.spec import did_you_mean
+
 Place = tuple[Any, ...]
 """Keys and positions that lead to a tensor of nested outputs; empty where the output is a tensor."""
 
@@ -16,7 +19,7 @@ SCORES = ("logits", "out")
 """Names under which networks return class scores beside other tensors of that shape."""
 
 
-def settle(model: nn.Module, *, n_classes: int, input_shape: tuple[int, int, int]) -> None:
+def settle(model: nn.Module, *, n_classes: int, input_shape: tuple[int, int, int], output: str | None = None) -> None:
     """Run a network once in each mode: lazy layers get their shapes, and class scores are taken out of its outputs.
 
     A network that does not run, or whose scores are not clear, stays as it is: `hdapbench.tasks.dry_run` says why.
@@ -29,6 +32,13 @@ def settle(model: nn.Module, *, n_classes: int, input_shape: tuple[int, int, int
         Classes that are told apart.
     input_shape
         Channels, height and width of one input.
+    output
+        Where the scores are, keys and positions with dots between them; None looks for them.
+
+    Raises
+    ------
+    ModelError
+        When nothing is at the place of the output.
     """
     training = model.training
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -40,6 +50,9 @@ def settle(model: nn.Module, *, n_classes: int, input_shape: tuple[int, int, int
             return
         finally:
             model.train(training)
+    if output is not None:
+        take_scores(model, {False: _named(evaluated, output), True: _named(trained, output)})
+        return
     places = {False: find_scores(evaluated, n_classes), True: find_scores(trained, n_classes)}
     if None not in places.values() and any(places.values()):
         take_scores(model, places)
@@ -53,6 +66,16 @@ def find_scores(outputs: Any, n_classes: int) -> Place | None:
     named = [place for place in found if place[-1] in SCORES]
     clear = found if len(found) == 1 else named
     return clear[0] if len(clear) == 1 else None
+
+
+def _named(outputs: Any, name: str) -> Place:
+    """Place of a tensor by its name; a network that returns one tensor in one of its modes has it there."""
+    if isinstance(outputs, Tensor):
+        return ()
+    places = {".".join(map(str, place)): place for place, _ in tensors_of(outputs)}
+    if name not in places:
+        raise ModelError(f"the network's outputs have no '{name}'{did_you_mean(name, places)}")
+    return places[name]
 
 
 def take_scores(model: nn.Module, places: Mapping[bool, Place | None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
@@ -42,11 +43,30 @@ def build_torchvision(
             )
         # Torch's own initialisation: theirs takes seconds, is about to change, and warns of it.
         arguments = {"init_weights": False} | arguments | {"aux_logits": False}
+    if name.startswith("vit_") and len(set(input_shape[1:])) == 1:
+        arguments = {"image_size": input_shape[1]} | arguments
+    elif name == "maxvit_t":
+        arguments = {"input_size": input_shape[1:]} | arguments
     try:
         model: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **arguments)
     except (TypeError, ValueError) as error:
         raise ModelError(f"torchvision:{name} does not take the arguments {arguments}: {error}") from error
+    if isinstance(model, models.VisionTransformer):
+        _let_width_follow(model)
     return model
+
+
+def _let_width_follow(model: nn.Module) -> None:
+    """Let a vision transformer take the width of its tokens from its weights, not from a number that it notes."""
+    kind = type(model)
+
+    def process(self: Any, x: Tensor) -> Tensor:
+        wrong = "torchvision's vision transformers take images of {0}x{0} pixels here"
+        torch._assert(x.shape[2] == x.shape[3] == self.image_size, wrong.format(self.image_size))
+        tokens: Tensor = self.conv_proj(x).flatten(2).transpose(1, 2)
+        return tokens
+
+    model.__class__ = type(kind.__name__, (kind,), {"_process_input": process, "__module__": kind.__module__})
 
 
 def without_auxiliary(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -59,7 +79,7 @@ def without_auxiliary(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[
     return {name: value for name, value in state.items() if not name.startswith(prefixes)}
 
 
-def check_published(model_name: str, weights_name: str, *, n_classes: int) -> Any:
+def check_published(model_name: str, weights_name: str, *, n_classes: int | None) -> Any:
     """Member of a model's weights enum; nothing is downloaded.
 
     Parameters
@@ -69,7 +89,7 @@ def check_published(model_name: str, weights_name: str, *, n_classes: int) -> An
     weights_name
         Member of the model's weights enum, such as ``IMAGENET1K_V2`` or ``DEFAULT``.
     n_classes
-        Classes of the data; published weights classify into classes of their own.
+        Classes of the data, since published weights classify into classes of their own; None for any number.
 
     Raises
     ------
@@ -88,15 +108,15 @@ def check_published(model_name: str, weights_name: str, *, n_classes: int) -> An
         raise ModelError(f"torchvision:{model_name} has no weights '{weights_name}'{hint}")
     weights = choices[weights_name]
     categories = weights.meta.get("categories", ())
-    if len(categories) != n_classes:
+    if n_classes is not None and len(categories) != n_classes:
         raise ModelError(
             f"torchvision:{weights_name} of {model_name} tells {len(categories)} classes apart, "
-            f"the data has {n_classes}; set model.weights to null to train, or to a state_dict of your own"
+            f"the data has {n_classes}; write base: {{from: weights}} to train from them, or set model.weights to null"
         )
     return weights
 
 
-def published_state(model_name: str, weights_name: str, *, n_classes: int) -> dict[str, Tensor]:
+def published_state(model_name: str, weights_name: str, *, n_classes: int | None) -> dict[str, Tensor]:
     """State dict of published weights, from torch's download cache or else downloaded by torchvision.
 
     Parameters are those of `check_published`.

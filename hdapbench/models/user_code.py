@@ -6,8 +6,11 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +21,14 @@ from torch import nn
 from hdapbench.errors import ModelError
 from hdapbench.files import expand_path
 from hdapbench.spec import did_you_mean
+from hdapbench.spec.code import OF_PACKAGES, package_root
 
-ULTRALYTICS = "ultralytics"
-OF_PACKAGES = frozenset({"torchvision", ULTRALYTICS})
-"""What stands before the colon of names that are looked up in a package."""
+CLASSES, CHANNELS = ("num_classes", "n_classes"), ("in_channels", "in_chans")
+"""Words by which callables take the number of classes and of the input's channels."""
+
+
+OURS = "hdapbench_user_"
+"""What the names of modules of users' files begin with, which stay: dataclasses and pickling look them up."""
 
 
 def build_user_model(
@@ -29,8 +36,10 @@ def build_user_model(
 ) -> nn.Module:
     """Model that a callable of the user's own code returns.
 
-    Of ``n_classes``, ``num_classes``, ``in_channels`` and ``input_shape`` the callable gets those that its signature
-    names, unless ``arguments`` sets them.
+    Of ``n_classes``, ``num_classes``, ``in_channels``, ``in_chans`` and ``input_shape`` the callable gets those that
+    its signature names, unless ``arguments`` sets them. One with ``**kwargs`` that names no classes gets
+    ``num_classes``, or ``n_classes`` or neither where what it calls does not take the other. A file can import modules
+    and packages beside it.
 
     Parameters
     ----------
@@ -47,21 +56,31 @@ def build_user_model(
         raise ModelError(f"model '{name}': '{source}' belongs to Python, which has no networks")
     if not source or not attribute:
         raise ModelError(f"model '{name}': write package.module:callable or ./file.py:callable")
+    with _importable(base_dir / expand_path(source) if source.endswith(".py") else None):
+        return _called(name, source, attribute, n_classes, input_shape, arguments, base_dir)
+
+
+def _called(
+    name: str,
+    source: str,
+    attribute: str,
+    n_classes: int,
+    input_shape: tuple[int, int, int],
+    arguments: dict[str, Any],
+    base_dir: Path,
+) -> nn.Module:
+    """What the named callable returns."""
     module = _import_source(source, attribute, base_dir)
     builder = getattr(module, attribute, None)
     if not callable(builder):
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ModelError(f"model '{name}': '{source}' has no callable '{attribute}'{did_you_mean(attribute, names)}")
-    known = {
-        "n_classes": n_classes,
-        "num_classes": n_classes,
-        "in_channels": input_shape[0],
-        "input_shape": input_shape,
-    }
-    accepted = _parameter_names(builder)
+    known = dict.fromkeys(CLASSES, n_classes) | dict.fromkeys(CHANNELS, input_shape[0]) | {"input_shape": input_shape}
+    accepted, takes_any = _parameter_names(builder)
     filled = {key: value for key, value in known.items() if key in accepted} | arguments
+    unsaid = takes_any and not set(CLASSES) & set(filled)
     try:
-        model = builder(**filled)
+        model = _with_classes(builder, filled, n_classes) if unsaid else builder(**filled)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ModelError(f"model '{name}' failed with {_said(error)}") from error
     if not isinstance(model, nn.Module):
@@ -69,6 +88,17 @@ def build_user_model(
     if isinstance(model, torch.jit.ScriptModule) or type(model).__name__ == "OptimizedModule":
         raise ModelError(f"model '{name}' returned a compiled network; return the network itself")
     return model.module if isinstance(model, nn.DataParallel) else model
+
+
+def _with_classes(builder: Callable[..., Any], arguments: dict[str, Any], n_classes: int) -> Any:
+    """What a callable of any keywords returns for the first word for classes that it takes, or for none."""
+    for word in CLASSES:
+        try:
+            return builder(**arguments, **{word: n_classes})
+        except TypeError as error:
+            if f"'{word}'" not in str(error):
+                raise
+    return builder(**arguments)
 
 
 def _said(error: BaseException) -> str:
@@ -111,15 +141,55 @@ def _import_source(source: str, attribute: str, base_dir: Path) -> ModuleType:
         raise ModelError(f"'{source}' cannot be imported: {_said(error)}") from error
 
 
+@contextmanager
+def _importable(path: Path | None) -> Iterator[None]:
+    """Let a file import what lies beside it, or around its package; afterwards no name stands for it any more.
+
+    Files of two folders may be called alike: what others imported under such a name is put aside meanwhile. What is
+    installed is not.
+    """
+    root = package_root(path).resolve() if path is not None else None
+    if root is None or str(root) in map(os.path.realpath, sys.path):
+        yield
+        return
+    installed = [Path(place).resolve() for place in sysconfig.get_paths().values()]
+    before = dict(sys.modules)
+    for name, module in before.items():
+        file = _file_of(module)
+        beside = root / name.partition(".")[0]
+        hides = beside.is_dir() or beside.with_suffix(".py").is_file()
+        if hides and file is not None and not any(file.is_relative_to(place) for place in (root, *installed)):
+            del sys.modules[name]
+    sys.path.insert(0, str(root))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(root))
+        for name, module in list(sys.modules.items()):
+            file = _file_of(module)
+            if name not in before and file is not None and file.is_relative_to(root) and not name.startswith(OURS):
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = vars(module).get("__file__")
+    return Path(file).resolve() if isinstance(file, str) else None
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ModelError(f"there is no file '{path}'")
-    name = f"hdapbench_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    root = package_root(path)
+    if root != path.parent:
+        return importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+    name = f"{OURS}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ModelError(f"'{path}' cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickling look their module up there
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -128,8 +198,10 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _parameter_names(builder: Callable[..., Any]) -> set[str]:
+def _parameter_names(builder: Callable[..., Any]) -> tuple[set[str], bool]:
+    """Names that a callable takes, and whether it takes any other."""
     try:
-        return set(inspect.signature(builder).parameters)
+        parameters = inspect.signature(builder).parameters
     except ValueError:  # some builtins tell no signature
-        return set()
+        return set(), False
+    return set(parameters), any(value.kind is value.VAR_KEYWORD for value in parameters.values())

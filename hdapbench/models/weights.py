@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hdapbench.errors import ModelError
-from hdapbench.models.checkpoint import ultralytics_state
+from hdapbench.errors import MissingExtraError, ModelError
+from hdapbench.models.attention import with_separate_heads
+from hdapbench.models.checkpoint import tensors_beside_objects, ultralytics_state
 from hdapbench.models.resnet import with_identity_shortcuts
 from hdapbench.models.torchvision_models import without_auxiliary
 from hdapbench.models.yolo import with_split_blocks
 
 SHOWN_KEYS = 5
-WRAPPERS = ("checkpoint", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
-"""Keys under which training scripts store state dicts, outer ones first."""
+WRAPPERS = (
+    *("checkpoint", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema", "params"),
+)
+"""Keys under which training scripts store state dicts, outer ones first; averages where there is nothing else."""
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+SAFETENSORS = ".safetensors"
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
 """What DataParallel, torch.compile and training frameworks put before the names of the network that they wrap."""
 
 BATCH_COUNT = "num_batches_tracked"
@@ -55,6 +62,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"weights '{path}': a folder, but the file of a state_dict is needed")
     if not path.is_file():
         raise ModelError(f"weights '{path}': there is no such file")
+    if path.suffix == SAFETENSORS:
+        return _read_safetensors(path)
     advice = "save weights with torch.save(model.state_dict(), path)"
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,10 +71,34 @@ def read_state(path: Path) -> dict[str, Tensor]:
         found_state = ultralytics_state(path)
         if found_state is not None:
             return found_state
+        beside = tensors_beside_objects(path)
+        if beside is not None and any(isinstance(beside.get(wrapper), Mapping) for wrapper in WRAPPERS):
+            return _unwrapped(beside, path, advice)
         reason = "holds pickled objects, not only tensors" if "GLOBAL" in str(error) else "is not a file of torch"
         raise ModelError(f"weights '{path}': the file {reason}; {advice}") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"weights '{path}': holds a {type(content).__name__} instead of a state_dict; {advice}")
+    return _unwrapped(content, path, advice)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """State dict of a file of safetensors."""
+    if find_spec("safetensors") is None:
+        raise MissingExtraError("safetensors", "safetensors", f"weights '{path}'")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"weights '{path}': is not a file of safetensors: {' '.join(str(error).split())}") from error
+    if not state:
+        raise ModelError(f"weights '{path}': not a state_dict, it is empty")
+    return state
+
+
+def _unwrapped(content: Mapping[Any, Any], path: Path, advice: str) -> dict[str, Tensor]:
+    """State dict among what a training script stored with it."""
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -87,8 +120,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
         With the missing keys, the unexpected ones and the wrong shapes, or with what is not finite.
     """
     expected = model.state_dict()
-    unwrapped = _without_prefixes(state, expected)
-    completed = with_split_blocks(model, with_identity_shortcuts(model, without_auxiliary(model, unwrapped)))
+    completed = under_own_names(model, state)
     missing = [name for name in expected if name not in completed and not name.endswith(BATCH_COUNT)]
     unexpected = [name for name in completed if name not in expected]
     shapes = [
@@ -112,10 +144,18 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str) ->
         if keys
     ]
     if problems:
-        raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}")
+        only_shapes = shapes and not (missing or unexpected or unreal)
+        hint = "; if it is the classes that differ: base: {from: weights}" if only_shapes else ""
+        raise ModelError(f"weights '{source}' do not fit the model; {'; '.join(problems)}{hint}")
     _check_finite(model, completed, source)
     expected.update(completed)  # keeps the versions of modules, without which MNASNet refuses its own weights
     model.load_state_dict(expected, strict=True)
+
+
+def under_own_names(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict without prefixes of wrappers, under the names and in the parts that the network has here."""
+    expected = model.state_dict()
+    return _under_our_names(model, _without_prefixes(_of_wrapped_network(model, state, expected), expected))
 
 
 def state_hash(model_or_state: nn.Module | Mapping[str, Tensor]) -> str:
@@ -139,6 +179,24 @@ def _without_prefixes(state: Mapping[str, Tensor], expected: Mapping[str, Tensor
             break
         best = {name.removeprefix(prefix): value for name, value in best.items()}
     return best if len(best.keys() & expected.keys()) > len(state.keys() & expected.keys()) else state
+
+
+def _of_wrapped_network(
+    model: nn.Module, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """The part of a state dict under one of `PREFIXES` if it holds all of the network: metrics and teachers go."""
+    if not expected.keys() <= _under_our_names(model, state).keys():
+        for prefix in PREFIXES:
+            part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+            if part and expected.keys() <= _under_our_names(model, part).keys():
+                return part
+    return state
+
+
+def _under_our_names(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict with what is cut, left out and added when a network is built here."""
+    completed = with_identity_shortcuts(model, without_auxiliary(model, state))
+    return with_separate_heads(model, with_split_blocks(model, completed))
 
 
 def _check_finite(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -30,10 +30,9 @@ def apply_plan(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     PlanError
         When the plan does not fit the groups.
     """
-    compact = deepcopy(model)
+    smaller = {id(cut.tensor): _without(cut.tensor, cut.removed) for cut in _cuts(model, groups, plan)}
+    compact = deepcopy(model, {**smaller})  # the copy takes these for copies that it has made already
     modules = dict(compact.named_modules())
-    with torch.no_grad():
-        _replace(compact, {cut: _without(cut.tensor, cut.removed) for cut in _cuts(compact, groups, plan)})
     for (layer, side), removed in _removed_channels(groups, plan).items():
         _shrink(modules[layer], side, len(removed))
     for group in groups:
@@ -65,17 +64,23 @@ def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
 
 
 @contextmanager
-def over_kept_channels(masked: nn.Module, groups: GroupSet, plan: Plan) -> Iterator[None]:
-    """Let norms of a masked model whose statistics run over channels run over those that the plan keeps."""
+def over_kept_channels(masked: nn.Module, compact: nn.Module, groups: GroupSet, plan: Plan) -> Iterator[None]:
+    """Let norms of a masked model whose statistics run over channels run over those that the plan keeps.
+
+    Parameters
+    ----------
+    compact
+        Model of the plan, whose norms do it.
+    """
     dimensions = {
         member.layer: member.dimension for group in groups for member in group.members if member.dimension is not None
     }
     removed = {layer: gone for (layer, _), gone in _removed_channels(groups, plan).items() if layer in dimensions}
     modules = dict(masked.named_modules())
-    compact = dict(apply_plan(masked, groups, plan).named_modules()) if removed else {}
+    norms = dict(compact.named_modules())
     handles = []
     for layer, gone in removed.items():
-        hook = _norm_of_kept(compact[layer], dimensions[layer], gone)
+        hook = _norm_of_kept(norms[layer], dimensions[layer], gone)
         handles.append(modules[layer].register_forward_hook(hook))
     try:
         yield
@@ -127,7 +132,7 @@ def checked_apply(model: nn.Module, groups: GroupSet, plan: Plan, probe: Tensor)
     """
     compact = apply_plan(model, groups, plan)
     masked = mask_model(model, groups, plan)
-    with over_kept_channels(masked, groups, plan):
+    with over_kept_channels(masked, compact, groups, plan):
         difference, largest = largest_difference(masked, compact, probe)
     if difference > RELATIVE_TOLERANCE * max(largest, 1.0):
         raise SurgeryError(
@@ -229,16 +234,6 @@ def _without(tensor: Tensor, removed: Mapping[int, list[int]]) -> Tensor:
         keep[places] = False
         smaller = smaller.index_select(dimension, keep.nonzero().flatten().to(tensor.device))
     return nn.Parameter(smaller, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else smaller
-
-
-def _replace(model: nn.Module, smaller: Mapping[_Cut, Tensor]) -> None:
-    """Put smaller tensors in the place of others, wherever a module holds them."""
-    found = {id(cut.tensor): tensor for cut, tensor in smaller.items()}
-    for module in model.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None and id(tensor) in found:
-                    setattr(module, name, found[id(tensor)])
 
 
 def _shrink(module: nn.Module, side: Side, n_gone: int) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.axes.follow import LabelMode
-from hdapbench.axes.labels import AxisLabels
+from hdapbench.axes.labels import Attention, AxisLabels
+from hdapbench.axes.rules import UNEQUAL
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, FrozenGroup, GroupSet
 from hdapbench.prune.candidates import Candidates, candidates_of
@@ -28,7 +29,7 @@ Choices = dict[int, int]
 """Number of a reshape that splits channels -> the way in which it is cut; the first where absent."""
 
 
-def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet:
+def find_groups(model: nn.Module, input_shape: tuple[int, int, int], *, attention: Attention = "heads") -> GroupSet:
     """Channel groups of a model, in order of execution; groups that cannot be pruned are frozen, with a reason.
 
     One forward pass tells which channels meet (`hdapbench.axes`). A group passes when removing a random half of its
@@ -38,6 +39,8 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet
     ----------
     input_shape
         Channels, height and width of one input.
+    attention
+        What attention loses: whole heads, or as many channels of every head; the other where one cannot be cut.
 
     Raises
     ------
@@ -47,9 +50,9 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet
     copy = deepcopy(model).float().cpu().eval()
     probe = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(PROBE_SEED))
     with _within(SEARCH_SECONDS, type(model).__name__):
-        groups, frozen, again = _search(copy, probe, {})
+        groups, frozen, again = _search(copy, probe, {}, attention)
         if again:  # attention whose heads cannot be cut may lose width in every head, and the other way round
-            others = _search(copy, probe, again)
+            others = _search(copy, probe, again, attention)
             groups, frozen, _ = max((groups, frozen, again), others, key=lambda found: _n_channels(found[0]))
     if not groups:
         reasons = "; ".join(f"{group.name}: {group.reason}" for group in frozen[:3])
@@ -57,9 +60,11 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> GroupSet
     return GroupSet(groups=tuple(groups), frozen=tuple(frozen))
 
 
-def _search(model: nn.Module, probe: Tensor, choices: Choices) -> tuple[list[ChannelGroup], list[FrozenGroup], Choices]:
+def _search(
+    model: nn.Module, probe: Tensor, choices: Choices, attention: Attention
+) -> tuple[list[ChannelGroup], list[FrozenGroup], Choices]:
     """Groups that pass, frozen ones, and other choices that are worth a trial for the sake of the frozen ones."""
-    found = _candidates(model, probe, choices)
+    found = _candidates(model, probe, AxisLabels.fresh(model, choices, attention=attention))
     groups, rejected = verify_groups(model, found.by_risk(found.groups), probe)
     plain = [group for group in map(found.without_sizes, rejected) if group is not None]
     if plain:  # numbers in the code were taken for the sizes of these groups, and are none
@@ -68,11 +73,11 @@ def _search(model: nn.Module, probe: Tensor, choices: Choices) -> tuple[list[Cha
         rejected = [group for group in rejected if group.name not in names]
     groups.sort(key=lambda group: found.position(group.name))
     frozen = [*found.frozen, *rejected]
-    return groups, frozen, {} if choices else found.other_choices(frozen)
+    unequal = [group for group in found.frozen if UNEQUAL in group.reason]
+    return groups, frozen, {} if choices else found.other_choices([*rejected, *unequal])
 
 
-def _candidates(model: nn.Module, probe: Tensor, choices: Choices) -> Candidates:
-    labels = AxisLabels.fresh(model, choices)
+def _candidates(model: nn.Module, probe: Tensor, labels: AxisLabels) -> Candidates:
     order: dict[str, None] = {}
     handles = [
         module.register_forward_pre_hook(lambda _module, _inputs, name=name: order.setdefault(name))

@@ -157,7 +157,7 @@ def open_saved(directory: Path, *, trusted: bool = False) -> SavedModel:
         raise PlanError(f"'{directory / DESCRIPTION}' tells of {n_classes:,} classes: it is damaged")
     try:
         dense = build_model(spec, n_classes=n_classes, base_dir=base_dir).eval()
-        groups = find_groups(dense, spec.input_shape)
+        groups = find_groups(dense, spec.input_shape, attention=spec.attention)
     except (RuntimeError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())[:200]
         raise ModelError(f"the model of '{directory / DESCRIPTION}' cannot be built: {text}") from error

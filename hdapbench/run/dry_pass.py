@@ -18,9 +18,8 @@ from hdapbench.bench.network import Network, trace
 from hdapbench.bench.quantization import Quantizer
 from hdapbench.bench.weights import WeightStore
 from hdapbench.errors import MissingExtraError, ModelError, PlanError, SpecError, SurgeryError
-from hdapbench.files import expand_path
 from hdapbench.fleet.local.device import devices_of
-from hdapbench.models import build_model, check_published, load_weights
+from hdapbench.models import build_model, check_published
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import checked_apply
 from hdapbench.quant.deploy.report import deploy
@@ -28,7 +27,7 @@ from hdapbench.run.grid import base_directory
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.program_file import write_model
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, Recipe, parse_target, problem_at
-from hdapbench.tasks.base import TORCHVISION
+from hdapbench.tasks.base import TORCHVISION, fill, given_state
 from hdapbench.tasks.dry_run import N_IMAGES, Examples, dry_run, dry_training, said
 from hdapbench.tasks.open import open_task
 from hdapbench.tasks.training import Setting
@@ -62,7 +61,9 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
     classes = n_classes if counted else None
     with _refused(loaded, ("model", "name"), "the model cannot be traced or cut"):
         dry_run(model, images, examples.labels, task=task, n_classes=classes)
-        network = trace(model.eval(), spec.model.input_shape, count_products=spec.count_products)
+        network = trace(
+            model.eval(), spec.model.input_shape, count_products=spec.count_products, attention=spec.model.attention
+        )
         half = {name: tuple(range(max(size // 2, 1))) for name, size in network.group_set.sizes.items()}
         compact, _ = checked_apply(model, network.group_set, Plan(kept=half), images)
         dry_run(compact, images, examples.labels, task=task, n_classes=classes)
@@ -83,7 +84,8 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
 def _recipes(loaded: LoadedSpec) -> list[Recipe]:
     """Those that a run trains by."""
     spec = loaded.spec
-    recipes: list[Recipe] = [spec.fine_tune] if spec.model.weights else [spec.base, spec.fine_tune]
+    is_given = spec.model.weights is not None and spec.base.start is None
+    recipes: list[Recipe] = [spec.fine_tune] if is_given else [spec.base, spec.fine_tune]
     return [recipe for recipe in recipes if recipe.epochs > 0]
 
 
@@ -132,7 +134,7 @@ def try_out(loaded: LoadedSpec, images: Tensor, labels: Tensor, *, n_classes: in
 
 def _built(loaded: LoadedSpec, n_classes: int) -> nn.Module:
     """The spec's network with its weights, where it has any that need no download."""
-    spec, base_dir = loaded.spec.model, base_directory(loaded)
+    spec, recipe, base_dir = loaded.spec.model, loaded.spec.base, base_directory(loaded)
     try:
         model = build_model(spec, n_classes=n_classes, base_dir=base_dir)
     except ModelError as error:
@@ -142,9 +144,10 @@ def _built(loaded: LoadedSpec, n_classes: int) -> nn.Module:
     try:
         if spec.weights.startswith(TORCHVISION):
             names = (text.removeprefix(TORCHVISION) for text in (spec.name, spec.weights))
-            check_published(*names, n_classes=n_classes)
+            check_published(*names, n_classes=None if recipe.start else n_classes)
         else:
-            load_weights(model, Path(base_dir) / expand_path(spec.weights))
+            state = given_state(spec, n_classes=None, base_dir=base_dir)
+            fill(model, spec, recipe, state, n_classes=n_classes, base_dir=base_dir)
     except ModelError as error:
         raise _located(loaded, ("model", "weights"), error) from error
     return model

@@ -16,6 +16,7 @@ from hdapbench.run.contents import images_hash, read_json, write_json
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.run.requirements import unmet
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, parse_target, problem_at
+from hdapbench.spec.code import OF_PACKAGES
 from hdapbench.spec.data import EMBEDDED
 
 INSPECTION = 3
@@ -108,7 +109,8 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
     about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
     path = cache_dir / "inspection" / f"{_key(about)}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.
-    cacheable = ":" not in spec.model.name or spec.model.name.startswith(("torchvision:", "ultralytics:"))
+    source, separator, _ = spec.model.name.partition(":")
+    cacheable = not separator or source in OF_PACKAGES
     found = read_json(path) if cacheable else None
     if not isinstance(found, dict) or found.pop("sum", None) != _key([found]):  # absent or damaged
         found = _trace(loaded, n_classes, counted=counted)

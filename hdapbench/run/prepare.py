@@ -18,7 +18,7 @@ from hdapbench.run.dry_pass import try_out
 from hdapbench.run.grid import base_directory
 from hdapbench.run.listener import Listener
 from hdapbench.run.workspace import Workspace
-from hdapbench.spec import FleetSpec, LoadedSpec
+from hdapbench.spec import FleetSpec, LoadedSpec, Spec
 from hdapbench.tasks.base import DenseBase, prepare_base
 from hdapbench.tasks.dry_run import N_IMAGES
 from hdapbench.tasks.open import open_task
@@ -82,7 +82,7 @@ class Preparation:
         model = self.base.model
         self._say_once("tracing the model")
         spec = self.loaded.spec
-        return trace(model, spec.model.input_shape, count_products=spec.count_products)
+        return trace(model, spec.model.input_shape, count_products=spec.count_products, attention=spec.model.attention)
 
     def bench(self, fleet_name: str) -> Workbench:
         """What trials on one fleet of the spec work with."""
@@ -126,7 +126,7 @@ class Preparation:
         groups = self.network.group_set
         return {
             "base_hash": self.base.hash,
-            "base_origin": "trained by the spec's recipe" if self.base.trained else "loaded from weights",
+            "base_origin": _origin(self.loaded.spec, trained=self.base.trained),
             "data_hash": self.data.content_hash,
             "n_classes": self.data.n_classes,
             **({"skipped_files": self.data.n_skipped} if self.data.n_skipped else {}),
@@ -167,6 +167,13 @@ class Preparation:
         self._benches.clear()
         for name in ("data", "base", "network"):
             self.__dict__.pop(name, None)
+
+
+def _origin(spec: Spec, *, trained: bool) -> str:
+    """How a base model came about, in words."""
+    if not trained:
+        return "loaded from weights"
+    return "trained by the spec's recipe" + (" from weights" if spec.base.start else "")
 
 
 def _hooks(module: nn.Module) -> tuple[Sized, ...]:

@@ -15,6 +15,9 @@ from pathlib import Path
 from hdapbench.files import expand_path
 
 ULTRALYTICS = "ultralytics"
+OF_PACKAGES = frozenset({"torchvision", "timm", ULTRALYTICS})
+"""What stands before the colon of models that are looked up by name in a package."""
+
 OWN = "hdapbench"
 """The distribution whose code is the program's own, and no part of what a spec names."""
 
@@ -35,15 +38,27 @@ def code_hash(name: str, base_dir: Path) -> str | None:
         Folder that relative paths start from.
     """
     source, _, last = name.rpartition(":")
-    if source in ("", "torchvision"):
-        return None
     if source == ULTRALYTICS:
         yaml = own_yaml(last, base_dir)
         return None if yaml is None else _digest(yaml.parent, [yaml])
+    if not source or source in OF_PACKAGES:
+        return None
     if source.endswith(".py"):
         path = base_dir / expand_path(source)
-        return _digest(path.parent, _with_imported(path.parent, [path])) if path.is_file() else None
+        root = package_root(path)
+        files = (
+            [path] if root == path.parent else _files_of(root, ".".join(path.relative_to(root).with_suffix("").parts))
+        )
+        return _digest(root, _with_imported(root, files)) if path.is_file() else None
     return _module_hash(source)
+
+
+def package_root(path: Path) -> Path:
+    """Folder that a file's imports start from: its own, or the one around the package that it belongs to."""
+    root = path.parent
+    while (root / "__init__.py").is_file() and root != root.parent:
+        root = root.parent
+    return root
 
 
 def plugin_code(group: str, name: str) -> str | None:

@@ -7,7 +7,7 @@ from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from hdapbench.spec.base import Name, Strict, refuse, sequence_to_tuple
 from hdapbench.spec.data import BOX_DATASETS, DataSpec
@@ -42,7 +42,8 @@ class ModelSpec(Strict):
     name: str = Field(
         min_length=1,
         description="Zoo name (resnet20, resnet56, vgg16, vgg7, mobilenetv1, resnet6, resnet8, dscnn, resnet18-64px), "
-        "torchvision:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and run).",
+        "torchvision:NAME, timm:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and "
+        "run).",
     )
     input_shape: Annotated[
         tuple[
@@ -55,8 +56,20 @@ class ModelSpec(Strict):
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's builder.")
     weights: str | None = Field(
         default=None,
-        description="Path of a state_dict or of an ultralytics .pt, or torchvision:NAME of a weights enum; null trains "
-        "by the base recipe.",
+        description="Path of a state_dict (of torch or safetensors) or of an ultralytics .pt, or torchvision:NAME of a "
+        "weights enum; null trains by the base recipe.",
+    )
+    output: str | None = Field(
+        default=None,
+        pattern=r"^[^.]+(\.[^.]+)*$",
+        exclude_if=lambda value: value is None,
+        description="Where class scores are among a network's outputs: keys and positions, as in logits or 0.scores; "
+        "null looks for the one tensor of their shape.",
+    )
+    attention: Literal["heads", "width"] = Field(
+        default="heads",
+        exclude_if=lambda value: value == "heads",
+        description="What attention loses: whole heads, or as many channels of every head (queries and keys alike).",
     )
 
 
@@ -101,8 +114,17 @@ class Recipe(Strict):
 
 
 class BaseRecipe(Recipe):
-    """How the dense model is trained when no weights are given."""
+    """How the dense model is trained when no weights are given, or from them."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    start: Literal["weights"] | None = Field(
+        default=None,
+        alias="from",
+        exclude_if=lambda value: value is None,
+        description="weights: train from model.weights, without the layers whose shape follows the number of classes "
+        "where that differs; null trains from random weights, and not at all where model.weights is given.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of initialisation and batches.")
 
 
@@ -205,7 +227,7 @@ class Spec(Strict):
     data: DataSpec = Field(description="The data set and its splits.")
     base: BaseRecipe = Field(
         default_factory=lambda: BaseRecipe(epochs=20.0, schedule="onecycle"),
-        description="Recipe of the dense model, used when model.weights is null.",
+        description="Recipe of the dense model, used when model.weights is null or where base.from is weights.",
     )
     fine_tune: Recipe = Field(description="Recipe of fine-tuning, the same for every method.")
     fleets: Annotated[tuple[AnyFleetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
@@ -251,6 +273,8 @@ class Spec(Strict):
                 problems.append(((name, "label_smoothing"), "is for classification; remove it"))
             if recipe.precision == "amp" and self.device == "cpu":
                 problems.append(((name, "precision"), "amp needs device: cuda; write bf16 or fp32"))
+        if self.base.start is not None and self.model.weights is None:
+            problems.append((("base", "from"), "needs model.weights to begin with"))
         if self.base.distillation is not None:
             problems.append(
                 (("base", "distillation"), "learns from the dense model, which is what base trains; remove it")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hdapbench.files import expand_path
 from hdapbench.models import (
@@ -19,9 +20,10 @@ from hdapbench.models import (
     calibrate_identity_shortcuts,
     keep_state,
     kept_state,
+    load_start,
     load_state,
-    load_weights,
     published_state,
+    read_state,
     state_hash,
 )
 from hdapbench.spec.code import code_hash
@@ -70,7 +72,9 @@ def prepare_base(
     on_epoch: Callable[[EpochReport], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> DenseBase:
-    """Dense model of a spec: from its weights when it names some, else trained by the recipe or taken from the cache.
+    """Dense model of a spec: its weights when it names some, else trained by the recipe or taken from the cache.
+
+    Where the recipe starts from the weights, it is trained from them.
 
     Parameters
     ----------
@@ -83,7 +87,7 @@ def prepare_base(
     base_dir
         Folder that relative paths of the spec start from.
     cache_dir
-        Where trained models are kept: ``base/<hash of model, recipe and data>.pt``.
+        Where trained models are kept: ``base/<hash of model, recipe, data and start>.pt``.
     setting
         What the model is for and where it is trained; classification on the CPU by default.
     on_epoch
@@ -103,8 +107,14 @@ def prepare_base(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build_model(spec, n_classes=data.n_classes, base_dir=base_dir)
-    if spec.weights is None:
-        path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir)}.pt"
+    given = None
+    if spec.weights is not None:
+        given = given_state(spec, n_classes=None if recipe.start else data.n_classes, base_dir=base_dir)
+        fill(model, spec, recipe, given, n_classes=data.n_classes, base_dir=base_dir)
+        calibrate_identity_shortcuts(model, _calibration_images(data.train))
+    trained = spec.weights is None or recipe.start is not None
+    if trained:
+        path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir, given)}.pt"
         state = kept_state(path) if path.is_file() else None
         if state is None:
             if path.is_file() and on_progress is not None:
@@ -113,28 +123,60 @@ def prepare_base(
             keep_state(model, path)
             state = model.state_dict()
         load_state(model, state, source=str(path))
-    else:
-        _load_given(model, spec.weights, spec.name, data, base_dir)
     model.eval()
-    return DenseBase(model=model, hash=state_hash(model), trained=spec.weights is None)
+    return DenseBase(model=model, hash=state_hash(model), trained=trained)
 
 
-def _load_given(model: nn.Module, weights: str, name: str, data: DataSplits, base_dir: Path) -> None:
-    """Fill the model of a name with the weights that its spec names."""
+def given_state(spec: ModelSpec, *, n_classes: int | None, base_dir: Path) -> dict[str, Tensor]:
+    """State dict of the weights that a spec names.
+
+    Raises
+    ------
+    ModelError
+        When they cannot be read or downloaded, or are published for another number of classes than is asked for.
+    """
+    weights = str(spec.weights)
     if weights.startswith(TORCHVISION):
-        published = weights.removeprefix(TORCHVISION)
-        state = published_state(name.removeprefix(TORCHVISION), published, n_classes=data.n_classes)
-        load_state(model, state, source=weights)
+        name, published = (text.removeprefix(TORCHVISION) for text in (spec.name, weights))
+        return published_state(name, published, n_classes=n_classes)
+    return read_state(base_dir / expand_path(weights))
+
+
+def fill(
+    model: nn.Module,
+    spec: ModelSpec,
+    recipe: BaseRecipe,
+    state: Mapping[str, Tensor],
+    *,
+    n_classes: int,
+    base_dir: Path,
+) -> None:
+    """Fill a network with its spec's weights; where the recipe starts from them, as far as classes do not differ.
+
+    Raises
+    ------
+    ModelError
+        When they do not fit.
+    """
+    source = str(spec.weights)
+    if recipe.start is None:
+        load_state(model, state, source=source)
     else:
-        load_weights(model, base_dir / expand_path(weights))
-    calibrate_identity_shortcuts(model, _calibration_images(data.train))
+        build = partial(_built, spec, base_dir)
+        load_start(model, state, source=source, n_classes=n_classes, build=build)
+
+
+def _built(spec: ModelSpec, base_dir: Path, n_classes: int) -> nn.Module:
+    return build_model(spec, n_classes=n_classes, base_dir=base_dir)
 
 
 def _calibration_images(images: Samples) -> list[torch.Tensor]:
     return [batch for batch, _ in islice(images.batches(CALIBRATION_BATCH_SIZE, shuffle_seed=0), CALIBRATION_BATCHES)]
 
 
-def _recipe_key(spec: ModelSpec, recipe: BaseRecipe, data: DataSplits, base_dir: Path) -> str:
+def _recipe_key(
+    spec: ModelSpec, recipe: BaseRecipe, data: DataSplits, base_dir: Path, start: Mapping[str, Tensor] | None
+) -> str:
     """Thirty-two hexadecimal digits of all that a trained base model depends on."""
     content = {
         "version": TRAINING,
@@ -145,4 +187,6 @@ def _recipe_key(spec: ModelSpec, recipe: BaseRecipe, data: DataSplits, base_dir:
     code = code_hash(spec.name, base_dir)
     if code is not None:
         content["code"] = code
+    if start is not None:
+        content["start"] = state_hash(start)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

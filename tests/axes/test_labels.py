@@ -95,6 +95,16 @@ def test_sizes_of_all_tensors_follow_from_the_widths(network: type[nn.Module]) -
     assert expected == found.shapes
 
 
+def test_attention_loses_width_in_every_head_where_that_is_asked_for() -> None:
+    model = seeded(Transformer)
+    groups = find_groups(model, SHAPE, attention="width")
+
+    _, difference = checked_apply(model, groups, random_plan(groups, 0), torch.randn(2, *SHAPE))
+
+    assert groups.sizes == {"patches": 12, "attention.qkv": 4, "fc1": 16}
+    assert difference < 1e-4
+
+
 def test_a_layer_whose_code_has_numbers_is_frozen_with_what_failed() -> None:
     reasons = {group.name: group.reason for group in find_groups(seeded(HardCoded), SHAPE).frozen}
 

@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision import models
 
 from hdapbench.bench.network import trace
 from hdapbench.errors import ModelError
-from hdapbench.models import build_model, calibrate_identity_shortcuts, load_weights, published_state, state_hash
+from hdapbench.models import (
+    build_model,
+    calibrate_identity_shortcuts,
+    load_state,
+    load_weights,
+    published_state,
+    state_hash,
+)
 from hdapbench.models.resnet import projection_shortcuts
 from hdapbench.spec import ModelSpec
 
@@ -317,3 +327,60 @@ def test_masks_may_hold_infinity(tmp_path):
     model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
 
     load_weights(model, saved(model.state_dict(), tmp_path / "w.pt"))
+
+
+def test_weights_of_safetensors_load_and_what_is_none_is_refused_in_a_line(tmp_path):
+    files = pytest.importorskip("safetensors.torch")
+    source, model = net(), net()
+    path = tmp_path / "w.safetensors"
+    files.save_file(source.state_dict(), path)
+
+    load_weights(model, path)
+    assert state_hash(model) == state_hash(source)
+
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ModelError, match="is not a file of safetensors"):
+        load_weights(model, path)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_ema", "state_dict_ema"])
+def test_checkpoints_of_training_programs_load_though_objects_lie_beside_the_weights(tmp_path, wrapper):
+    source, model = net(), net()
+    averaged = {"n_averaged": torch.tensor(3)} | {f"module.{name}": v for name, v in source.state_dict().items()}
+    content = {wrapper: averaged, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.7), "trap": Trap()}
+
+    load_weights(model, saved(content, tmp_path / "w.pt"))
+
+    assert state_hash(model) == state_hash(source)
+
+
+def test_what_a_training_program_wrapped_beside_the_network_is_left_out(tmp_path):
+    source, model = net(), net()
+    state = {f"model.{name}": value for name, value in source.state_dict().items()}
+    state |= {"teacher.0.weight": torch.zeros(3), "criterion.weight": torch.ones(2)}
+
+    load_weights(model, saved({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "w.ckpt"))
+
+    assert state_hash(model) == state_hash(source)
+
+
+@pytest.mark.parametrize(("name", "side"), [("vit_b_32", 64), ("maxvit_t", 224)])
+def test_transformers_of_torchvision_are_built_for_the_images_of_the_spec(name, side):
+    model = build_model(
+        ModelSpec(name=f"torchvision:{name}", input_shape=(3, side, side)), n_classes=5, base_dir=Path()
+    )
+
+    with torch.no_grad():
+        assert model.eval()(torch.randn(1, 3, side, side)).shape == (1, 5)
+
+
+def test_a_vision_transformer_of_torchvision_is_equal_to_the_original():
+    arguments = {"image_size": 64, "num_classes": 5}
+    original = models.vit_b_32(weights=None, **arguments).eval()
+    spec = ModelSpec(name="torchvision:vit_b_32", input_shape=(3, 64, 64))
+    model = build_model(spec, n_classes=5, base_dir=Path()).eval()
+    load_state(model, original.state_dict(), source="original")
+    x = torch.randn(2, 3, 64, 64)
+
+    with torch.no_grad():
+        assert torch.allclose(model(x), original(x), atol=1e-5)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from hdapbench.data import DataSplits, ImageSet
 from hdapbench.errors import ModelError
-from hdapbench.models import build_model, state_hash
+from hdapbench.models import build_model, load_start, state_hash
 from hdapbench.spec import BaseRecipe, ModelSpec
 from hdapbench.tasks.base import DenseBase, prepare_base
 
@@ -183,3 +185,40 @@ def test_the_initial_weights_follow_the_seed_and_leave_the_global_random_state_a
 
     assert len(hashes) == 2
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_for_other_classes_are_the_start_of_a_training(prepare, tmp_path, data):
+    start, other = BaseRecipe(epochs=2, **{"from": "weights"}), replace(data, n_classes=5, content_hash="1" * 64)
+    trained, _ = prepare()
+    torch.save(trained.model.state_dict(), tmp_path / "mine.pt")
+
+    base, epochs = prepare(start, data=other, weights="mine.pt")
+    again, epochs_again = prepare(start, data=other, weights="mine.pt")
+    elsewhere, epochs_elsewhere = prepare(RECIPE, data=other)
+
+    assert (epochs, epochs_again, epochs_elsewhere) == (2, 0, 2)
+    assert base.trained
+    assert base.hash == again.hash != elsewhere.hash
+
+
+def test_only_what_follows_the_number_of_classes_is_left_as_it_was_drawn(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef net(num_classes, width=4):\n    hidden = max(width, num_classes)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, hidden), nn.Linear(hidden, num_classes))\n"
+    )
+    spec = ModelSpec(name="./net.py:net", input_shape=(1, 8, 8))
+
+    def build(n_classes: int, **arguments: int) -> nn.Module:
+        return build_model(spec.model_copy(update={"arguments": arguments}), n_classes=n_classes, base_dir=tmp_path)
+
+    given, model = build(6), build(3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    replaced = load_start(model, given.state_dict(), source="w", n_classes=3, build=build)
+
+    assert replaced == ("2.weight", "2.bias", "3.weight", "3.bias")  # the hidden layer's width follows the classes too
+    assert torch.equal(model[1].weight, given[1].weight)
+    assert torch.equal(model[2].weight, before["2.weight"])
+    with pytest.raises(ModelError, match=r"weights 'w' do not fit .* replaces only what follows the number of classes"):
+        load_start(model, build(6, width=9).state_dict(), source="w", n_classes=3, build=build)
+    assert load_start(model, build(3).state_dict(), source="w", n_classes=3, build=build) == ()

@@ -166,7 +166,7 @@ def trace_model(spec: ModelSpec, n_classes: int) -> Network:
 
     torch.manual_seed(0)
     model = build_model(spec, n_classes=n_classes, base_dir=Path()).eval()
-    return trace(model, spec.input_shape)
+    return trace(model, spec.input_shape, attention=spec.attention)
 
 
 _shown_at = [0.0]
