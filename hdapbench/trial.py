@@ -130,7 +130,7 @@ class Metrics(_Value):
     ``accuracy`` is the task's metric: top-1 accuracy, or mAP50-95 for detection, whose ``map50`` is beside it.
     ``accuracy_before`` is that metric before fine-tuning. ``bits`` belongs to quantised models, whose ``size_bytes``
     are those of the packed file. ``target_share`` is the share that is used of a target other than FLOPs.
-    ``product_flops`` are those between activations, which ``flops`` hold unless the spec leaves them out.
+    ``product_flops`` are products between activations, which ``flops`` hold unless the spec leaves them out.
     """
 
     flops: int
@@ -186,11 +186,19 @@ class Outcomes(_Value):
     @property
     def by_image(self) -> Booleans | None:
         """Whether each image was named rightly, shape (n_images,); None for detection."""
+        return (
+            None
+            if self.bits is None
+            else np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.n_images).view(bool)
+        )
+
+    @property
+    def bits(self) -> bytes | None:
+        """One bit per image, as `numpy.packbits` packs them; None for detection."""
         if self.right is None:
             return None
         n_bytes = (self.n_images + 7) // 8
-        unpacked = zlib.decompressobj().decompress(base64.b64decode(self.right), n_bytes)
-        return np.unpackbits(np.frombuffer(unpacked, np.uint8), count=self.n_images).astype(bool)
+        return zlib.decompressobj().decompress(base64.b64decode(self.right), n_bytes).ljust(n_bytes, b"\0")
 
 
 class DeviceLatency(_Value):

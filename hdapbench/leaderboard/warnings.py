@@ -7,6 +7,9 @@ from hdapbench.leaderboard.board import Leaderboard, Section
 NEAR_CHANCE = 3.0
 """A dense model that is not so many times as accurate as guessing says little about what pruning costs."""
 
+LEAST_MAP = 0.05
+"""A detector below this says as little; random boxes have a mean average precision near zero."""
+
 
 def board_warnings(board: Leaderboard) -> tuple[str, ...]:
     """Warnings that concern all sections."""
@@ -21,6 +24,12 @@ def board_warnings(board: Leaderboard) -> tuple[str, ...]:
                     "What pruning costs in accuracy cannot be told from it."
                 )
                 break
+        if board.metric != "accuracy" and dense.accuracy.value < LEAST_MAP:
+            said.append(
+                f"The dense model finds next to nothing: {board.metric} {dense.accuracy.value:.1%}. "
+                "What pruning costs in accuracy cannot be told from it."
+            )
+            break
     if len(board.spec["seeds"]) == 1 and board.sections:
         said.append("One seed: intervals cover test images and measuring, not what another training would give.")
     if board.sections and board.n_images is None:

@@ -131,8 +131,8 @@ def lead_of(row: EqualAccuracy, cost: str) -> Interval:
 
 
 def _span(row: EqualAccuracy) -> str:
-    low, high = row.accuracies
-    return f"{low:.1%} to {high:.1%}{'' if row.overlaps else ' (no overlap)'}"
+    low, high = (f"{max(accuracy, 0.0):.1%}" for accuracy in row.accuracies)
+    return f"{high if low == high else f'{low} to {high}'}{'' if row.overlaps else ' (no overlap)'}"
 
 
 def lead_words(lead: Interval, cost: str) -> str:
@@ -144,10 +144,12 @@ def lead_words(lead: Interval, cost: str) -> str:
 def leads_sentence(leads: Leads) -> str:
     """Which method leads at equal accuracy, by how much, and how sure that is."""
     best = leads.rows[0]
-    lead, (low, high) = lead_of(best, leads.cost), best.accuracies
+    lead = lead_of(best, leads.cost)
+    low, high = (f"{max(accuracy, 0.0):.1%}" for accuracy in best.accuracies)
+    span = f" of {high}" if low == high else f", averaged over {low} to {high}"
     shown = "" if lead.low > 0 else ", which is not shown to be a lead"
     return (
-        f"Against {leads.reference} at equal accuracy, averaged over {low:.1%} to {high:.1%}: **{best.label}** is "
+        f"Against {leads.reference} at equal accuracy{span}: **{best.label}** is "
         f"{lead_words(lead, leads.cost)} ({lead.low:+.1%} to {lead.high:+.1%}){shown}."
     )
 

@@ -14,6 +14,7 @@ from hdapbench.leaderboard.board import Section
 from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.leaderboard.labels import _telling
 from hdapbench.plan import Plan
+from hdapbench.render.table import leads_sentence
 from hdapbench.store.sqlite import Benchmark
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Outcomes, Result, Status
@@ -224,6 +225,15 @@ def test_what_should_be_known_first_is_said() -> None:
     assert any("near chance: 12.0% where guessing gives 10.0%" in said for said in found.warnings)
     assert any("One seed" in said for said in found.warnings)
     assert any("cannot be told apart in latency" in said for said in found.sections[0].warnings)
+
+
+def test_a_detector_that_finds_nothing_is_said_to_and_its_lead_is_told_without_a_span() -> None:
+    rows, scenes = [complete("hdap", 10.0, 0.0), complete("uniform", 12.0, 0.0)], {"name": "digit-scenes"}
+
+    found = board([dense(20.0, 0.0), *rows], spec=SPEC | {"seeds": [0], "task": "detection", "data": scenes})
+
+    assert any("finds next to nothing: mAP50-95 0.0%" in said for said in found.warnings)
+    assert leads_sentence(found.leads[0]).startswith("Against uniform at equal accuracy of 0.0%: **hdap** is")
 
 
 def test_variants_of_a_method_are_told_apart_by_the_parameters_that_differ() -> None:
