@@ -100,10 +100,11 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _print(name: str, report: ModelReport) -> None:
     size = "x".join(map(str, report.input_shape))
-    print(printable(f"{name}, input {size}, {report.n_classes} classes: {report.seconds:.1f} s"))
+    print(printable(f"{name}, input {size}, {report.n_classes} classes"))
     least = report.minimum_flops / max(report.flops, 1)
     print(f"{report.flops:,} FLOPs (multiply-accumulates), {report.params:,} parameters")
-    print(f"{1 - least:.1%} of the FLOPs can go, {len(report.groups)} channel groups")
+    found = f"{len(report.groups)} channel groups, found in {report.seconds:.1f} s of processor time"
+    print(f"{1 - least:.1%} of the FLOPs can go, {found}")
     print(f"\n{'group':40} {'channels':>8} {'of FLOPs':>9}  layers")
     for group in report.groups:
         line = f"{_fit(group.name, 40)} {group.n_channels:8,} {group.flops_share:9.2%}  {len(group.layers)}"

@@ -50,7 +50,7 @@ class ModelReport:
     """Groups, frozen layers and costs by layer of a network.
 
     ``minimum_flops`` are those with one channel in every group; ``flops_share`` of a group is the share of the FLOPs
-    that goes with all but one of its channels.
+    that goes with all but one of its channels; ``seconds`` are of processor time.
     """
 
     input_shape: tuple[int, int, int]
@@ -76,7 +76,7 @@ def report_model(model: nn.Module, input_shape: tuple[int, int, int], *, n_class
     ModelError
         When it cannot be traced, has an operation without a cost rule, or nothing of it can be pruned.
     """
-    began = time.monotonic()
+    began = time.process_time()
     network = trace(model, input_shape)
     cost, groups = network.cost, network.group_set
     layers = _layers(record_layers(model, groups, input_shape), groups)
@@ -89,7 +89,7 @@ def report_model(model: nn.Module, input_shape: tuple[int, int, int], *, n_class
         groups=_groups(cost, groups),
         frozen=tuple(FrozenLayer(group.name, group.n_channels, group.reason) for group in groups.frozen),
         layers=layers,
-        seconds=time.monotonic() - began,
+        seconds=time.process_time() - began,
     )
 
 

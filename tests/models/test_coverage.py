@@ -10,9 +10,11 @@ from studies import models as study
 
 NETWORKS = [
     "torchvision:mobilenet_v3_small",
-    "torchvision:squeezenet1_1",
-    "timm:ghostnet_050",
-    "ultralytics:yolov8n-cls.yaml",
+    "torchvision:shufflenet_v2_x0_5",
+    "torchvision:regnet_y_400mf",
+    "timm:vit_tiny_patch16_224",
+    "timm:mobilevit_xxs",
+    "ultralytics:yolo11n-cls.yaml",
 ]
 
 
