@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hdapbench.axes.follow import note
@@ -125,6 +126,19 @@ def test_an_operation_without_a_rule_freezes_what_runs_through_it_and_nothing_el
 
     assert groups.sizes == {"second": 6}
     assert "no rule for _fft_r2c in 'Spectrum'" in groups.frozen[0].reason
+
+
+def test_a_network_with_constants_of_one_precision_in_its_code_is_pruned() -> None:
+    class Constants(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            filters = torch.ones(3, 1, 1, 1)
+            return self.second(torch.relu(self.first(functional.conv2d(x, filters, groups=3)))).mean((2, 3))
+
+    assert find_groups(Constants(), SHAPE).sizes == {"first": 8}
 
 
 def test_a_network_that_does_not_run_is_one_error() -> None:
