@@ -23,6 +23,13 @@ NETWORKS = [
     pytest.param("mobilenetv1", 224, 0.005, id="mobilenetv1"),
     pytest.param("ultralytics:yolov8n.yaml", 640, 0.011, id="yolov8n", marks=needs_yolo),
 ]
+LATER = [
+    pytest.param("torchvision:vit_b_16", 224, None, id="vit_b_16"),
+    pytest.param("torchvision:swin_t", 224, None, id="swin_t"),
+    pytest.param("torchvision:convnext_tiny", 224, None, id="convnext_tiny"),
+    pytest.param("ultralytics:yolo11n.yaml", 640, None, id="yolo11n", marks=needs_yolo),
+]
+"""Networks that no prototype was written for."""
 
 
 def random_widths(net: Network) -> np.ndarray:
@@ -59,7 +66,7 @@ def test_ten_thousand_plans_at_once_beside_the_prototype(benchmark, name, side, 
     assert (net.cost.evaluate(widths).flops > 0).all()
 
 
-@pytest.mark.parametrize(("name", "side", "_"), NETWORKS)
+@pytest.mark.parametrize(("name", "side", "_"), [*NETWORKS, *LATER])
 def test_the_closed_form_is_a_thousand_times_faster_than_pruning(benchmark, name, side, _):
     net = traced(name, (3, side, side))
     widths = random_widths(net)

@@ -130,7 +130,7 @@ class Metrics(_Value):
     ``accuracy`` is the task's metric: top-1 accuracy, or mAP50-95 for detection, whose ``map50`` is beside it.
     ``accuracy_before`` is that metric before fine-tuning. ``bits`` belongs to quantised models, whose ``size_bytes``
     are those of the packed file. ``target_share`` is the share that is used of a target other than FLOPs.
-    ``product_flops`` are multiply-accumulates between activations, which ``flops`` hold unless the spec leaves them out.
+    ``product_flops`` are those between activations, which ``flops`` hold unless the spec leaves them out.
     """
 
     flops: int

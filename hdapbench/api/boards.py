@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.errors import MissingExtraError, StoreError
 from hdapbench.leaderboard.board import Leaderboard, Leads, Section
-from hdapbench.leaderboard.build import build_leaderboard
+from hdapbench.leaderboard.build import build_from_briefs, build_leaderboard
 from hdapbench.render.markdown import render_markdown
 from hdapbench.render.notebook import notebook_html
 from hdapbench.render.records import COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS, Record, records
 from hdapbench.render.table import answer
 from hdapbench.run.grid import named_by_content
+from hdapbench.run.merging import is_results, results_at
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import load, spec_hash
 from hdapbench.store.sqlite import Benchmark, open_store
@@ -35,11 +38,16 @@ class Board:
     leaderboard
         Everything that the board knows, as values: rows with intervals, rules, leads, provenance.
     results
-        What it was made of, one per trial, with raw latencies and plans.
+        What it was made of, one per trial, with raw latencies and plans; read when they are first asked for.
     """
 
     leaderboard: Leaderboard
-    results: tuple[Result, ...]
+    _read: Callable[[], Sequence[Result]] = field(compare=False)
+
+    @cached_property
+    def results(self) -> tuple[Result, ...]:
+        """What the board was made of: see above."""
+        return tuple(self._read())
 
     @property
     def rows(self) -> list[Record]:
@@ -105,30 +113,45 @@ class Board:
 
 
 def board(name: str | Path, *, workspace: str | Path = WORKSPACE) -> Board:
-    """Board of what has run in a workspace.
+    """Board of what has run in a workspace, or of a file of results.
 
     Parameters
     ----------
     name
-        Name of a benchmark, whose spec registered last is meant, or its spec file.
+        Name of a benchmark, whose spec registered last is meant, or its spec file; or a file of results
+        (``.jsonl.zst``), or a folder of such files, which are put together.
     workspace
         Folder of the database.
 
     Raises
     ------
     StoreError
-        When nothing of this name has run there.
+        When nothing of this name has run there, or files cannot be read or put together.
     """
-    benchmark, found = _stored(name, Path(workspace))
-    return Board(build_leaderboard(benchmark, found), tuple(found))
+    if is_results(name):
+        found = results_at(Path(name))
+        return Board(build_leaderboard(found.benchmark, found.results), lambda: found.results)
+    benchmark, database = _registered(name, Path(workspace))
+    with open_store(database) as store:
+        made = build_from_briefs(benchmark, store.briefs(trial_ids=benchmark.trial_ids))
+    return Board(made, lambda: _read(database, benchmark))
 
 
 def results(name: str | Path, *, workspace: str | Path = WORKSPACE) -> list[Result]:
     """Results of a benchmark's trials, in the order of its grid; the parameters and errors are those of `board`."""
-    return _stored(name, Path(workspace))[1]
+    if is_results(name):
+        return list(results_at(Path(name)).results)
+    benchmark, database = _registered(name, Path(workspace))
+    return _read(database, benchmark)
 
 
-def _stored(name: str | Path, workspace: Path) -> tuple[Benchmark, list[Result]]:
+def _read(database: Path, benchmark: Benchmark) -> list[Result]:
+    with open_store(database) as store:
+        return store.results(trial_ids=benchmark.trial_ids)
+
+
+def _registered(name: str | Path, workspace: Path) -> tuple[Benchmark, Path]:
+    """A benchmark, and the database that it is registered in."""
     database, digest = Workspace(workspace).database, None
     if not database.exists():
         raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with workspace=")
@@ -136,5 +159,4 @@ def _stored(name: str | Path, workspace: Path) -> tuple[Benchmark, list[Result]]
         spec = named_by_content(load(name))
         name, digest = spec.name, spec_hash(spec)
     with open_store(database) as store:
-        benchmark = store.benchmark(str(name), spec_hash=digest)
-        return benchmark, store.results(trial_ids=benchmark.trial_ids)
+        return store.benchmark(str(name), spec_hash=digest), database

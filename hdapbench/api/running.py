@@ -6,24 +6,22 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from hdapbench.api.boards import WORKSPACE, Board
 from hdapbench.errors import MethodError, printable
-from hdapbench.files import sweep_leftovers
 from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.method.base import Method
 from hdapbench.method.registry import MethodRegistry, is_path
-from hdapbench.run.grid import named_by_content, plan_trials, register_plugins
-from hdapbench.run.inspection import inspect_model
+from hdapbench.run.grid import register_plugins
 from hdapbench.run.listener import Listener
-from hdapbench.run.runner import Run, forward
+from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
 from hdapbench.run.workspace import Workspace
-from hdapbench.spec import LoadedSpec, MethodSpec, canonical_json, load, spec_hash
+from hdapbench.spec import LoadedSpec, MethodSpec, load
 from hdapbench.spec.shipped import spec_file
-from hdapbench.store.sqlite import Benchmark, open_store
 from hdapbench.trial import Result, Trial
 
 AnyMethod = str | Path | Method | type[Method]
@@ -40,7 +38,8 @@ def run(
 ) -> Board:
     """Board of a spec, after those of its trials have run that are not stored yet.
 
-    An interrupt loses the trial in flight alone; the next call goes on.
+    It is what ``hdapbench run`` does. An interrupt loses the trial in flight alone; the next call goes on. A run with
+    ``methods`` or ``overrides`` explores: it leaves what is registered under the spec's name as it is.
 
     Parameters
     ----------
@@ -63,33 +62,23 @@ def run(
     SpecError, MethodError, ModelError, DataError
         When the spec or a method cannot be used; nothing has been spent then.
     """
+    let_threads_sleep()
     loaded = load(spec_file(str(spec)), [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
-    registry = MethodRegistry(_import_what_makes_numbers)
+    registry = MethodRegistry(import_what_makes_numbers)
     register_plugins(loaded, registry)
     if methods is not None:
         entries = tuple(entry for method in methods for entry in _entries(method, loaded, registry))
         if not entries:
             raise MethodError("methods is empty; name one, or leave it out to run those of the spec")
         loaded = replace(loaded, spec=loaded.spec.model_copy(update={"methods": entries}))
-    place = Workspace(Path(workspace))
-    trials = plan_trials(loaded, registry, cache_dir=place.cache)
-    listener = listener or Lines(trials)
-    named = named_by_content(loaded)
-    content, ids = canonical_json(named), tuple(trial.id for trial in trials)
-    benchmark = Benchmark(named.name, spec_hash(named), json.loads(content), ids)
-    sweep_leftovers(place.root)
-    with open_store(place.database) as store:
-        store.register(named.name, spec_hash=benchmark.spec_hash, spec_json=content, trial_ids=ids)
-        done = store.finished(ids, include_failed=not retry_failed)
-        todo = [trial for trial in trials if trial.id not in done]
-        if todo:  # what cannot be run is refused before anything is spent
-            inspect_model(loaded, cache_dir=place.cache).refuse()
-        stored = store.results(trial_ids=list(done)) if todo else []
-        job = Run(loaded, registry, workspace=place, listener=listener, stored=stored)
-        for _ in forward(job.results(todo), store.add, listener):
-            pass
-        found = store.results(trial_ids=ids)
-    return Board(build_leaderboard(benchmark, found), tuple(found))
+    explores = methods is not None or bool(overrides)
+    planned = plan_run(loaded, registry, Workspace(Path(workspace)), explores=explores)
+
+    def show(trials: tuple[Trial, ...], _n_done: int) -> AbstractContextManager[Listener]:
+        return nullcontext(listener or Lines(trials))
+
+    ended = carry_through(planned, show, retry_failed=retry_failed)
+    return Board(build_leaderboard(planned.benchmark, ended.results), lambda: ended.results)
 
 
 class Lines:
@@ -118,11 +107,6 @@ class Lines:
     def _say(self, text: str) -> None:
         seconds = time.monotonic() - self._started
         sys.stderr.write(f"[{seconds:6.0f} s] {printable(text)}\n")
-
-
-def _import_what_makes_numbers() -> None:
-    """Import what trials are carried out with, so that it can be put back when a plug-in replaces parts of it."""
-    import hdapbench.run.attempt  # noqa: F401
 
 
 def _entries(method: AnyMethod, loaded: LoadedSpec, registry: MethodRegistry) -> list[MethodSpec]:

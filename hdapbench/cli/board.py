@@ -14,14 +14,18 @@ from hdapbench.cli.board_forms import write_picture_or_page
 from hdapbench.cli.forms import DRAWN, FORMS, form_of, rendered
 from hdapbench.cli.options import DEFAULT_WORKSPACE
 from hdapbench.cli.output import write_output
-from hdapbench.cli.results.source import BOARDS, find_results, named_benchmark
+from hdapbench.cli.results.source import BOARDS, Found, find_results, named_benchmark, of_place
 from hdapbench.errors import OutputError
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("board", help="render a leaderboard", description=__doc__)
-    parser.add_argument("name", metavar="NAME|SPEC", help="name of a benchmark, or its spec file")
+    parser.add_argument(
+        "name",
+        metavar="NAME|SPEC|FILE",
+        help="name of a benchmark, its spec file, or results: a .jsonl.zst file or a folder of them",
+    )
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--output",
@@ -47,17 +51,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Render, print, write or compare; 1 when the compared file differs."""
-    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.leaderboard.build import build_from_briefs
 
     form = arguments.format or ("md" if arguments.output is None else form_of(arguments.output))
-    name, spec_hash = _wanted(arguments)
-    place = arguments.output or BOARDS / f"{name}.md"
-    found = find_results(name, workspace=arguments.workspace, board=place, file=arguments.results, spec_hash=spec_hash)
-    board = build_leaderboard(found.benchmark, found.results)
+    found = _found(arguments)
+    place = arguments.output or BOARDS / f"{found.benchmark.name}.md"
+    board = build_from_briefs(found.benchmark, found.briefs)
     if arguments.output is not None and form in DRAWN:
         if arguments.check:
             raise OutputError(f"'{arguments.output}': pages and pictures are not compared; check the .md of the board")
-        for file in write_picture_or_page(board, found.results, arguments.output):
+        for file in write_picture_or_page(board, found.find, arguments.output):
             print(f"wrote {file}", file=sys.stderr)
         return 0
     text = rendered(board, form)
@@ -73,6 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(lines)
     return 0
+
+
+def _found(arguments: argparse.Namespace) -> Found:
+    """The results that are meant, with their benchmark."""
+    if (found := of_place(arguments.name)) is not None:
+        if arguments.results is not None:
+            raise OutputError(f"'{arguments.name}' names results already; leave out --results")
+        return found
+    name, spec_hash = _wanted(arguments)
+    place = arguments.output or BOARDS / f"{name}.md"
+    return find_results(name, workspace=arguments.workspace, board=place, file=arguments.results, spec_hash=spec_hash)
 
 
 def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:

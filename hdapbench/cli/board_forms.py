@@ -11,10 +11,11 @@ from hdapbench.errors import OutputError
 
 if TYPE_CHECKING:
     from hdapbench.leaderboard.board import Leaderboard
+    from hdapbench.render.board_page import Find
     from hdapbench.trial import Result
 
 
-def write_picture_or_page(board: Leaderboard, results: Sequence[Result], path: Path) -> list[Path]:
+def write_picture_or_page(board: Leaderboard, results: Sequence[Result] | Find, path: Path) -> list[Path]:
     """Files written: a page to ``.html``, accuracy against latency to ``.svg`` or ``.png``, one picture per fleet.
 
     Of several fleets each picture has the fleet's name before its suffix: ``board-nano.svg``.

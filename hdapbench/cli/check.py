@@ -14,6 +14,7 @@ from hdapbench.cli.output import check_output
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
+    from hdapbench.run.changes import Redone
     from hdapbench.run.inspection import Inspection
     from hdapbench.spec import LoadedSpec
     from hdapbench.trial import Trial
@@ -52,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         content = {
             "name": loaded.spec.name,
             "model": inspection.to_dict(),
-            "changed": stored.changed,
+            "changed": list(stored.redone.why) if stored.redone else [],
+            "made_again": stored.redone.n_trials if stored.redone else 0,
             "damaged": stored.damaged,
             "trials": [
                 {
@@ -76,30 +78,25 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the database holds: id -> status of trials, ids of damaged ones, and what changed since the others ran."""
+    """What the database holds: id -> status of trials, ids of damaged ones, and those that have to be made again."""
 
     done: dict[str, str] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
-    changed: list[str] = field(default_factory=list)
+    redone: Redone | None = None
 
 
 def _stored(database: Path, loaded: LoadedSpec, trials: tuple[Trial, ...]) -> _Stored:
     if not database.exists():
         return _Stored()
-    from hdapbench.run.changes import changes
+    from hdapbench.run.changes import redone
     from hdapbench.run.grid import named_by_content
     from hdapbench.store.sqlite import open_store
 
     ids = [trial.id for trial in trials]
     with open_store(database) as store:
         found = store.finished(ids, include_failed=True)
-        changed: list[str] = []
-        if len(found) < len(ids) and loaded.spec.name in store.benchmarks():
-            before = store.benchmark(loaded.spec.name)
-            whole = store.finished(before.trial_ids, include_failed=True)
-            results = store.results(trial_ids=list(whole))
-            changed = changes(before.spec, results, named_by_content(loaded), trials) if results else []
-        return _Stored({key: status.value for key, status in found.items()}, store.damaged(ids), changed)
+        again = redone(store, named_by_content(loaded), trials)
+        return _Stored({key: status.value for key, status in found.items()}, store.damaged(ids), again)
 
 
 def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -> None:
@@ -122,8 +119,8 @@ def _print(inspection: Inspection, trials: tuple[Trial, ...], stored: _Stored) -
         print(f"target {target.text}: at most {target.flops:,} FLOPs, {verdict}")
     n_done = sum(trial.id in done for trial in trials)
     print(f"trials: {len(trials)}, of which {n_done} done")
-    for change in stored.changed:
-        print(f"  changed since the stored trials: {change}")
+    for line in stored.redone.said(len(trials)) if stored.redone else ():
+        print(f"  {printable(line)}")
     for trial_id in stored.damaged:
         print(f"  damaged in the database, to be made again: {trial_id}")
     labels = labels_of(trials)

@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.results.source import of_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hdapbench.cli.results.source import Found
     from hdapbench.leaderboard.board import Leaderboard
+    from hdapbench.store.brief import Brief
     from hdapbench.store.sqlite import Store
     from hdapbench.trial import Result
 
 HELP = (
     "a trial: its id, or the beginning; a row: NAME:LABEL, NAME:LABEL@TARGET or NAME:LABEL@TARGET@FLEET; "
-    "a board: NAME, NAME@SPEC-HASH for an earlier version of its spec, or a file that board --output NAME.json wrote"
+    "a board: NAME, NAME@SPEC-HASH for an earlier version of its spec, or a file: one that board --output NAME.json "
+    "wrote, or results (.jsonl.zst, or a folder of them)"
 )
 
 
@@ -51,9 +57,12 @@ def _rows(first: str, second: str, workspace: Path) -> tuple[Any, str]:
     (name, _, one), (other_name, _, other) = first.partition(":"), second.partition(":")
     if name != other_name:
         raise StoreError(f"rows of two boards, '{name}' and '{other_name}': compare the boards, or trials by their ids")
-    with open_store(existing_database(workspace)) as store:
-        board, results = _stored(store, name)
-    pairs = compare_rows(results, board, one, other)
+    if (travelling := of_place(name)) is not None:
+        board, briefs = _board(travelling), travelling.briefs
+    else:
+        with open_store(existing_database(workspace)) as store:
+            board, briefs = _stored(store, name)
+    pairs = compare_rows(briefs, board, one, other)
     return [pair_values(pair) for pair in pairs], "\n\n".join(map(pair_text, pairs))
 
 
@@ -82,6 +91,8 @@ def _found(text: str, workspace: Path) -> Leaderboard | Result:
 
     if ":" in text:
         raise StoreError(f"'{text}' is a row, and the other is none; compare two of a kind")
+    if (travelling := of_place(text)) is not None:
+        return _board(travelling)
     if text.endswith(".json"):
         return read_board(Path(text).read_text(encoding="utf-8", errors="replace"))
     if Path(text).suffix in {".md", ".csv", ".tex", ".html"}:
@@ -95,14 +106,20 @@ def _found(text: str, workspace: Path) -> Leaderboard | Result:
         return store.get(text)
 
 
-def _stored(store: Store, name: str, spec_hash: str | None = None) -> tuple[Leaderboard, list[Result]]:
+def _board(found: Found) -> Leaderboard:
+    from hdapbench.leaderboard.build import build_from_briefs
+
+    return build_from_briefs(found.benchmark, found.briefs)
+
+
+def _stored(store: Store, name: str, spec_hash: str | None = None) -> tuple[Leaderboard, Sequence[Brief]]:
     from hdapbench.errors import StoreError
-    from hdapbench.leaderboard.build import build_leaderboard
+    from hdapbench.leaderboard.build import build_from_briefs
 
     benchmark = store.benchmark(name, spec_hash=spec_hash)
     if spec_hash is not None and benchmark.spec_hash != spec_hash:
         raise StoreError(
             f"no spec of '{name}' has the hash '{spec_hash}'; the one registered last: {benchmark.spec_hash}"
         )
-    results = store.results(trial_ids=benchmark.trial_ids)
-    return build_leaderboard(benchmark, results), results
+    briefs = store.briefs(trial_ids=benchmark.trial_ids)
+    return build_from_briefs(benchmark, briefs), briefs

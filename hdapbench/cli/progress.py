@@ -25,6 +25,7 @@ from hdapbench.cli.output import raw
 from hdapbench.cli.pace import Pace
 from hdapbench.errors import printable
 from hdapbench.leaderboard.labels import labels_of
+from hdapbench.run.listener import duration
 from hdapbench.trial import Result, Status, Trial
 
 _MARKS = {Status.COMPLETE: "done", Status.SKIPPED: "skipped", Status.INFEASIBLE: "infeasible"}
@@ -70,10 +71,12 @@ class PlainProgress:
             self._line(f"    {text}")
 
     def finished(self, result: Result) -> None:
-        """Print a result and the time left."""
+        """Print a result, the time left and who leads so far."""
         self._n_done += 1
         self._pace.finished(result)
         self._line(f"    {outcome(result)} ({result.seconds:.0f} s{time_left(self._pace, before='; ')})")
+        if leaders := self._pace.leaders(result.trial):
+            self._line(f"    so far at {result.trial.target}: {'; '.join(leaders)}")
 
     def _line(self, text: str) -> None:
         self._last_step = time.monotonic()
@@ -186,10 +189,3 @@ def time_left(pace: Pace, *, before: str = "") -> str:
     """``about 12 min left``; nothing as long as no trial has ended."""
     left = pace.left()
     return "" if left is None else f"{before}about {duration(left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

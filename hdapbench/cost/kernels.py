@@ -33,7 +33,8 @@ class Kernel:
     ----------
     kind
         ``conv``, ``dw`` (depthwise), ``fc``, ``mm`` (products between activations), ``pool``, ``gap`` (global average
-        pool) or ``ew`` (elementwise). An ``mm`` is ``width_out`` products of ``height_out`` rows.
+        pool) or ``ew`` (elementwise). An ``mm`` is ``width_out`` products of ``height_out`` rows; with a ``stride``
+        above one, of as many products as the stride goes into ``channels_in``.
     kernel_area
         Height times width of its window.
     residual
@@ -194,17 +195,21 @@ def _products(kernel: Kernel, dimensions: tuple[ChannelCount, ...]) -> Kernel:
     """Matrix products between activations, of (..., rows, depth, columns).
 
     A kernel has two counts that vary, depth and columns. Where the rows vary, the product is transposed, or, where the
-    columns vary as well, rows and depth change places. Where the number of products varies (heads are pruned), they
-    are timed as one product, of all their depth or all their columns, whichever is more. The work stays exact.
+    columns vary as well, rows and depth change places. Where the number of products varies (heads are pruned), depth
+    and columns are those of all products together, and ``stride`` is the depth of one.
     """
     *batch, rows, depth, columns = dimensions
     n_products, varying = product(batch)
+    stride = 1
     if rows.varies and not columns.varies:
         rows, columns = columns, rows
     elif rows.varies:
         rows, depth = depth, rows
     for count in varying:
-        if depth.varies or (not columns.varies and depth.constant < columns.constant):
+        if not (depth.varies or columns.varies):
+            stride = depth.constant
+            depth, columns = (count.scaled(n_products * each.constant) for each in (depth, columns))
+        elif depth.varies:  # heads and their width: timed as one product of all columns
             columns = count.scaled(n_products * columns.constant)
         else:
             depth = count.scaled(n_products * depth.constant)
@@ -219,4 +224,5 @@ def _products(kernel: Kernel, dimensions: tuple[ChannelCount, ...]) -> Kernel:
         width_in=width,
         height_out=height,
         width_out=width,
+        stride=stride,
     )

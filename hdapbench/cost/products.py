@@ -99,12 +99,12 @@ class Products:
     def add_convolution(self, args: tuple[Any, ...], y: Tensor) -> None:
         """Note a convolution by its operation's arguments."""
         x, weight, stride, transposed, n_conv_groups = args[0], args[1], args[3], args[6], args[8]
-        if self._tensors.knows(weight):  # filters that come from the image
-            rows, columns = y.numel() // y.shape[1], y.shape[1] // n_conv_groups
-            sizes = (n_conv_groups, rows, weight[0].numel(), columns)
-            self._add_matmul("convolution", (x, weight), tuple(map(ChannelCount, sizes)), y, axis=1)
-            return
         counts = self._tensors.counts(weight)
+        if self._tensors.knows(weight):  # filters that come from the image
+            positions = (x if transposed else y).numel() // (x if transposed else y).shape[1]
+            rows, depth = ChannelCount(positions), counts[1].scaled(math.prod(weight.shape[2:]))
+            self._add_matmul("convolution", (x, weight), (rows, depth, counts[0]), y, axis=1)
+            return
         name = self._layer_of(weight, TRANSPOSED if transposed else PLAIN, (x.shape[1], y.shape[1]))
         if name is not None:
             inputs = self._running[-1].inputs if self._running and self._running[-1].name == name else [x]

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hdapbench.axes.follow import note
 from hdapbench.axes.labels import AxisLabels, tensors_in
-from hdapbench.cost.layers import NORMS
+from hdapbench.cost.layers import LAYERS, NORMS
 from hdapbench.cost.notes import Notes
 from hdapbench.cost.products import Call, Products
 from hdapbench.cost.records import LayerRecord
@@ -69,7 +70,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @contextmanager
     def watching(self, probe: Tensor) -> Iterator[None]:
         """Note what the model does with a probe in this block; attention is not fused in it."""
-        self._refuse_compiled()
+        self._refuse_unwatchable()
         self._tensors.remember(probe, -1, 1)
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
@@ -88,14 +89,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._running.clear()
             self._tensors.forget()
 
-    def _refuse_compiled(self) -> None:
-        """Refuse modules that cannot be watched."""
-        compiled = [
-            (name, module) for module, name in self._names.items() if isinstance(module, torch.jit.ScriptModule)
-        ]
-        if compiled:
-            name, module = compiled[0]
-            raise UnknownLayerError(f"no cost rule for '{name}' ({type(module).__name__}): it is compiled")
+    def _refuse_unwatchable(self) -> None:
+        """Refuse modules that take no hooks, and layers whose weight is computed: what would be cut is no weight."""
+        for module, name in self._names.items():
+            if isinstance(module, torch.jit.ScriptModule):
+                raise UnknownLayerError(f"no cost rule for '{name}' ({type(module).__name__}): it is compiled")
+            if isinstance(module, LAYERS) and isinstance(vars(module).get("weight"), Tensor):
+                held = ", ".join(key for key, _ in module.named_parameters(recurse=False) if key != "bias")
+                raise UnknownLayerError(
+                    f"no cost rule for '{name}' ({type(module).__name__}: {held}): a hook computes it"
+                )
+            if isinstance(module, parametrize.ParametrizationList):
+                raise UnknownLayerError(f"no cost rule for '{name}' ({type(module).__name__}): it computes a weight")
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._running.append(Call(self._names[module], module, tensors_in((inputs, named))))

@@ -29,7 +29,7 @@ def record_layers(model: nn.Module, group_set: GroupSet, input_shape: tuple[int,
     Raises
     ------
     UnknownLayerError
-        When a module holds parameters of a kind without a rule, or an operation multiplies outside of known layers.
+        When an operation multiplies and has no rule, or what runs depends on the image.
     """
     records, _ = _recorded(_plain_copy(model), group_set, torch.zeros(1, *input_shape))
     return records
@@ -45,15 +45,15 @@ def check_operations(model: nn.Module, input_shape: tuple[int, int, int]) -> Non
     """
     noise = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(PROBE_SEED))
     copy = _plain_copy(model)
-    probes = (torch.zeros_like(noise), 10 * noise, -torch.ones_like(noise))
-    (first, counted), *others = (_recorded(copy, GroupSet(()), probe) for probe in probes)
-    for found, _ in others:
-        if found != first:
-            names = [a.name for a, b in zip(first, found, strict=False) if a != b] or ["the number of operations"]
-            raise UnknownLayerError(
-                f"what {type(model).__name__} computes depends on the image (control flow on data), first at "
-                f"'{names[0]}': it has no fixed cost"
-            )
+    # What Python reads of a tensor is refused whatever it is; two probes find what it reads behind torch's back.
+    probes = (torch.zeros_like(noise), 10 * noise - 1)
+    (first, counted), (found, _) = (_recorded(copy, GroupSet(()), probe) for probe in probes)
+    if found != first:
+        names = [a.name for a, b in zip(first, found, strict=False) if a != b] or ["the number of operations"]
+        raise UnknownLayerError(
+            f"what {type(model).__name__} computes depends on the image (control flow on data), first at "
+            f"'{names[0]}': it has no fixed cost"
+        )
     dense = CostModel.from_records(first, {}).dense
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     if (dense.params, dense.flops) != (n_parameters, counted):

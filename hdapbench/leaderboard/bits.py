@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from hdapbench.trial import BitMetrics, Metrics
+from hdapbench.store.brief import Numbers
+from hdapbench.trial import BitMetrics
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class BitCosts:
     difference_share: float
 
 
-def bit_costs(metrics: Sequence[Metrics]) -> BitCosts | None:
+def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
     """Costs of one row's seeds, or None for float models."""
-    found = [m.bits for m in metrics if m.bits is not None]
+    found = [numbers.bits for numbers in seeds if numbers.bits is not None]
     if not found:
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -11,14 +11,17 @@ from pydantic import ValidationError
 from hdapbench.errors import StoreError
 from hdapbench.leaderboard.board import Gap, Leaderboard, Leads, Section
 from hdapbench.leaderboard.cells import Cells
-from hdapbench.leaderboard.labels import labels_of
+from hdapbench.leaderboard.labels import labels_of_briefs
 from hdapbench.leaderboard.leads import leads_on
 from hdapbench.leaderboard.rows import Table, dense_row
 from hdapbench.leaderboard.warnings import board_warnings, section_warnings
 from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import FleetSpec, RankingSpec, Spec
+from hdapbench.store.brief import Brief, brief_of, without_collection
 from hdapbench.store.sqlite import Benchmark
 from hdapbench.trial import DENSE, Result, Status
+
+COMPLETE = Status.COMPLETE.value
 
 
 def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leaderboard:
@@ -29,24 +32,33 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
     StoreError
         When the stored spec is of a version that this one does not know.
     """
-    found = list(results)
+    return build_from_briefs(benchmark, [brief_of(result) for result in results])
+
+
+def build_from_briefs(benchmark: Benchmark, found: Sequence[Brief]) -> Leaderboard:
+    """As `build_leaderboard`, from briefs of the results."""
+    with without_collection():
+        return _built(benchmark, found)
+
+
+def _built(benchmark: Benchmark, found: Sequence[Brief]) -> Leaderboard:
     spec = _stored_spec(benchmark)
-    labels = labels_of([result.trial for result in found])
+    labels = labels_of_briefs(found)
     dense: dict[str, Cells] = {}
     sections: list[Section] = []
     leads: list[Leads] = []
+    of_fleet = _grouped(found, lambda brief: brief.fleet_hash)
     for fleet in spec.fleets:
         # By content: a result is shared by specs that call the same fleet by different names.
-        digest = fleet_hash(fleet)
-        here = [result for result in found if result.trial.fleet_hash == digest]
-        reference = {r.trial.seed: r for r in here if r.trial.method == DENSE and r.metrics is not None}
+        here = of_fleet.get(fleet_hash(fleet), [])
+        reference = {brief.seed: brief for brief in here if brief.method == DENSE and brief.numbers is not None}
         if reference:
             dense[fleet.name] = Cells(DENSE, reference)
         tables = _tables(spec, fleet, here, dense.get(fleet.name), labels)
         sections += [section for section, _ in tables]
         leads += leads_on(fleet.name, [table for _, table in tables], dense.get(fleet.name), _ranking(spec), spec)
-    finished = {result.trial.id for result in found}
     first = {fleet: next(iter(cells.by_seed.values())) for fleet, cells in dense.items()}
+    environments = {brief.environment for brief in {b.environment_json: b for b in found}.values()}
     board = Leaderboard(
         name=benchmark.name,
         spec_hash=benchmark.spec_hash,
@@ -55,14 +67,21 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         sections=tuple(sections),
         leads=tuple(leads),
         warnings=(),
-        notes={fleet: result.notes for fleet, result in first.items()},
-        environments=tuple(dict.fromkeys(sorted((r.environment for r in found), key=str))),
+        notes={fleet: brief.notes for fleet, brief in first.items()},
+        environments=tuple(sorted(environments, key=str)),
         n_trials=len(benchmark.trial_ids),
-        n_finished=len(finished & set(benchmark.trial_ids)),
-        has_products=any(result.metrics is not None and result.metrics.product_flops > 0 for result in found),
-        n_images=next((r.outcomes.n_images for r in found if r.outcomes is not None), None),
+        n_finished=len({brief.id for brief in found} & set(benchmark.trial_ids)),
+        has_products=any(brief.numbers is not None and brief.numbers.product_flops > 0 for brief in found),
+        n_images=next((brief.n_images for brief in found if brief.n_images is not None), None),
     )
     return replace(board, warnings=board_warnings(board))
+
+
+def _grouped(briefs: Iterable[Brief], key: Callable[[Brief], str | None]) -> dict[str | None, list[Brief]]:
+    groups: dict[str | None, list[Brief]] = {}
+    for brief in briefs:
+        groups.setdefault(key(brief), []).append(brief)
+    return groups
 
 
 def _stored_spec(benchmark: Benchmark) -> Spec:
@@ -81,56 +100,61 @@ def _ranking(spec: Spec) -> RankingSpec:
 
 
 def _tables(
-    spec: Spec, fleet: FleetSpec, here: Sequence[Result], dense: Cells | None, labels: dict[str, str]
+    spec: Spec, fleet: FleetSpec, here: Sequence[Brief], dense: Cells | None, labels: dict[str, str]
 ) -> list[tuple[Section, Table]]:
     """Section of each target on a fleet, and what it was made of."""
-    without = [result for result in here if result.trial.method == DENSE and result.metrics is None]
+    without = [brief for brief in here if brief.method == DENSE and brief.numbers is None]
+    sources = set() if dense is None else _sources(dense.briefs)
     made = []
-    for target in dict.fromkeys(result.trial.target for result in here if result.trial.target):
-        chosen = [*without, *(result for result in here if result.trial.target == target)]
-        flops = min((m.flops_target for r in chosen if (m := r.metrics) and m.flops_target is not None), default=None)
-        chosen = [_within_limit(result, flops) for result in chosen]
+    for target, at_target in _grouped(here, lambda brief: brief.target).items():
+        if not target:
+            continue
+        chosen = [*without, *at_target]
+        flops = min((n.flops_target for b in chosen if (n := b.numbers) and n.flops_target is not None), default=None)
+        chosen = [_within_limit(brief, flops) for brief in chosen]
         table = Table(target, _cells(chosen, labels), dense, spec.seeds, _ranking(spec))
-        origins = [*chosen, *([] if dense is None else dense.results)]
-        rows, gaps = table.rows(), _gaps(chosen, labels)
-        section = Section(fleet.name, target, flops, _source(origins), table.rule, rows, gaps)
+        # Joined where measured met simulated, for they must not share a table unmarked.
+        source = " and ".join(sorted(sources | _sources(chosen))) or "unknown"
+        section = Section(fleet.name, target, flops, source, table.rule, table.rows(), _gaps(chosen, labels))
         made.append((replace(section, warnings=section_warnings(section)), table))
     return made
 
 
-def _within_limit(result: Result, flops: int | None) -> Result:
-    """A result as it is, or as infeasible where it is above the limit of its section: that is never ranked."""
-    metrics = result.metrics
-    if metrics is None:
-        return result
+def _within_limit(brief: Brief, flops: int | None) -> Brief:
+    """A brief as it is, or as infeasible where it is above the limit of its section: that is never ranked."""
+    numbers = brief.numbers
+    if numbers is None:
+        return brief
     reason = None
-    if flops is not None and metrics.flops > flops:
-        reason = f"{metrics.flops:,} FLOPs, above the target of {flops:,}"
-    elif metrics.target_share is not None and metrics.target_share > 1:
-        reason = f"uses {metrics.target_share:.2%} of its target"
-    if reason is None:
-        return result
-    return result.model_copy(update={"status": Status.INFEASIBLE, "reason": reason, "metrics": None, "devices": ()})
+    if flops is not None and numbers.flops > flops:
+        reason = f"{numbers.flops:,} FLOPs, above the target of {flops:,}"
+    elif numbers.target_share is not None and numbers.target_share > 1:
+        reason = f"uses {numbers.target_share:.2%} of its target"
+    return brief if reason is None else brief.without_numbers(Status.INFEASIBLE.value, reason)
 
 
-def _cells(results: Sequence[Result], labels: dict[str, str]) -> list[Cells]:
-    """Results that have numbers, by row."""
-    groups: dict[str, dict[int, Result]] = {}
-    for result in results:
-        if result.status is Status.COMPLETE and result.metrics is not None:
-            groups.setdefault(labels[result.trial.id], {})[result.trial.seed] = result
+def _cells(briefs: Sequence[Brief], labels: dict[str, str]) -> list[Cells]:
+    """Briefs that have numbers, by row."""
+    groups: dict[str, dict[int, Brief]] = {}
+    for brief in briefs:
+        if _has_numbers(brief):
+            groups.setdefault(labels[brief.id], {})[brief.seed] = brief
     return [Cells(label, dict(sorted(by_seed.items()))) for label, by_seed in groups.items()]
 
 
-def _gaps(results: Sequence[Result], labels: dict[str, str]) -> tuple[Gap, ...]:
+def _gaps(briefs: Sequence[Brief], labels: dict[str, str]) -> tuple[Gap, ...]:
     gaps = [
-        Gap(labels[result.trial.id], result.trial.seed, result.status.value, result.reason or "no reason given")
-        for result in results
-        if result.status is not Status.COMPLETE or result.metrics is None
+        Gap(labels[brief.id], brief.seed, brief.status, brief.reason or "no reason given")
+        for brief in briefs
+        if not _has_numbers(brief)
     ]
     return tuple(sorted(gaps, key=lambda gap: (gap.label, gap.seed)))
 
 
-def _source(results: Sequence[Result]) -> str:
-    """``simulated`` or ``measured``; both joined where they met, for they must not share a table unmarked."""
-    return " and ".join(sorted({result.metrics.latency_source for result in results if result.metrics})) or "unknown"
+def _has_numbers(brief: Brief) -> bool:
+    return brief.status == COMPLETE and brief.numbers is not None
+
+
+def _sources(briefs: Iterable[Brief]) -> set[str]:
+    """``simulated`` or ``measured``, or both."""
+    return {brief.numbers.latency_source for brief in briefs if brief.numbers is not None}

@@ -13,7 +13,8 @@ from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.leaderboard.rows import Compared
 from hdapbench.leaderboard.statistics import Interval
-from hdapbench.trial import DENSE, Metrics, Result
+from hdapbench.store.brief import Brief, brief_of
+from hdapbench.trial import DENSE, Result
 
 UNIFORM, FIRST = "uniform", "the first of its table"
 """What every plan is explained against."""
@@ -97,19 +98,19 @@ def compare_trials(first: Result, second: Result) -> Pair:
             )
     labels = labels_of([first.trial, second.trial])
     sides = [
-        Cells(f"{result.trial.named(labels[result.trial.id])} [{result.trial.id}]", {0: result})
+        Cells(f"{result.trial.named(labels[result.trial.id])} [{result.trial.id}]", {0: brief_of(result)})
         for result in (first, second)
     ]
     return _pair(sides, (0, 1), (0,), _caution(first, second))
 
 
-def compare_rows(found: Sequence[Result], board: Leaderboard, first: str, second: str) -> list[Pair]:
+def compare_rows(found: Sequence[Brief], board: Leaderboard, first: str, second: str) -> list[Pair]:
     """The second of two rows of a board against the first, with the board's own statistics.
 
     Parameters
     ----------
     found
-        Results of the board.
+        Briefs of the board's results.
     board
         What was made of them.
     first, second
@@ -195,7 +196,7 @@ def _names(section: Section, row: Row) -> tuple[str, ...]:
     return row.label, at, f"{at}@{section.fleet}"
 
 
-def _of_places(found: Sequence[Result], first: Place, second: Place, seeds: tuple[int, ...]) -> Pair:
+def _of_places(found: Sequence[Brief], first: Place, second: Place, seeds: tuple[int, ...]) -> Pair:
     """A pair, compared as in its table: variances are pooled over the rows that the table compares."""
     (section, one), (other_section, other) = first, second
     if section is other_section:
@@ -203,7 +204,7 @@ def _of_places(found: Sequence[Result], first: Place, second: Place, seeds: tupl
         rows = [(section, row) for row in (section.ranked if both_ranked else section.rows)]
     else:
         rows = [first, second]
-    by_id = {result.trial.id: result for result in found}
+    by_id = {brief.id: brief for brief in found}
     cells = [
         Cells(f"{row.label} @ {of.target} on {of.fleet}", {seed.seed: by_id[seed.trial_id] for seed in row.seeds})
         for of, row in rows
@@ -252,14 +253,13 @@ def _side(cells: Cells) -> Side:
     def mean(values: Iterable[float]) -> float:
         return fmean(values)
 
-    metrics: list[Metrics] = cells.metrics
     return Side(
         cells.label,
-        mean(m.latency_ms for m in metrics),
+        mean(numbers.latency_ms for numbers in cells.numbers),
         cells.accuracy,
-        mean(m.flops for m in metrics),
-        mean(m.params for m in metrics),
-        mean(m.size_bytes for m in metrics),
+        mean(numbers.flops for numbers in cells.numbers),
+        mean(numbers.params for numbers in cells.numbers),
+        mean(numbers.size_bytes for numbers in cells.numbers),
         cells.kept,
     )
 

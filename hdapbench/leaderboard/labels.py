@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hdapbench.store.brief import Brief
 from hdapbench.trial import Trial
 
 
-def labels_of(trials: Sequence[Trial]) -> dict[str, str]:
+def labels_of(trials: Iterable[Trial]) -> dict[str, str]:
     """Trial id -> method, with the fewest of its first parameters that tell its variants apart."""
-    variants: dict[str, list[dict[str, Any]]] = {}
-    for trial in trials:
-        variants.setdefault(trial.method, []).append(trial.parameters)
-    told = {method: _telling(parameters) for method, parameters in variants.items()}
-    labels = {}
-    for trial in trials:
-        keys = [key for key in told[trial.method] if key in trial.parameters]
-        detail = ", ".join(_short(key, trial.parameters[key]) for key in keys)
-        labels[trial.id] = f"{trial.method} ({detail})" if detail else trial.method
+    return _labels((trial.id, trial.method, trial.parameters) for trial in trials)
+
+
+def labels_of_briefs(briefs: Iterable[Brief]) -> dict[str, str]:
+    """As `labels_of`."""
+    return _labels((brief.id, brief.method, brief.parameters) for brief in briefs)
+
+
+def _labels(trials: Iterable[tuple[str, str, dict[str, Any]]]) -> dict[str, str]:
+    ids: dict[tuple[str, int], list[str]] = {}
+    variants: dict[str, dict[int, dict[str, Any]]] = {}
+    for trial_id, method, parameters in trials:  # briefs of equal parameters have the same object
+        variants.setdefault(method, {})[id(parameters)] = parameters
+        ids.setdefault((method, id(parameters)), []).append(trial_id)
+    told = {method: _telling(list(found.values())) for method, found in variants.items()}
+    labels: dict[str, str] = {}
+    for (method, which), trial_ids in ids.items():
+        parameters = variants[method][which]
+        detail = ", ".join(_short(key, parameters[key]) for key in told[method] if key in parameters)
+        labels |= dict.fromkeys(trial_ids, f"{method} ({detail})" if detail else method)
     return labels
 
 

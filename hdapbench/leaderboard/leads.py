@@ -11,7 +11,7 @@ from hdapbench.arrays import Floats
 from hdapbench.leaderboard.board import EqualAccuracy, Leads
 from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.rows import Table
-from hdapbench.leaderboard.statistics import Cell, Interval, bootstrap_fronts, equal_accuracy_lead
+from hdapbench.leaderboard.statistics import Cell, Curves, Interval, bootstrap_fronts, equal_accuracy_lead
 from hdapbench.spec import RankingSpec, Spec
 
 N_REPLICATES = 500
@@ -42,7 +42,7 @@ def leads_on(
             (table.target, cells)
             for table in tables
             for cells in table.cells
-            if all((m.bits is not None) == (cost == "weights") for m in cells.metrics)
+            if all((numbers.bits is not None) == (cost == "weights") for numbers in cells.numbers)
         ]
         labels = list(dict.fromkeys(cells.label for _, cells in points))
         if len(labels) < 2:
@@ -53,7 +53,7 @@ def leads_on(
 
 
 def _reference(labels: Sequence[str], points: Sequence[tuple[str, Cells]], ranking: RankingSpec, spec: Spec) -> str:
-    method = {cells.label: cells.results[0].trial.method for _, cells in points}
+    method = {cells.label: cells.briefs[0].method for _, cells in points}
     wanted = [ranking.reference, *(entry.name for entry in spec.methods)]
     return next((label for name in wanted for label in labels if method[label] == name), labels[0])
 
@@ -71,15 +71,18 @@ def _leads(
     if dense is not None:
         cells.append(_cell(dense, cost, seeds, is_fixed=True))
     drawn = bootstrap_fronts(cells, np.random.default_rng(0), N_REPLICATES)  # the same for the same results
-    labels = list(dict.fromkeys(of.label for of in ordered))
-    rows = [
-        _lead(label, ordered, drawn, reference, has_dense=dense is not None) for label in labels if label != reference
-    ]
+    places: dict[str, list[int]] = {}
+    for number, of in enumerate(ordered):
+        places.setdefault(of.label, []).append(number)
+    shared = [] if dense is None else [len(ordered)]  # the dense model is a point of every front
+    other = Curves(drawn[:, [*places.pop(reference), *shared]])
+    rows = [_lead(label, drawn[:, [*at, *shared]], other, len(at)) for label, at in places.items()]
     rows.sort(key=lambda row: (-row.lead.value, row.label))
     return Leads(fleet, cost, reference, tuple(rows))
 
 
 def _cell(cells: Cells, cost: str, seeds: Sequence[int], *, is_fixed: bool = False) -> Cell:
+    outcomes = cells.in_every_session(seeds) if is_fixed else cells.outcomes(seeds)
     if is_fixed:  # one network, measured in the session of every seed
         first = next(iter(cells.by_seed.values()))
         cells = Cells(cells.label, {seed: cells.by_seed.get(seed, first) for seed in seeds})
@@ -88,21 +91,15 @@ def _cell(cells: Cells, cost: str, seeds: Sequence[int], *, is_fixed: bool = Fal
     else:
         log_cost = np.array([_log_bytes(cells, seed) for seed in seeds])
         variance = np.where(np.isnan(log_cost), np.nan, 0.0)
-    return Cell(cells.label, log_cost, variance, cells.outcomes(seeds), is_fixed)
+    return Cell(cells.label, log_cost, variance, outcomes, is_fixed)
 
 
 def _log_bytes(cells: Cells, seed: int) -> float:
-    metrics = cells.by_seed[seed].metrics if seed in cells.by_seed else None
-    return np.nan if metrics is None or metrics.bits is None else log(metrics.bits.weight_bytes)
+    numbers = cells.by_seed[seed].numbers if seed in cells.by_seed else None
+    return np.nan if numbers is None or numbers.bits is None else log(numbers.bits.weight_bytes)
 
 
-def _lead(label: str, ordered: Sequence[Cells], drawn: Floats, reference: str, *, has_dense: bool) -> EqualAccuracy:
-    def front(of: str) -> Floats:
-        numbers = [number for number, cells in enumerate(ordered) if cells.label == of]
-        return drawn[:, [*numbers, len(ordered)] if has_dense else numbers]
-
-    own = front(label)
-    n_targets = own.shape[1] - has_dense
-    found = equal_accuracy_lead(own, front(reference))
+def _lead(label: str, front: Floats, reference: Curves, n_targets: int) -> EqualAccuracy:
+    found = equal_accuracy_lead(front, reference)
     lead = Interval(found.value, found.low, found.high)
     return EqualAccuracy(label, lead, (found.accuracy_low, found.accuracy_high), n_targets, found.overlaps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -24,10 +24,10 @@ from hdapbench.leaderboard.statistics import (
     fit_two_way,
     latency_interval,
     latency_ratios,
-    seed_spread,
+    seed_spreads,
 )
 from hdapbench.spec import RankingSpec
-from hdapbench.trial import DENSE, Metrics
+from hdapbench.trial import DENSE
 
 MOST_ALONE = 40
 """Rows of a table up to which the spread of an unranked row is pooled with the ranked ones; else with the unranked."""
@@ -64,33 +64,36 @@ class Compared:
         """Accuracies of the rows, in the order of the cells."""
         return [cells.outcomes(self.seeds) for cells in self.cells]
 
+    @cached_property
+    def _spreads(self) -> list[Spread]:
+        return seed_spreads(self.outcomes)
+
     def rows(self, least_accuracy: float | None) -> list[Row]:
         """Rows in the order of the cells, compared with the dense model, not yet with each other."""
-        spread = seed_spread(self.outcomes)
-        against_dense = self._against_dense()
-        rows = []
-        for number, cells in enumerate(self.cells):
-            accuracy = _accuracy(self.outcomes[number], spread)
-            lacking = None if least_accuracy is None else least_accuracy - accuracy.value
-            row = _costs(cells, latency_interval(self.latencies, number), accuracy, len(self.seeds))
-            speed_up, change = against_dense[number]
-            missed = None if lacking is None or lacking <= ROUNDING else lacking
-            rows.append(replace(row, speed_up=speed_up, change=change, missed_by=missed))
-        return rows
+        return [self.row(number, least_accuracy) for number in range(len(self.cells))]
 
-    def _against_dense(self) -> list[tuple[Interval | None, Interval | None]]:
-        """Speed-up and change of accuracy of each row against the dense model, measured in the same sessions."""
+    def row(self, number: int, least_accuracy: float | None) -> Row:
+        """One of these rows."""
+        cells = self.cells[number]
+        accuracy = _accuracy(self.outcomes[number], self._spreads[number])
+        lacking = None if least_accuracy is None else least_accuracy - accuracy.value
+        row = _costs(cells, latency_interval(self.latencies, number), accuracy, len(self.seeds))
+        missed = None if lacking is None or lacking <= ROUNDING else lacking
+        if self._against_dense is None:
+            return replace(row, missed_by=missed)
+        ratio, difference = (found[number] for found in self._against_dense)
+        speed_up = Interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low if ratio.low else np.inf)
+        return replace(row, speed_up=speed_up, change=_less(difference, 0.0), missed_by=missed)
+
+    @cached_property
+    def _against_dense(self) -> tuple[list[Ratio], list[Difference]] | None:
+        """Latency and accuracy of each row against the dense model, measured in the same sessions."""
         if self.dense is None:
-            return [(None, None)] * len(self.cells)
-        first = next(iter(self.dense.by_seed.values()))
+            return None
         # One network: its accuracy is that of every seed. Its latency is that of the sessions that measured it.
-        everywhere = Cells(self.dense.label, {seed: self.dense.by_seed.get(seed, first) for seed in self.seeds})
-        ratios = latency_ratios(_fit([self.dense, *self.cells], self.seeds), 0)[1:]
-        differences = accuracy_differences([everywhere.outcomes(self.seeds), *self.outcomes], 0)[1:]
-        return [
-            (Interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low if ratio.low else np.inf), _less(difference, 0.0))
-            for ratio, difference in zip(ratios, differences, strict=True)
-        ]
+        outcomes = [self.dense.in_every_session(self.seeds), *self.outcomes]
+        ratios = latency_ratios(_fit([self.dense, *self.cells], self.seeds), 0)
+        return ratios[1:], accuracy_differences(outcomes, 0)[1:]
 
     def against(self, first: int) -> list[tuple[Interval | None, Interval]]:
         """Latency over that of one row, less one, and accuracy less that of the row; None where widths are the same."""
@@ -129,7 +132,7 @@ class Table:
     @cached_property
     def rule(self) -> Rule:
         """What ranks the rows: by default latency where FLOPs are limited, accuracy under other limits."""
-        limits_other = any(m.target_share is not None for cells in self.cells for m in cells.metrics)
+        limits_other = any(share is not None for cells in self.cells for share in cells.column("target_share"))
         by = self.ranking.by or ("accuracy" if limits_other else "latency")
         within = self.ranking.accuracy_within
         if by == "accuracy" or within is None or not self.cells:
@@ -146,20 +149,18 @@ class Table:
         """
         least = self.rule.least_accuracy
         kept = [cells for cells in self.cells if least is None or cells.accuracy >= least - ROUNDING]
-        left = [cells for cells in self.cells if cells not in kept]
+        left = [cells for cells in self.cells if not (least is None or cells.accuracy >= least - ROUNDING)]
         if len(self.cells) <= MOST_ALONE:
-            unranked = [Compared([*kept, cells], self.dense, self.seeds).rows(least)[-1] for cells in left]
+            unranked = [Compared([*kept, cells], self.dense, self.seeds).row(len(kept), least) for cells in left]
         else:
             unranked = Compared(left, self.dense, self.seeds).rows(least)
         rows = [*_in_order(Compared(kept, self.dense, self.seeds), self.rule), *_by_what_they_lack(unranked)]
-        same = {cells.label: cells.widths for cells in self.cells}
+        same: dict[object, list[str]] = {}
+        for cells in self.cells:
+            same.setdefault(cells.widths, []).append(cells.label)
+        widths = {cells.label: cells.widths for cells in self.cells}
         return tuple(
-            replace(
-                row,
-                same_as=tuple(
-                    sorted(label for label, widths in same.items() if label != row.label and widths == same[row.label])
-                ),
-            )
+            replace(row, same_as=tuple(sorted(label for label in same[widths[row.label]] if label != row.label)))
             for row in rows
         )
 
@@ -193,7 +194,7 @@ def _by_what_they_lack(rows: list[Row]) -> list[Row]:
 def dense_row(cells: Cells, seeds: tuple[int, ...]) -> Row:
     """Row of the dense model: one network, measured in the session of every seed."""
     first = dict(list(cells.by_seed.items())[:1])
-    accuracy = _accuracy(Cells(DENSE, first).outcomes(tuple(first)), Spread(0.0, 0.0, 0))
+    accuracy = _accuracy(Cells(DENSE, first).outcomes(tuple(first)), Spread(0.0, 0.0, 0.0))
     return _costs(cells, latency_interval(_fit([cells], seeds), 0), accuracy, len(seeds))
 
 
@@ -217,42 +218,45 @@ def _less(found: Ratio | Difference, taken: float) -> Interval:
 
 def _costs(cells: Cells, latency: Interval, accuracy: Interval, n_planned: int) -> Row:
     """Row with what its results cost, not compared with others."""
-    metrics = cells.metrics
+    each, spent = (
+        cells.numbers,
+        [fmean(column) for column in zip(*(brief.spent for brief in cells.briefs), strict=True)],
+    )
 
-    def mean(value: Callable[[Metrics], float]) -> float:
-        return fmean(value(m) for m in metrics)
+    def mean(name: str) -> float:
+        return fmean(cells.column(name))
 
-    def known(value: Callable[[Metrics], float | None]) -> float | None:
-        values = [found for m in metrics if (found := value(m)) is not None]
-        return fmean(values) if values else None
+    def known(values: Iterable[float | None]) -> float | None:
+        found = [value for value in values if value is not None]
+        return fmean(found) if found else None
 
     return Row(
         label=cells.label,
-        method=cells.results[0].trial.method,
+        method=cells.briefs[0].method,
         rank=None,
         missed_by=None,
         same_as=(),
-        n_seeds=len(metrics),
+        n_seeds=len(each),
         n_planned=n_planned,
         latency_ms=latency,
         speed_up=None,
         slower=None,
-        fleet_half_width=mean(lambda m: (m.latency_high_ms - m.latency_low_ms) / 2 / m.latency_ms),
+        fleet_half_width=fmean([(of.latency_high_ms - of.latency_low_ms) / 2 / of.latency_ms for of in each]),
         accuracy=accuracy,
         change=None,
         behind=None,
-        p95_ms=mean(lambda m: m.p95_ms),
-        worst_cluster_ms=mean(lambda m: m.worst_cluster_ms),
-        flops=mean(lambda m: m.flops),
-        flops_share=known(lambda m: m.flops_share),
-        params=mean(lambda m: m.params),
-        size_bytes=mean(lambda m: m.size_bytes),
-        device_queries=fmean(result.spent.device_queries for result in cells.results),
-        accuracy_evals=fmean(result.spent.accuracy_evals for result in cells.results),
-        train_epochs=fmean(result.spent.train_epochs for result in cells.results),
-        map50=known(lambda m: m.map50),
-        bits=bit_costs(metrics),
-        target_share=known(lambda m: m.target_share),
+        p95_ms=mean("p95_ms"),
+        worst_cluster_ms=mean("worst_cluster_ms"),
+        flops=mean("flops"),
+        flops_share=known(of.flops_share for of in each),
+        params=mean("params"),
+        size_bytes=mean("size_bytes"),
+        device_queries=spent[0],
+        accuracy_evals=spent[1],
+        train_epochs=spent[2],
+        map50=known(cells.column("map50")),
+        bits=bit_costs(each),
+        target_share=known(cells.column("target_share")),
         seeds=cells.seeds,
         devices=cells.devices,
         kept=cells.kept,

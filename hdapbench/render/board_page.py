@@ -6,7 +6,7 @@ shows is that of all results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -54,27 +54,44 @@ ACCOUNTS = 600_000
 WORDS = {"method", "status", "reason", "bits: channels", "at equal accuracy", "target", "front"}
 """Columns of words."""
 
+N_TRIALS = 2000
+"""Trials that its dialogs list."""
+
 Table = dict[str, Any]
 
+Find = Callable[[Sequence[str]], Sequence[Result]]
+"""Results of trials, from their ids."""
 
-def board_page(board: Leaderboard, results: Sequence[Result]) -> str:
-    """HTML of a board, with what is known of each of its trials."""
-    return _Page(board, results).html()
+
+def board_page(board: Leaderboard, results: Sequence[Result] | Find) -> str:
+    """HTML of a board, with what is known of each of its trials.
+
+    Parameters
+    ----------
+    board
+        What is shown.
+    results
+        All of its results, or what finds those that the page tells of.
+    """
+    if callable(results):
+        return _Page(board, results).html()
+    by_id = {result.trial.id: result for result in results}
+    return _Page(board, lambda ids: [by_id[trial_id] for trial_id in ids if trial_id in by_id]).html()
 
 
 class _Page:
     """What the parts of one page share: its charts, how much of it is used up, and the colours of methods."""
 
-    def __init__(self, board: Leaderboard, results: Sequence[Result]) -> None:
-        self.board = board
+    def __init__(self, board: Leaderboard, find: Find) -> None:
+        self.board, self.find = board, find
         self.charts: dict[str, Chart] = {}
         self.n_rows = max(5, N_ROWS // max(1, len(board.sections)))
         self.n_leads = max(self.n_rows, N_ROWS // 4 // max(1, len(board.leads)))
         self.n_records, self.accounts = N_RECORDS, ACCOUNTS
         self.colors = {label: f"k{number % len(LIGHT)}" for number, label in enumerate(labels(board))}
         self.dialogs: list[dict[str, Any]] = []
-        wanted = {seed.trial_id for section in board.sections for row in self.shown(section) for seed in row.seeds}
-        self.results = {found: result for result in results if (found := result.trial.id) in wanted}
+        n_shown = sum(len(self.shown(section)) for section in board.sections)
+        self.n_trials = max(2, N_TRIALS // max(1, n_shown))
         self.environment = templates()
         self.environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": False}
 
@@ -253,17 +270,26 @@ class _Page:
         }
 
     def _dialog(self, name: str, section: Section, row: Row) -> str:
+        told = row.seeds[: self.n_trials]
+        found = self.find([seed.trial_id for seed in told]) if self.accounts > 0 else []
+        results = {result.trial.id: result for result in found}
         trials = []
-        for seed in row.seeds:
+        for seed in told:
             said = f"Seed {seed.seed}: {significant(seed.latency_ms)} ms, {seed.accuracy * 100:.2f} % [{seed.trial_id}]"
-            trials.append({"said": said, "id": seed.trial_id, "account": self._account(seed.trial_id)})
+            trials.append({"said": said, "id": seed.trial_id, "account": self._account(results.get(seed.trial_id))})
         where = f"{section.target}, fleet {section.fleet}"
-        dialog = {"id": name, "label": row.label, "color": self.colors[row.label], "where": where}
-        self.dialogs.append(dialog | {"verdict": verdict(self.board, section, row), "trials": trials})
+        dialog: Table = {
+            "id": name,
+            "label": row.label,
+            "color": self.colors[row.label],
+            "where": where,
+            "trials": trials,
+        }
+        left_out = _left_out(len(row.seeds) - len(told), "seed")
+        self.dialogs.append(dialog | {"verdict": verdict(self.board, section, row), "left_out": left_out})
         return name
 
-    def _account(self, trial_id: str) -> Markup | None:
-        result = self.results.get(trial_id)
+    def _account(self, result: Result | None) -> Markup | None:
         if result is None or self.accounts <= 0:
             return None
         template = self.environment.get_template("account.html")
@@ -287,8 +313,8 @@ def _short(row: Row, metric: str) -> str:
     return f"{significant(row.latency_ms.value)} ms, {metric} {row.accuracy.value * 100:.1f} %"
 
 
-def _left_out(n: int) -> str:
-    return f"{counted(n, 'more row')} left out of a page of this size." if n else ""
+def _left_out(n: int, what: str = "row") -> str:
+    return f"{counted(n, f'more {what}')} left out of a page of this size." if n else ""
 
 
 def _on_fleet(board: Leaderboard, leads: Leads, said: str) -> str:

@@ -3,6 +3,7 @@
 - ``grid``: a spec and the known methods -> trials
 - ``inspection``: what a spec's model allows, without training
 - ``dry_pass``: a network on a run's whole way with one batch, before anything is spent
+- ``whole``: a spec's run as a whole, the same from a shell and from Python
 - ``runner``: trials -> results; any exception of a trial becomes a row with a reason
 - ``prepare``: data, base model, trace and workbenches, made when the first trial needs them
 - ``attempt``: one trial: a method's plan, evaluated, and its artifact written

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hdapbench.errors import StoreError
+from hdapbench.run.listener import duration
 from hdapbench.spec import FleetSpec, Spec
 from hdapbench.store.sqlite import Store
 from hdapbench.trial import Result, Trial
@@ -56,8 +58,35 @@ def changed_code(stored: Sequence[Trial], trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def redone(store: Store, spec: Spec, trials: Sequence[Trial]) -> list[str]:
-    """Why stored trials of the benchmark have to be made again under other ids, one line each; most often none.
+@dataclass(frozen=True)
+class Redone:
+    """Trials that are stored under other ids, and have to be made again.
+
+    Attributes
+    ----------
+    n_trials
+        How many.
+    seconds
+        What they took.
+    why
+        What they depend on that has changed, one line each.
+    """
+
+    n_trials: int = 0
+    seconds: float = 0.0
+    why: tuple[str, ...] = ()
+
+    def said(self, n_all: int) -> list[str]:
+        """Lines for readers; none where nothing is made again."""
+        if not self.n_trials:
+            return []
+        took = "" if self.seconds < 1 else f" (they took {duration(self.seconds)})"
+        what = f"{self.n_trials} of {n_all} trials were stored{took}, and are made again"
+        return [f"{what} because what they depend on has changed:", *(f"  {line}" for line in self.why)]
+
+
+def redone(store: Store, spec: Spec, trials: Sequence[Trial]) -> Redone:
+    """Stored trials of the benchmark that have to be made again under other ids, and why; most often none.
 
     Parameters
     ----------
@@ -67,23 +96,21 @@ def redone(store: Store, spec: Spec, trials: Sequence[Trial]) -> list[str]:
         The spec as it is now, fleets named by content, and its trials.
     """
     if spec.name not in store.benchmarks():
-        return []
+        return Redone()
     try:
         before = store.benchmark(spec.name)
         if {trial.id for trial in trials} <= set(before.trial_ids):
-            return []
+            return Redone()
         results = store.results(trial_ids=list(store.finished(before.trial_ids)))
     except StoreError:  # what is damaged is registered anew, what is newer is not looked at
-        return []
+        return Redone()
     ids = {result.trial.id for result in results}
-    cells = {_cell(result.trial) for result in results}
-    n_redone = sum(trial.id not in ids and _cell(trial) in cells for trial in trials)
-    if not n_redone:
-        return []
-    return [
-        f"{n_redone} of {len(trials)} trials were stored, and are made again because what they depend on has changed:",
-        *(f"  {line}" for line in changes(before.spec, results, spec, trials)),
-    ]
+    seconds = {_cell(result.trial): result.seconds for result in results}
+    again = [_cell(trial) for trial in trials if trial.id not in ids and _cell(trial) in seconds]
+    if not again:
+        return Redone()
+    took = sum(seconds[cell] for cell in again)
+    return Redone(len(again), took, tuple(changes(before.spec, results, spec, trials)))
 
 
 def _cell(trial: Trial) -> tuple[str | int | None, ...]:

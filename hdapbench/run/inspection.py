@@ -40,7 +40,8 @@ class TargetCheck:
 class Inspection:
     """Costs and groups of a spec's model, and its targets.
 
-    ``product_flops`` are those between activations, which ``flops`` hold unless the spec leaves them out. ``frozen`` maps each group that cannot be pruned to its reason, ``widths`` are the channels of the others.
+    ``product_flops`` are those between activations, which ``flops`` hold unless the spec leaves them out. ``frozen``
+    maps each group that cannot be pruned to its reason, ``widths`` are the channels of the others.
     ``classes_are_counted`` is False when the data is not there: then ``n_classes`` is what the set usually has, and
     costs of the last layer depend on it. ``problems`` are those of the machine and the files around the spec.
     """

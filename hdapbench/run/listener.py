@@ -21,3 +21,10 @@ class Listener(Protocol):
 
     def finished(self, result: Result) -> None:
         """A trial has ended and is stored."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

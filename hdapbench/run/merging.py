@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from hdapbench.errors import StoreError
 from hdapbench.run.changes import changed_code, differences
 from hdapbench.spec import Spec
 from hdapbench.store.sqlite import DONE, Benchmark, Store
-from hdapbench.store.travel import UPGRADE, Travelling, only_named
+from hdapbench.store.travel import SUFFIX, UPGRADE, Travelling, only_named, read_travelling
 from hdapbench.trial import DENSE, NUMBERS, Result
 
 Keep = Literal["ours", "theirs"]
@@ -79,6 +80,49 @@ def merged(ours: Travelling, theirs: Travelling, *, keep: Keep | None = None) ->
         n_new,
         n_replaced,
     )
+
+
+def put_together(files: Sequence[Path], *, keep: Keep | None = None) -> Travelling:
+    """What files of results hold together; see `merged`.
+
+    Raises
+    ------
+    StoreError
+        When one cannot be read, or they do not belong together.
+    """
+    whole = read_travelling(files[0])
+    for file in files[1:]:
+        try:
+            whole = merged(whole, read_travelling(file), keep=keep).whole
+        except StoreError as error:
+            raise StoreError(f"{files[0]} and {file}: {error}") from None
+    return whole
+
+
+def is_results(name: str | Path) -> bool:
+    """Whether a name is that of a file of results, or of a folder of them, and not that of a benchmark."""
+    path = Path(name)
+    is_folder = path.is_dir() and (len(path.parts) > 1 or any(path.glob(f"*{SUFFIX}")))
+    return is_folder or path.name.endswith(SUFFIX)
+
+
+def results_at(place: Path) -> Travelling:
+    """What a file of results holds, or all files of a folder together: results of one spec from several machines.
+
+    Raises
+    ------
+    StoreError
+        When there are none, one cannot be read, or they are of several boards.
+    """
+    if not place.is_dir():
+        return read_travelling(place)
+    files = sorted(place.glob(f"*{SUFFIX}"))
+    if not files:
+        raise StoreError(f"there is no file of results (*{SUFFIX}) in '{place}'; results export writes one")
+    try:
+        return put_together(files)
+    except StoreError as error:
+        raise StoreError(f"{error}; name one file of '{place}'") from None
 
 
 def take_in(store: Store, theirs: Travelling, *, keep: Keep | None = None, beside: bool = False) -> Merged:

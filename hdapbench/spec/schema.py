@@ -254,7 +254,7 @@ class Spec(Strict):
     count_products: bool = Field(
         default=True,
         exclude_if=lambda value: value is True,
-        description="Whether FLOPs hold products between activations, as in attention; false: layers with weights only.",
+        description="Whether FLOPs hold products between activations (attention); false: layers with weights only.",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for training and evaluation.")
     device: Literal["cpu", "cuda"] = Field(

@@ -1,6 +1,7 @@
 """The results database: an SQLite file.
 
 sqlite: adds, finds and counts results.
+brief: what boards take of a result, read in microseconds.
 checksums: what damaged rows are found by.
 migrations: versions of the schema.
 """

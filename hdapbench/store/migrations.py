@@ -79,7 +79,26 @@ def m002_checksums(connection: sqlite3.Connection) -> None:
         )
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [m001_benchmarks_results_and_latencies, m002_checksums]
+def m003_briefs(connection: sqlite3.Connection) -> None:
+    """Create briefs of results, which boards are built from; those of older results are made when asked for."""
+    connection.execute(
+        """
+        CREATE TABLE brief (
+            trial_id TEXT PRIMARY KEY REFERENCES result (trial_id) ON DELETE CASCADE,
+            content TEXT NOT NULL,
+            samples BLOB NOT NULL,
+            bits BLOB,
+            checksum TEXT NOT NULL
+        ) STRICT
+        """
+    )
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
+    m001_benchmarks_results_and_latencies,
+    m002_checksums,
+    m003_briefs,
+]
 """Version n of the schema is reached by the first n entries."""
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from hdapbench.errors import StoreError
 from hdapbench.spec import did_you_mean
+from hdapbench.store.brief import Brief, brief_of, store_briefs, stored_briefs
 from hdapbench.store.checksums import benchmark_checksum, result_checksum
 from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.trial import DeviceLatency, Result, Status
@@ -197,7 +198,7 @@ class Store:
 
     def trial_ids(self) -> set[str]:
         """Ids of all trials that have a result, damaged ones too."""
-        return set(self._checksums())
+        return {trial_id for (trial_id,) in self._connection.execute("SELECT trial_id FROM result")}
 
     def remove(self, trial_ids: Iterable[str], specs: Iterable[Registered]) -> None:
         """Remove results and registered specs, and give back the room that they took."""
@@ -249,6 +250,7 @@ class Store:
                 connection.executemany("INSERT INTO device_latency VALUES (?, ?, ?, ?, ?, ?)", samples)
                 checksum = result_checksum(connection, trial.id)
                 connection.execute("UPDATE result SET checksum = ? WHERE trial_id = ?", (checksum, trial.id))
+                store_briefs(connection, [brief_of(result)])
         except sqlite3.Error as error:
             raise StoreError(f"the result of {trial} cannot be stored: {error}") from error
 
@@ -257,14 +259,14 @@ class Store:
 
         Damaged results are none, whatever is asked for.
         """
-        known = self._checksums()
+        known = self._checksums(trial_ids)
         ids = [trial_id for trial_id in trial_ids if trial_id in known and self._is_whole(trial_id, known[trial_id])]
         found = {trial_id: self._status(trial_id) for trial_id in ids}
         return {trial_id: status for trial_id, status in found.items() if include_failed or status in DONE}
 
     def damaged(self, trial_ids: Sequence[str]) -> tuple[str, ...]:
         """Those trials whose stored result is not what was stored, in the order asked for."""
-        known = self._checksums()
+        known = self._checksums(trial_ids)
         return tuple(
             trial_id for trial_id in trial_ids if trial_id in known and not self._is_whole(trial_id, known[trial_id])
         )
@@ -277,17 +279,36 @@ class Store:
         StoreError
             When some are damaged, or of a newer version: all are named.
         """
-        damaged = self.damaged(trial_ids)
-        if damaged:
-            raise StoreError(
-                f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
-                "run their spec again, which redoes them"
-            )
+        _refuse(self.damaged(trial_ids))
         return [result for trial_id in trial_ids if (result := self._result(trial_id)) is not None]
 
-    def _checksums(self) -> dict[str, str | None]:
-        """Id of every stored trial -> the checksum that its result was stored with."""
-        return dict(self._connection.execute("SELECT trial_id, checksum FROM result"))
+    def briefs(self, *, trial_ids: Sequence[str]) -> list[Brief]:
+        """What boards take of the results of the trials that have one, in the order asked for.
+
+        They are whole even where the raw result has been damaged since it was stored; `damaged` tells that. What was
+        stored by an older version, or is itself damaged, is made again from the result.
+
+        Raises
+        ------
+        StoreError
+            When such a result is damaged, or of a newer version.
+        """
+        found = stored_briefs(self._connection, trial_ids)
+        missing = [trial_id for trial_id in dict.fromkeys(trial_ids) if trial_id not in found]
+        _refuse(self.damaged(missing))
+        made = {trial_id: brief_of(result) for trial_id in missing if (result := self._result(trial_id)) is not None}
+        if made:
+            with self._connection as connection:
+                store_briefs(connection, made.values())
+        found |= made
+        return [found[trial_id] for trial_id in trial_ids if trial_id in found]
+
+    def _checksums(self, trial_ids: Sequence[str]) -> dict[str, str | None]:
+        """Id of every trial that is stored -> the checksum that its result was stored with."""
+        found = dict(self._connection.execute(_CHECKSUMS, (json.dumps(list(trial_ids)),)))
+        if len(found) < len(set(trial_ids)):  # not stored, or lost by a damaged index: the table itself tells
+            found = dict(self._connection.execute("SELECT trial_id, checksum FROM result"))
+        return found
 
     def _is_whole(self, trial_id: str, checksum: str | None) -> bool:
         return checksum is not None and result_checksum(self._connection, trial_id) == checksum
@@ -339,6 +360,17 @@ class Store:
                 f"the result of trial {trial_id} was written by a newer hdapbench ({_first(error)}); "
                 "upgrade with: pip install --upgrade hdapbench"
             ) from error
+
+
+_CHECKSUMS = "SELECT trial_id, checksum FROM json_each(?) AS wanted CROSS JOIN result ON result.trial_id = wanted.value"
+
+
+def _refuse(damaged: Sequence[str]) -> None:
+    if damaged:
+        raise StoreError(
+            f"the stored results of {len(damaged)} trials are damaged: {', '.join(damaged)}; "
+            "run their spec again, which redoes them"
+        )
 
 
 def _first(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,7 +23,9 @@ from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError
 
 from hdapbench.errors import StoreError, printable
 from hdapbench.store.sqlite import Benchmark
-from hdapbench.trial import NUMBERS, Result, Status, Trial
+from hdapbench.trial import NUMBERS, Outcomes, Result, Status, Trial
+
+SUFFIX = ".jsonl.zst"
 
 FORMAT, VERSION = "hdapbench results", 1
 LEVEL, FAST_LEVEL, LARGE_BYTES = 19, 9, 1 << 22
@@ -218,8 +221,16 @@ def _implausible(result: Result) -> str | None:
     latencies += [sample for device in result.devices for sample in device.samples_ms]
     if not all(0 < latency < math.inf for latency in latencies):
         return "has a latency that is not positive"
-    if outcomes is not None and outcomes.n_images > MAX_IMAGES:
+    return None if outcomes is None else _implausible_outcomes(outcomes)
+
+
+def _implausible_outcomes(outcomes: Outcomes) -> str | None:
+    if outcomes.n_images > MAX_IMAGES:
         return f"tells of {outcomes.n_images} test images"
+    try:
+        _ = outcomes.bits
+    except (ValueError, zlib.error):
+        return "has outcomes of test images that cannot be read"
     return None
 
 

@@ -147,7 +147,10 @@ class KernelFeatures:
         table = {name: values[kernels] for name, values in self.kernels.table.items()}
         matrix = np.isin(table["kind"], MATRIX_KINDS).astype(float)
         is_product = np.isin(table["kind"], PRODUCT_KINDS)
-        n_products = np.where(table["kind"] == "mm", table["width_out"], 1)
+        heads = np.where((table["kind"] == "mm") & (table["stride"] > 1), in_channels / table["stride"], 1.0)
+        in_channels, out_channels = in_channels / heads, out_channels / heads
+        table |= {name: table[name] * heads for name in ("area_in", "area_out")}
+        n_products = np.where(table["kind"] == "mm", table["width_out"], 1) * heads
         depth = np.where(is_product, in_channels, 1.0) * table["kernel_area"]
         passes = 1 + table["residual"]
         terms = np.empty((len(self.term_names), *out_channels.shape))

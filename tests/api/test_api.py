@@ -13,11 +13,13 @@ import pytest
 
 import hdapbench
 from hdapbench.api import Board
+from hdapbench.api.running import Lines
 from hdapbench.errors import MethodError, StoreError
 from hdapbench.method import Method, Plan, Problem
 from hdapbench.method.class_code import class_code
 from hdapbench.method.registry import MethodRegistry
-from hdapbench.trial import Status
+from hdapbench.store.sqlite import open_store
+from hdapbench.trial import Result, Status
 from tests.test_docs import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -205,3 +207,27 @@ def test_run_can_be_called_although_a_room_has_its_name() -> None:
     assert callable(hdapbench.run)
     assert list(inspect.signature(hdapbench.run).parameters)[:2] == ["spec", "methods"]
     assert hdapbench.run.grid.plan_trials
+
+
+def test_a_run_from_python_says_what_a_shell_hears_and_leaves_what_is_registered(
+    tiny_spec: Path, tmp_path: Path
+) -> None:
+    class Said(Lines):
+        def _say(self, text: str) -> None:
+            said.append(text)
+
+        def finished(self, result: Result) -> None:
+            """Labels are of no trials."""
+
+    said: list[str] = []
+    place = tmp_path / "workspace"
+    few: dict[str, object] = {"targets": [{"flops": "0.5x"}], "methods": ["uniform"]}
+    hdapbench.run(tiny_spec, overrides=few, workspace=place, listener=Said(()))
+    with open_store(place / "results.db") as store:
+        assert store.benchmark("tiny").explores
+
+    hdapbench.run(tiny_spec, overrides=few | {"threads": 2}, workspace=place, listener=Said(()))
+
+    again = next(number for number, text in enumerate(said) if text.startswith("2 of 2 trials were stored"))
+    assert said[again].endswith("are made again because what they depend on has changed:")
+    assert said[again + 1] == "  threads: 1 -> 2"

@@ -81,7 +81,8 @@ def test_a_log_names_variants_and_says_how_long_is_left(
 
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"[1/2] {trials[0].named(f'{trials[0].method} (l1)')} [{trials[0].id}]"
-    assert "about 0 s left" in lines[-1]
+    assert "about 0 s left" in lines[-2]
+    assert lines[-1].startswith(f"    so far at {trials[1].target}: ")
 
 
 class Clock:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import hdapbench
 from hdapbench.cli.main import main
 from hdapbench.spec import canonical_json, spec_hash
 from hdapbench.store.sqlite import Benchmark, open_store
@@ -278,3 +279,39 @@ def test_pages_of_all_boards_and_their_index_come_from_the_results() -> None:
 
     assert "example" in (FILE.parent.parent / "example.html").read_text()
     assert "example.html" in (FILE.parent.parent / "index.html").read_text()
+
+
+def test_a_file_of_results_or_a_folder_of_them_is_a_board_as_a_store_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """One machine has run a method, the other the second seed; the dense model is in both."""
+    committed()
+    whole, text = read_travelling(FILE), BOARD.read_text()
+    halves = Path("machines")
+    halves.mkdir()
+    for name, chosen in (("a", RESULTS[:2]), ("b", [RESULTS[0], RESULTS[2]])):
+        (halves / f"{name}.jsonl.zst").write_bytes(Travelling(whole.benchmark, tuple(chosen)).to_bytes())
+    capsys.readouterr()
+
+    for place in (str(FILE), "machines", str(BOARD.parent / "results")):
+        assert main(["board", place]) == 0
+        assert capsys.readouterr().out == text
+        assert main(["compare", place, str(FILE)]) == 0
+        assert main(["compare", f"{place}:uniform", f"{place}:dense"]) == 0
+        assert "uniform" in capsys.readouterr().out
+        assert hdapbench.board(place).to_markdown() == text
+        assert [found.trial.id for found in hdapbench.board(place).results] == [r.trial.id for r in RESULTS]
+        assert list(hdapbench.results(place)) == RESULTS
+
+
+def test_a_folder_without_results_or_with_those_of_two_boards_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
+    committed()
+    other = json.loads(canonical_json(SPEC)) | {"name": "other"}
+    benchmark = Benchmark("other", spec_hash(spec_of(other)), json.loads(canonical_json(spec_of(other))), ())
+    (FILE.parent / "other.jsonl.zst").write_bytes(Travelling(benchmark, ()).to_bytes())
+    capsys.readouterr()
+
+    assert main(["board", str(FILE.parent)]) == 2
+    assert "they are of 'example' and 'other'; name one file of" in capsys.readouterr().err
+    assert main(["board", "leaderboards/"]) == 2
+    assert main(["board", "example", "--results", str(FILE)]) == 0
+    assert main(["board", str(FILE), "--results", str(FILE)]) == 2
+    assert "leave out --results" in capsys.readouterr().err

@@ -48,39 +48,23 @@ REFUSED = {
     "writes_into_what_gradients_need": "modified by an inplace operation",
     "generator_inside": "cannot be copied",
     "compiled": "compiled network",
-    "scripted_inside": "'0.0' (TracedModule)",
+    "scripted_inside": "'0' (RecursiveScriptModule): it is compiled",
     "old_spectral_norm": "'0' (Conv2d: weight_orig)",
+    "old_weight_norm": "'0' (Conv2d: weight_g, weight_v)",
     "new_spectral_norm": "'0.parametrizations.weight' (ParametrizationList)",
-    "orthogonal": "'3.parametrizations.weight' (ParametrizationList)",
     "parametrized_by_a_function": "'0.parametrizations.weight' (ParametrizationList)",
-    "scales_of_its_own": "'Net' (Net)",
-    "over_rows": "'rows' (Conv1d)",
-    "over_time": "'clip' (Conv3d)",
-    "recurrent": "'rows' (LSTM)",
-    "attention_layer": "'a' (MultiheadAttention)",
-    "computed_weights": "'convolution'",
-    "layer_called_by_function": "'convolution'",
-    "cosine_scores": "'mm'",
+    "new_weight_norm": "'0.parametrizations.weight' (ParametrizationList)",
+    "orthogonal": "'3.parametrizations.weight' (ParametrizationList)",
+    "over_time": "required rank 4 tensor to use channels_last",
+    "recurrent": "no channel group of Net can be pruned",
     "fourier": "'_fft_r2c'",
     "early_exit": "depends on the image: Python reads a value after 'first.2'",
     "loop_on_the_image": "depends on the image: Python reads a value after 'a'",
     "branch_by_numpy": "depends on the image",
     "lazy_and_never_run": "lazy layers have no shapes yet (spare.weight",
     "lock_inside": "cannot be copied",
-    "low_rank": "'2' (LowRank: down, up)",
-    "old_weight_norm": "'0' (Conv2d: weight_g, weight_v)",
-    "new_weight_norm": "'0.parametrizations.weight' (ParametrizationList)",
-    "convolves_twice": "'0' (Twice) computes",
-    "skips_its_work": "'0' (Lazybones) computes",
-    "pools_by_convolution": "'1' (Blur) computes",
-    "tied_weights": "weights that two layers share",
-    "patches_as_batch": "'conv' (Conv2d) computes",
+    "pools_by_convolution": "no channel group of Sequential can be pruned",
     "branch_on_the_image": "depends on the image",
-    "attention": "'bmm'",
-    "free_convolution": "(FreeConvolution)",
-    "fixed_blur": "'convolution'",
-    "transposed": "(ConvTranspose2d)",
-    "learned_slopes": "(PReLU)",
     "no_layers": "cannot be trained",
     "one_layer": "no channel group of Sequential can be pruned",
     "returns_a_function": "not a torch.nn.Module",
@@ -565,10 +549,10 @@ def recurrent(n_classes):
 def attention_layer(n_classes):
     def run(net, x):
         x = net.patch(x).flatten(2).transpose(1, 2)
-        return net.f(net.a(x, x, x)[0].mean(1))
+        return net.f(net.wide(net.a(x, x, x)[0]).relu().mean(1))
 
     layers = {"patch": nn.Conv2d(3, 8, 4, 4), "a": nn.MultiheadAttention(8, 2, batch_first=True)}
-    return Net(run, **layers, f=nn.Linear(8, n_classes))
+    return Net(run, **layers, wide=nn.Linear(8, 32), f=nn.Linear(32, n_classes))
 
 
 def computed_weights(n_classes):

@@ -11,6 +11,7 @@ from hdapbench.cost.bits import BitLayers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.cost.model import CostModel
 from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.tiling import Tiling
 from hdapbench.cost.trace import check_operations, record_layers
 from hdapbench.errors import UnknownLayerError
 from hdapbench.fleet.simulated.engine import kernel_times
@@ -22,6 +23,7 @@ from tests.cost.test_record_layers import Calls
 
 SHAPE = (4, 8, 8)
 NO_GROUPS = GroupSet(())
+WAVES = Tiling(tiles=(32, 64), n_multiprocessors=6)
 
 
 def tokens(x: Tensor) -> Tensor:
@@ -127,7 +129,6 @@ MODELS = {
     "a filter that is used backwards": Calls(
         lambda f, x: functional.conv_transpose2d(f["a"](x), f["a"].weight), a=nn.Conv2d(4, 6, 3)
     ),
-    "computed weights": nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3)),
 }
 
 
@@ -285,6 +286,26 @@ def test_a_board_takes_as_long_for_one_product_as_for_a_linear_layer_and_longer_
     assert one == linear
     assert many[0] > one[0]
     assert many[1] == pytest.approx(12 * one[1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tc16"])
+@pytest.mark.parametrize(
+    ("product", "widths"),
+    [(HEADS, {"h": 3}), (WIDTH, {"d": 5}), (LINEAR, {"d": 5, "e": 6})],
+    ids=["heads", "width", "linear"],
+)
+def test_pruned_attention_takes_as_long_as_attention_of_that_size(product, widths, precision):
+    kept = list(widths.values())
+    counts = [c.constant + sum(n * widths[name] for name, n in c.multiplicity.items()) for c in product.dimensions]
+    pruned = KernelModel.from_records([product], dict.fromkeys(widths, 16))
+    small = KernelModel.from_records([record("matmul", *map(count, counts))], {})
+
+    found, real = (kernel_times(k, [w], load_profile("xavier_nx"), precision) for k, w in ((pruned, kept), (small, [])))
+    features, wanted = KernelFeatures(pruned, WAVES).terms(kept), KernelFeatures(small, WAVES).terms([[]])
+    if product is not LINEAR:  # whose rows and depth change places
+        assert (found.compute_ms, found.memory_ms) == (real.compute_ms, real.memory_ms)
+        assert (features == wanted).all()
+    assert features[0] == wanted[0]
 
 
 def test_norms_of_the_images_own_statistics_are_kernels_and_batch_norms_are_not():

@@ -22,7 +22,7 @@ from hdapbench.leaderboard.statistics import (
     latency_interval,
     latency_ratios,
     measurement_variance_of,
-    seed_spread,
+    seed_spreads,
 )
 from hdapbench.leaderboard.statistics.simultaneous import satterthwaite, tukey_critical, tukey_p
 
@@ -74,7 +74,7 @@ class TestAccuracyOfOneRow:
 
     def test_seeds_that_answer_alike_are_worth_one(self) -> None:
         rows = [bits(300, 300, 300, n=400), bits(310, 310, 310, n=400)]
-        spread = seed_spread(rows)
+        spread = seed_spreads(rows)[0]
 
         assert spread == Spread(0.0, 0.0, 4)
         assert known(accuracy_interval(rows[0], spread)) == accuracy_interval(bits(300, n=400), UNKNOWN)
@@ -83,13 +83,13 @@ class TestAccuracyOfOneRow:
         rng = np.random.default_rng(0)
         rows = [Outcomes(of.mean(axis=1), of) for of in rng.random((40, 4, 20_000)) < 0.8]
 
-        found = known(accuracy_interval(rows[0], seed_spread(rows)))
+        found = known(accuracy_interval(rows[0], seed_spreads(rows)[0]))
 
         assert found.high - found.low == pytest.approx(2 * 1.96 * sqrt(0.8 * 0.2 / 80_000), rel=0.1)
 
     def test_the_spread_is_pooled_so_that_two_seeds_are_no_excuse(self) -> None:
         rows = [Outcomes(np.array([0.70 + 0.001 * row, 0.72 + 0.001 * row]), n_images=10**9) for row in range(10)]
-        spread = seed_spread(rows)
+        spread = seed_spreads(rows)[0]
 
         found = known(accuracy_interval(rows[0], spread))
 
@@ -100,16 +100,31 @@ class TestAccuracyOfOneRow:
         alone = Outcomes(np.array([0.7, nan]), n_images=1000)
         others = [Outcomes(np.array([0.70, 0.72]), n_images=1000)] * 5
 
-        with_spread = known(accuracy_interval(alone, seed_spread([alone, *others])))
+        with_spread = known(accuracy_interval(alone, seed_spreads([alone, *others])[0]))
         without = known(accuracy_interval(alone, UNKNOWN))
 
         assert with_spread.low < without.low < 0.7 < without.high < with_spread.high
+
+    def test_a_row_that_varies_more_than_the_others_neither_widens_theirs_nor_is_sure_itself(self) -> None:
+        """Of three seeds it has two degrees of freedom of its own, and half of one of the whole table."""
+        noise = np.random.default_rng(0).normal(0, 0.003, (8, 3))
+        rows = [Outcomes(0.8 + of) for of in noise[:7]] + [Outcomes(np.array([0.9, 0.8, 0.7]))]
+
+        *others, wide = seed_spreads(rows)
+
+        assert (others[0].degrees, sqrt(others[0].variance)) == (14, pytest.approx(0.003, rel=0.3))
+        assert others == [others[0]] * 7
+        whole = (2 * 0.01 + 14 * others[0].variance) / 16
+        assert (wide.is_own, wide.degrees) == (True, 2.5)
+        assert wide.variance == pytest.approx((2 * 0.01 + 0.5 * whole) / 2.5)
+        found = accuracy_differences(rows, 0)
+        assert found[7].high - found[7].low > 10 * (found[1].high - found[1].low)
 
     @pytest.mark.parametrize("by_seed", [[1.0, 1.0], [0.0, 0.0], [0.999, 1.0], [0.0, 0.02]])
     def test_no_interval_leaves_the_possible_or_is_a_point(self, by_seed: list[float]) -> None:
         row = Outcomes(np.array(by_seed), n_images=100)
 
-        for spread in (UNKNOWN, seed_spread([row]), Spread(0.01, 0.0, 1)):
+        for spread in (UNKNOWN, seed_spreads([row])[0], Spread(0.01, 0.0, 1)):
             found = known(accuracy_interval(row, spread))
             assert 0 <= found.low <= found.value <= found.high <= 1
             assert found.high - found.low > 0.01
@@ -137,7 +152,7 @@ class TestAccuracyOfRowsAgainstEachOther:
         found = accuracy_differences(rows, 0)
 
         exact = stats.binomtest(20, 62).pvalue
-        assert found[0] == type(found[0])(0.0, 0.0, 0.0, 1.0)
+        assert (found[0].value, found[0].low, found[0].high, found[0].p) == (0.0, 0.0, 0.0, 1.0)
         assert found[1].value == pytest.approx((20 - 42) / 500)
         assert found[1].p == pytest.approx(exact, rel=1e-2)
         assert found[1].differs
@@ -357,7 +372,7 @@ class TestTheBootstrapOfFronts:
 
         drawn = bootstrap_fronts(cells, np.random.default_rng(0), 2000)
 
-        spread = seed_spread([cell.outcomes for cell in cells])
+        spread = seed_spreads([cell.outcomes for cell in cells])[0]
         fit = fit_two_way(np.array([cell.log_ms for cell in cells]), np.full((12, 3), 1e-6))
         images = [cell.outcomes.per_image.mean(axis=0).var() / 2000 for cell in cells]
         assert drawn[0, :, 0] == pytest.approx([cell.outcomes.by_seed.mean() for cell in cells])

@@ -240,6 +240,23 @@ def test_what_does_not_fit_is_left_out_and_said_to_be(monkeypatch: pytest.Monkey
     assert text.count("hdapbench explain") == 11
 
 
+def test_of_many_seeds_the_first_are_told_and_only_those_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdapbench.render.board_page.N_TRIALS", 8)
+    found = {result.trial.id: result for n in range(30) for result in [complete("uniform", 8 + n / 10, 0.9, seed=n)]}
+    asked: list[str] = []
+
+    def find(ids: Sequence[str]) -> list[Result]:
+        asked.extend(ids)
+        return [found[trial_id] for trial_id in ids]
+
+    text = board_page(board(list(found.values()), spec=TARGETS | {"seeds": list(range(30))}), find)
+
+    assert asked == list(found)[:8]
+    assert "22 more seeds left out of a page of this size." in text
+    assert "Seed 7: " in text
+    assert "Seed 8: " not in text
+
+
 def test_the_index_links_each_board_with_its_first_rows_and_its_lead(browser: Any, tmp_path: Path) -> None:
     made, found = a_board()
     written = [*write_picture_or_page(made, found, tmp_path / "example.html"), write_index([made], tmp_path)]

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hdapbench.errors import StoreError
+from hdapbench.store.brief import brief_of
 from hdapbench.store.checksums import result_checksum
 from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.store.sqlite import Store, open_store
 from hdapbench.testing.store_contract import StoreContract, example_gap, example_metrics, example_result, example_trial
-from hdapbench.trial import DENSE, Status
+from hdapbench.trial import DENSE, BitMetrics, Outcomes, Result, Status
 
 
 class TestSqliteStore(StoreContract):
@@ -71,7 +73,7 @@ def test_a_new_database_has_the_newest_schema_in_strict_tables_and_wal_mode(tmp_
     tables = connection.execute(
         "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 's%'"
     )
-    assert set(tables) == {(name, 1) for name in ("benchmark", "benchmark_trial", "result", "device_latency")}
+    assert set(tables) == {(name, 1) for name in ("benchmark", "benchmark_trial", "result", "device_latency", "brief")}
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
@@ -184,7 +186,7 @@ def test_damage_found_later_is_a_store_error_too(tmp_path: Path) -> None:
     (tmp_path / "results.db").write_bytes(content)
 
     with pytest.raises(StoreError, match="damaged"), open_store(tmp_path / "results.db") as store:
-        store.finished([])
+        store.finished(["0123456789ab"])
 
 
 @pytest.mark.parametrize(
@@ -363,3 +365,32 @@ def test_the_spec_of_a_hash_is_found_whatever_was_registered_later(tmp_path: Pat
 
         assert store.benchmark("b", spec_hash="1" * 16).trial_ids == ("old",)
         assert store.benchmark("b", spec_hash="3" * 16).trial_ids == ("new",)
+
+
+def bit_result() -> Result:
+    bits = BitMetrics(
+        weight_bytes=1000.5, packed_bytes=1200, bit_operations=1e6, mpic_cycles=None, ne16_cycles=1e5,
+        channels_at_bits={2: 8, 8: 16}, integer_accuracy=0.9, argmax_differences=1, n_compared=360,
+    )  # fmt: skip
+    result = example_result(example_trial(seed=7, parameters={"preset": "\u00e9", "steps": 3}))
+    metrics = example_metrics().model_copy(update={"bits": bits, "target_share": 0.97})
+    outcomes = Outcomes(n_images=60, parts=(0.25, 1 / 3))
+    return result.model_copy(update={"metrics": metrics, "outcomes": outcomes})
+
+
+@pytest.mark.parametrize("lost", ["SELECT 1", "DELETE FROM brief", "UPDATE brief SET content = CAST(x'ff' AS TEXT)"])
+def test_what_boards_take_of_results_is_that_of_the_results_themselves(tmp_path: Path, lost: str) -> None:
+    """Whether it was stored with them, is not there yet, as in databases of before, or is damaged."""
+    dense = example_result(example_trial(DENSE), notes={"n_classes": 10, "fleet": {"sku": "nano"}})
+    right = example_result().model_copy(update={"outcomes": Outcomes.of_images(np.arange(359) % 3 > 0)})
+    stored = [dense, right, bit_result(), example_gap(example_trial(seed=9))]
+    ids = [result.trial.id for result in stored]
+    with open_store(tmp_path / "results.db") as store:
+        for result in stored:
+            store.add(result)
+        store._connection.execute(lost)
+
+        for _ in range(2):
+            assert store.briefs(trial_ids=[*ids, "unknown"]) == [brief_of(result) for result in stored]
+        store.remove(ids[:1], [])
+        assert [brief.id for brief in store.briefs(trial_ids=ids)] == ids[1:]

@@ -126,6 +126,15 @@ def test_a_bomb_is_refused_before_it_has_unpacked(content: bytes, tmp_path: Path
         read(bomb, tmp_path)
 
 
+def test_outcomes_that_cannot_be_read_are_damage(tmp_path: Path) -> None:
+    outcomes = Outcomes(n_images=8, right="AAAA")
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(travelling([RESULTS[1].model_copy(update={"outcomes": outcomes})]).to_bytes())
+
+    with pytest.raises(StoreError, match="line 2 has outcomes of test images that cannot be read"):
+        read_travelling(path)
+
+
 def test_nothing_is_written_that_would_not_be_read_again() -> None:
     result = example_result(RESULTS[1].trial, notes={"decisions": "x" * MAX_LINE_BYTES})
 

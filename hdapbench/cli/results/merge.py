@@ -22,16 +22,9 @@ def add_parser(actions: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write what the files hold together."""
-    from hdapbench.errors import StoreError
-    from hdapbench.run.merging import merged
-    from hdapbench.store.travel import read_travelling
+    from hdapbench.run.merging import put_together
 
-    whole = read_travelling(arguments.files[0])
-    for file in arguments.files[1:]:
-        try:
-            whole = merged(whole, read_travelling(file), keep=arguments.keep).whole
-        except StoreError as error:
-            raise StoreError(f"{arguments.files[0]} and {file}: {error}") from None
+    whole = put_together(arguments.files, keep=arguments.keep)
     write_output(arguments.output, whole.to_bytes())
     n_trials = len(whole.benchmark.trial_ids)
     print(f"wrote {arguments.output}: {len(whole.results)} of {n_trials} results", file=sys.stderr)

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hdapbench.render.board_page import Find
+    from hdapbench.store.brief import Brief
     from hdapbench.store.sqlite import Benchmark
     from hdapbench.store.travel import Travelling
     from hdapbench.trial import Result
 
-BOARDS, RESULTS = Path("leaderboards"), "results"
-SUFFIX = ".jsonl.zst"
+BOARDS, RESULTS, SUFFIX = Path("leaderboards"), "results", ".jsonl.zst"
 
 
 @dataclass(frozen=True)
 class Found:
-    """A benchmark, its results, and what they were read from."""
+    """A benchmark, what its board takes of its results, and what they were read from.
+
+    Attributes
+    ----------
+    find
+        Results of trials, from their ids: a board of many would not hold them all.
+    """
 
     benchmark: Benchmark
-    results: tuple[Result, ...]
+    briefs: Sequence[Brief]
     origin: str
+    find: Find
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """All of them, in the order of the benchmark."""
+        return list(self.find(self.benchmark.trial_ids))
 
 
 def results_beside(board: Path) -> Path:
@@ -65,8 +81,31 @@ def find_results(
         stored = _in_database(name, database, spec_hash, is_needed=beside is None)
         if stored is not None:
             return stored
-    found = read_named(file or beside, name)
-    return Found(found.benchmark, found.results, str(file or beside))
+    return of_file(read_named(file or beside, name), str(file or beside))
+
+
+def of_place(text: str) -> Found | None:
+    """What a file of results or the files of a folder hold; None where a text names neither.
+
+    Raises
+    ------
+    StoreError
+        When they cannot be read or put together.
+    """
+    from hdapbench.run.merging import is_results, results_at
+
+    return of_file(results_at(Path(text)), text) if is_results(text) else None
+
+
+def of_file(found: Travelling, origin: str) -> Found:
+    """What a file of results holds."""
+    from hdapbench.store.brief import brief_of
+
+    by_id = {result.trial.id: result for result in found.results}
+    briefs = [brief_of(result) for result in found.results]
+    return Found(
+        found.benchmark, briefs, origin, lambda ids: [by_id[trial_id] for trial_id in ids if trial_id in by_id]
+    )
 
 
 def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed: bool) -> Found | None:
@@ -81,7 +120,13 @@ def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed:
         benchmark = store.benchmark(name, spec_hash=spec_hash)
         if not is_needed and spec_hash not in (None, benchmark.spec_hash):
             return None
-        return Found(benchmark, tuple(store.results(trial_ids=benchmark.trial_ids)), "the database")
+        briefs = store.briefs(trial_ids=benchmark.trial_ids)
+
+    def find(trial_ids: Sequence[str]) -> list[Result]:
+        with open_store(database) as store:
+            return store.results(trial_ids=trial_ids)
+
+    return Found(benchmark, briefs, "the database", find)
 
 
 def read_named(file: Path | None, name: str) -> Travelling:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, load_with_methods, seed_number, whole_number
-from hdapbench.cli.results.source import SUFFIX, Found, find_results, named_benchmark
+from hdapbench.cli.results.source import Found, find_results, named_benchmark, of_place
 
 if TYPE_CHECKING:
     from hdapbench.method.registry import MethodRegistry
@@ -56,11 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _found(arguments: argparse.Namespace) -> Found:
-    if arguments.name.endswith(SUFFIX):
-        from hdapbench.store.travel import read_travelling
-
-        read = read_travelling(Path(arguments.name))
-        return Found(read.benchmark, read.results, arguments.name)
+    if (found := of_place(arguments.name)) is not None:
+        return found
     _, spec_hash = named_benchmark(arguments.spec)
     return find_results(arguments.name, workspace=arguments.workspace or DEFAULT_WORKSPACE, spec_hash=spec_hash)
 

@@ -72,7 +72,7 @@ class KernelTimes:
 class _Matrices:
     """Sizes of the matrix products behind convolutions, arrays of shape (n_shapes,)."""
 
-    n_products: int
+    n_products: Floats
     rows: Floats  # output positions of each product
     columns: Floats  # output channels, padded
     depth: Floats  # input channels times kernel_area, padded
@@ -194,8 +194,12 @@ def _kernel_cost(
 ) -> tuple[Floats, Floats]:
     """Cycles and bytes of one kernel for channel pairs of shape (2, n_pairs)."""
     kernel = kernels.kernels[number]
-    area_in, area_out = kernel.height_in * kernel.width_in, kernel.height_out * kernel.width_out
     value_bytes = _BYTES[precision]
+    is_mm = kernel.kind == "mm"
+    heads = pairs[0] / kernel.stride if is_mm and kernel.stride > 1 else np.ones_like(pairs[0])
+    pairs = pairs / heads
+    area_in, area_out = kernel.height_in * kernel.width_in * heads, kernel.height_out * kernel.width_out * heads
+    n_products = kernel.width_out * heads if is_mm else heads
     unpadded = pairs[1]
     in_channels, out_channels = np.ceil(pairs / 8) * 8 if precision == "tc16" else pairs
     if kernel.kind not in PRODUCT_KINDS:
@@ -205,13 +209,12 @@ def _kernel_cost(
         weights = out_channels * kernel.kernel_area if depthwise else 0.0
         cycles = worked * area_out * kernel.kernel_area / rate + profile.prologue_cycles
         return cycles, value_bytes * (in_channels * area_in + weights + out_channels * area_out)
-    n_products = kernel.width_out if kernel.kind == "mm" else 1
     depth = in_channels * kernel.kernel_area
     outputs = out_channels * area_out * (2 if kernel.residual else 1)
     winograd = kernel.kernel_area == 9 and kernel.stride == 1 and kernel.kind == "conv" and precision != "tc16"
     shape = _Matrices(
         n_products=n_products,
-        rows=np.full_like(out_channels, area_out / n_products),
+        rows=area_out / n_products,
         columns=out_channels,
         depth=depth,
         bytes_moved=value_bytes * (in_channels * area_in + n_products * out_channels * depth + outputs),

@@ -4,6 +4,7 @@
 - accuracy: intervals over seeds and test images, and rows compared on the same images
 - latency: rows compared over the same sessions; intervals
 - two_way: what seeds share and what rows have, by least squares
+- variances: rows that vary more than the others
 - simultaneous: comparisons of all rows of a table at once, after Tukey
 - fronts: dominance, Pareto fronts and the lead at equal accuracy, with its bootstrap
 """
@@ -14,10 +15,11 @@ from hdapbench.leaderboard.statistics.accuracy import (
     Spread,
     accuracy_differences,
     accuracy_interval,
-    seed_spread,
+    seed_spreads,
 )
 from hdapbench.leaderboard.statistics.fronts import (
     Cell,
+    Curves,
     Lead,
     bootstrap_fronts,
     dominates,
@@ -32,10 +34,13 @@ from hdapbench.leaderboard.statistics.latency import (
     latency_interval,
     latency_ratios,
     measurement_variance_of,
+    medians,
+    variance_of_mean,
 )
 
 __all__ = [
     "Cell",
+    "Curves",
     "Difference",
     "Interval",
     "Lead",
@@ -52,6 +57,8 @@ __all__ = [
     "latency_interval",
     "latency_ratios",
     "measurement_variance_of",
+    "medians",
     "pareto_front",
-    "seed_spread",
+    "seed_spreads",
+    "variance_of_mean",
 ]

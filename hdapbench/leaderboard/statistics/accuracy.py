@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf, isnan, sqrt
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import inf, isnan, nan, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdapbench.arrays import Booleans, Floats
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE, Interval
-from hdapbench.leaderboard.statistics.simultaneous import satterthwaite, tukey_critical, tukey_p
-from hdapbench.leaderboard.statistics.two_way import two_way
+from hdapbench.leaderboard.statistics.simultaneous import (
+    Evidence,
+    errors_of,
+    satterthwaite,
+    tukey_critical,
+    tukey_p,
+)
+from hdapbench.leaderboard.statistics.two_way import row_variances, two_way
+from hdapbench.leaderboard.statistics.variances import moderated, set_apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +43,38 @@ class Outcomes:
     by_seed: Floats
     per_image: NDArray[np.bool_] | Floats | None = None
     n_images: int | None = None
+    _pairs: dict[int, tuple[Outcomes, _Paired]] = field(default_factory=dict, init=False, repr=False)
 
-    @property
+    @cached_property
     def present(self) -> Booleans:
         """Shape (n_seeds,): seeds that the row has."""
         return ~np.isnan(self.by_seed)
+
+    @cached_property
+    def variance(self) -> float:
+        """Variance between the seeds that the row has, of which there are at least two."""
+        return float(np.nanvar(self.by_seed, ddof=1))
+
+    @cached_property
+    def flips(self) -> float:
+        """Variance of a seed's mean by flips of single images alone; 0 where images are unknown."""
+        return 0.0 if self.per_image is None else _interaction(self.per_image[self.present])
+
+    @cached_property
+    def by_image(self) -> tuple[float, float]:
+        """Variance by the choice of test images, where they are known, and its degrees of freedom."""
+        assert self.per_image is not None  # noqa: S101 - whoever asks has looked
+        means = self.per_image[self.present].mean(axis=0)
+        if self.is_binary:  # Wilson's interval takes the variance at the true accuracy: it is no estimate
+            return float(means.var()) / len(means), inf
+        return float(means.var(ddof=1)) / len(means), len(means) - 1
+
+    def against(self, base: Outcomes) -> _Paired:
+        """What this row and another differ by, on the seeds and images that both have; found once."""
+        known = self._pairs.get(id(base))
+        if known is None:
+            known = self._pairs[id(base)] = (base, _pair_of(self, base))  # held, so that its id stays its own
+        return known[1]
 
     @property
     def is_binary(self) -> bool:
@@ -54,7 +89,7 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Spread:
-    """Variance of accuracy between seeds of a row, pooled over the rows of a table.
+    """Variance of accuracy between seeds of a row, pooled over the rows of a table that may have the same.
 
     Attributes
     ----------
@@ -63,12 +98,16 @@ class Spread:
     images
         The part of it that is answers flipping on single images, which more images average out.
     degrees
-        Sum over rows of their seeds less one; 0 where no row has two seeds, and then nothing is known of the spread.
+        Sum over these rows of their seeds less one; 0 where no row has two seeds, and then nothing is known of the
+        spread.
+    is_own
+        Whether the row varies clearly more than the others do, so that nothing is pooled with it.
     """
 
     variance: float
     images: float
-    degrees: int
+    degrees: float
+    is_own: bool = False
 
     @property
     def excess(self) -> float:
@@ -84,15 +123,19 @@ class Difference:
     ----------
     value, low, high
         The difference, in shares of 1, and its interval; 95 % for all rows of the table together.
-    p
-        p value of equal accuracies, adjusted for all rows of the table. It is less than 0.05 just where the interval
-        leaves out zero.
+    evidence
+        That the accuracies are not equal.
     """
 
     value: float
     low: float
     high: float
-    p: float
+    evidence: Evidence
+
+    @property
+    def p(self) -> float:
+        """P value of equal accuracies, adjusted for the table; less than 0.05 just where the interval leaves out 0."""
+        return self.evidence.p
 
     @property
     def differs(self) -> bool:
@@ -100,26 +143,52 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def seed_spread(rows: Sequence[Outcomes]) -> Spread:
-    """Variance between seeds, pooled over a table's rows: a row of two seeds alone would have one degree of freedom."""
-    counts = np.array([max(0, int(row.present.sum()) - 1) for row in rows], dtype=np.float64)
-    degrees = int(counts.sum())
-    if not degrees:
-        return Spread(0.0, 0.0, 0)
-    several = [(row, count) for row, count in zip(rows, counts, strict=True) if count]
-    variance = sum(count * float(np.nanvar(row.by_seed, ddof=1)) for row, count in several) / degrees
-    images = sum(count * _interaction(row.per_image, row.present) for row, count in several) / degrees
-    return Spread(float(variance), float(images), degrees)
+def seed_spreads(rows: Sequence[Outcomes]) -> list[Spread]:
+    """Variance between seeds of each row, pooled over a table's rows: two seeds alone have one degree of freedom.
+
+    A row that varies clearly more than the others says nothing of them. As of latencies (see `row_variances`), its
+    variance is compared by F test with that of the others, rows are set apart one by one, at 1 % for the whole table,
+    and what is set apart has its own variance, moderated by that of the whole table.
+    """
+    degrees = np.array([max(0, int(row.present.sum()) - 1) for row in rows], dtype=np.float64)
+    variance, flips = np.zeros(len(rows)), np.zeros(len(rows))
+    for place in np.flatnonzero(degrees).tolist():
+        variance[place], flips[place] = rows[place].variance, rows[place].flips
+    is_own = set_apart(degrees * variance, degrees)
+    pooled = _pooled(degrees, variance, flips, ~is_own)
+    whole = _pooled(degrees, variance, flips, np.ones(len(rows), dtype=bool))
+    spreads = [pooled] * len(rows)
+    for place in np.flatnonzero(is_own).tolist():
+        own, of = moderated(float(variance[place]), float(degrees[place]), whole.variance)
+        spreads[place] = Spread(own, float(flips[place]), of, is_own=True)
+    return spreads
 
 
-def _interaction(per_image: NDArray[np.bool_] | Floats | None, seeds: Booleans) -> float:
-    """Variance of a seed's mean by flips alone: mean square of the interaction with images, over the images."""
-    if per_image is None:
-        return 0.0
-    each = per_image[seeds].astype(np.float64)
+def _pooled(degrees: Floats, variance: Floats, flips: Floats, rows: Booleans) -> Spread:
+    total = float(degrees[rows].sum())
+    if not total:
+        return Spread(0.0, 0.0, 0.0)
+    shares = degrees[rows]
+    return Spread(float(shares @ variance[rows]) / total, float(shares @ flips[rows]) / total, total)
+
+
+def _interaction(each: NDArray[np.bool_ | np.int8] | Floats) -> float:
+    """Variance of a seed's mean by flips alone: mean square of the interaction with images, over the images.
+
+    Parameters
+    ----------
+    each
+        Shape (n_seeds, n_images): numbers, whether answers were right, or differences of such (-1, 0 and 1).
+    """
     n_seeds, n = each.shape
-    left = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True) + each.mean()
-    return float((left**2).sum() / ((n_seeds - 1) * (n - 1) * n))
+    if each.dtype in (np.bool_, np.int8):
+        of_seeds, of_images = (each.sum(axis=axis, dtype=np.int64).astype(np.float64) for axis in (1, 0))
+        square = float(np.count_nonzero(each)) + of_seeds.sum() ** 2 / (n_seeds * n)
+        square = max(0.0, square - float(of_seeds @ of_seeds) / n - float(of_images @ of_images) / n_seeds)
+    else:
+        left = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True) + each.mean()
+        square = float((left**2).sum())
+    return float(square / ((n_seeds - 1) * (n - 1) * n))
 
 
 def accuracy_interval(row: Outcomes, spread: Spread) -> Interval | None:
@@ -139,7 +208,7 @@ def accuracy_interval(row: Outcomes, spread: Spread) -> Interval | None:
     row
         At least one seed.
     spread
-        From `seed_spread` over the table. Without degrees, the interval is that of the test images alone.
+        The row's of `seed_spreads` over the table. Without degrees, the interval is that of the test images alone.
 
     Returns
     -------
@@ -169,10 +238,7 @@ def _image_variance(row: Outcomes, p: float) -> tuple[float, float]:
     """Variance of a row's accuracy by its choice of test images, and the degrees of freedom of this variance."""
     if row.per_image is None:
         return (p * (1 - p) / row.n if row.n else 0.0), inf
-    by_image = row.per_image[row.present].mean(axis=0)
-    if row.is_binary:  # Wilson's interval takes the variance at the true accuracy: it is no estimate
-        return float(by_image.var()) / len(by_image), inf
-    return float(by_image.var(ddof=1)) / len(by_image), len(by_image) - 1
+    return row.by_image
 
 
 def _wilson(p: float, relative_variance: float, t: float) -> Interval:
@@ -208,87 +274,109 @@ def accuracy_differences(rows: Sequence[Outcomes], reference: int) -> list[Diffe
         In the order of the rows. Rows without a common seed, or of which too little is known, get the interval from -1
         to 1.
     """
-    effects = two_way(np.array([row.by_seed for row in rows]))
+    values = np.array([row.by_seed for row in rows])
+    effects = two_way(values)
+    variances = row_variances(values, effects)
     base = rows[reference]
-    flips = _flips(rows, base)
+    pairs = [row.against(base) for row in rows]
+    is_pooled = ~variances.is_own | variances.is_own[reference]
+    flips = _pooled_flips([pair for place, pair in enumerate(pairs) if place != reference and is_pooled[place]])
     found = []
-    for index, row in enumerate(rows):
-        common = row.present & base.present
-        if index == reference:
-            found.append(Difference(0.0, 0.0, 0.0, 1.0))
-        elif not common.any():
-            found.append(Difference(float(np.nanmean(row.by_seed) - np.nanmean(base.by_seed)), -1.0, 1.0, 1.0))
-        else:
-            seeds = (2 * effects.residual_variance, flips, effects.degrees)
-            found.append(_difference(row, base, common, seeds, len(rows)))
+    for place, pair in enumerate(pairs):
+        if place == reference or not pair.n_seeds:
+            reach = 0.0 if place == reference else 1.0
+            found.append(Difference(pair.value, -reach, reach, Evidence(nan, len(rows), inf)))
+            continue
+        which = sorted({place, reference}, key=lambda row: bool(variances.is_own[row]))
+        own = variances.is_own[which]
+        parts = [(float(variances.variance[row]), float(variances.degrees[row])) for row in which]
+        if not own.any():
+            parts = [(2 * parts[0][0], parts[0][1])]
+        found.append(_difference(pair, parts, flips if is_pooled[place] else pair.flips or 0.0, len(rows)))
     return found
 
 
-def _per_image_differences(row: Outcomes, base: Outcomes, seeds: Booleans) -> Floats | None:
-    """Outcome of a row minus that of another, shape (n_seeds, n_images) for some seeds; None where they are unknown."""
-    if row.per_image is None or base.per_image is None:
-        return None
-    return row.per_image[seeds].astype(np.float64) - base.per_image[seeds]
+@dataclass(frozen=True)
+class _Paired:
+    """A row against another on the seeds and images that both have.
+
+    Attributes
+    ----------
+    n_seeds
+        That both have.
+    value
+        Difference of their accuracies; over all seeds of each where they have none in common.
+    images, image_degrees
+        Variance of the difference by the choice of test images, NaN where it is unknown, and its degrees of freedom.
+    flips
+        Variance of a seed's difference by flips of single images alone; None where images are unknown.
+    only
+        Images of one seed that the row alone has right, and that the other alone has right, where bits are known.
+    """
+
+    n_seeds: int
+    value: float
+    images: float
+    image_degrees: float
+    flips: float | None
+    only: tuple[int, int] | None
 
 
-def _flips(rows: Sequence[Outcomes], base: Outcomes) -> float:
-    """Variance of a seed's difference by flips of single images alone, pooled over rows; 0 if unknown."""
-    total, degrees = 0.0, 0
-    for row in rows:
-        common = row.present & base.present
-        each = None if row is base else _per_image_differences(row, base, common)
-        if each is not None and len(each) > 1:
-            total += (len(each) - 1) * _interaction(each, np.ones(len(each), dtype=bool))
-            degrees += len(each) - 1
-    return total / degrees if degrees else 0.0
-
-
-def _difference(
-    row: Outcomes, base: Outcomes, common: Booleans, seeds: tuple[float, float, int], n_rows: int
-) -> Difference:
-    """One row against the reference; `seeds` is the variance of a seed's difference, its flips, and its degrees."""
-    between, flips, degrees = seeds
+def _pair_of(row: Outcomes, base: Outcomes) -> _Paired:
+    common = row.present & base.present
     n_seeds = int(common.sum())
+    if not n_seeds:
+        return _Paired(0, float(np.nanmean(row.by_seed) - np.nanmean(base.by_seed)), nan, inf, None, None)
     value = float(row.by_seed[common].mean() - base.by_seed[common].mean())
-    each = _per_image_differences(row, base, common)
-    images, image_degrees = _difference_by_images(row, base, each)
-    if isnan(images) and not degrees:
-        return Difference(value, -1.0, 1.0, 1.0)
-    images = 0.0 if isnan(images) else images
-    excess = max(0.0, between - (0.0 if each is None else flips)) / n_seeds
-    parts = [(images, image_degrees), (between / n_seeds if excess else 0.0, degrees)]
-    error = sqrt(images + excess)
-    if not error:
-        return Difference(value, value, value, float(value == 0))
-    freedom = satterthwaite(error**2, parts)
-    p = tukey_p(value / error, n_rows, freedom)
-    if each is not None and row.is_binary and not degrees:
-        p = max(p, _mcnemar_p(each[0], n_rows))
-    reach = tukey_critical(n_rows, freedom) * error
-    low, high = max(-1.0, value - reach), min(1.0, value + reach)
-    if p >= 1 - CONFIDENCE:
-        low, high = min(low, 0.0), max(high, 0.0)
-    return Difference(value, low, high, p)
-
-
-def _difference_by_images(row: Outcomes, base: Outcomes, each: Floats | None) -> tuple[float, float]:
-    """Variance of a difference by the choice of test images, and its degrees of freedom; NaN where it is unknown."""
-    if each is None:
-        if row.n is None or base.n is None:
-            return float("nan"), inf
-        shares = [(float(np.nanmean(of.by_seed)) * of.n + 2) / (of.n + 4) for of in (row, base) if of.n]
-        return shares[0] * (1 - shares[0]) / row.n + shares[1] * (1 - shares[1]) / base.n, inf
-    by_image = each.mean(axis=0)
+    if row.per_image is None or base.per_image is None:
+        images = nan
+        if row.n is not None and base.n is not None:
+            shares = [(float(np.nanmean(of.by_seed)) * of.n + 2) / (of.n + 4) for of in (row, base) if of.n]
+            images = shares[0] * (1 - shares[0]) / row.n + shares[1] * (1 - shares[1]) / base.n
+        return _Paired(n_seeds, value, images, inf, None, None)
     if row.is_binary:
-        padded = np.append(by_image, [1.0, -1.0])
-        return float(padded.var()) / len(padded), inf
-    return float(by_image.var(ddof=1)) / len(by_image), len(by_image) - 1
+        each = row.per_image[common].view(np.int8) - base.per_image[common].view(np.int8)
+        padded = np.append(each.sum(axis=0) / n_seeds, [1.0, -1.0])
+        images, degrees = float(padded.var()) / len(padded), inf
+        only = (int((each[0] > 0).sum()), int((each[0] < 0).sum()))
+        flips = _interaction(each) if n_seeds > 1 else 0.0
+    else:
+        parts = np.asarray(row.per_image[common] - base.per_image[common], np.float64)
+        by_image = parts.mean(axis=0)
+        images, degrees, only = float(by_image.var(ddof=1)) / len(by_image), len(by_image) - 1, None
+        flips = _interaction(parts) if n_seeds > 1 else 0.0
+    return _Paired(n_seeds, value, images, degrees, flips, only)
 
 
-def _mcnemar_p(differences: Floats, n_rows: int) -> float:
+def _pooled_flips(pairs: Sequence[_Paired]) -> float:
+    """Variance of a seed's difference by flips of single images alone, pooled over rows; 0 if unknown."""
+    known = [(pair.flips, pair.n_seeds - 1) for pair in pairs if pair.flips is not None]
+    degrees = sum(of for _, of in known)
+    return sum(flips * of for flips, of in known) / degrees if degrees else 0.0
+
+
+def _difference(pair: _Paired, seeds: list[tuple[float, float]], flips: float, n_rows: int) -> Difference:
+    """One row against the reference; `seeds` are the parts of the variance of a seed's difference, with degrees."""
+    between, degrees = sum(part for part, _ in seeds), sum(of for _, of in seeds)
+    if isnan(pair.images) and not degrees:
+        return Difference(pair.value, -1.0, 1.0, Evidence(nan, n_rows, inf))
+    images = 0.0 if isnan(pair.images) else pair.images
+    excess = max(0.0, between - (0.0 if pair.flips is None else flips)) / pair.n_seeds
+    error = sqrt(images + excess)
+    parts = [(images, pair.image_degrees), *((part / pair.n_seeds if excess else 0.0, of) for part, of in seeds)]
+    freedom = satterthwaite(error**2, parts)
+    least = 0.0 if degrees or pair.only is None else _mcnemar_p(*pair.only, n_rows)
+    evidence = Evidence(errors_of(pair.value, error), n_rows, freedom, least)
+    reach = tukey_critical(n_rows, freedom) * error
+    low, high = max(-1.0, pair.value - reach), min(1.0, pair.value + reach)
+    if least >= 1 - CONFIDENCE:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Difference(pair.value, low, high, evidence)
+
+
+def _mcnemar_p(better: int, worse: int, n_rows: int) -> float:
     """McNemar's exact two-sided p value of images on which one row alone is right, adjusted for a table after Tukey."""
     from scipy.special import bdtr, ndtri
 
-    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     p = min(1.0, 2 * float(bdtr(min(better, worse), better + worse, 0.5))) if better + worse else 1.0
     return tukey_p(float(ndtri(p / 2)), n_rows, inf)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, nan
 
 import numpy as np
 
 from hdapbench.arrays import Floats
-from hdapbench.leaderboard.statistics.accuracy import Outcomes, seed_spread
+from hdapbench.leaderboard.statistics.accuracy import Outcomes, Spread, seed_spreads
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE
 from hdapbench.leaderboard.statistics.latency import fit_two_way
 
@@ -61,6 +61,9 @@ class Lead:
     overlaps: bool
 
 
+PART = 1 << 20
+"""Numbers that are drawn at once."""
+
 POINT = 1e-9
 """Accuracies over which a front that is a single point is compared with another."""
 
@@ -75,7 +78,7 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> list[bool]:
     return [not any(dominates(other, point) for other in points) for point in points]
 
 
-def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
+def equal_accuracy_lead(front: Floats, reference: Floats | Curves) -> Lead:
     """Lead of a front over a reference, as mean difference of log latency over the accuracies that both reach.
 
     The mean difference between two curves is Bjontegaard's (VCEG-M33, 2001), who interpolated by a cubic polynomial;
@@ -88,14 +91,15 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     ----------
     front, reference
         Shape (1 + n_replicates, n_points, 2): accuracy and log latency of every target, the dense model among them. The
-        first entry is the estimate, the others are replicates from `bootstrap_fronts`, if any.
+        first entry is the estimate, the others are replicates from `bootstrap_fronts`, if any. `Curves` of a reference
+        serve many fronts.
 
     Returns
     -------
     Lead
         Over the accuracies that both fronts span or, where one is more accurate throughout, that the other spans.
     """
-    own, other = _Curves(front), _Curves(reference)
+    own, other = Curves(front), reference if isinstance(reference, Curves) else Curves(reference)
     low, high = _common(own, other)
     mean = (other.areas(low, high) - own.areas(low, high)) / (high - low)
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
@@ -104,7 +108,7 @@ def equal_accuracy_lead(front: Floats, reference: Floats) -> Lead:
     return Lead(exp(mean[0]) - 1, float(ends[0]), float(ends[1]), float(low[0]), float(high[0]), overlaps)
 
 
-def _common(own: _Curves, other: _Curves) -> tuple[Floats, Floats]:
+def _common(own: Curves, other: Curves) -> tuple[Floats, Floats]:
     """Accuracies over which fronts are compared, shape (n,): those that both span.
 
     Where one is more accurate throughout, those that the other spans: its fastest point reaches all of them, and more.
@@ -117,7 +121,7 @@ def _common(own: _Curves, other: _Curves) -> tuple[Floats, Floats]:
     return np.minimum(low, high - POINT), high
 
 
-class _Curves:
+class Curves:
     """Pareto-optimal points of each replicate's front by rising accuracy, in groups of equally many.
 
     Attributes
@@ -137,7 +141,8 @@ class _Curves:
         for count in np.unique(counts):
             members = np.flatnonzero(counts == count)
             points = ordered[members][keep[members]].reshape(len(members), count, 2)[:, ::-1]
-            self.groups.append((members, points[..., 0], points[..., 1]))
+            x, y = points[..., 0], points[..., 1]
+            self.groups.append((members, x, y, _pchip_slopes(x, y) if count > 1 else y))
             self.low[members] = points[:, 0, 0]
 
     def areas(self, low: Floats, high: Floats) -> Floats:
@@ -146,22 +151,24 @@ class _Curves:
         Below its least accurate point a curve is as fast as there: that point reaches any lower accuracy too.
         """
         found = np.empty(len(self.low))
-        for members, x, y in self.groups:
+        for members, x, y, slope in self.groups:
             ends = [bound[members] for bound in (low, high)]
             lower, upper = (y[:, 0] * np.minimum(end - x[:, 0], 0) for end in ends)
             found[members] = upper - lower
             if x.shape[1] > 1:
-                lower, upper = (_area(x, y, np.maximum(end, x[:, 0])) for end in ends)
+                lower, upper = (_area(x, y, slope, np.maximum(end, x[:, 0])) for end in ends)
                 found[members] += upper - lower
         return found
 
 
-def _area(x: Floats, y: Floats, end: Floats) -> Floats:
+def _area(x: Floats, y: Floats, slope: Floats, end: Floats) -> Floats:
     """Integral of monotone piecewise cubics from their first x to the end, shape (n,); x and y rise along each row."""
-    step, slope = np.diff(x), _pchip_slopes(x, y)
+    step = np.diff(x)
     s = np.clip((end[:, None] - x[:, :-1]) / step, 0, 1)
-    from_values = y[:, :-1] * (s**4 / 2 - s**3 + s) + y[:, 1:] * (s**3 - s**4 / 2)
-    from_slopes = slope[:, :-1] * (s**4 / 4 - 2 * s**3 / 3 + s**2 / 2) + slope[:, 1:] * (s**4 / 4 - s**3 / 3)
+    square = s * s
+    cube, fourth = square * s, square * square
+    from_values = y[:, :-1] * (fourth / 2 - cube + s) + y[:, 1:] * (cube - fourth / 2)
+    from_slopes = slope[:, :-1] * (fourth / 4 - 2 * cube / 3 + square / 2) + slope[:, 1:] * (fourth / 4 - cube / 3)
     return np.asarray((step * (from_values + step * from_slopes)).sum(axis=1))
 
 
@@ -193,7 +200,7 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     Test images are drawn for all cells together, by weights that are exponential instead of multinomial (the Bayesian
     bootstrap: Rubin, Annals of Statistics 9, 1981), so that no image ever vanishes. Few seeds cannot be drawn from
     themselves: two give three samples, with half the variance. So seeds are parametric: normal, with the variances that
-    `fit_two_way` and `seed_spread` pool over all cells, each replicate's variance drawn by its degrees of freedom, and
+    `fit_two_way` and `seed_spreads` pool over all cells, each replicate's variance drawn by its degrees of freedom, and
     with the correlation that a method's targets show. What a seed's session does to all cells alike is no part of it.
 
     Parameters
@@ -216,34 +223,69 @@ def bootstrap_fronts(cells: Sequence[Cell], rng: np.random.Generator, n_replicat
     present = ~np.isnan(log_ms)
     deviation = np.zeros(log_ms.shape)
     deviation[present] = np.sqrt(np.where(np.isfinite(fit.cell_variance), fit.cell_variance, 0.0))
-    share = _correlation(log_ms, methods)
-    noise = _seed_noise(log_ms, methods, share, fit.degrees, rng, n_replicates)[:, present]
-    latency = fit.row_means + (noise * deviation[present]) @ fit.weights.T  # (n_replicates, n_cells)
+    seeds = _SeedNoise(methods, log_ms.shape, rng, n_replicates)
+    latency = fit.row_means + seeds.drawn(
+        _correlation(log_ms, methods), fit.degrees, lambda noise: fit.effects.row_means_of(noise * deviation)
+    )
 
     by_seed = np.array([cell.outcomes.by_seed for cell in cells])
-    spread = seed_spread([cell.outcomes for cell in cells if not cell.is_fixed])
+    is_free = np.array([not cell.is_fixed for cell in cells])
+    spreads = seed_spreads([cell.outcomes for cell in cells if not cell.is_fixed])
+    spread = next((of for of in spreads if not of.is_own), Spread(0.0, 0.0, 0.0))
     flips_apart = spread.variance / spread.excess if spread.excess else 1.0  # flips of different models are independent
-    share = min(1.0, _correlation(by_seed, methods) * flips_apart)
-    noise = _seed_noise(by_seed, methods, share, spread.degrees, rng, n_replicates) * np.sqrt(spread.excess)
-    noise[:, np.isnan(by_seed)] = nan
-    noise[:, np.array([cell.is_fixed for cell in cells])] = 0.0
-    accuracy = np.clip(
-        _drawn_by_images([cell.outcomes for cell in cells], rng, n_replicates) + np.nanmean(noise, axis=2), 0, 1
+    here = ~np.isnan(by_seed)
+    share_of_mean = here / np.maximum(here.sum(axis=1, keepdims=True), 1.0)
+    share_of_mean[is_free] *= np.sqrt([[of.excess] for of in spreads]) if spreads else 0.0
+    share_of_mean[~is_free] = 0.0
+    noise = seeds.drawn(
+        min(1.0, _correlation(by_seed, methods) * flips_apart),
+        spread.degrees,
+        lambda noise: np.einsum("ncs,cs->nc", noise, share_of_mean),
     )
+    accuracy = np.clip(_drawn_by_images([cell.outcomes for cell in cells], rng, n_replicates) + noise, 0, 1)
 
     estimate = np.stack([np.nanmean(by_seed, axis=1), fit.row_means], axis=-1)
     return np.concatenate([estimate[None], np.stack([accuracy, latency], axis=-1)])
 
 
-def _seed_noise(
-    values: Floats, methods: Sequence[str], share: float, degrees: int, rng: np.random.Generator, n: int
-) -> Floats:
-    """Draws in units of their deviation, shape (n, n_cells, n_seeds); a method and seed have a share in common."""
-    names, which = np.unique(methods, return_inverse=True)
-    own = rng.standard_normal((n, *values.shape))
-    common = rng.standard_normal((n, len(names), values.shape[1]))[:, which]
-    scale = np.sqrt(degrees / rng.chisquare(degrees, n)) if degrees else np.ones(n)
-    return np.asarray((np.sqrt(1 - share) * own + np.sqrt(share) * common) * scale[:, None, None])
+@dataclass(frozen=True)
+class _SeedNoise:
+    """Draws of what seeds do to cells, shape (n, n_cells, n_seeds), a few replicates at a time."""
+
+    methods: Sequence[str]
+    shape: tuple[int, ...]
+    rng: np.random.Generator
+    n: int
+
+    def drawn(self, share: float, degrees: float, means: Callable[[Floats], Floats]) -> Floats:
+        """Means over seeds, shape (n, n_cells), of draws in units of their deviation.
+
+        Parameters
+        ----------
+        share
+            Of the variance, what a method and seed have in common.
+        degrees
+            Of the estimated deviation, which each replicate draws too; 0 where it is known.
+        means
+            From draws to their means: linear.
+        """
+        names, which = np.unique(self.methods, return_inverse=True)
+        n_cells, n_seeds = self.shape
+        drawn = np.sqrt(1 - share) * self._in_parts(n_cells, n_seeds, means)
+        drawn += np.sqrt(share) * self._in_parts(len(names), n_seeds, lambda noise: means(noise[:, which]))
+        if degrees:
+            drawn *= np.sqrt(degrees / self.rng.chisquare(degrees, self.n))[:, None]
+        return np.asarray(drawn)
+
+    def _in_parts(self, n_rows: int, n_seeds: int, means: Callable[[Floats], Floats]) -> Floats:
+        step = max(1, PART // (self.shape[0] * n_seeds))
+        room = np.empty((min(step, self.n), n_rows, n_seeds))
+        found = []
+        for start in range(0, self.n, step):
+            here = room[: self.n - start]
+            self.rng.standard_normal(out=here)
+            found.append(means(here))
+        return np.concatenate(found)
 
 
 def _correlation(values: Floats, methods: Sequence[str]) -> float:

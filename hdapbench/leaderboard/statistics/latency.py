@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.leaderboard.statistics.interval import CONFIDENCE, Interval
-from hdapbench.leaderboard.statistics.simultaneous import satterthwaite, tukey_critical, tukey_p
-from hdapbench.leaderboard.statistics.two_way import row_variances, two_way
+from hdapbench.leaderboard.statistics.simultaneous import Evidence, errors_of, satterthwaite, tukey_critical
+from hdapbench.leaderboard.statistics.two_way import TwoWayEffects, row_variances, two_way
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,19 @@ class Ratio:
     ----------
     value, low, high
         The ratio and its interval; 95 % for all rows of the table together.
-    p
-        Tukey's p value of equal latencies.
+    evidence
+        That the latencies are not equal.
     """
 
     value: float
     low: float
     high: float
-    p: float
+    evidence: Evidence
+
+    @property
+    def p(self) -> float:
+        """Tukey's p value of equal latencies."""
+        return self.evidence.p
 
     @property
     def differs(self) -> bool:
@@ -52,8 +57,8 @@ class TwoWay:
     residual_variance, degrees
         Variance of one cell's log latency that neither row nor seed explains, pooled over the table; 0 degrees with one
         seed.
-    weights
-        Shape (n_rows, n_cells): row means as sums over cells.
+    effects
+        The fit that row means are of; its `weights_of` a row are those of its mean as a sum over cells.
     cell_variance
         Shape (n_cells,): the pooled variance, or the row's own if it varies clearly more than the others (see
         `row_variances`), or the cell's measurement variance where that is greater; infinite where none is known.
@@ -69,7 +74,7 @@ class TwoWay:
     seed_effects: Floats
     residual_variance: float
     degrees: int
-    weights: Floats
+    effects: TwoWayEffects
     cell_variance: Floats
     cell_source: Integers
     source_degrees: Floats
@@ -97,20 +102,25 @@ def measurement_variance_of(samples: Sequence[ArrayLike], weights: ArrayLike) ->
     float
         NaN if some device was measured once only: one repeat says nothing of noise.
     """
+    found = [medians(np.asarray(of, dtype=np.float64)) for of in samples]
+    return float(variance_of_mean(np.array([of[0] for of in found]), np.array([of[1] for of in found]), weights))
+
+
+def medians(repeats: Floats) -> tuple[Floats, Floats]:
+    """Medians over the last axis, and Maritz and Jarrett's variances of them; NaN of one value."""
+    ordered = np.sort(repeats, axis=-1)
+    n = ordered.shape[-1]
+    middles = np.asarray((ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2)
+    if n < 2:
+        return middles, np.full(middles.shape, nan)
+    left = ordered - middles[..., None]  # squares of what is small lose no digits
+    return middles, np.asarray(left**2 @ _median_shares(n) - (left @ _median_shares(n)) ** 2)
+
+
+def variance_of_mean(middles: Floats, variances: Floats, weights: ArrayLike) -> Floats:
+    """Variance of the log of a weighted mean of medians over the last axis: see `measurement_variance_of`."""
     shares = np.asarray(weights, dtype=np.float64)
-    repeats = [np.sort(np.asarray(of, dtype=np.float64)) for of in samples]
-    medians = np.array([(of[(len(of) - 1) // 2] + of[len(of) // 2]) / 2 for of in repeats])
-    variances = [_median_variance(of, median) for of, median in zip(repeats, medians, strict=True)]
-    return float(shares**2 @ np.array(variances)) / float(shares @ medians) ** 2
-
-
-def _median_variance(ordered: Floats, median: float) -> float:
-    """Maritz and Jarrett's variance of the median of values in order; NaN of one value."""
-    if len(ordered) < 2:
-        return nan
-    shares = _median_shares(len(ordered))
-    left = ordered - median  # squares of what is small lose no digits
-    return float(shares @ left**2 - (shares @ left) ** 2)
+    return np.asarray(variances @ shares**2 / (middles @ shares) ** 2)
 
 
 @cache
@@ -152,7 +162,7 @@ def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
         effects.seed_effects,
         float(rows.variance[pooled]),
         int(rows.degrees[pooled]),
-        effects.weights,
+        effects,
         np.where(is_residual, residual, known),
         np.where(is_residual, np.where(rows.is_own[which], which + 1, 0), -1),
         np.append(rows.degrees[pooled], rows.degrees),
@@ -162,9 +172,11 @@ def fit_two_way(log_ms: Floats, measurement_variance: Floats) -> TwoWay:
 
 def _error(fit: TwoWay, weights: Floats) -> tuple[float, float]:
     """Standard error of a sum over cells, and its degrees of freedom."""
-    parts = weights**2 * np.where(weights == 0, 0.0, fit.cell_variance)
-    sources = [source for source in np.unique(fit.cell_source) if source >= 0]
-    estimated = [(float(parts[fit.cell_source == of].sum()), float(fit.source_degrees[of])) for of in sources]
+    cells = np.flatnonzero(weights)
+    parts, source = weights[cells] ** 2 * fit.cell_variance[cells], fit.cell_source[cells]
+    estimated = [
+        (float(parts[source == of].sum()), float(fit.source_degrees[of])) for of in np.unique(source) if of >= 0
+    ]
     variance = float(parts.sum())
     return sqrt(variance), satterthwaite(variance, estimated)
 
@@ -183,19 +195,20 @@ def latency_ratios(fit: TwoWay, reference: int) -> list[Ratio]:
         Row to which the others are compared. A row that no seed connects with it gets an interval without bounds.
     """
     n_rows = len(fit.row_means)
+    unknown = Evidence(nan, n_rows, inf)
     ratios = []
     for row in range(n_rows):
         if row == reference:
-            ratios.append(Ratio(1.0, 1.0, 1.0, 1.0))
+            ratios.append(Ratio(1.0, 1.0, 1.0, unknown))
             continue
         difference = float(fit.row_means[row] - fit.row_means[reference])
-        error, degrees = _error(fit, fit.weights[row] - fit.weights[reference])
+        error, degrees = _error(fit, fit.effects.weights_of(row) - fit.effects.weights_of(reference))
         if fit.part[row] != fit.part[reference] or not np.isfinite(error):
-            ratios.append(Ratio(exp(difference), 0.0, inf, 1.0))
+            ratios.append(Ratio(exp(difference), 0.0, inf, unknown))
             continue
         reach = tukey_critical(n_rows, degrees) * error
-        p = tukey_p(difference / error, n_rows, degrees) if error else float(difference == 0)
-        ratios.append(Ratio(exp(difference), exp(difference - reach), exp(difference + reach), p))
+        evidence = Evidence(errors_of(difference, error), n_rows, degrees)
+        ratios.append(Ratio(exp(difference), exp(difference - reach), exp(difference + reach), evidence))
     return ratios
 
 
@@ -207,7 +220,7 @@ def latency_interval(fit: TwoWay, row: int) -> Interval:
     """
     from scipy.special import stdtrit
 
-    error, degrees = _error(fit, fit.weights[row])
+    error, degrees = _error(fit, fit.effects.weights_of(row))
     mean = float(fit.row_means[row])
     reach = float(stdtrit(min(degrees, 1e9), (1 + CONFIDENCE) / 2)) * error
     return Interval(exp(mean), exp(mean - reach), exp(mean + reach) if reach < 700 else inf)

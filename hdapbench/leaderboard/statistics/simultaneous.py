@@ -6,8 +6,9 @@ Whichever rows are compared, and were they chosen after looking, at most 5 % of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
-from math import floor, inf
+from math import copysign, floor, inf, isnan, nan
 
 import numpy as np
 
@@ -78,6 +79,36 @@ def _critical(n_rows: int, degrees: float) -> float:
     from scipy.optimize import brentq
 
     return float(brentq(lambda ratio: tukey_p(ratio, n_rows, degrees) - (1 - CONFIDENCE), 0.1, 1e3, xtol=1e-6))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """That a row of a table differs from another.
+
+    Attributes
+    ----------
+    errors
+        Standard errors by which they differ; NaN where nothing is known.
+    n_rows, degrees
+        See `tukey_p`.
+    least_p
+        Below which the p value is not.
+    """
+
+    errors: float
+    n_rows: int
+    degrees: float
+    least_p: float = 0.0
+
+    @property
+    def p(self) -> float:
+        """P value of equal rows, adjusted for the table."""
+        return 1.0 if isnan(self.errors) else max(self.least_p, tukey_p(self.errors, self.n_rows, self.degrees))
+
+
+def errors_of(difference: float, error: float) -> float:
+    """Standard errors by which rows differ: infinitely many where the error is 0, NaN where they do not differ then."""
+    return difference / error if error else copysign(inf, difference) if difference else nan
 
 
 def satterthwaite(variance: float, parts: list[tuple[float, float]]) -> float:

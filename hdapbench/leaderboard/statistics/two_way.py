@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hdapbench.arrays import Booleans, Floats, Integers
-
-FEWEST_ROWS = 4
-"""Rows of which one may be set apart."""
+from hdapbench.leaderboard.statistics.variances import moderated, most_unlike
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +21,8 @@ class TwoWayEffects:
     seed_effects
         Shape (n_seeds,): difference of a seed from the mean over seeds, at equal rows.
     weights
-        Shape (n_rows, n_cells): row means as sums over the cells that are there, in their order.
+        Shape (n_rows, n_cells): row means as sums over the cells that are there, in their order; None where no cell is
+        missing, so that each mean is that of the row's own cells.
     present
         Shape (n_rows, n_seeds): cells that are there.
     part
@@ -37,12 +36,27 @@ class TwoWayEffects:
 
     row_means: Floats
     seed_effects: Floats
-    weights: Floats
+    weights: Floats | None
     present: Booleans
     part: Integers
     residuals: Floats
     residual_variance: float
     degrees: int
+
+    def weights_of(self, row: int) -> Floats:
+        """Mean of a row as a sum over the cells that are there, shape (n_cells,)."""
+        if self.weights is not None:
+            return np.asarray(self.weights[row])
+        n_rows, n_seeds = self.present.shape
+        found = np.zeros(n_rows * n_seeds)
+        found[row * n_seeds : (row + 1) * n_seeds] = 1 / n_seeds
+        return found
+
+    def row_means_of(self, noise: Floats) -> Floats:
+        """Row means of values in all cells, shape (n, n_rows) for (n, n_rows, n_seeds); missing cells do not count."""
+        if self.weights is None:
+            return np.asarray(noise.mean(axis=2))
+        return np.asarray(noise[:, self.present] @ self.weights.T)
 
 
 def two_way(values: Floats) -> TwoWayEffects:
@@ -56,9 +70,11 @@ def two_way(values: Floats) -> TwoWayEffects:
     values
         Shape (n_rows, n_seeds), NaN where a cell is missing.
     """
+    present = ~np.isnan(values)
+    if values.size and present.all():
+        return _complete(values, present)
     from scipy.sparse.csgraph import connected_components
 
-    present = ~np.isnan(values)
     n_rows, n_seeds = values.shape
     incidence = present.astype(np.float64)
     n_parts, part = connected_components(incidence @ incidence.T > 0, directed=False)
@@ -84,8 +100,16 @@ def two_way(values: Floats) -> TwoWayEffects:
     return TwoWayEffects(means, seed_effects, weights, present, part.astype(np.int64), residuals, variance, degrees)
 
 
-PRIOR = 2.0
-"""Degrees of freedom of the table's variance beside one degree of a row's own; fewer beside more of them."""
+def _complete(values: Floats, present: Booleans) -> TwoWayEffects:
+    """The fit where no cell is missing: means of rows and seeds."""
+    n_rows, n_seeds = values.shape
+    means = values.mean(axis=1)
+    seed_effects = values.mean(axis=0) - values.mean()
+    degrees = (n_rows - 1) * (n_seeds - 1)
+    residuals = values - means[:, None] - seed_effects if degrees else np.zeros(values.shape)
+    variance = float((residuals**2).sum()) / degrees if degrees else 0.0
+    part = np.zeros(n_rows, dtype=np.int64)
+    return TwoWayEffects(means, seed_effects, None, present, part, residuals, variance, degrees)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +134,8 @@ def row_variances(values: Floats, effects: TwoWayEffects) -> RowVariances:
 
     A method that draws its plans at random would make all others look unsure, and itself sure. A row's variance is
     compared by F test with that of the rows besides it, whose sum of squares is the table's less the row's own times
-    rows / (rows - 1), exactly so if no cell is missing; rows are set apart one by one, at 1 % for the whole table
-    (Bonferroni). Its own variance is about the seeds' effects on the other rows, and moderated by that of the whole
-    table (Smyth 2004, "Linear models and empirical Bayes methods", Statistical Applications in Genetics and Molecular
-    Biology 3): with one degree of freedom alone, an interval would reach from nothing to everything.
+    rows / (rows - 1), exactly so if no cell is missing; rows are set apart one by one (`most_unlike`). Its own variance
+    is about the seeds' effects on the other rows, and moderated by that of the whole table (`moderated`).
 
     Parameters
     ----------
@@ -130,24 +152,13 @@ def row_variances(values: Floats, effects: TwoWayEffects) -> RowVariances:
     variance, degrees = np.full(len(values), fit.residual_variance), np.full(len(values), float(fit.degrees))
     for row in np.flatnonzero(is_own):
         left = (values[row] - fit.seed_effects)[~np.isnan(values[row])]
-        own = len(left) - 1
-        prior = PRIOR / own**2
-        degrees[row] = own + prior
-        variance[row] = (own * left.var(ddof=1) + prior * effects.residual_variance) / degrees[row]
+        variance[row], degrees[row] = moderated(left.var(ddof=1), len(left) - 1, effects.residual_variance)
     return RowVariances(variance, degrees, is_own)
 
 
 def _unlike_the_others(fit: TwoWayEffects) -> int | None:
     """Row that varies most, if more than the others do by more than chance."""
-    from scipy.special import fdtrc
-
     n_rows = len(fit.residuals)
-    degrees = fit.present.sum(axis=1) - 1
-    testable = (degrees > 0) & (fit.degrees - degrees > 0)
-    if n_rows < FEWEST_ROWS or not testable.any():
-        return None
-    own = (fit.residuals**2).sum(axis=1) * n_rows / (n_rows - 1)
-    others = np.maximum(fit.residual_variance * fit.degrees - own, 1e-300)
-    ratio = (own[testable] / degrees[testable]) / (others[testable] / (fit.degrees - degrees[testable]))
-    p = fdtrc(degrees[testable], fit.degrees - degrees[testable], ratio)
-    return int(np.flatnonzero(testable)[np.argmin(p)]) if p.min() * n_rows < 0.01 else None
+    degrees = fit.present.sum(axis=1) - 1.0
+    own = (fit.residuals**2).sum(axis=1) * n_rows / max(1, n_rows - 1)
+    return most_unlike(own, degrees, fit.residual_variance * fit.degrees - own, fit.degrees - degrees)
