@@ -200,6 +200,7 @@ def _images(model: nn.Module) -> Tensor:
 
 def _counted(model: nn.Module, flops: int) -> int:
     """Multiply-accumulates by torch's counter at the size of the trace; large networks are counted without numbers."""
+    model.requires_grad_(False)  # or the counter follows gradients, which no parameter that is an input has
     for device in ("meta", "cpu") if flops > QUICKLY_RUN else ("cpu",):
         copy = model if device == "cpu" else deepcopy(model).to(device)
         try:
