@@ -200,6 +200,7 @@ def _images(model: nn.Module) -> Tensor:
 
 def _counted(model: nn.Module, flops: int) -> int:
     """Multiply-accumulates by torch's counter at the size of the trace; large networks are counted without numbers."""
+    model.requires_grad_(False)  # or the counter follows gradients, which no parameter that is an input has
     for device in ("meta", "cpu") if flops > QUICKLY_RUN else ("cpu",):
         copy = model if device == "cpu" else deepcopy(model).to(device)
         try:
@@ -262,8 +263,9 @@ def _line(name: str, row: dict[str, Any], package: str) -> str:
     if "flops" not in row:
         reason = row.get("reason", "").replace("|", "\\|")[:160]
         return f"| `{name}` | - | - | - | {row['status']}: {reason} | - | - | {seconds} | {theirs} |"
-    frozen = sum(row["frozen"].values())
-    why = next(iter(row["frozen"]), "").replace("|", "\\|")[:60]
+    inner = {reason: n for reason, n in row["frozen"].items() if not reason.startswith("is the model's output")}
+    frozen = sum(inner.values())
+    why = next(iter(inner), "").replace("|", "\\|")[:60]
     exact = "-"
     if "plans" in row:
         same = row["flops_off"] == row["params_off"] == 0
@@ -279,7 +281,7 @@ def _line(name: str, row: dict[str, Any], package: str) -> str:
 
 def summary(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
     """How many of each package can be pruned to half of their FLOPs, with all counts exact."""
-    yield "| package | networks | pruned to half | all ten plans exact | refused, slowest | Torch-Pruning's test |"
+    yield "| package | networks tried | pruned to half | all ten plans exact | refused, slowest | Torch-Pruning's test |"
     yield "|---|--:|--:|--:|---|--:|"
     for package in ("torchvision", "timm", "ultralytics"):
         mine = {name.partition(":")[2]: row for name, row in rows.items() if name.startswith(f"{package}:")}
@@ -291,7 +293,8 @@ def summary(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
         refused = [row["seconds"] for row in mine.values() if row["status"] == "refused"]
         slowest = f"{len(refused)}, {max(refused):.0f} s" if refused else "0"
         theirs = len(set(mine) - NOT_BY_TORCH_PRUNING - UNTRIED_BY_TORCH_PRUNING) if package == "torchvision" else "-"
-        yield f"| {package} | {len(mine)} | {half} | {exact} | {slowest} | {theirs} |"
+        tried = f"{len(mine)} of {sum(name.startswith(f'{package}:') for name in names())}"
+        yield f"| {package} | {tried} | {half} | {exact} | {slowest} | {theirs} |"
 
 
 def main() -> None:

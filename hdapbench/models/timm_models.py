@@ -49,8 +49,18 @@ def build_timm(name: str, *, n_classes: int, input_shape: tuple[int, int, int], 
             raise ModelError(f"timm:{name} does not take the arguments {arguments}: {_line(error)}") from error
         except Exception as error:  # whatever a size or an argument makes its builders raise
             raise ModelError(f"timm:{name} cannot be built for images {list(input_shape)}: {_line(error)}") from error
+        _let_widths_follow(model)
         return model
     raise AssertionError
+
+
+def _let_widths_follow(model: nn.Module) -> None:
+    """Let scales of channels take their number from their weights; they note it in a shape."""
+    from timm.models.metaformer import Scale
+
+    for module in model.modules():
+        if isinstance(module, Scale):
+            module.shape = (-1, *module.shape[1:])
 
 
 def _shape_of(timm: Any, name: str) -> tuple[int, int] | None:

@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     ),
     "timm fastvit": ("timm.models.fastvit:Attention", {"dim": 32, "head_dim": 8}, MAP),
     "timm davit": ("timm.models.davit:WindowAttention", {"dim": 32, "window_size": (7, 7), "num_heads": 4}, TOKENS),
+    "timm davit, channels": ("timm.models.davit:ChannelAttention", {"dim": 32, "num_heads": 4}, TOKENS),
     "timm swin": (
         "timm.models.swin_transformer:WindowAttention",
         {"dim": 32, "window_size": 7, "num_heads": 4},

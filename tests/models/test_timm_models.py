@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hdapbench.bench.network import trace
 from hdapbench.errors import ModelError
 from hdapbench.models import build_model, load_weights
 from hdapbench.spec import ModelSpec
@@ -38,6 +39,13 @@ def test_weights_of_timms_own_network_load_and_give_its_outputs(tmp_path: Path) 
 
     with torch.no_grad():
         assert torch.allclose(model(x), source(x), atol=1e-5)
+
+
+def test_scales_that_note_the_number_of_their_channels_do_not_freeze_them() -> None:
+    groups = trace(build("poolformer_s12"), (3, 32, 32)).group_set
+
+    assert [group.name for group in groups.frozen] == ["head.fc"]
+    assert sum(group.n_channels for group in groups) > 64 + 128 + 320 + 512
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hdapbench.models.attention.base import Attention
 from hdapbench.models.attention.levit_forms import SplitLevit, SplitLevitDown
 from hdapbench.models.attention.timm_forms import (
     SplitBeit,
+    SplitChannelAttention,
     SplitClassAttention,
     SplitMaxxvit,
     SplitTalkingHeads,
@@ -36,6 +37,7 @@ FORMS: Mapping[tuple[str, str], type[Attention]] = {
     ("timm.layers.attention", "Attention"): SplitTimmAttention,
     ("timm.models.fastvit", "Attention"): SplitTimmMap,
     ("timm.models.davit", "WindowAttention"): SplitTimmPlainWindow,
+    ("timm.models.davit", "ChannelAttention"): SplitChannelAttention,
     ("timm.models.swin_transformer", "WindowAttention"): SplitTimmWindow,
     ("timm.models.beit", "Attention"): SplitBeit,
     ("timm.models.cait", "ClassAttn"): SplitClassAttention,

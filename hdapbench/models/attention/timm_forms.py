@@ -69,6 +69,22 @@ class SplitTimmPlainWindow(Attention):
         return self.projected(values)
 
 
+class SplitChannelAttention(Attention):
+    """timm's ``ChannelAttention`` of DaViT (Ding et al. 2022) with separate projections: a head mixes its channels."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__(n_heads=block.num_heads, scale=block.scale)
+        self.take(block.qkv, block.proj, thirds(block.qkv.out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens of the same shape, (n, n_tokens, channels)."""
+        parts = (self.q(x), self.k(x), self.v(x))
+        q, k, v = (torch.unflatten(tokens, -1, (self.n_heads, -1)).transpose(1, 2) for tokens in parts)
+        weights = ((k * self.scale).transpose(-1, -2) @ v).softmax(dim=-1)
+        values = (weights @ q.transpose(-1, -2)).permute(0, 3, 1, 2)
+        return self.projected(values.flatten(2))
+
+
 class SplitTimmWindow(Attention):
     """timm's ``WindowAttention`` of Swin with separate projections."""
 
