@@ -175,7 +175,8 @@ def _kernel(record: LayerRecord) -> Kernel:
     )
     if record.kind == "transposed":
         return _transposed(kernel)
-    return _products(kernel, record.dimensions) if record.kind == "matmul" else kernel
+    is_product = record.kind == "matmul" or (record.kind == "linear" and record.dimensions)
+    return _products(kernel, record.dimensions) if is_product else kernel
 
 
 def _transposed(kernel: Kernel) -> Kernel:
@@ -192,7 +193,7 @@ def _transposed(kernel: Kernel) -> Kernel:
 
 
 def _products(kernel: Kernel, dimensions: tuple[ChannelCount, ...]) -> Kernel:
-    """Matrix products between activations, of (..., rows, depth, columns).
+    """Matrix products between activations, or by weights along channels, of (..., rows, depth, columns).
 
     A kernel has two counts that vary, depth and columns. Where the rows vary, the product is transposed, or, where the
     columns vary as well, rows and depth change places. Where the number of products varies (heads are pruned), depth

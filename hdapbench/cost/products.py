@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,8 +23,9 @@ from hdapbench.cost.layers import (
     weight_shape,
 )
 from hdapbench.cost.notes import Notes
-from hdapbench.cost.records import ChannelCount, LayerRecord
+from hdapbench.cost.records import ChannelCount, LayerRecord, product
 from hdapbench.cost.tracker import Tracker
+from hdapbench.errors import UnknownLayerError
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,26 @@ class Products:
         """Note a call of a layer that reads the first of its ends and writes the other, with channels at an axis."""
         x, y = ends
         channels = (self._tensors.channels(x, axis), self._tensors.channels(y, axis))
-        sides = extents(self._modules[name], x, y)
-        record = self._layer_record(name, weight, channels, sides | {"inputs": (self._tensors.record(x),)})
+        fields = extents(self._modules[name], x, y) | {"inputs": (self._tensors.record(x),)}
+        record = self._layer_record(name, weight, channels, fields)
+        record = replace(record, dimensions=record.dimensions or self._over_widths(record, y, axis))
         self._notes.append(record, ends, axis)
+
+    def _over_widths(self, record: LayerRecord, y: Tensor, axis: int) -> Counts:
+        """Rows, depth and columns of a linear layer whose number of rows depends on a width; none elsewhere.
+
+        Raises
+        ------
+        UnknownLayerError
+            When a convolution's positions do, or those of a product of rows that do in two dimensions.
+        """
+        others = [count for number, count in enumerate(self._tensors.counts(y)) if number != axis]
+        constant, varying = product(others)
+        if record.kind in {"norm", "layer_norm"} or not varying:
+            return ()
+        if record.kind != "linear" or len(varying) > 1:
+            raise UnknownLayerError(f"no cost rule for '{record.name}': its positions are channels of other layers")
+        return varying[0].scaled(constant), record.channels_in, record.channels_out
 
     def _layer_record(
         self, name: str, weight: Counts, ends: tuple[ChannelCount, ChannelCount], fields: dict[str, Any]
@@ -121,6 +139,7 @@ class Products:
         x, weight, y = factors
         name = self._tensors.parameter(weight) or self.place(operation)
         record = LayerRecord(name=name, inputs=(self._tensors.record(x),), first=False, **fields)
+        record = replace(record, dimensions=record.dimensions or self._over_widths(record, y, axis))
         self._tensors.derive((x, weight), (y,))
         self._notes.append(record, (x, y), axis)
 

@@ -86,7 +86,8 @@ class LayerRecord:
         Groups of a convolution in the dense model.
     dimensions
         Of a ``parameter`` its shape; of a ``matmul`` its batch, rows, depth and columns; of a grouped convolution the
-        channels along the first two dimensions of its weight.
+        channels along the first two dimensions of its weight; of a ``linear`` whose number of positions depends on a
+        width (tokens are mixed) its rows, depth and columns.
     bias
         Whether it adds a bias.
     parameters_per_channel

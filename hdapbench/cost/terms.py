@@ -58,6 +58,9 @@ class Terms:
         calls, stored = int(record.executed), int(record.first)
         positions = record.area_in if record.kind == "transposed" else record.area_out
         flops, params = calls * record.kernel_area * positions, stored * record.kernel_area
+        if record.kind == "linear" and record.dimensions:
+            self._add_over_widths(record)
+            return
         if record.kind == "depthwise":
             self._singles[outputs] += [flops, params, 0, 0]
         elif any(count.varies for count in record.dimensions):
@@ -68,6 +71,16 @@ class Terms:
         if record.kind in WEIGHTED:
             self._singles[outputs] += [0, 0, 0, calls * record.area_out]
             self._singles[inputs] += [0, 0, 0, calls * record.area_in]
+
+    def _add_over_widths(self, record: LayerRecord) -> None:
+        """Add a linear layer that is applied along channels, as when tokens are mixed: its rows depend on a width."""
+        rows, depth, columns = record.dimensions
+        calls, stored = int(record.executed), int(record.first)
+        self.add(record, (rows, depth, columns), flops=calls)
+        self.add(record, (depth, columns), params=stored)
+        self.add(record, (columns,), params=stored * int(record.bias))
+        for read_or_written in (depth, columns):
+            self.add(record, (rows, read_or_written), activations=calls)
 
     def add_matmul(self, record: LayerRecord) -> None:
         """Add a product of two activations."""

@@ -187,3 +187,18 @@ class HardCoded(nn.Module):
         x = functional.relu(self.noted(x)).reshape(x.shape[0], self.width, 64).reshape(x.shape[0], self.width, 8, 8)
         x = functional.relu(self.fixed(x)).reshape(x.shape[0], 6, 64)
         return self.head(x.mean(2))
+
+
+class Mixer(nn.Module):
+    """A layer over tokens, whose rows are channels, as in MLP-Mixer."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.patches, self.tokens1, self.tokens2 = nn.Conv2d(3, width, 2, 2), nn.Linear(16, 12), nn.Linear(12, 16)
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(width), nn.Linear(width, 10), nn.Linear(10, width)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2)
+        x = (x + self.tokens2(functional.gelu(self.tokens1(x)))).transpose(1, 2)
+        return self.head((x + self.fc2(functional.gelu(self.fc1(self.norm(x))))).mean(1))

@@ -20,6 +20,7 @@ from tests.axes.networks import (
     SHAPE,
     Gates,
     HardCoded,
+    Mixer,
     Norms,
     Recurrent,
     Sequence,
@@ -40,6 +41,7 @@ GROUPS = {
     Sequence: {"first": 8, "second": 8, "query": 6, "encode": 10},
     Recurrent: {"first": 6, "second": 8, "hidden": 6},
     HardCoded: {"free": 8, "noted": 8},
+    Mixer: {"patches": 8, "tokens1": 12, "fc1": 10},
 }
 networks = pytest.mark.parametrize("network", list(GROUPS), ids=lambda network: network.__name__)
 
