@@ -76,9 +76,10 @@ class Measurer:
         workloads, seed = self.network.workloads(widths), session_seed(*session)
         samples = self.fleet.sample_nominal(workloads, runs=self.runs, seed=seed)
         if samples is None:
-            whole = cluster_devices(self.clusters.fingerprint_ms, n_clusters=1, weights=self.fleet.weights)
+            fleet = self.clusters.fleet  # without the devices that were lost
+            whole = cluster_devices(self.clusters.fingerprint_ms, n_clusters=1, weights=fleet.weights)
             device = np.array(whole.representatives, dtype=np.int64)
-            samples = self.fleet.measure(workloads, device, runs=self.runs, seed=seed)[0]
+            samples = fleet.measure(workloads, device, runs=self.runs, seed=seed)[0]
         return np.asarray(np.median(samples, axis=1), dtype=np.float64)
 
 

@@ -25,6 +25,7 @@ from hdapbench.fleet.estimate.estimators import (
 )
 from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.noise import Noise
+from hdapbench.fleet.remaining import remaining
 from hdapbench.fleet.statistics import weighted_percentile
 from hdapbench.spec import ClusteringSpec
 
@@ -266,7 +267,7 @@ def fingerprint_fleet(
     seed: int,
     variants: Variants | None = None,
 ) -> ClusteredFleet:
-    """Fleet clustered by the fingerprint that it brings along, or by one taken of every device now.
+    """Fleet clustered by the fingerprint that it brings along, or by one taken now; lost devices are left out of it.
 
     Parameters
     ----------
@@ -291,4 +292,4 @@ def fingerprint_fleet(
     taken = fleet.recorded_fingerprint()
     if taken is None:
         taken = take_fingerprint(fleet, kernels, runs=runs, seed=seed, variants=variants)
-    return cluster_fleet(fleet, taken.latency_ms, clustering, seed=seed)
+    return cluster_fleet(remaining(fleet, taken.device_ids), taken.latency_ms, clustering, seed=seed)
