@@ -99,8 +99,8 @@ def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cac
         some = ", ".join(map(repr, fleet.plans[:3])) + (", ..." if len(fleet.plans) > 3 else "")
         text = (
             f"a recorded fleet times only the plans of its file ({some}), and a run measures new ones, first "
-            f"'{dense}'; estimate its average with: hdapbench fleet estimate {spec.file}; "
-            "or name a simulated or a local fleet"
+            f"'{dense}'; have them measured, this one first, with: hdapbench fleet ask {loaded.source} -o job.zip; "
+            f"or estimate the file's average with: hdapbench fleet estimate {spec.file}"
         )
         yield problem_at(loaded, place, text)
     fleet.close()

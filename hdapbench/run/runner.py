@@ -21,8 +21,10 @@ from hdapbench.errors import (
 )
 from hdapbench.method.budget import Budget
 from hdapbench.method.registry import MethodRegistry, line_of, package_of
+from hdapbench.run.earlier import EarlierResults
 from hdapbench.run.environment import current_environment
 from hdapbench.run.listener import Listener
+from hdapbench.run.waiting import Waiting
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec
 from hdapbench.trial import Result, Spent, Status, Trial
@@ -63,6 +65,7 @@ class Run:
         self.registry = registry
         self.workspace = workspace
         self.listener = listener
+        self._earlier = EarlierResults(loaded.spec, workspace.database, rerun={one.trial.id for one in stored})
 
     def results(self, trials: Sequence[Trial]) -> Iterator[Result]:
         """Result of each trial, as soon as it is there. An interrupt ends the iteration; nothing is half done.
@@ -74,6 +77,8 @@ class Run:
         ------
         ModelError
             When the base model is not that of the stored results.
+        FleetError
+            At the end, when trials wait for plans that a recorded fleet lacks: their results are not given.
         """
         if not trials:
             return
@@ -86,10 +91,17 @@ class Run:
         # numpy's products here are small: with a thread per core on a busy machine they took ten times as long.
         with contextlib.closing(preparation), threadpool_limits(limits=1, user_api="blas"):
             self._check_base(preparation)
+            waiting = Waiting()
             for trial in trials:
                 preparation.bench(trial.fleet)  # first: what fails there fails for all trials
                 self.listener.started(trial)
-                yield self._result(trial, preparation)
+                preparation.lacking.clear()
+                result = self._result(trial, preparation)
+                if preparation.lacking:
+                    self.listener.phase(waiting.added(trial, preparation.lacking))
+                else:
+                    yield result
+            waiting.end(self.workspace.wanted / f"{self.loaded.spec.name}.json", source=self.loaded.source)
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""
@@ -131,8 +143,11 @@ class Run:
 
     def _outcome(self, trial: Trial, preparation: Preparation, budget: Budget) -> Outcome:
         from hdapbench.run.attempt import Outcome, carry_out
+        from hdapbench.run.rescoring import scored_again
 
         try:
+            if (earlier := self._earlier.of(trial)) is not None:
+                return scored_again(earlier, trial, preparation)
             return carry_out(trial, preparation, self.registry, budget)
         except TargetUnreachableError as error:
             return Outcome(Status.INFEASIBLE, said(error))
