@@ -15,6 +15,8 @@ from hdapbench.fleet.exports import ExportedModels, scratch_folder
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.spec import RuntimeSpec
 
+MODELS_PER_VISIT = 8
+"""On boards, besides the reference network: they have little memory, and lose a visit when they are interrupted."""
 MOST_LOADED_BYTES = 2 << 30
 """Model files held by all asked devices together; more workloads are timed one lot after another."""
 
@@ -41,6 +43,11 @@ class VisitedFleet(Fleet):
     A measurement exports each model once and times them in rounds: devices one after the other in random order, the
     models of a lot in random order on each.
 
+    Attributes
+    ----------
+    most_per_visit
+        Models of a lot at most; None: as many as memory holds.
+
     Parameters
     ----------
     spec
@@ -54,6 +61,7 @@ class VisitedFleet(Fleet):
     """
 
     source: LatencySource = "measured"
+    most_per_visit: int | None = None
 
     def __init__(
         self,
@@ -123,7 +131,7 @@ class VisitedFleet(Fleet):
         held = 0
         for number in range(len(files[0])):
             size = sum(row[number].stat().st_size for row in files)
-            if lots[-1] and held + size > MOST_LOADED_BYTES:
+            if lots[-1] and (held + size > MOST_LOADED_BYTES or len(lots[-1]) == self.most_per_visit):
                 lots.append([])
                 held = 0
             lots[-1].append(number)

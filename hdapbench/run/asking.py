@@ -17,7 +17,7 @@ from hdapbench.fleet.command.answers import AnswerError
 from hdapbench.fleet.command.jobs import Job, read_result
 from hdapbench.fleet.estimate.probes import choose_probes
 from hdapbench.fleet.exports import ExportedModels
-from hdapbench.fleet.recorded.matrix import LatencyMatrix
+from hdapbench.fleet.recorded.matrix import LatencyMatrix, name_of_model
 from hdapbench.plan import name_of_widths
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.run.inspection import count_classes
@@ -126,7 +126,7 @@ def ask(
     about = {
         "recording": str(matrix.path.resolve()),
         "spec": loaded.source,
-        "model": f"{model.name}@{'x'.join(map(str, model.input_shape))}",
+        "model": name_of_model(model),
         "facts": facts,
         "kernels": kernels_to_dict(network.kernels),
         "widths": {name: list(widths) for name, widths in wanted.items()},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from hdapbench.errors import StoreError
 from hdapbench.spec import RecordedFleetSpec, Spec, parse_target
 from hdapbench.store.sqlite import open_store
 from hdapbench.trial import DENSE, Result, Status, Trial
@@ -47,8 +49,10 @@ class EarlierResults:
         if not self._recorded or not self._database.exists():
             return {}
         with open_store(self._database) as store:
-            ids = sorted(store.finished(sorted(store.trial_ids())))
-            results = [result for result in store.results(trial_ids=ids) if _is_measured(result)]
+            results = []
+            for trial_id in sorted(store.finished(sorted(store.trial_ids()))):
+                with suppress(StoreError):  # of a newer version
+                    results += [result for result in store.results(trial_ids=[trial_id]) if _is_measured(result)]
         results.sort(key=lambda result: SCORED_AGAIN not in result.notes)  # a plan's own trial comes last, and counts
         return {_apart_from_fleet(result.trial): result for result in results}
 

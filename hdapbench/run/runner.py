@@ -91,7 +91,8 @@ class Run:
         # numpy's products here are small: with a thread per core on a busy machine they took ten times as long.
         with contextlib.closing(preparation), threadpool_limits(limits=1, user_api="blas"):
             self._check_base(preparation)
-            waiting = Waiting()
+            wanted = self.workspace.wanted / f"{self.loaded.spec.name}.json"
+            waiting = Waiting(wanted, source=self.loaded.source)
             for trial in trials:
                 preparation.bench(trial.fleet)  # first: what fails there fails for all trials
                 self.listener.started(trial)
@@ -101,7 +102,7 @@ class Run:
                     self.listener.phase(waiting.added(trial, preparation.lacking))
                 else:
                     yield result
-            waiting.end(self.workspace.wanted / f"{self.loaded.spec.name}.json", source=self.loaded.source)
+            waiting.end()
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""

@@ -16,9 +16,18 @@ Wanted = dict[str, dict[str, tuple[int, ...]]]
 
 
 class Waiting:
-    """Trials of one run that wait, and the plans that they wait for."""
+    """Trials of one run that wait, and the plans that they wait for, noted at once in a file.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    path
+        The file; what it held before goes when the first plans are noted, or none are.
+    source
+        The spec, as messages call it.
+    """
+
+    def __init__(self, path: Path, *, source: str) -> None:
+        self._path, self._source = path, source
         self._n_trials, self._wanted = 0, Wanted()
 
     def added(self, trial: Trial, lacking: Mapping[str, Mapping[str, tuple[int, ...]]]) -> str:
@@ -26,26 +35,26 @@ class Waiting:
         self._n_trials += 1
         for fleet, plans in lacking.items():
             self._wanted.setdefault(fleet, {}).update(plans)
+        with replacing(self._path) as partial:
+            partial.write_text(json.dumps(self._wanted))
         n_plans = sum(map(len, lacking.values()))
         return f"{trial} waits for {n_plans} plans that fleet '{trial.fleet}' has not recorded"
 
-    def end(self, path: Path, *, source: str) -> None:
-        """Note what is wanted, in place of what was before.
+    def end(self) -> None:
+        """Say how to go on where a trial waits.
 
         Raises
         ------
         FleetError
-            When a trial waits; it says how to go on.
+            When a trial waits.
         """
         if not self._wanted:
-            path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
             return
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(self._wanted))
         n_plans = sum(map(len, self._wanted.values()))
         raise FleetError(
             f"{self._n_trials} trials wait for {n_plans} plans that {', '.join(map(repr, self._wanted))} has not "
-            f"recorded; the others are stored. Go on with: hdapbench fleet ask {source} -o job.zip"
+            f"recorded; the others are stored. Go on with: hdapbench fleet ask {self._source} -o job.zip"
         )
 
 

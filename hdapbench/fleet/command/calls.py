@@ -69,8 +69,11 @@ def _read(process: subprocess.Popen[bytes], deadline: float, timeout: float) -> 
         for stream in kept:
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if not ready:
+            over = process.poll() is not None  # what it left in the background may hold its output open
+            ready = selector.select(0.0 if over else min(0.1, max(0.0, deadline - time.monotonic())))
+            if not ready and over:
+                break
+            if time.monotonic() >= deadline:
                 raise CallError(_too_long(timeout))
             for key, _ in ready:
                 part = os.read(key.fd, 1 << 16)

@@ -17,7 +17,7 @@ from hdapbench.fleet.command import board_runner
 from hdapbench.fleet.command.answers import AnswerError, References, checked_samples, parsed
 from hdapbench.fleet.command.calls import CallError, Said, call
 from hdapbench.fleet.command.commands import fields_of, words_of
-from hdapbench.fleet.visits import VisitedFleet
+from hdapbench.fleet.visits import MODELS_PER_VISIT, VisitedFleet
 from hdapbench.spec import CommandFleetSpec, RuntimeSpec
 
 RUNNER = Path(board_runner.__file__)
@@ -45,6 +45,8 @@ class CommandFleet(VisitedFleet):
     FleetError
         When the inventory cannot be used.
     """
+
+    most_per_visit = MODELS_PER_VISIT
 
     def __init__(
         self,

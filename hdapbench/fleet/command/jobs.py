@@ -18,9 +18,8 @@ from hdapbench.files import file_hash, replacing
 from hdapbench.fleet.command.answers import AnswerError, References, checked_samples
 from hdapbench.fleet.command.board_runner import FORMAT
 from hdapbench.fleet.command.fleet import RUNNER
+from hdapbench.fleet.visits import MODELS_PER_VISIT
 
-MODELS_PER_VISIT = 8
-"""Besides the reference network, which is timed before and after them; what an interruption on a board loses."""
 RUNNER_NAME = "__main__.py"
 """So that ``python3 job.zip`` runs it."""
 _REFERENCE = 0

@@ -109,6 +109,10 @@ class RecordedFleet(Fleet):
             if plan not in self.complete_plans
         }
 
+    def model_of(self, plan: str) -> str | None:
+        """The model that a plan is of, as noted beside the file; None where it is not."""
+        return self._matrix.model_of(plan)
+
     def describe(self) -> dict[str, str | int | float]:
         """Kind, file, devices, plans and samples, and what was dropped."""
         facts: dict[str, str | int | float] = {

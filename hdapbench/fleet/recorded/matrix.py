@@ -18,9 +18,15 @@ from hdapbench.cost.kernel_file import kernels_from_dict, kernels_to_dict
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
 from hdapbench.files import replacing
+from hdapbench.spec import ModelSpec
 
 COLUMNS = ("device", "plan", "sample", "latency_ms")
 _FORMAT = 1
+
+
+def name_of_model(model: ModelSpec) -> str:
+    """What recordings call a model: its name and the shape of its inputs."""
+    return f"{model.name}@{'x'.join(map(str, model.input_shape))}"
 
 
 @dataclass(frozen=True)
