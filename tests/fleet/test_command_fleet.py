@@ -40,11 +40,15 @@ def built(widths: np.ndarray) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 64 * int(widths[0]), 3, padding=1), nn.Flatten()).eval()
 
 
-@pytest.fixture
-def runnable(kernels: KernelModel) -> Workloads:
-    """Two models that can be run."""
+def workloads_that_run(kernels: KernelModel) -> Workloads:
+    """Two models that can be run, the first larger."""
     widths = np.stack([kernels.sizes, np.maximum(kernels.sizes // 2, 1)])
     return Workloads(kernels, widths, ("whole", "half"), Variants(built, (3, 8, 8), "small"))
+
+
+@pytest.fixture
+def runnable(kernels: KernelModel) -> Workloads:
+    return workloads_that_run(kernels)
 
 
 class TestBoardsThatCommandsReach(FleetContract):
