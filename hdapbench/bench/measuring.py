@@ -48,6 +48,10 @@ class Measurer:
             variants=self.network.variants,
         )
 
+    def forget_clusters(self) -> None:
+        """Fingerprint and cluster the fleet anew when it is next asked: devices were lost."""
+        self.__dict__.pop("clusters", None)
+
     def on_clusters(self, widths: Integers, *, session: Session, cluster: int | None = None) -> ClusterMeasurement:
         """Latencies of plans of these widths, shape (n_plans, n_groups), on every cluster's representative or one's."""
         workloads, seed = self.network.workloads(widths), session_seed(*session)

@@ -14,7 +14,7 @@ from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.leaderboard.leads import leads_on
 from hdapbench.leaderboard.rows import Table, dense_row
-from hdapbench.leaderboard.warnings import board_warnings, section_warnings
+from hdapbench.leaderboard.warnings import board_warnings, fleet_warnings, section_warnings
 from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import FleetSpec, RankingSpec, Spec
 from hdapbench.store.sqlite import Benchmark
@@ -61,7 +61,7 @@ def build_leaderboard(benchmark: Benchmark, results: Iterable[Result]) -> Leader
         n_finished=len(finished & set(benchmark.trial_ids)),
         n_images=next((r.outcomes.n_images for r in found if r.outcomes is not None), None),
     )
-    return replace(board, warnings=board_warnings(board))
+    return replace(board, warnings=(*board_warnings(board), *fleet_warnings(found)))
 
 
 def _stored_spec(benchmark: Benchmark) -> Spec:

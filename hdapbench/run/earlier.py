@@ -10,10 +10,7 @@ from pathlib import Path
 from hdapbench.errors import StoreError
 from hdapbench.spec import RecordedFleetSpec, Spec, parse_target
 from hdapbench.store.sqlite import open_store
-from hdapbench.trial import DENSE, Result, Status, Trial
-
-SCORED_AGAIN = "scored_again"
-"""Note of a result whose plan comes from a trial on an earlier recording."""
+from hdapbench.trial import DENSE, SCORED_AGAIN, Result, Status, Trial
 
 
 class EarlierResults:

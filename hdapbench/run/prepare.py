@@ -165,6 +165,14 @@ class Preparation:
         if not self._benches:
             self.forget()
 
+    def clustered_anew(self, fleet_name: str) -> bool:
+        """Whether a fleet can be clustered without the devices that it lost, which happens when it is next asked."""
+        bench = self._benches.get(fleet_name)
+        if bench is None or not self._fleet_spec(fleet_name).is_live:
+            return False
+        bench.measurer.forget_clusters()
+        return True
+
     def forget(self) -> None:
         """Make everything anew when it is next asked for."""
         self.close()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from hdapbench.run.attempt import Outcome
-from hdapbench.run.earlier import SCORED_AGAIN
 from hdapbench.run.evaluate import measure_plan
 from hdapbench.run.prepare import Preparation
-from hdapbench.trial import Result, Trial
+from hdapbench.trial import SCORED_AGAIN, Result, Trial
 
 
 def scored_again(earlier: Result, trial: Trial, preparation: Preparation) -> Outcome:

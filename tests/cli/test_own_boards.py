@@ -66,6 +66,24 @@ def test_hdap_runs_on_six_boards_of_which_one_lies_and_one_vanishes(
     assert "vanishing-a" in Path("board.md").read_text()
 
 
+def test_a_board_that_is_lost_after_clustering_without_a_spare_lets_the_trial_begin_anew(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("honest-a", "honest-bb", "late-a")
+    boards = ", ".join(f"{{name: {name}}}" for name in names)
+    common = "kind: command, rounds: 1, runs: 3, retries: 0, clustering: {n_clusters: 3}"
+    on(spec, f"{{name: lab, {common}, run: '{HONEST}', devices: [{boards}]}}")
+    Path("states").mkdir()
+    monkeypatch.setenv("BOARDS_STATE", str(Path("states").resolve()))
+
+    found = ran(capsys, "--only", "uniform")
+
+    assert {device["device"] for device in found["dense"]["devices"]} == set(names)
+    assert {device["device"] for device in found["uniform"]["devices"]} == set(names[:2])
+    assert "Devices were lost between trials" in Path("board.md").read_text()
+    assert "late-a is quarantined" in Path("board.md").read_text()
+
+
 def carried_out(job: Path, *boards: str) -> list[str]:
     """Results of boards, each a process that has nothing but the job."""
     for board in boards:
@@ -115,3 +133,4 @@ def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
     assert after["hdap"]["metrics"]["accuracy"] == before["hdap"]["metrics"]["accuracy"]
     assert after["hdap"]["metrics"]["latency_ms"] != before["hdap"]["metrics"]["latency_ms"]
     assert after["dense"]["notes"]["fleet"]["n_devices"] == 5
+    assert "Plans of 2 trials were found on an earlier recording" in Path("board.md").read_text()

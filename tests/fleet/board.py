@@ -20,7 +20,12 @@ def main(name: str, runs: int, files: list[str]) -> None:
         state.write_text(str(n_calls + 1))
     if kind == "hanging":
         time.sleep(60)
-    if kind == "failing" or (kind == "vanishing" and n_calls >= 1) or (kind == "flaky" and n_calls % 2 == 0):
+    if (
+        kind == "failing"
+        or (kind == "vanishing" and n_calls >= 1)
+        or (kind == "late" and n_calls >= 4)
+        or (kind == "flaky" and n_calls % 2 == 0)
+    ):
         sys.exit("connection lost")
     speed = {"slow": 3.0}.get(kind, 1.0) * (1 + len(name) % 3 / 10) * (5 if kind == "throttled" and n_calls else 1)
     rng = Random(f"{name} {n_calls}")

@@ -10,7 +10,7 @@ import numpy as np
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import DeviceLostError, Fleet, Variants, Workloads
+from hdapbench.fleet.base import DeviceLostError, Fleet, SparesGoneError, Variants, Workloads
 from hdapbench.fleet.estimate.choice import choose_estimator
 from hdapbench.fleet.estimate.clustering import Clustering, automatic_clusters, cluster_devices, separated_clusters
 from hdapbench.fleet.estimate.estimators import (
@@ -150,7 +150,7 @@ class ClusteredFleet:
 
         Raises
         ------
-        FleetError
+        SparesGoneError
             When a cluster has no spare left.
         """
         devices = self.design.devices.copy()
@@ -162,7 +162,7 @@ class ClusteredFleet:
                 samples = self.fleet.measure(workloads, devices, runs=runs, seed=seed)
             except DeviceLostError as error:
                 lost.add(error.device)
-                devices = self._without(devices, lost)
+                devices = self._without(devices, lost, why=str(error))
                 continue
             noise = self.fleet.noise(workloads, devices, runs=runs)
             return ClusterMeasurement(samples, devices, self.clustering.labels[devices], noise)
@@ -201,7 +201,7 @@ class ClusteredFleet:
         """Percentile of the latency over all devices in ms, shape (n_workloads,)."""
         return weighted_percentile(self.device_latency(latency_ms, devices).T, percent, self.fleet.weights)
 
-    def _without(self, devices: Integers, lost: set[int]) -> Integers:
+    def _without(self, devices: Integers, lost: set[int], *, why: str) -> Integers:
         """The devices with every lost one replaced by the next spare of its cluster."""
         devices = devices.copy()
         for place, device in enumerate(devices):
@@ -211,9 +211,9 @@ class ClusteredFleet:
             taken = lost | {int(other) for other in devices}
             spare = next((spare for spare in self.clustering.ranked[cluster] if spare not in taken), None)
             if spare is None:
-                raise FleetError(
+                raise SparesGoneError(
                     f"fleet '{self.fleet.name}': device {self.fleet.device_ids[int(device)]} is lost and cluster "
-                    f"{cluster} has no spare left; fingerprint the fleet again"
+                    f"{cluster} has no spare left; fingerprint the fleet again ({why})"
                 )
             devices[place] = spare
         return devices
