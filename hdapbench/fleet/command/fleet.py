@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import weakref
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hdapbench.arrays import Floats
-from hdapbench.errors import printable
+from hdapbench.errors import FleetError, printable
 from hdapbench.fleet.base import DeviceLostError
 from hdapbench.fleet.command import board_runner
 from hdapbench.fleet.command.answers import AnswerError, References, checked_samples, parsed
@@ -43,7 +44,7 @@ class CommandFleet(VisitedFleet):
     Raises
     ------
     FleetError
-        When the inventory cannot be used.
+        When the inventory cannot be used, or this is Windows.
     """
 
     most_per_visit = MODELS_PER_VISIT
@@ -55,6 +56,8 @@ class CommandFleet(VisitedFleet):
         cache_dir: Path | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
+        if os.name == "nt":
+            raise FleetError("fleets of kind 'command' run on Linux and macOS; on Windows use fleet ask and fleet tell")
         self.spec, self._boards = spec, spec.boards()
         runtime = RuntimeSpec(batch=spec.batch)
         super().__init__(spec, {board.name: runtime for board in self._boards}, cache_dir, on_progress)

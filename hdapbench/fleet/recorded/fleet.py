@@ -202,7 +202,7 @@ class RecordedFleet(Fleet):
                 values = found[plan][device]
                 if not len(values):
                     message = f"{self.path}: plan '{plan}' was not measured on device {self.device_ids[device]}"
-                    message += "; have it measured, or remove the device's rows"
+                    message += "; have it measured (hdapbench fleet ask SPEC --all), or remove the device's rows"
                     raise DeviceLostError(device, message)
                 if len(values) > runs:
                     values = np.random.default_rng([seed, device, column]).permutation(values)[:runs]
