@@ -13,7 +13,7 @@ import numpy as np
 from hdapbench.cost.kernel_file import kernels_from_dict, kernels_to_dict
 from hdapbench.errors import FleetError
 from hdapbench.files import replacing
-from hdapbench.fleet.command.answers import AnswerError
+from hdapbench.fleet.command.answers import AnswerError, References
 from hdapbench.fleet.command.jobs import Job, read_result
 from hdapbench.fleet.estimate.probes import choose_probes
 from hdapbench.fleet.exports import ExportedModels
@@ -155,7 +155,7 @@ def tell(paths: Sequence[Path], workspace: Workspace, *, replace: bool) -> list[
     found = []
     for job_id, (job, about) in noted.items():
         matrix = LatencyMatrix(Path(about["recording"]))
-        before = matrix.measured()
+        before, references = matrix.measured(), References({} if replace else matrix.references)
         samples: dict[str, Any] = {}
         known, refused = [], {}
         for result in [result for result in results if result.job == job_id]:
@@ -163,13 +163,18 @@ def tell(paths: Sequence[Path], workspace: Workspace, *, replace: bool) -> list[
                 known.append(result.device)
                 continue
             try:
-                samples[result.device] = job.samples(result.device, result.answers)
+                samples[result.device] = job.samples(result.device, result.answers, references)
             except AnswerError as error:
                 refused[result.device] = str(error)
         if samples:
             widths = {name: np.array(row, dtype=np.int64) for name, row in about["widths"].items()}
             matrix.describe(
-                about["model"], about["facts"], kernels_from_dict(about["kernels"]), widths, probes=about["probes"]
+                about["model"],
+                about["facts"],
+                kernels_from_dict(about["kernels"]),
+                widths,
+                probes=about["probes"],
+                references={name: references.first_ms[name] for name in samples},
             )
             matrix.append(list(samples), job.plans, np.stack(list(samples.values())), replaces=True)
         found.append(Told(str(matrix.path), about["spec"], job.plans, tuple(samples), tuple(known), refused))

@@ -119,6 +119,30 @@ def test_a_result_is_told_once_and_another_day_replaces_it(
     assert not {row for row in rows if row.startswith("a,")} & set(old)
 
 
+def test_a_board_that_is_slower_in_a_later_job_is_corrected_and_one_that_is_throttled_refused(
+    job: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fleet", "tell", result(job, "a"), result(job, "b")]) == 0
+    assert main(["fleet", "ask", "tiny.yaml", "--all", "--rounds", "2", "-o", "later.zip"]) == 0
+    later = manifest("later.zip")
+    rows = Path("lab.csv").read_text().splitlines()
+    Path("lab.csv").write_text("\n".join([rows[0], *[row for row in rows if row.startswith("b,")]]) + "\n")
+    capsys.readouterr()
+
+    assert main(["fleet", "tell", result(later, "a", 1.5), result(later, "c", 1.5), "--json"]) == 0
+    medians = {}
+    for device in "ac":
+        of_device = [row.split(",") for row in Path("lab.csv").read_text().splitlines() if row.startswith(f"{device},")]
+        medians[device] = sorted(float(row[3]) for row in of_device)[len(of_device) // 2]
+    assert medians["c"] / medians["a"] == pytest.approx(1.5, rel=0.05)  # a is known from before, c is not
+
+    capsys.readouterr()
+    Path("lab.csv").write_text("\n".join([rows[0], *[row for row in rows if row.startswith("b,")]]) + "\n")
+    assert main(["fleet", "tell", result(later, "a", 2.5), "--json"]) == 1
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["refused"]["a"].startswith("throttled: the reference network takes 2.5 times as long")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

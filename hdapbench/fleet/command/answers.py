@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,16 @@ def checked_samples(answer: dict[str, Any], *, n_models: int, runs: int, seconds
 
 
 class References:
-    """What the reference network took on each device at first, and by how much later times are to be divided."""
+    """What the reference network took on each device at first, and by how much later times are to be divided.
 
-    def __init__(self) -> None:
-        self._first_ms: dict[str, float] = {}
+    Parameters
+    ----------
+    first_ms
+        Name of each device that is known from before -> what it took then.
+    """
+
+    def __init__(self, first_ms: Mapping[str, float] | None = None) -> None:
+        self.first_ms = dict(first_ms or {})
 
     def slowdown(self, device: str, samples_ms: Floats) -> float:
         """How many times as long as at first the reference takes now.
@@ -89,7 +96,7 @@ class References:
             When the board is throttled.
         """
         now = float(np.median(samples_ms[[0, -1]]))
-        factor = now / self._first_ms.setdefault(device, now)
+        factor = now / self.first_ms.setdefault(device, now)
         if factor > THROTTLED:
             raise AnswerError(f"throttled: the reference network takes {factor:.1f} times as long as at first")
         return factor

@@ -125,9 +125,9 @@ def run_job(path: Path, options: argparse.Namespace) -> None:
             Path(folder, str(number)).write_bytes(content)
         for number, visit in enumerate(job["visits"][len(answers) :], len(answers)):
             files = [str(Path(folder, str(model))) for model in visit["models"]]
-            started = time.time()
+            started = time.monotonic()
             answer = timed(files, visit["runs"], options)
-            answer["seconds"] = time.time() - started
+            answer["seconds"] = time.monotonic() - started
             answers.append(answer)
             whole = {"format": FORMAT, "job": job["job"], "device": options.device, "answers": answers}
             partial = output.with_name(output.name + ".partial")

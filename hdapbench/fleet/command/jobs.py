@@ -90,8 +90,13 @@ class Job:
                 entry = zipfile.ZipInfo(f"models/{number}.onnx", _DATE)
                 archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
 
-    def samples(self, device: str, answers: Sequence[Any]) -> Floats:
+    def samples(self, device: str, answers: Sequence[Any], references: References) -> Floats:
         """Samples of each plan on a board in ms, shape (n_plans, runs), drift divided out.
+
+        Parameters
+        ----------
+        references
+            What the reference network took on boards of earlier jobs; this board's is added where it is new.
 
         Raises
         ------
@@ -103,7 +108,6 @@ class Job:
                 f"it has {len(answers)} of {len(self.visits)} visits; start the runner again on the board, it goes on"
             )
         found: list[list[float]] = [[] for _ in self.plans]
-        references = References()
         for visit, answer in zip(self.visits, answers, strict=True):
             if not isinstance(answer, dict):
                 raise AnswerError("an answer is no mapping")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,6 +112,20 @@ class LatencyMatrix:
         """Plans that are the fingerprint, as noted when the first were asked for; empty where nothing is noted."""
         return tuple(map(str, (self._about() or {}).get("probes", ())))
 
+    @property
+    def references(self) -> dict[str, float]:
+        """Device -> what the reference network took when it was first told, in ms.
+
+        Raises
+        ------
+        FleetError
+            When what is noted is no number.
+        """
+        try:
+            return {str(name): float(ms) for name, ms in (self._about() or {}).get("references", {}).items()}
+        except (TypeError, ValueError, AttributeError):
+            raise FleetError(f"'{self.plans_path}' is not what hdapbench fleet tell writes") from None
+
     def model_of(self, plan: str) -> str | None:
         """The model that a plan is of; None where that is not noted."""
         return self._noted.get(plan, (None, None))[0]
@@ -139,6 +153,7 @@ class LatencyMatrix:
         plans: dict[str, Integers],
         *,
         probes: Sequence[str] = (),
+        references: Mapping[str, float] | None = None,
     ) -> None:
         """Note which model some plans are of, and their widths, beside what is noted already.
 
@@ -150,6 +165,8 @@ class LatencyMatrix:
             Name -> widths, shape (n_groups,).
         probes
             Plans that are the fingerprint, where none are noted yet.
+        references
+            Device -> what the reference network took in ms.
         """
         about = self._about() or {"format": _FORMAT, "models": {}, "plans": {}}
         about["models"][model] = facts | {"kernels": kernels_to_dict(kernels)}
@@ -157,6 +174,8 @@ class LatencyMatrix:
             about["plans"][name] = {"model": model, "widths": [int(width) for width in widths]}
         if probes and not about.get("probes"):
             about["probes"] = list(probes)
+        if references:
+            about["references"] = about.get("references", {}) | dict(references)
         with replacing(self.plans_path) as partial:
             partial.write_text(json.dumps(about))
 
