@@ -56,7 +56,7 @@ def checked_samples(answer: dict[str, Any], *, n_models: int, runs: int, seconds
     try:
         rows = [[float(value) for value in row if not isinstance(value, bool | str)] for row in answer["samples_ms"]]
         samples = np.array(rows, dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise AnswerError("it has no 'samples_ms' with a list of numbers for each model") from None
     if samples.shape != (n_models, runs):
         raise AnswerError(f"'samples_ms' has the shape {samples.shape}, not {n_models} models x {runs} runs")
