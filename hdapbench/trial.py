@@ -18,6 +18,11 @@ from hdapbench.plan import Plan
 DENSE = "dense"
 """Method name of the row that every other row is compared with: the base model, not compressed."""
 
+SCORED_AGAIN = "scored_again"
+"""Note of a result whose plan another trial, which it names, found on an earlier recording of the fleet."""
+CLUSTERED_ANEW = "clustered_anew"
+"""Note of a result for which the fleet was clustered anew, and why: a device without a spare was lost."""
+
 NUMBERS = 1
 """Raised by every change of the program that gives trials other numbers: no board mixes those of before and after."""
 

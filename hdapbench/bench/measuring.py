@@ -48,6 +48,10 @@ class Measurer:
             variants=self.network.variants,
         )
 
+    def forget_clusters(self) -> None:
+        """Fingerprint and cluster the fleet anew when it is next asked: devices were lost."""
+        self.__dict__.pop("clusters", None)
+
     def on_clusters(self, widths: Integers, *, session: Session, cluster: int | None = None) -> ClusterMeasurement:
         """Latencies of plans of these widths, shape (n_plans, n_groups), on every cluster's representative or one's."""
         workloads, seed = self.network.workloads(widths), session_seed(*session)
@@ -76,9 +80,10 @@ class Measurer:
         workloads, seed = self.network.workloads(widths), session_seed(*session)
         samples = self.fleet.sample_nominal(workloads, runs=self.runs, seed=seed)
         if samples is None:
-            whole = cluster_devices(self.clusters.fingerprint_ms, n_clusters=1, weights=self.fleet.weights)
+            fleet = self.clusters.fleet  # without the devices that were lost
+            whole = cluster_devices(self.clusters.fingerprint_ms, n_clusters=1, weights=fleet.weights)
             device = np.array(whole.representatives, dtype=np.int64)
-            samples = self.fleet.measure(workloads, device, runs=self.runs, seed=seed)[0]
+            samples = fleet.measure(workloads, device, runs=self.runs, seed=seed)[0]
         return np.asarray(np.median(samples, axis=1), dtype=np.float64)
 
 

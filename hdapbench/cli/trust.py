@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.errors import SpecError, printable
+from hdapbench.errors import FleetError, SpecError, printable
 from hdapbench.files import expand_path, file_hash
 from hdapbench.spec.code import OF_PACKAGES
 
 if TYPE_CHECKING:
-    from hdapbench.spec import LoadedSpec
+    from hdapbench.spec import FleetSpec, LoadedSpec
 
 FOLDERS = "HDAPBENCH_TRUST"
 """Variable with folders whose specs may name code of these folders, separated as in PATH. By default that is the folder
@@ -78,34 +78,63 @@ def require_trust(loaded: LoadedSpec, overrides: Sequence[str], *, trusted: bool
     from hdapbench.spec import problem_at
 
     typed = {override.partition("=")[0].strip() for override in overrides}
-    base_dir, known = base_directory(loaded), _accepted()
-    problems, fresh = [], []
-    for code in _named(loaded, base_dir):
-        if typed & {str(code.place[0]), "model.name" if code.place[0] == "model" else ""}:
-            continue
+    base_dir = base_directory(loaded)
+    codes = [
+        code
+        for code in _named(loaded, base_dir)
+        if not typed & {str(code.place[0]), "model.name" if code.place[0] == "model" else ""}
+    ]
+    refused = _not_trusted(codes, base_dir, source=loaded.source, trusted=trusted)
+    if refused:
+        raise SpecError([problem_at(loaded, code.place, _advice(code)) for code in refused])
+
+
+def require_trust_of_fleet(fleet: FleetSpec, told_by: Path, *, trusted: bool) -> None:
+    """Let the commands of a fleet pass that the user trusts, and remember them.
+
+    Parameters
+    ----------
+    told_by
+        The file that names the fleet.
+
+    Raises
+    ------
+    FleetError
+        When it has commands that the user has not been asked about, and nobody is there to ask.
+    """
+    folder = told_by.resolve().parent
+    refused = _not_trusted(list(_commands(fleet, (), folder)), folder, source=str(told_by), trusted=trusted)
+    if refused:
+        raise FleetError(f"'{told_by}': {_advice(refused[0])}")
+
+
+def _not_trusted(codes: Sequence[NamedCode], base_dir: Path, *, source: str, trusted: bool) -> list[NamedCode]:
+    """Those codes that the user does not trust; what is trusted now is remembered where nothing is refused."""
+    known, refused, fresh = _accepted(), [], []
+    for code in codes:
         if (code.file is not None and not code.file.exists()) or _in_trusted_folder(code, base_dir):
             continue  # whoever opens it says that it is not there
         digest = code.digest(base_dir)
         if digest in known:
             continue
-        if trusted or _agreed(loaded.source, code.name):
+        if trusted or _agreed(source, code.name):
             fresh.append(f"{digest}  {printable(code.name)}")
         else:
-            problems.append(
-                problem_at(
-                    loaded,
-                    code.place,
-                    f"'{code.name}' is code that would be run; if you trust it, add --trust (asked once, and again "
-                    f"when it changes), or name your folder in {FOLDERS}",
-                )
-            )
-    if problems:
-        raise SpecError(problems)
-    _remember(fresh)
+            refused.append(code)
+    if not refused:
+        _remember(fresh)
+    return refused
+
+
+def _advice(code: NamedCode) -> str:
+    return (
+        f"'{code.name}' is code that would be run; if you trust it, add --trust (asked once, and again "
+        f"when it changes), or name your folder in {FOLDERS}"
+    )
 
 
 def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
-    """Code that a spec names: its model, and files of methods."""
+    """Code that a spec names: its model, files of methods, and commands of fleets."""
     model = loaded.spec.model
     source, separator, _ = model.name.rpartition(":")
     if separator and model.name.partition(":")[0] not in OF_PACKAGES:
@@ -113,6 +142,18 @@ def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
         yield NamedCode(("model", "name"), model.name, file, model.arguments)
     for number, plugin in enumerate(loaded.spec.plugins):
         yield NamedCode(("plugins", number), plugin, base_dir / expand_path(plugin), {})
+    for number, fleet in enumerate(loaded.spec.fleets):
+        yield from _commands(fleet, ("fleets", number), base_dir)
+
+
+def _commands(fleet: FleetSpec, place: tuple[str | int, ...], base_dir: Path) -> Iterator[NamedCode]:
+    """The commands of a fleet, and the boards that stand in them: other boards are other commands."""
+    from hdapbench.spec import CommandFleetSpec
+
+    if isinstance(fleet, CommandFleetSpec):
+        boards = [board.model_dump(mode="json") for board in fleet.located(base_dir).boards()]
+        about = {"push": fleet.push, "shell": fleet.shell, "remote_dir": fleet.remote_dir, "boards": boards}
+        yield NamedCode((*place, "run"), fleet.run, None, about)
 
 
 def _in_trusted_folder(code: NamedCode, base_dir: Path) -> bool:

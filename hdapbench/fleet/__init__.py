@@ -5,6 +5,8 @@
 - ``ids``, ``weights``: names of devices, and the share of the fleet that each stands for
 - ``statistics``: percentiles and conditional value at risk over devices
 - ``fingerprint``: Fingerprint, medians of probe models on every device, and its file
-- ``simulated/``, ``local/``, ``recorded/``: one kind of fleet each
+- ``remaining``: a fleet without the devices that were lost
+- ``visits``, ``exports``: fleets whose devices run models: visited in rounds, each model exported once
+- ``simulated/``, ``local/``, ``command/``, ``recorded/``: one kind of fleet each
 - ``estimate/``: clusters and averages, the same for all kinds
 """

@@ -84,6 +84,10 @@ class DeviceLostError(FleetError):
         super().__init__(message)
 
 
+class SparesGoneError(FleetError):
+    """A device is lost whose cluster has no other: the fleet has to be clustered without it."""
+
+
 class Fleet(ABC):
     """Devices of one SKU. Kinds differ in where latencies come from, not in how they are asked for.
 

@@ -14,7 +14,7 @@ from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.labels import labels_of_briefs
 from hdapbench.leaderboard.leads import leads_on
 from hdapbench.leaderboard.rows import Table, dense_row
-from hdapbench.leaderboard.warnings import board_warnings, section_warnings
+from hdapbench.leaderboard.warnings import board_warnings, fleet_warnings, section_warnings
 from hdapbench.run.grid import fleet_hash
 from hdapbench.spec import FleetSpec, RankingSpec, Spec
 from hdapbench.store.brief import Brief, brief_of, without_collection
@@ -74,7 +74,7 @@ def _built(benchmark: Benchmark, found: Sequence[Brief]) -> Leaderboard:
         has_products=any(brief.numbers is not None and brief.numbers.product_flops > 0 for brief in found),
         n_images=next((brief.n_images for brief in found if brief.n_images is not None), None),
     )
-    return replace(board, warnings=board_warnings(board))
+    return replace(board, warnings=(*board_warnings(board), *fleet_warnings(found)))
 
 
 def _grouped(briefs: Iterable[Brief], key: Callable[[Brief], str | None]) -> dict[str | None, list[Brief]]:

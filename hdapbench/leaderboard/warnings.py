@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hdapbench.leaderboard.board import Leaderboard, Section
+from hdapbench.trial import CLUSTERED_ANEW, SCORED_AGAIN, Result
 
 NEAR_CHANCE = 3.0
 """A dense model that is not so many times as accurate as guessing says little about what pruning costs."""
@@ -37,6 +40,20 @@ def board_warnings(board: Leaderboard) -> tuple[str, ...]:
             "These results were stored without the outcome of each test image: rows are not compared on images, "
             "and intervals of accuracy cover seeds alone."
         )
+    return tuple(said)
+
+
+def fleet_warnings(results: Sequence[Result]) -> tuple[str, ...]:
+    """Warnings of results whose fleet is not what it was when their plans were found, or others were measured."""
+    said = []
+    again = sum(SCORED_AGAIN in result.notes for result in results)
+    if again:
+        said.append(
+            f"Plans of {again} trials were found on an earlier recording of the fleet and are scored on this one."
+        )
+    anew = dict.fromkeys(str(result.notes[CLUSTERED_ANEW]) for result in results if CLUSTERED_ANEW in result.notes)
+    if anew:
+        said.append(f"Devices were lost between trials; what followed was measured on the others. {'; '.join(anew)}.")
     return tuple(said)
 
 

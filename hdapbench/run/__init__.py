@@ -9,6 +9,8 @@
 - ``attempt``: one trial: a method's plan, evaluated, and its artifact written
 - ``evaluate``: Compacted -> Quantized -> FineTuned -> Measured; the only module that sees the test split
 - ``stages``: the values between these steps
+- ``earlier``, ``rescoring``: plans found on an earlier recording of a fleet, scored on the present one
+- ``waiting``, ``asking``: plans that a recorded fleet lacks, and jobs for boards that fill them in
 - ``artifact``: compressed models on disk
 - ``environment``, ``workspace``, ``listener``: where a result was obtained, what a run leaves behind, who watches
 """

@@ -78,6 +78,8 @@ def evaluate(evaluation: Evaluation, plan: Plan) -> Measured | OverLimit:
     use = use_of(limit, bench, quantized, seed=evaluation.seed)
     if use is not None and use.excess is not None:
         return OverLimit(plan, use.excess)
+    if use is None and bench.fleet.plans is not None:
+        measure_plan(bench.measurer, plan, seed=evaluation.seed)  # a recording that lacks it says so before fine-tuning
     return measure(evaluation, fine_tune(evaluation, quantized), use)
 
 
@@ -227,7 +229,7 @@ def measure_plan(measurer: Measurer, plan: Plan, *, seed: int) -> PlanLatency:
         worst_cluster_ms=float(measured.latency_ms[0].max()),
         devices=tuple(
             DeviceLatency(
-                device=measurer.fleet.device_ids[device],
+                device=clusters.fleet.device_ids[device],
                 cluster=int(measured.clusters[place]),
                 weight=float(clusters.design.weights[place]),
                 samples_ms=tuple(float(sample) for sample in measured.samples_ms[place, 0]),

@@ -16,7 +16,7 @@ from hdapbench.files import expand_path, file_hash
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.run.contents import images_hash
 from hdapbench.runtimes.host import read_host
-from hdapbench.spec import FleetSpec, LoadedSpec, Spec, context_hash, dataset_group, problem_at
+from hdapbench.spec import FleetSpec, LoadedSpec, RecordedFleetSpec, Spec, context_hash, dataset_group, problem_at
 from hdapbench.spec.code import code_hash, plugin_code
 from hdapbench.spec.fleet_kinds import GROUP as FLEET_KINDS
 from hdapbench.trial import DENSE, NUMBERS, Trial
@@ -48,7 +48,10 @@ def named_by_content(loaded: LoadedSpec) -> Spec:
             fleets.append(fleet if name is None else fleet.with_file(f"sha256:{name[:16]}"))
         except OSError:
             path = resolve_path(loaded, str(fleet.file))
-            problems.append(problem_at(loaded, place, f"there is no file '{path}'; paths start from the spec's folder"))
+            fix = "paths start from the spec's folder"
+            if isinstance(fleet, RecordedFleetSpec):
+                fix += f"; to make it: hdapbench fleet ask {loaded.source} -o job.zip"
+            problems.append(problem_at(loaded, place, f"there is no file '{path}'; {fix}"))
         except DataError as error:
             problems.append(problem_at(loaded, place, str(error)))
     if problems:

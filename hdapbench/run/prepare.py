@@ -42,6 +42,8 @@ class Preparation:
         self.loaded, self.workspace, self.listener = loaded, workspace, listener
         self._benches: dict[str, Workbench] = {}
         self._told: set[str] = set()
+        self.lacking: dict[str, dict[str, tuple[int, ...]]] = {}
+        """Fleet -> name and widths of the plans that it was asked for and has not recorded."""
 
     @cached_property
     def data(self) -> DataSplits:
@@ -95,7 +97,10 @@ class Preparation:
                 train=self.data.train,
                 search=self.data.search,
                 fleet=open_fleet(
-                    fleet.located(base_directory(self.loaded)), cache_dir=exports, on_progress=self.listener.progress
+                    fleet.located(base_directory(self.loaded)),
+                    cache_dir=exports,
+                    on_progress=self.listener.progress,
+                    on_lacking=lambda plans: self.lacking.setdefault(fleet_name, {}).update(plans),
                 ),
                 clustering=fleet.clustering.model_copy(deep=True),
                 runs=fleet.runs,
@@ -132,7 +137,7 @@ class Preparation:
             **({"skipped_files": self.data.n_skipped} if self.data.n_skipped else {}),
             "n_groups": len(groups.groups),
             "frozen_groups": {group.name: group.reason for group in groups.frozen},
-            "fleet": self._described(bench.fleet),
+            "fleet": self._described(clusters.fleet),
             "n_clusters": clusters.n_clusters,
             "fingerprint_queries": clusters.n_fingerprint_queries,
             "n_measured": clusters.n_measured,
@@ -155,11 +160,19 @@ class Preparation:
             bench.fleet.close()
 
     def renew(self) -> None:
-        """Make anew what lies in memory and foreign code could reach; fleets of this host keep what they measured."""
-        for name in [name for name in self._benches if not self._fleet_spec(name).on_this_host]:
+        """Make anew what lies in memory and foreign code could reach; live fleets keep what they measured."""
+        for name in [name for name in self._benches if not self._fleet_spec(name).is_live]:
             self._benches.pop(name).fleet.close()
         if not self._benches:
             self.forget()
+
+    def clustered_anew(self, fleet_name: str) -> bool:
+        """Whether a fleet can be clustered without the devices that it lost, which happens when it is next asked."""
+        bench = self._benches.get(fleet_name)
+        if bench is None or not self._fleet_spec(fleet_name).is_live:
+            return False
+        bench.measurer.forget_clusters()
+        return True
 
     def forget(self) -> None:
         """Make everything anew when it is next asked for."""

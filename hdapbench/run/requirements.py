@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from importlib.util import find_spec
@@ -14,12 +16,13 @@ from hdapbench.errors import DataError, HdapbenchError, MethodError, MissingExtr
 from hdapbench.fleet.local.device import devices_of
 from hdapbench.fleet.open import open_fleet
 from hdapbench.fleet.recorded.fleet import RecordedFleet
+from hdapbench.fleet.recorded.matrix import name_of_model
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.plan import name_of_widths
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import usable_cpus
-from hdapbench.spec import LoadedSpec, LocalFleetSpec, problem_at
+from hdapbench.spec import CommandFleetSpec, LoadedSpec, LocalFleetSpec, problem_at
 from hdapbench.spec.data import ADVICE, EMBEDDED, SHIPPED
 
 
@@ -99,16 +102,35 @@ def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cac
         some = ", ".join(map(repr, fleet.plans[:3])) + (", ..." if len(fleet.plans) > 3 else "")
         text = (
             f"a recorded fleet times only the plans of its file ({some}), and a run measures new ones, first "
-            f"'{dense}'; estimate its average with: hdapbench fleet estimate {spec.file}; "
-            "or name a simulated or a local fleet"
+            f"'{dense}'; have them measured, this one first, with: hdapbench fleet ask {loaded.source} -o job.zip; "
+            f"or estimate the file's average with: hdapbench fleet estimate {spec.file}"
         )
         yield problem_at(loaded, place, text)
+    elif isinstance(fleet, RecordedFleet) and dense is not None:
+        model, noted = loaded.spec.model, fleet.model_of(dense)
+        if noted not in (None, name_of_model(model)):
+            text = f"'{dense}' was recorded of {noted}, not of {name_of_model(model)}; name a file for each network"
+            yield problem_at(loaded, place, text)
     fleet.close()
+    yield from _of_devices(loaded, number)
+
+
+def _of_devices(loaded: LoadedSpec, number: int) -> Iterator[SpecProblem]:
+    """Packages and programs that a fleet's devices need here."""
+    spec = loaded.spec.fleets[number]
+    packages: set[str] = set()
     if isinstance(spec, LocalFleetSpec):
-        for package in {find_runtime(device.runtime.runtime).package for device in devices_of(spec)}:
-            if find_spec(package) is None:
-                missing = MissingExtraError(package, "onnx", "a device of this fleet")
-                yield problem_at(loaded, ("fleets", number), str(missing))
+        packages = {find_runtime(device.runtime.runtime).package for device in devices_of(spec)}
+    if isinstance(spec, CommandFleetSpec):
+        packages = {"onnx", "onnxruntime"}
+        for key, template in (("push", spec.push), ("run", spec.run)):
+            program = shlex.split(template)[0] if template and not spec.shell else None
+            if program is not None and "{" not in program and shutil.which(program) is None:
+                yield problem_at(loaded, ("fleets", number, key), f"there is no program '{program}' here")
+    for package in sorted(packages):
+        if find_spec(package) is None:
+            missing = MissingExtraError(package, "onnx", "a device of this fleet")
+            yield problem_at(loaded, ("fleets", number), str(missing))
 
 
 def _missing(registry: MethodRegistry, name: str) -> str | None:

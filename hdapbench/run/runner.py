@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
@@ -19,13 +20,16 @@ from hdapbench.errors import (
     printable,
     said,
 )
+from hdapbench.fleet.base import SparesGoneError
 from hdapbench.method.budget import Budget
 from hdapbench.method.registry import MethodRegistry, line_of, package_of
+from hdapbench.run.earlier import EarlierResults
 from hdapbench.run.environment import current_environment
 from hdapbench.run.listener import Listener
+from hdapbench.run.waiting import Waiting
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec
-from hdapbench.trial import Result, Spent, Status, Trial
+from hdapbench.trial import CLUSTERED_ANEW, Result, Spent, Status, Trial
 
 if TYPE_CHECKING:
     from hdapbench.run.attempt import Outcome
@@ -63,6 +67,7 @@ class Run:
         self.registry = registry
         self.workspace = workspace
         self.listener = listener
+        self._earlier = EarlierResults(loaded.spec, workspace.database, rerun={one.trial.id for one in stored})
 
     def results(self, trials: Sequence[Trial]) -> Iterator[Result]:
         """Result of each trial, as soon as it is there. An interrupt ends the iteration; nothing is half done.
@@ -74,6 +79,8 @@ class Run:
         ------
         ModelError
             When the base model is not that of the stored results.
+        FleetError
+            At the end, when trials wait for plans that a recorded fleet lacks: their results are not given.
         """
         if not trials:
             return
@@ -86,10 +93,18 @@ class Run:
         # numpy's products here are small: with a thread per core on a busy machine they took ten times as long.
         with contextlib.closing(preparation), threadpool_limits(limits=1, user_api="blas"):
             self._check_base(preparation)
+            wanted = self.workspace.wanted / f"{self.loaded.spec.name}.json"
+            waiting = Waiting(wanted, source=self.loaded.source)
             for trial in trials:
                 preparation.bench(trial.fleet)  # first: what fails there fails for all trials
                 self.listener.started(trial)
-                yield self._result(trial, preparation)
+                preparation.lacking.clear()
+                result = self._result(trial, preparation)
+                if preparation.lacking:
+                    self.listener.phase(waiting.added(trial, preparation.lacking))
+                else:
+                    yield result
+            waiting.end()
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""
@@ -130,10 +145,13 @@ class Run:
         return found
 
     def _outcome(self, trial: Trial, preparation: Preparation, budget: Budget) -> Outcome:
-        from hdapbench.run.attempt import Outcome, carry_out
+        from hdapbench.run.attempt import Outcome
+        from hdapbench.run.rescoring import scored_again
 
         try:
-            return carry_out(trial, preparation, self.registry, budget)
+            if (earlier := self._earlier.of(trial)) is not None:
+                return scored_again(earlier, trial, preparation)
+            return self._carried_out(trial, preparation, budget)
         except TargetUnreachableError as error:
             return Outcome(Status.INFEASIBLE, said(error))
         except (BudgetExceededError, TimeLimitError) as error:
@@ -142,6 +160,20 @@ class Run:
             raise
         except BaseException as error:  # noqa: BLE001 - a failing plug-in is a row with a reason, never a crash
             return Outcome(Status.FAILED, failure_reason(error, self._package(trial)))
+
+    def _carried_out(self, trial: Trial, preparation: Preparation, budget: Budget) -> Outcome:
+        """Outcome of a trial; once more on a fleet clustered anew when a device without a spare was lost."""
+        from hdapbench.run.attempt import carry_out
+
+        try:
+            return carry_out(trial, preparation, self.registry, budget)
+        except SparesGoneError as error:
+            if not preparation.clustered_anew(trial.fleet):
+                raise
+            why = said(error)
+            self.listener.phase(f"{trial} begins anew on a fleet clustered without it: {why}")
+        found = carry_out(trial, preparation, self.registry, Budget(self.loaded.spec.budget))
+        return replace(found, notes=found.notes | {CLUSTERED_ANEW: why})
 
     def _package(self, trial: Trial) -> str | None:
         """Where a trial's method has its own code; None for the dense model and methods that cannot be loaded."""

@@ -30,6 +30,11 @@ class Workspace:
         return self.root / "running"
 
     @property
+    def wanted(self) -> Path:
+        """Plans that recorded fleets lack, one file per benchmark."""
+        return self.root / "wanted"
+
+    @property
     def database(self) -> Path:
         """The results database."""
         return self.root / DATABASE

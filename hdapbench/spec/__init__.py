@@ -18,6 +18,7 @@ base: what all parts are made of.
 
 from hdapbench.spec.base import as_name, did_you_mean
 from hdapbench.spec.clustering import ClusteringSpec
+from hdapbench.spec.command_fleet import BoardSpec, CommandFleetSpec
 from hdapbench.spec.data import DataSpec, NormalizeSpec, dataset_group
 from hdapbench.spec.document import path_text
 from hdapbench.spec.fleet_kinds import AnyFleetSpec, FleetKind, Opening
@@ -56,8 +57,10 @@ from hdapbench.spec.units import CostTarget, TargetKind, parse_flops, parse_targ
 __all__ = [
     "AnyFleetSpec",
     "BaseRecipe",
+    "BoardSpec",
     "BudgetSpec",
     "ClusteringSpec",
+    "CommandFleetSpec",
     "ConditionsSpec",
     "CostTarget",
     "DataSpec",

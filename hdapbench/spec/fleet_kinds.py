@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from hdapbench.errors import PluginError
+from hdapbench.spec.command_fleet import CommandFleetSpec
 from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
 from hdapbench.spec.local_fleet import LocalFleetSpec
 from hdapbench.spec.plugins import load_plugin, plugin_names
@@ -30,6 +31,7 @@ BUILT_IN: dict[str, type[FleetSpec]] = {
     "simulated": SimulatedFleetSpec,
     "recorded": RecordedFleetSpec,
     "local": LocalFleetSpec,
+    "command": CommandFleetSpec,
 }
 """Kind -> spec; what reads a spec knows these without looking for entry points."""
 
@@ -44,10 +46,13 @@ class Opening:
         Where fleets that run models keep the exported ones; None: nowhere for longer than the fleet.
     on_progress
         Told what fleets that run models are doing.
+    on_lacking
+        Told name and widths of plans that a fleet was asked for and cannot time now, though others can measure them.
     """
 
     cache_dir: Path | None = None
     on_progress: Callable[[str], None] | None = None
+    on_lacking: Callable[[dict[str, tuple[int, ...]]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,11 @@ def _of_any_kind(value: object, validate_built_in: ValidatorFunctionWrapHandler,
 
 
 AnyFleetSpec = Annotated[
-    SerializeAsAny[Annotated[SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec, Field(discriminator="kind")]],
+    SerializeAsAny[
+        Annotated[
+            SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec | CommandFleetSpec, Field(discriminator="kind")
+        ]
+    ],
     WrapValidator(_of_any_kind),
 ]
 """Spec of any kind of fleet, told apart by ``kind``; the schema for editors shows the built-in ones.

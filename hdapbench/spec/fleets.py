@@ -26,10 +26,13 @@ class FleetSpec(Strict):
         Key that names a file, if there is one: its path starts from the spec's folder, and trials go by its content.
     on_this_host
         Whether latencies are measured on the host that runs the benchmark: its trials are then those of that host.
+    is_live
+        Whether latencies are measured while the benchmark runs: what was measured is then kept from trial to trial.
     """
 
     file_key: ClassVar[str | None] = None
     on_this_host: ClassVar[bool] = False
+    is_live: ClassVar[bool] = False
 
     name: Name = Field(description="How boards call this fleet.")
     kind: str = Field(description="Where latencies come from.")

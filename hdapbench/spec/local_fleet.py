@@ -68,6 +68,7 @@ class LocalFleetSpec(FleetSpec):
     """Devices on this host that differ for real: each a process of its own that runs the exported models."""
 
     on_this_host: ClassVar[bool] = True
+    is_live: ClassVar[bool] = True
 
     kind: Literal["local"] = Field(description="Where latencies come from.")
     devices: Annotated[tuple[LocalDeviceSpec, ...], BeforeValidator(sequence_to_tuple)] | None = Field(

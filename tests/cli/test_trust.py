@@ -138,3 +138,28 @@ def test_python_itself_has_no_networks_whoever_trusts_it(capsys: pytest.CaptureF
     assert checked("--trust")[0] == 2
 
     assert "'os' belongs to Python, which has no networks" in capsys.readouterr().err
+
+
+def test_commands_of_a_fleet_are_asked_for_wherever_the_fleet_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    fleet = "{name: lab, kind: command, run: 'touch ran {models}', inventory: boards.yaml, runs: 1}"
+    Path("boards.yaml").write_text("- {name: a}\n- {name: b}\n")
+    Path("lab.yaml").write_text(fleet)
+    lines = Path("tiny.yaml").read_text().splitlines()
+    Path("tiny.yaml").write_text("\n".join(f"  - {fleet}" if "simulated" in line else line for line in lines) + "\n")
+    probe = ["fleet", "fingerprint", "lab.yaml", "--model", "resnet6", "--input-shape", "1,8,8", "--classes", "10"]
+
+    assert main(["run", "tiny.yaml"]) == 2
+    assert main(probe) == 2
+
+    said = capsys.readouterr().err
+    assert "fleets[0].run: 'touch ran {models}' is code that would be run; if you trust it, add --trust" in said
+    assert "'lab.yaml': 'touch ran {models}' is code that would be run" in said
+    assert not Path("ran").exists()
+    assert main([*probe, "--trust"]) == 2  # it runs, and tells no latencies
+    assert Path("ran").exists()
+    assert "a is quarantined: the last line is no JSON" in capsys.readouterr().err
+    assert main(["check", "tiny.yaml"]) == 0  # the same commands, trusted now
+    Path("boards.yaml").write_text("- {name: a, at: elsewhere}\n")
+    assert main(["check", "tiny.yaml"]) == 2
+    assert "is code that would be run" in capsys.readouterr().err

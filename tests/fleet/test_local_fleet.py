@@ -20,10 +20,10 @@ from hdapbench.arrays import Floats
 from hdapbench.bench.network import Network, trace
 from hdapbench.errors import FleetError, RuntimeLostError
 from hdapbench.fleet.base import DeviceLostError, Workloads
+from hdapbench.fleet.exports import ExportedModels, scratch_folder
 from hdapbench.fleet.local import fleet as local
 from hdapbench.fleet.local.cpu_share import StopAndGo, limit_cpu, means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, devices_of
-from hdapbench.fleet.local.exports import ExportedModels, scratch_folder
 from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.fleet.local.hog import Hog
 from hdapbench.fleet.open import open_fleet

@@ -68,6 +68,10 @@ def test_a_run_refuses_outputs_of_other_classes_by_its_data_before_training(tmp_
         ("fleets=[{name: r, kind: recorded, path: r.csv}]", "fleets[0].path: a recorded fleet times only the plans of"),
         ("fleets=[{name: r, kind: recorded, path: bad.csv}]", "bad.csv: latency that is no number: 1 row, line 2"),
         ("fleets=[{name: l, kind: local, devices: [{name: a, cpus: [9999]}]}]", "fleets[0]: device 'a': there are no"),
+        (
+            "fleets=[{name: r, kind: command, run: 'no-such-program {models}', devices: [{name: a}]}]",
+            "fleets[0].run: there is no program 'no-such-program' here",
+        ),
         ("device=cuda", "device: torch finds no GPU here; write device: cpu"),
         ("data={name: imagefolder, path: '${HDAPBENCH_DATA:-x}/y'}", "set the environment variable HDAPBENCH_"),
         ("data={name: imagefolder, path: no}", "paths start from the spec's folder"),

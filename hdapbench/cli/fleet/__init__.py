@@ -1,7 +1,7 @@
 """``hdapbench fleet``: make, measure, fingerprint and cluster a fleet, estimate its average, watch drift, calibrate.
 
-- ``make``, ``show``, ``measure``, ``fingerprint``, ``cluster``, ``plan``, ``estimate``, ``drift``, ``calibrate``: one
-  action each
+- ``make``, ``show``, ``measure``, ``ask``, ``tell``, ``fingerprint``, ``cluster``, ``plan``, ``estimate``, ``drift``,
+  ``calibrate``: one action each
 - ``source``: what they share: options, fleets of files, models to time
 """
 
@@ -11,7 +11,7 @@ import argparse
 import importlib
 from typing import Any
 
-ACTIONS = ("make", "show", "measure", "fingerprint", "cluster", "plan", "estimate", "drift", "calibrate")
+ACTIONS = ("make", "show", "measure", "ask", "tell", "fingerprint", "cluster", "plan", "estimate", "drift", "calibrate")
 """One module each, in the order in which they are used."""
 
 

@@ -90,6 +90,7 @@ def _measured(arguments: argparse.Namespace, path: Path) -> Path:
         ("--classes", None if arguments.classes is None else str(arguments.classes)),
     ):
         command += [option, value] if value is not None else []
+    command += ["--trust"] if arguments.trust else []
     for override in arguments.overrides:
         command += ["--set", override]
     print(f"measuring first: hdapbench {' '.join(command)}", file=sys.stderr)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from hdapbench.cli.fleet import source
-from hdapbench.cli.options import add_trust_option, seed_number, whole_number
+from hdapbench.cli.options import seed_number, whole_number
 from hdapbench.errors import printable
 
 
@@ -23,7 +23,6 @@ def add_parser(actions: Any) -> None:
     )
     source.add_clustering_options(parser)
     source.add_output_options(parser)
-    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 

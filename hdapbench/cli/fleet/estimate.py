@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hdapbench.cli.fleet import source
-from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, seed_number, whole_number
+from hdapbench.cli.options import DEFAULT_WORKSPACE, seed_number, whole_number
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ def add_parser(actions: Any) -> None:
         "--session", type=seed_number, default=500, metavar="N", help="measuring session (default: %(default)s)"
     )
     source.add_output_options(parser, plot="the first estimate against the number of measured devices")
-    add_trust_option(parser)
     parser.set_defaults(handler=run)
 
 

@@ -87,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         text += f"\nprobes are widths of {taken.conditions['model']} at {shape}"
     for name, values, mean in zip(taken.probes, taken.latency_ms.T, summary["mean_ms"], strict=True):
         text += f"\n  {name}: mean {mean:.4g} ms, from {values.min():.4g} to {values.max():.4g}"
+    for reason in taken.conditions.get("lost", {}).values():
+        text += f"\nleft out: {reason}"
     if arguments.output is not None:
         text += f"\nkept in {arguments.output}; next: hdapbench fleet cluster {arguments.output}"
     _say(arguments, summary, text)

@@ -57,7 +57,7 @@ def add_parser(actions: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure what is missing, a few plans at a time; 1 when devices were lost."""
     from hdapbench.errors import FleetError
-    from hdapbench.fleet.recorded.matrix import LatencyMatrix
+    from hdapbench.fleet.recorded.matrix import LatencyMatrix, name_of_model
 
     if arguments.output.suffix != ".csv":
         raise FleetError(f"-o {arguments.output}: name a .csv file")
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         runs = found.spec.runs if arguments.runs is None else arguments.runs
         model, n_classes = asked.model_of(arguments)
         network = source.trace_model(model, n_classes)
-        name = f"{model.name}@{'x'.join(map(str, model.input_shape))}"
+        name = name_of_model(model)
         workloads = _workloads(arguments, network, name)
         matrix = LatencyMatrix(arguments.output)
         known = matrix.measured()

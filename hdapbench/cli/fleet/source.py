@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import add_set_option, whole_number
+from hdapbench.cli.options import add_set_option, add_trust_option, whole_number
 from hdapbench.cli.output import raw, write_output
 from hdapbench.errors import FleetError, printable
 
@@ -37,6 +37,7 @@ def add_fleet_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
     """Add the file, ``--fleet`` and ``--set``."""
     parser.add_argument("file", metavar="FILE", type=Path, help=what)
     parser.add_argument("--fleet", metavar="NAME", help="which fleet of a spec with several")
+    add_trust_option(parser)
     add_set_option(parser, help_text="override a key of the fleet, such as n_devices=1000; may be repeated")
 
 
@@ -67,7 +68,9 @@ def open_source(arguments: argparse.Namespace) -> Source:
     HdapbenchError
         When it cannot be read.
     """
+    from hdapbench.cli.trust import require_trust_of_fleet
     from hdapbench.fleet.open import open_fleet
+    from hdapbench.fleet.remaining import remaining
 
     path: Path = arguments.file
     if path.suffix in (".parquet", ".pq") and _is_fingerprint(path):
@@ -75,8 +78,11 @@ def open_source(arguments: argparse.Namespace) -> Source:
 
         fingerprint = load_fingerprint(path)
         spec = with_overrides(_remembered(fingerprint, path), arguments.overrides)
-        return Source(open_fleet(spec, on_progress=show_step), spec, fingerprint)
+        require_trust_of_fleet(spec, path, trusted=arguments.trust)
+        fleet = open_fleet(spec, on_progress=show_step)
+        return Source(remaining(fleet, fingerprint.device_ids), spec, fingerprint)
     spec = fleet_spec(path, arguments.fleet, arguments.overrides)
+    require_trust_of_fleet(spec, path, trusted=arguments.trust)
     fleet = open_fleet(spec, on_progress=show_step)
     return Source(fleet, spec, fleet.recorded_fingerprint())
 
@@ -89,13 +95,10 @@ def fleet_spec(path: Path, name: str | None, overrides: list[str]) -> FleetSpec:
     FleetError, SpecError
         When there is none, or several and no name was given.
     """
-    from hdapbench.fleet.recorded.matrix import LatencyMatrix
     from hdapbench.spec import as_name, did_you_mean, load_fleets
 
     if path.suffix in (*RECORDINGS, ".parquet", ".pq"):
         values = {"name": as_name(path.stem) or "recorded", "kind": "recorded", "path": str(path)}
-        if LatencyMatrix(path).plans_path.exists():  # written here: a tiny model's microseconds are no mistake
-            values["unit"] = "ms"
         return with_overrides(values, overrides)
     if not path.exists():
         raise FleetError(f"there is no file '{path}'; make a fleet with: hdapbench fleet make -o {path}")

@@ -10,7 +10,7 @@ import numpy as np
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import DeviceLostError, Fleet, Variants, Workloads
+from hdapbench.fleet.base import DeviceLostError, Fleet, SparesGoneError, Variants, Workloads
 from hdapbench.fleet.estimate.choice import choose_estimator
 from hdapbench.fleet.estimate.clustering import Clustering, automatic_clusters, cluster_devices, separated_clusters
 from hdapbench.fleet.estimate.estimators import (
@@ -25,6 +25,7 @@ from hdapbench.fleet.estimate.estimators import (
 )
 from hdapbench.fleet.estimate.probes import take_fingerprint
 from hdapbench.fleet.noise import Noise
+from hdapbench.fleet.remaining import remaining
 from hdapbench.fleet.statistics import weighted_percentile
 from hdapbench.spec import ClusteringSpec
 
@@ -149,7 +150,7 @@ class ClusteredFleet:
 
         Raises
         ------
-        FleetError
+        SparesGoneError
             When a cluster has no spare left.
         """
         devices = self.design.devices.copy()
@@ -161,7 +162,7 @@ class ClusteredFleet:
                 samples = self.fleet.measure(workloads, devices, runs=runs, seed=seed)
             except DeviceLostError as error:
                 lost.add(error.device)
-                devices = self._without(devices, lost)
+                devices = self._without(devices, lost, why=str(error))
                 continue
             noise = self.fleet.noise(workloads, devices, runs=runs)
             return ClusterMeasurement(samples, devices, self.clustering.labels[devices], noise)
@@ -200,7 +201,7 @@ class ClusteredFleet:
         """Percentile of the latency over all devices in ms, shape (n_workloads,)."""
         return weighted_percentile(self.device_latency(latency_ms, devices).T, percent, self.fleet.weights)
 
-    def _without(self, devices: Integers, lost: set[int]) -> Integers:
+    def _without(self, devices: Integers, lost: set[int], *, why: str) -> Integers:
         """The devices with every lost one replaced by the next spare of its cluster."""
         devices = devices.copy()
         for place, device in enumerate(devices):
@@ -210,9 +211,9 @@ class ClusteredFleet:
             taken = lost | {int(other) for other in devices}
             spare = next((spare for spare in self.clustering.ranked[cluster] if spare not in taken), None)
             if spare is None:
-                raise FleetError(
+                raise SparesGoneError(
                     f"fleet '{self.fleet.name}': device {self.fleet.device_ids[int(device)]} is lost and cluster "
-                    f"{cluster} has no spare left; fingerprint the fleet again"
+                    f"{cluster} has no spare left; fingerprint the fleet again ({why})"
                 )
             devices[place] = spare
         return devices
@@ -266,7 +267,7 @@ def fingerprint_fleet(
     seed: int,
     variants: Variants | None = None,
 ) -> ClusteredFleet:
-    """Fleet clustered by the fingerprint that it brings along, or by one taken of every device now.
+    """Fleet clustered by the fingerprint that it brings along, or by one taken now; lost devices are left out of it.
 
     Parameters
     ----------
@@ -291,4 +292,4 @@ def fingerprint_fleet(
     taken = fleet.recorded_fingerprint()
     if taken is None:
         taken = take_fingerprint(fleet, kernels, runs=runs, seed=seed, variants=variants)
-    return cluster_fleet(fleet, taken.latency_ms, clustering, seed=seed)
+    return cluster_fleet(remaining(fleet, taken.device_ids), taken.latency_ms, clustering, seed=seed)

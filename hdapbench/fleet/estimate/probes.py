@@ -10,7 +10,7 @@ import numpy as np
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import FleetError
-from hdapbench.fleet.base import Fleet, Variants, Workloads
+from hdapbench.fleet.base import DeviceLostError, Fleet, Variants, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
 
 N_PROBES = 3
@@ -74,6 +74,8 @@ def take_fingerprint(
 ) -> Fingerprint:
     """Fingerprint of every device of a fleet; each probe is measured in a session of its own.
 
+    A device that is lost meanwhile is left out; the conditions say so.
+
     Parameters
     ----------
     widths
@@ -88,25 +90,36 @@ def take_fingerprint(
     Raises
     ------
     FleetError
-        When a device gives no usable latency.
+        When a device gives no usable latency, or all are lost.
     """
     widths = choose_probes(kernels) if widths is None else widths
     if fleet.n_devices == 0:
         raise FleetError(f"fleet '{fleet.name}' has no devices; nothing can be fingerprinted")
     latency = np.empty((fleet.n_devices, len(widths)))
+    answers, lost = np.ones(fleet.n_devices, dtype=bool), {}
     names = tuple(f"probe{number}" for number in range(len(widths)))
     for number, row in enumerate(widths):
         workload = Workloads(kernels, row[None], (names[number],), variants)
         for first in range(0, fleet.n_devices, _DEVICES_AT_A_TIME):
-            devices = np.arange(first, min(first + _DEVICES_AT_A_TIME, fleet.n_devices))
-            samples = fleet.measure(workload, devices, runs=runs, seed=seed + number)
-            latency[devices, number] = np.median(samples[:, 0], axis=1)
+            last = min(first + _DEVICES_AT_A_TIME, fleet.n_devices)
+            while (devices := first + np.flatnonzero(answers[first:last])).size:
+                try:
+                    samples = fleet.measure(workload, devices, runs=runs, seed=seed + number)
+                except DeviceLostError as error:
+                    answers[error.device] = False
+                    lost[fleet.device_ids[error.device]] = str(error)
+                    continue
+                latency[devices, number] = np.median(samples[:, 0], axis=1)
+                break
             if on_progress is not None:
-                on_progress(number * fleet.n_devices + int(devices[-1]) + 1, latency.size)
+                on_progress(number * fleet.n_devices + last, latency.size)
+    if not answers.any():
+        raise FleetError(f"fleet '{fleet.name}' has no device that answers: {'; '.join(lost.values())}")
+    weights = fleet.weights
     return Fingerprint(
-        latency_ms=latency,
+        latency_ms=latency[answers],
         probes=names,
-        device_ids=fleet.device_ids,
+        device_ids=tuple(np.array(fleet.device_ids)[answers].tolist()) if lost else fleet.device_ids,
         runs=runs,
         taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
         conditions={
@@ -116,8 +129,9 @@ def take_fingerprint(
             "model": model,
             "seed": seed,
             "widths": [[int(width) for width in row] for row in widths],
+            **({"lost": lost} if lost else {}),
         },
-        weights=fleet.weights,
+        weights=weights if weights is None or not lost else weights[answers] / weights[answers].sum(),
     )
 
 

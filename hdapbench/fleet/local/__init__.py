@@ -4,6 +4,5 @@
 - ``device``: LocalDevice, a worker process under its conditions
 - ``cpu_share``: limits on the CPU time of a process
 - ``hog``: background load while a device is timed
-- ``exports``: model files of workloads, each exported once
 - ``mix``: devices fitted to a host, for ``hdapbench fleet make --local``
 """

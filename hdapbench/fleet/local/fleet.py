@@ -6,19 +6,20 @@ import contextlib
 import shutil
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from hdapbench.arrays import Floats, Integers
+from hdapbench.arrays import Floats
 from hdapbench.cost.tiling import BLOCKS_OF_8, BLOCKS_OF_16
 from hdapbench.errors import RuntimeLostError
-from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workloads
+from hdapbench.fleet.base import DeviceLostError, Workloads
+from hdapbench.fleet.exports import REFERENCE
 from hdapbench.fleet.local.cpu_share import means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, StartWorker, check_devices, devices_of
-from hdapbench.fleet.local.exports import REFERENCE, ExportedModels, scratch_folder
+from hdapbench.fleet.visits import VisitedFleet
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import package_versions, read_host, usable_cpus
 from hdapbench.runtimes.load import ForeignLoad
@@ -29,17 +30,12 @@ REFERENCE_RUNS = 3
 """Before and after the models of a visit."""
 FIRST_REFERENCE_RUNS = 21
 """When a device is first used: all of its latencies are relative to these."""
-MOST_LOADED_BYTES = 2 << 30
-"""Model files held by all asked devices together; more workloads are timed one lot after another."""
 PATIENCE = 3
 """Visits whose repeats were all under foreign load, one after another, until this session repeats none any more."""
 
 
-class LocalFleet(Fleet):
-    """Devices of a local fleet's spec: processes on this host under different conditions.
-
-    A measurement exports each model once, loads a lot of them on every asked device, and times them in rounds: devices
-    one after the other in random order, the models of the lot in random order on each. One device is active at a time.
+class LocalFleet(VisitedFleet):
+    """Devices of a local fleet's spec: processes on this host under different conditions, one active at a time.
 
     Parameters
     ----------
@@ -58,8 +54,6 @@ class LocalFleet(Fleet):
         With every device that this host cannot be.
     """
 
-    source: LatencySource = "measured"
-
     def __init__(
         self,
         spec: LocalFleetSpec,
@@ -68,15 +62,12 @@ class LocalFleet(Fleet):
         on_progress: Callable[[str], None] | None = None,
         start: StartWorker = Worker,
     ) -> None:
-        self.spec, self.name = spec, spec.name
         devices = devices_of(spec)
         check_devices(devices, set(usable_cpus()))
-        self.device_ids = tuple(device.name for device in devices)
+        super().__init__(spec, {device.name: device.runtime for device in devices}, cache_dir, on_progress)
+        self.spec = spec
         self._devices = tuple(LocalDevice(device, start=start) for device in devices)
-        self._scratch = scratch_folder() if cache_dir is None else None
-        self._exports = ExportedModels(cache_dir or self._scratch or Path())
         self.tiling = BLOCKS_OF_16 if _has_wide_registers() else BLOCKS_OF_8
-        self._say = on_progress or (lambda _: None)
         self._reference_ms: dict[int, float] = {}  # device -> what its reference took at first
         self._foreign: list[float] = []  # of every visit
         self._impatience = 0
@@ -108,36 +99,6 @@ class LocalFleet(Fleet):
             )
         return facts
 
-    def sample(self, workloads: Workloads, devices: Integers, *, runs: int, seed: int) -> Floats:
-        """Measured latencies in ms, shape (n_picked_devices, n_workloads, runs).
-
-        Raises
-        ------
-        FleetError
-            When the workloads do not say how they are built.
-        DeviceLostError
-            When a device's process died; the next measurement starts it anew.
-        """
-        rng = np.random.default_rng([self.spec.seed, seed])
-        picked = [int(device) for device in devices]
-        files = self._export(workloads, picked)
-        parts = np.diff(np.linspace(0, runs, min(self.spec.rounds, runs) + 1).astype(int))
-        samples = np.empty((len(picked), len(workloads), runs))
-        n_done, n_all = 0, len(picked) * len(workloads) * len(parts)
-        for lot in self._lots(files):
-            done = 0
-            for n_runs in parts.tolist():
-                for place in rng.permutation(len(picked)).tolist():
-                    order = [lot[position] for position in rng.permutation(len(lot))]
-                    times = self._visit(picked[place], {number: files[place][number] for number in order}, n_runs)
-                    for number, values in times.items():
-                        samples[place, number, done : done + n_runs] = values
-                    n_done += len(lot)
-                    self._say(f"{n_done / n_all:.0%} of {len(workloads)} models on {len(picked)} devices")
-                done += n_runs
-        self._exports.trim({path for row in files for path in row})
-        return samples
-
     def sample_nominal(self, workloads: Workloads, *, runs: int, seed: int) -> Floats | None:
         """Measured latencies in ms of the first device without any special condition, shape (n_workloads, runs).
 
@@ -154,34 +115,6 @@ class LocalFleet(Fleet):
     def close(self) -> None:
         """End all processes; the next measurement starts them anew."""
         _close(self._devices, self._scratch)
-
-    def _export(self, workloads: Workloads, picked: Sequence[int]) -> list[list[Path]]:
-        """Model file of each picked device and workload."""
-        files = []
-        runtimes = [self._devices[device].spec.runtime for device in picked]
-        known: dict[tuple[str, int, str], list[Path]] = {}
-        for runtime in runtimes:
-            form = (find_runtime(runtime.runtime).suffix, runtime.batch, runtime.precision)
-            if form not in known:
-                known[form] = []
-                for position in range(len(workloads)):
-                    self._say(f"exporting model {position + 1} of {len(workloads)}")
-                    known[form].append(self._exports.file(workloads, position, runtime))
-            files.append(known[form])
-        return files
-
-    def _lots(self, files: list[list[Path]]) -> list[list[int]]:
-        """Workloads that are loaded together, such that all devices hold no more than is allowed."""
-        lots: list[list[int]] = [[]]
-        held = 0
-        for number in range(len(files[0])):
-            size = sum(row[number].stat().st_size for row in files)
-            if lots[-1] and held + size > MOST_LOADED_BYTES:
-                lots.append([])
-                held = 0
-            lots[-1].append(number)
-            held += size
-        return lots
 
     def _visit(self, device: int, files: dict[int, Path], runs: int) -> dict[int, Floats]:
         """Times of each model on a device in ms, shape (runs,) each; repeated while others load the host."""

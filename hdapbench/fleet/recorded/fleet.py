@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from hdapbench.files import expand_path
 from hdapbench.fleet.base import DeviceLostError, Fleet, LatencySource, Workloads
 from hdapbench.fleet.fingerprint import Fingerprint
 from hdapbench.fleet.noise import Noise
+from hdapbench.fleet.recorded.lacking import require_recorded
+from hdapbench.fleet.recorded.matrix import LatencyMatrix
 from hdapbench.fleet.recorded.reading import (
     MS_PER_UNIT,
     checked_unit,
@@ -44,6 +46,8 @@ class RecordedFleet(Fleet):
     ----------
     spec
         Path, columns, unit and what to do with impossible rows.
+    on_lacking
+        Told names and widths of plans that were asked for and are not recorded.
 
     Raises
     ------
@@ -53,12 +57,17 @@ class RecordedFleet(Fleet):
 
     source: LatencySource = "measured"
 
-    def __init__(self, spec: RecordedFleetSpec) -> None:
+    def __init__(
+        self, spec: RecordedFleetSpec, *, on_lacking: Callable[[dict[str, tuple[int, ...]]], None] | None = None
+    ) -> None:
         import polars as pl
 
+        self.path = expand_path(spec.path)
+        if spec.unit is None and LatencyMatrix(self.path).plans_path.exists():
+            spec = spec.model_copy(update={"unit": "ms"})  # written here: a tiny model's microseconds are no mistake
         self.spec = spec
         self.name = spec.name
-        self.path = expand_path(spec.path)
+        self._on_lacking = on_lacking
         frame = scan(self.path)
         column, told = latency_column(frame, spec, self.path)
         rows = tidy_rows(frame, spec, column)
@@ -99,6 +108,10 @@ class RecordedFleet(Fleet):
             for plan in self.plans
             if plan not in self.complete_plans
         }
+
+    def model_of(self, plan: str) -> str | None:
+        """The model that a plan is of, as noted beside the file; None where it is not."""
+        return self._matrix.model_of(plan)
 
     def describe(self) -> dict[str, str | int | float]:
         """Kind, file, devices, plans and samples, and what was dropped."""
@@ -178,7 +191,10 @@ class RecordedFleet(Fleet):
         ------
         DeviceLostError
             When a plan was not recorded on one of the devices.
+        FleetError
+            When plans were recorded on no device, or of another network than the one that is asked about.
         """
+        require_recorded(workloads, self.plans, self._matrix, on_lacking=self._on_lacking)
         found = self._samples(tuple(workloads.ids))
         samples = np.empty((len(devices), len(workloads), runs))
         for column, plan in enumerate(workloads.ids):
@@ -186,6 +202,7 @@ class RecordedFleet(Fleet):
                 values = found[plan][device]
                 if not len(values):
                     message = f"{self.path}: plan '{plan}' was not measured on device {self.device_ids[device]}"
+                    message += "; have it measured (hdapbench fleet ask SPEC --all), or remove the device's rows"
                     raise DeviceLostError(device, message)
                 if len(values) > runs:
                     values = np.random.default_rng([seed, device, column]).permutation(values)[:runs]
@@ -216,14 +233,20 @@ class RecordedFleet(Fleet):
 
     @cached_property
     def _probes(self) -> tuple[str, ...]:
-        """The spec's probes, or at most `MOST_PROBES` plans that all devices have, from the slowest to the fastest."""
+        """The spec's probes, or those noted beside the file, or the slowest, fastest and middle plan of all devices."""
         if self.spec.probes:
             return self.spec.probes
+        if self._matrix.probes and set(self._matrix.probes) <= set(self.complete_plans):
+            return self._matrix.probes
         slowest_first = sorted(self.complete_plans, key=lambda plan: -float(self.medians_ms(plan).mean()))
         if len(slowest_first) <= MOST_PROBES:
             return self.complete_plans
         places = np.linspace(0, len(slowest_first) - 1, MOST_PROBES).astype(int)
         return tuple(slowest_first[place] for place in places)
+
+    @cached_property
+    def _matrix(self) -> LatencyMatrix:
+        return LatencyMatrix(self.path)
 
     def _samples(self, plans: tuple[str, ...]) -> dict[str, list[Floats]]:
         """Plan -> its sorted samples in ms on every device, each of shape (n_samples,); none where there are none."""

@@ -26,6 +26,7 @@ MOST_BYTES = 4 << 30
 REFERENCE = "reference"
 REFERENCE_SHAPE = (64, 56, 56)
 REFERENCE_LAYERS = 4
+REFERENCE_MACS = REFERENCE_LAYERS * 9 * REFERENCE_SHAPE[0] ** 2 * REFERENCE_SHAPE[1] * REFERENCE_SHAPE[2]
 
 
 _SCRATCH = "hdapbench-exports-"
@@ -63,7 +64,7 @@ class ExportedModels:
         """
         variants = workloads.variants
         if variants is None:
-            raise FleetError("these workloads have no models to run; a local fleet needs Workloads.variants")
+            raise FleetError("these workloads have no models to run; devices that run them need Workloads.variants")
         widths = np.asarray(workloads.widths[position], dtype=np.int64)
         about = (variants.model_id, workloads.kernels.digest, variants.input_shape, widths.tolist())
         path = self._path(repr(about), runtime)

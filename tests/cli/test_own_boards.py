@@ -1,0 +1,136 @@
+"""HDAP on one's own boards, whole: by commands that reach them, and by jobs that are carried there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hdapbench.bench.training import Trainer
+from hdapbench.cli.main import main
+from tests.fleet.boards import HONEST
+
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytestmark = pytest.mark.usefixtures("in_the_folder_of_the_spec")
+
+HDAP = "{name: hdap, parameters: {n_plans: 8, active_plans: 0, guard_levels: [[1.0]], choice: guard, criterion: l1}}"
+
+
+@pytest.fixture
+def spec(tiny_spec: Path) -> Path:
+    """Spec of a smaller network with uniform pruning and HDAP."""
+    text = tiny_spec.read_text().replace("resnet20", "resnet6").replace("[uniform, random]", f"[uniform, {HDAP}]")
+    text = text.replace("targets: [{flops: 0.5x}, {flops: 0.3x}]", "targets: [{flops: 0.5x}]")
+    tiny_spec.write_text(text)
+    return tiny_spec
+
+
+def on(spec: Path, fleet: str) -> None:
+    """Let a spec name this fleet."""
+    lines = [f"  - {fleet}" if "kind: simulated" in line else line for line in spec.read_text().splitlines()]
+    spec.write_text("\n".join(lines) + "\n")
+
+
+def ran(capsys: pytest.CaptureFixture[str], *options: str, code: int = 0) -> dict[str, Any]:
+    """Method -> result of a run; a run that stopped has none."""
+    capsys.readouterr()
+    assert main(["run", "tiny.yaml", "--json", "--output", "board.md", *options]) == code, capsys.readouterr().err
+    if code:
+        return {"error": capsys.readouterr().err}
+    return {result["trial"]["method"]: result for result in json.loads(capsys.readouterr().out)}
+
+
+def test_hdap_runs_on_six_boards_of_which_one_lies_and_one_vanishes(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("honest-a", "slow-a", "slow-bb", "honest-bb", "nan-a", "vanishing-a")
+    boards = ", ".join(f"{{name: {name}}}" for name in names)
+    common = "kind: command, rounds: 1, runs: 3, retries: 0, clustering: {n_clusters: 2}"
+    on(spec, f"{{name: lab, {common}, run: '{HONEST}', devices: [{boards}]}}")
+    Path("states").mkdir()
+    monkeypatch.setenv("BOARDS_STATE", str(Path("states").resolve()))
+
+    found = ran(capsys)
+
+    fleet = found["dense"]["notes"]["fleet"]
+    assert "nan-a: it gave nan ms" in fleet["quarantined"]
+    assert "vanishing-a: " in fleet["quarantined"]
+    assert fleet["n_remaining"] == 4
+    assert found["hdap"]["metrics"]["latency_source"] == "measured"
+    assert found["hdap"]["metrics"]["latency_ms"] < found["dense"]["metrics"]["latency_ms"]
+    assert {device["device"] for device in found["hdap"]["devices"]} <= set(names[:4])
+    assert "vanishing-a" in Path("board.md").read_text()
+
+
+def test_a_board_that_is_lost_after_clustering_without_a_spare_lets_the_trial_begin_anew(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("honest-a", "honest-bb", "late-a")
+    boards = ", ".join(f"{{name: {name}}}" for name in names)
+    common = "kind: command, rounds: 1, runs: 3, retries: 0, clustering: {n_clusters: 3}"
+    on(spec, f"{{name: lab, {common}, run: '{HONEST}', devices: [{boards}]}}")
+    Path("states").mkdir()
+    monkeypatch.setenv("BOARDS_STATE", str(Path("states").resolve()))
+
+    found = ran(capsys, "--only", "uniform")
+
+    assert {device["device"] for device in found["dense"]["devices"]} == set(names)
+    assert {device["device"] for device in found["uniform"]["devices"]} == set(names[:2])
+    assert "Devices were lost between trials" in Path("board.md").read_text()
+    assert "late-a is quarantined" in Path("board.md").read_text()
+
+
+def carried_out(job: Path, *boards: str) -> list[str]:
+    """Results of boards, each a process that has nothing but the job."""
+    for board in boards:
+        done = subprocess.run(
+            [sys.executable, "-I", str(job), "--device", board], capture_output=True, text=True, env={"PATH": ""}
+        )
+        assert done.returncode == 0, done.stderr
+    return [f"{job.stem}-{board}.json" for board in boards]
+
+
+def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(spec, "{name: lab, kind: recorded, path: lab.csv, runs: 3, clustering: {n_clusters: 2}}")
+    boards = ("nx-1", "nx-2", "nx-3")
+    trained: list[float] = []
+    fine_tune = Trainer.fine_tune
+    monkeypatch.setattr(
+        Trainer, "fine_tune", lambda self, *a, **k: (trained.append(k["epochs"]), fine_tune(self, *a, **k))[1]
+    )
+
+    assert "hdapbench fleet ask tiny.yaml -o job.zip" in ran(capsys, code=2)["error"]
+    n_jobs = 0
+    while main(["fleet", "ask", "tiny.yaml", "-o", f"job{n_jobs}.zip"]) == 0 and Path(f"job{n_jobs}.zip").exists():
+        assert main(["fleet", "tell", *carried_out(Path(f"job{n_jobs}.zip"), *boards)]) == 0
+        n_jobs += 1
+        assert n_jobs < 6
+        if main(["run", "tiny.yaml", "--output", "board.md"]) == 0:
+            break
+        error = capsys.readouterr().err
+        assert "trials wait for" in error
+        assert "hdapbench fleet ask tiny.yaml -o job.zip" in error
+
+    before = ran(capsys)
+    assert set(before) == {"dense", "uniform", "hdap"}
+    assert before["hdap"]["metrics"]["latency_ms"] < before["dense"]["metrics"]["latency_ms"]
+    n_trained = len(trained)
+    assert n_trained == 2  # each plan once, however often the run stopped
+
+    assert main(["fleet", "ask", "tiny.yaml", "--all", "-o", "all.zip"]) == 0
+    assert main(["fleet", "tell", *carried_out(Path("all.zip"), "nx-4", "nx-5")]) == 0
+    after = ran(capsys)
+
+    assert len(trained) == n_trained
+    assert after["hdap"]["plan"] == before["hdap"]["plan"]
+    assert after["hdap"]["notes"]["scored_again"] == before["hdap"]["artifact"]
+    assert after["hdap"]["metrics"]["accuracy"] == before["hdap"]["metrics"]["accuracy"]
+    assert after["hdap"]["metrics"]["latency_ms"] != before["hdap"]["metrics"]["latency_ms"]
+    assert after["dense"]["notes"]["fleet"]["n_devices"] == 5
+    assert "Plans of 2 trials were found on an earlier recording" in Path("board.md").read_text()

@@ -1,0 +1,80 @@
+"""Whatever a board says is samples or a reason; and what runs on it needs nothing of this package."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hdapbench.fleet.command.answers import AnswerError, checked_samples, parsed
+from hdapbench.fleet.command.calls import CallError, call
+from hdapbench.fleet.command.fleet import RUNNER
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+ROWS = st.lists(st.lists(st.floats() | st.floats(0.01, 10) | VALUES, max_size=3), max_size=4)
+
+
+@given(st.fixed_dictionaries({}, optional={"samples_ms": ROWS | VALUES}), st.none() | st.floats())
+def test_any_answer_is_samples_or_a_reason(answer: dict[str, object], seconds: float | None) -> None:
+    try:
+        samples = checked_samples(answer, n_models=3, runs=2, seconds=seconds)
+    except AnswerError:
+        return
+    assert samples.shape == (3, 2)
+    assert np.all(np.isfinite(samples) & (samples > 0))
+
+
+@given(st.text() | VALUES.map(json.dumps))
+def test_any_output_is_a_mapping_or_a_reason(output: str) -> None:
+    with suppress(AnswerError):
+        assert isinstance(parsed(output), dict)
+
+
+def test_the_runner_is_one_file_for_old_pythons_that_needs_numpy_and_onnxruntime_alone() -> None:
+    tree = ast.parse(RUNNER.read_text(), feature_version=(3, 8))
+
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module).partition(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("while True: print('x' * 1000)", "it said more than 16 MiB"),
+        ("import time; time.sleep(30)", "no answer within 1 s"),
+        ("import os; os.close(1); os.close(2); import time; time.sleep(30)", "no answer within 1 s"),
+        ("raise SystemExit('gone')", "failed with code 1: gone"),
+    ],
+)
+def test_commands_have_limits(code: str, complaint: str) -> None:
+    with pytest.raises(CallError, match=complaint):
+        call([sys.executable, "-c", code], timeout=1.0 if "sleep" in code else 60.0)
+
+
+def test_a_command_that_leaves_something_in_the_background_is_over_when_it_ends() -> None:
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+
+    said = call([sys.executable, "-c", f"{code}; print('done')"], timeout=30.0)
+
+    assert said.output == "done\n"
+    assert said.seconds < 20
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    with pytest.raises(CallError, match="'no-such-program' cannot be run: "):
+        call(["no-such-program"], timeout=1.0)
