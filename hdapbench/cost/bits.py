@@ -271,7 +271,8 @@ def _refuse_others(records: Iterable[LayerRecord], modules: Mapping[str, nn.Modu
     odd = [
         record.name
         for record in records
-        if record.kind in {"matmul", "parameter"} or (record.kind == "linear" and record.dimensions)
+        if record.kind in {"matmul", "parameter"}
+        or (record.kind == "linear" and record.dimensions)
         or (record.kind in WEIGHTED and not isinstance(modules.get(record.name), nn.Conv2d | nn.Linear))
     ]
     if odd:

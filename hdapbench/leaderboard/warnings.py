@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hdapbench.leaderboard.board import Leaderboard, Section
-from hdapbench.trial import CLUSTERED_ANEW, SCORED_AGAIN, Result
+from hdapbench.store.brief import NO_NOTES, Brief
+from hdapbench.trial import CLUSTERED_ANEW, SCORED_AGAIN
 
 NEAR_CHANCE = 3.0
 """A dense model that is not so many times as accurate as guessing says little about what pruning costs."""
@@ -43,15 +44,16 @@ def board_warnings(board: Leaderboard) -> tuple[str, ...]:
     return tuple(said)
 
 
-def fleet_warnings(results: Sequence[Result]) -> tuple[str, ...]:
+def fleet_warnings(results: Sequence[Brief]) -> tuple[str, ...]:
     """Warnings of results whose fleet is not what it was when their plans were found, or others were measured."""
     said = []
-    again = sum(SCORED_AGAIN in result.notes for result in results)
+    notes = [result.notes for result in results if result.notes_json != NO_NOTES]
+    again = sum(SCORED_AGAIN in of for of in notes)
     if again:
         said.append(
             f"Plans of {again} trials were found on an earlier recording of the fleet and are scored on this one."
         )
-    anew = dict.fromkeys(str(result.notes[CLUSTERED_ANEW]) for result in results if CLUSTERED_ANEW in result.notes)
+    anew = dict.fromkeys(str(of[CLUSTERED_ANEW]) for of in notes if CLUSTERED_ANEW in of)
     if anew:
         said.append(f"Devices were lost between trials; what followed was measured on the others. {'; '.join(anew)}.")
     return tuple(said)

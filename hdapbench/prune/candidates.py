@@ -208,7 +208,7 @@ class _Search:
         uneven = [member.layer for member in group.members if not _is_even(member, group.n_channels)]
         is_used = bool(self._consumed & set(classes))
         reasons = {
-            "has a single channel": group.n_channels < 2,
+            "shuffles or splits tie all its channels to each other": group.n_channels < 2,
             **{self._frozen[number]: True for number in classes if number in self._frozen},
             f"{(*uneven, '')[0]} sees some channels more often than others": bool(uneven),
             "never runs": not is_used and group.name not in self._position,

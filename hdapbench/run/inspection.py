@@ -19,7 +19,7 @@ from hdapbench.spec import LoadedSpec, LocalFleetSpec, parse_target, problem_at
 from hdapbench.spec.code import OF_PACKAGES
 from hdapbench.spec.data import EMBEDDED
 
-INSPECTION = 3
+INSPECTION = 4
 """Raised whenever more is looked at, so that what was cached before is not taken for it."""
 
 DEFAULT_CLASSES = 10

@@ -18,7 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic_core import from_json
 
-from hdapbench.trial import DENSE, BitMetrics, Environment, Metrics, Result
+from hdapbench.trial import CLUSTERED_ANEW, DENSE, SCORED_AGAIN, BitMetrics, Environment, Metrics, Result
+
+NO_NOTES = "{}"
+FLEET_NOTES = frozenset({CLUSTERED_ANEW, SCORED_AGAIN})
 
 
 class Numbers(NamedTuple):
@@ -60,7 +63,7 @@ class Brief(NamedTuple):
     spent
         Device queries, accuracy evaluations and training epochs.
     notes_json
-        Of the dense model; boards show no others.
+        Of the dense model; of others what says that their fleet had changed.
     samples
         Repeats of all devices, one device after another, as eight-byte numbers.
     bits
@@ -219,7 +222,7 @@ def brief_of(result: Result) -> Brief:
         parts=() if outcomes is None else outcomes.parts,
         spent=(spent.device_queries, spent.accuracy_evals, spent.train_epochs),
         environment_json=result.environment.model_dump_json(),
-        notes_json=_text(result.model_dump(mode="json", include={"notes"})["notes"]) if trial.method == DENSE else "{}",
+        notes_json=_text(_told(result)),
         samples=samples.tobytes(),
         bits=None if outcomes is None else outcomes.bits,
     )
@@ -234,6 +237,12 @@ _TUPLES = [Brief._fields.index(name) - 1 for name in ("widths", "parts", "spent"
 
 def _numbers(metrics: Metrics) -> Numbers:
     return Numbers._make(getattr(metrics, name) for name in Numbers._fields)
+
+
+def _told(result: Result) -> dict[str, Any]:
+    """Notes that boards show."""
+    notes = result.model_dump(mode="json", include={"notes"})["notes"]
+    return {key: note for key, note in notes.items() if result.trial.method == DENSE or key in FLEET_NOTES}
 
 
 def _text(value: object) -> str:

@@ -54,7 +54,7 @@ def test_every_form_can_be_printed(form: str, folder: Path, capsys: pytest.Captu
 
     text = capsys.readouterr().out
     assert text.startswith(BEGINS[form])
-    assert "\\r" not in text
+    assert "\r" not in text
 
 
 def test_json_of_a_board_says_which_version_of_its_schema_it_has(

@@ -94,6 +94,17 @@ def carried_out(job: Path, *boards: str) -> list[str]:
     return [f"{job.stem}-{board}.json" for board in boards]
 
 
+def tell(job: Path, *boards: str) -> None:
+    """Carry a job out and tell its results; boards that were refused (this machine has other work) do it again."""
+    for _ in range(5):
+        files = carried_out(job, *boards)
+        if main(["fleet", "tell", "--replace", *files]) == 0:
+            return
+        for file in files:
+            Path(file).unlink()
+    raise AssertionError("five times a board was refused")
+
+
 def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
     spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +119,7 @@ def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
     assert "hdapbench fleet ask tiny.yaml -o job.zip" in ran(capsys, code=2)["error"]
     n_jobs = 0
     while main(["fleet", "ask", "tiny.yaml", "-o", f"job{n_jobs}.zip"]) == 0 and Path(f"job{n_jobs}.zip").exists():
-        assert main(["fleet", "tell", *carried_out(Path(f"job{n_jobs}.zip"), *boards)]) == 0
+        tell(Path(f"job{n_jobs}.zip"), *boards)
         n_jobs += 1
         assert n_jobs < 6
         if main(["run", "tiny.yaml", "--output", "board.md"]) == 0:
@@ -124,7 +135,7 @@ def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
     assert n_trained == 2  # each plan once, however often the run stopped
 
     assert main(["fleet", "ask", "tiny.yaml", "--all", "-o", "all.zip"]) == 0
-    assert main(["fleet", "tell", *carried_out(Path("all.zip"), "nx-4", "nx-5")]) == 0
+    tell(Path("all.zip"), "nx-4", "nx-5")
     after = ran(capsys)
 
     assert len(trained) == n_trained

@@ -63,7 +63,6 @@ REFUSED = {
     "branch_by_numpy": "depends on the image",
     "lazy_and_never_run": "lazy layers have no shapes yet (spare.weight",
     "lock_inside": "cannot be copied",
-    "pools_by_convolution": "no channel group of Sequential can be pruned",
     "branch_on_the_image": "depends on the image",
     "no_layers": "cannot be trained",
     "one_layer": "no channel group of Sequential can be pruned",

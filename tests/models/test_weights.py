@@ -125,8 +125,8 @@ def test_padding_shortcuts_freeze_the_stages_widths_and_say_so():
     assert [group.name for group in groups] == [f"layer{s}.{b}.conv1" for s in (1, 2, 3) for b in range(3)]
     frozen = {group.name: group.reason for group in groups.frozen}
     assert frozen.pop("linear").startswith("is the model's output")
-    assert list(frozen) == ["conv1"]
-    assert "layers of 16, 32, 64 channels are added up: shortcuts that pad with zeros" in frozen["conv1"]
+    assert list(frozen) == ["conv1", *(f"layer{s}.{b}.conv2" for s in (2, 3) for b in range(3))]
+    assert "is padded to another width by constant_pad_nd" in frozen["conv1"]
 
 
 def test_calibrated_shortcuts_stay_the_identity_and_survive_training_mode(tmp_path):

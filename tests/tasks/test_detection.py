@@ -94,7 +94,7 @@ def test_groups_run_through_split_blocks_pooling_pyramid_and_head(network):
     assert len(names) == 59
     assert {"model.2.cv0.conv", "model.2.cv1.conv", "model.9.cv1.conv"} <= names
     frozen = {group.name for group in network.group_set.frozen}
-    assert frozen == {f"{HEAD}.cv2.0.2", f"{HEAD}.cv3.0.2"}  # boxes and classes: what the head is for
+    assert frozen == {f"{HEAD}.cv2.0.2", f"{HEAD}.cv3.0.2", f"{HEAD}.dfl.conv"}  # boxes and classes: its outputs
 
 
 def test_a_pruned_detector_is_trained_by_our_loop_as_it_is(network, data):

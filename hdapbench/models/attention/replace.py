@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.jit import ScriptModule
 
 from hdapbench.models.attention.base import Attention
 from hdapbench.models.attention.levit_forms import SplitLevit, SplitLevitDown
@@ -61,7 +62,7 @@ def separate_heads(model: nn.Module) -> int:
     made: dict[int, Attention] = {}
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
-            form = known.get(type(child).forward) if child is not None else None
+            form = known.get(type(child).forward) if child is not None and not isinstance(child, ScriptModule) else None
             if child is None or form is None or not form.fits(child):
                 continue
             if id(child) not in made:

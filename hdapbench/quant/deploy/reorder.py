@@ -53,10 +53,11 @@ def sort_channels(
             slots: dict[int, list[int]] = defaultdict(list)
             for index, channel in sorted(zip(member.indices, member.channels, strict=True)):
                 slots[channel].append(index)
-            target = columns if member.side == "in" else rows
+            target = (columns if member.side == "in" else rows)[member.layer]
+            # Groups of a convolution lose and swap the same channels, and share its columns.
             for new, old in enumerate(order):
                 for place, source in zip(slots[new], slots[old], strict=True):
-                    target[member.layer][place] = source
+                    target[place % len(target)] = source % len(target)
     return {name: LayerOrder(torch.tensor(rows[name]), torch.tensor(columns[name])) for name in weights}
 
 

@@ -264,7 +264,9 @@ def channels_of_inputs(folded: FoldedModel) -> list[Tensor | None]:
             if member.side == "in" and member.layer in graph.layers:
                 n_inputs = folded.model.get_submodule(member.layer).get_parameter("weight").shape[1]
                 rows = known.setdefault(member.layer, torch.full((n_inputs,), others))
-                rows[list(member.indices)] = torch.tensor(member.channels) + first[group.name]
+                # Groups of a convolution lose the same channels, and share the columns of its weight.
+                columns = [index % n_inputs for index in member.indices]
+                rows[columns] = torch.tensor(member.channels) + first[group.name]
     return [known.get(name) for name in graph.layers]
 
 
