@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from hdapbench.axes.along import normalised
 from hdapbench.axes.labels import tensors_in
 from hdapbench.axes.reshape import Axis
-from hdapbench.axes.rules import Call, normalised, rule
+from hdapbench.axes.rules import Call, rule
 
 
 @rule("convolution", "_convolution", "mkldnn_convolution", "convolution_overrideable")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hdapbench.axes import contractions  # noqa: F401 - its rules register themselves
+from hdapbench.axes import along, contractions  # noqa: F401 - their rules register themselves
 from hdapbench.axes.labels import AxisLabels, tensors_in
 from hdapbench.axes.rules import RULES, Call, is_pointwise, pointwise
 

@@ -17,7 +17,6 @@ MIXING_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 PER_CHANNEL = (*BATCH_NORMS, *INSTANCE_NORMS, *MIXING_NORMS, nn.PReLU)
-KNOWN = (*CONVOLUTIONS, nn.Linear, *PER_CHANNEL)
 
 
 @dataclass(frozen=True)

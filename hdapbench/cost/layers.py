@@ -9,15 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hdapbench.axes.layers import BATCH_NORMS, CONVOLUTIONS, INSTANCE_NORMS, MIXING_NORMS, TRANSPOSED
 from hdapbench.cost.channel_axis import extent
 from hdapbench.cost.records import ChannelCount, LayerRecord, OperationKind, product
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-CONVOLUTIONS = (*PLAIN, *TRANSPOSED)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, *MIXING_NORMS)
 LAYERS = (*CONVOLUTIONS, nn.Linear, *NORMS)
 Counts = tuple[ChannelCount, ...]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hdapbench.axes.layers import TRANSPOSED
 from hdapbench.cost.layers import (
     LAYERS,
     NORMS,
     PLAIN,
-    TRANSPOSED,
     Counts,
     convolution_fields,
     dense_channels,
