@@ -54,7 +54,12 @@ class CommandFleetSpec(FleetSpec):
     remote_dir: str = Field(default="/tmp", min_length=1, description="Folder on the boards for {remote}.")  # noqa: S108
     shell: bool = Field(default=False, description="Whether the commands are lines for /bin/sh.")
     timeout_seconds: float = Field(default=300.0, gt=0, le=86_400, description="Seconds that one command may take.")
-    retries: int = Field(default=1, ge=0, le=10, description="Times that a failed visit of a board is repeated.")
+    retries: int = Field(
+        default=1,
+        ge=0,
+        le=10,
+        description="Times that a visit is repeated that failed, or found the board half as fast.",
+    )
     batch: int = Field(default=1, ge=1, le=1024, description="Inputs per run.")
     seed: int = Field(default=0, ge=0, description="Seed of the order of measuring.")
     rounds: int = Field(default=3, ge=1, le=20, description="Rounds that repeats are spread over.")

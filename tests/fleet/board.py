@@ -27,7 +27,8 @@ def main(name: str, runs: int, files: list[str]) -> None:
         or (kind == "flaky" and n_calls % 2 == 0)
     ):
         sys.exit("connection lost")
-    speed = {"slow": 3.0}.get(kind, 1.0) * (1 + len(name) % 3 / 10) * (5 if kind == "throttled" and n_calls else 1)
+    throttled = (kind == "throttled" and n_calls) or (kind == "hot" and n_calls == 1)
+    speed = {"slow": 3.0}.get(kind, 1.0) * (1 + len(name) % 3 / 10) * (5 if throttled else 1)
     rng = Random(f"{name} {n_calls}")
     spans = [
         [speed * (0.02 + Path(file).stat().st_size / 3e7) * rng.uniform(0.98, 1.02) for _ in range(runs)]

@@ -104,13 +104,14 @@ def test_boards_behind_a_bad_network_are_measured_as_near_ones_and_one_that_vani
         timeout_seconds=20.0,
         rounds=1,
         runs=5,
+        drift="keep",  # whether this host has become slower is not the question
     )
     fleet = CommandFleet(spec, cache_dir=tmp_path / "exports")
 
-    medians = np.median(fleet.measure(workloads, np.array([0, 1, 2]), runs=5, seed=0), axis=2)
+    samples = fleet.measure(workloads, np.array([0, 1, 2]), runs=5, seed=0)
 
-    assert np.all(medians > 0)
-    assert medians[1, 0] < 20.0  # the network is in none of them
+    assert np.all(samples > 0)
+    assert samples[1, 0].min() < 20.0  # the network is in none of them
     assert sorted(path.name for path in boards[1].folder.iterdir()) == sorted(
         p.name for p in boards[0].folder.iterdir()
     )

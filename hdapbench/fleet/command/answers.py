@@ -14,11 +14,15 @@ from hdapbench.fleet.exports import REFERENCE_MACS
 MOST_MACS_PER_MS = 1e12
 """1,000 T multiply-accumulates a second: no edge board comes near."""
 THROTTLED = 2.0
-"""A board whose reference network takes so many times as long as at first is not measured any more."""
+"""A board whose reference network takes so many times as long as at first is not measured."""
 
 
 class AnswerError(Exception):
     """An answer cannot be used; the text says why. A board that lies is not asked again."""
+
+
+class ThrottledError(AnswerError):
+    """A board is at least twice as slow as at first: for a moment, or for long."""
 
 
 def parsed(output: str) -> dict[str, Any]:
@@ -93,10 +97,10 @@ class References:
         Raises
         ------
         AnswerError
-            When the board is throttled.
+            `ThrottledError`: the board is at least twice as slow as at first.
         """
         now = float(np.median(samples_ms[[0, -1]]))
         factor = now / self.first_ms.setdefault(device, now)
         if factor > THROTTLED:
-            raise AnswerError(f"throttled: the reference network takes {factor:.1f} times as long as at first")
+            raise ThrottledError(f"throttled: the reference network takes {factor:.1f} times as long as at first")
         return factor

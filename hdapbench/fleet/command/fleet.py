@@ -15,7 +15,7 @@ from hdapbench.arrays import Floats
 from hdapbench.errors import FleetError, printable
 from hdapbench.fleet.base import DeviceLostError
 from hdapbench.fleet.command import board_runner
-from hdapbench.fleet.command.answers import AnswerError, References, checked_samples, parsed
+from hdapbench.fleet.command.answers import AnswerError, References, ThrottledError, checked_samples, parsed
 from hdapbench.fleet.command.calls import CallError, Said, call
 from hdapbench.fleet.command.commands import fields_of, words_of
 from hdapbench.fleet.visits import MODELS_PER_VISIT, VisitedFleet
@@ -29,8 +29,8 @@ TOLD = ("power_mode", "governor")
 class CommandFleet(VisitedFleet):
     """Boards of a spec or an inventory. One visit is one command: the reference network, models, the reference again.
 
-    A board that fails, even when asked again, lies, is throttled or does not answer in time is quarantined for as long
-    as the fleet is open.
+    A board that fails, is throttled or does not answer in time, even when asked again, or that lies is quarantined for
+    as long as the fleet is open.
 
     Parameters
     ----------
@@ -99,13 +99,14 @@ class CommandFleet(VisitedFleet):
                 samples = self._timed(device, [reference, *files.values(), reference], runs)
                 factor = self._references.slowdown(name, samples) if self.spec.drift == "divide" else 1.0
                 return dict(zip(files, samples[1:-1] / factor, strict=True))
-            except AnswerError as error:
-                self._quarantine(name, str(error))
-            except CallError as error:
-                self._pushed[name].clear()  # it may have started anew
+            except (CallError, ThrottledError) as error:
+                if isinstance(error, CallError):
+                    self._pushed[name].clear()  # it may have started anew
                 self._say(f"{name}: {error}")
                 if attempt == self.spec.retries:
                     self._quarantine(name, str(error))
+            except AnswerError as error:
+                self._quarantine(name, str(error))
         raise DeviceLostError(device, f"fleet '{self.name}': {name} is quarantined: {self.quarantined[name]}")
 
     def _quarantine(self, name: str, reason: str) -> None:
