@@ -135,11 +135,11 @@ def _advice(code: NamedCode) -> str:
 
 def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
     """Code that a spec names: its model, files of methods, and commands of fleets."""
-    model = loaded.spec.model
-    source, separator, _ = model.name.rpartition(":")
-    if separator and model.name.partition(":")[0] not in OF_PACKAGES:
-        file = base_dir / expand_path(source) if source.endswith(".py") else None
-        yield NamedCode(("model", "name"), model.name, file, model.arguments)
+    for place, network in (("model",), loaded.spec.model), (("base", "teacher"), loaded.spec.base.teacher):
+        source, separator, _ = network.name.rpartition(":") if network is not None else ("", "", "")
+        if network is not None and separator and network.name.partition(":")[0] not in OF_PACKAGES:
+            file = base_dir / expand_path(source) if source.endswith(".py") else None
+            yield NamedCode((*place, "name"), network.name, file, network.arguments)
     for number, plugin in enumerate(loaded.spec.plugins):
         yield NamedCode(("plugins", number), plugin, base_dir / expand_path(plugin), {})
     for number, fleet in enumerate(loaded.spec.fleets):

@@ -42,7 +42,7 @@ def changes(before: Mapping[str, Any], results: Sequence[Result], spec: Spec, tr
     lines = [line for key in COMMON for line in differences(before.get(key), now.get(key), key)]
     stored = [result.trial for result in results]
     if not lines and {trial.context for trial in stored} - {trial.context for trial in trials}:
-        lines.append("the content of model.weights")
+        lines.append("the content of model.weights" + (" or of the teacher's" if spec.base.teacher else ""))
     fleets = {fleet["name"]: fleet for fleet in before.get("fleets", [])}
     for fleet in spec.fleets:
         if fleet.name in fleets:

@@ -27,9 +27,10 @@ from hdapbench.run.grid import base_directory
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.program_file import write_model
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, Recipe, parse_target, problem_at
-from hdapbench.tasks.base import TORCHVISION, fill, given_state
+from hdapbench.tasks.base import TORCHVISION, fill, given_state, given_teacher
 from hdapbench.tasks.dry_run import N_IMAGES, Examples, dry_run, dry_training, said
 from hdapbench.tasks.open import open_task
+from hdapbench.tasks.teacher import check_teacher
 from hdapbench.tasks.training import Setting
 
 BIT_TARGETS = frozenset({"size", "mpic", "ne16"})
@@ -57,6 +58,7 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
         torch.manual_seed(spec.base.seed)
         model = _built(loaded, n_classes)
         images = torch.randn(N_IMAGES, *spec.model.input_shape)
+    _try_teacher(loaded, images, n_classes)
     examples = Examples(images, task.example_labels(N_IMAGES, n_classes))
     classes = n_classes if counted else None
     with _refused(loaded, ("model", "name"), "the model cannot be traced or cut"):
@@ -79,6 +81,16 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
             with _refused(loaded, ("fleets", number), "the model cannot be exported"):
                 _export(compact, fleet, spec.model.input_shape)
     return network
+
+
+def _try_teacher(loaded: LoadedSpec, images: Tensor, n_classes: int) -> None:
+    """Refuse a teacher of the base model that does not give what the base model learns from."""
+    spec, place = loaded.spec, ("base", "teacher")
+    with _refused(loaded, place, "the teacher does not run"):
+        base_dir = base_directory(loaded)
+        teacher, _ = given_teacher(spec.model, spec.base, None, n_classes=n_classes, base_dir=base_dir)
+        if teacher is not None and spec.task == "classification":
+            check_teacher(teacher, images, n_classes)
 
 
 def _recipes(loaded: LoadedSpec) -> list[Recipe]:

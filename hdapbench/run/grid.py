@@ -23,6 +23,8 @@ from hdapbench.trial import DENSE, NUMBERS, Trial
 
 UNNAMED_IMAGES = frozenset({"9bdcd7aa37aed2fc", "4fc64842c4c91315", "e3cdc427cd870cc4", "1aafedd98eb35ae6"})
 """Archives of the shipped specs: their trials were stored before ids named images, and keep their ids."""
+_FILES = {("model", "weights"): "weights", ("base", "teacher", "weights"): "teacher"}
+"""Place of a file of weights in a spec -> what trial ids call its content."""
 
 
 def fleet_hash(fleet: FleetSpec) -> str:
@@ -80,15 +82,15 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
     """
     spec = loaded.spec
     problems = _method_problems(loaded, registry)
-    weights = _weights_path(loaded)
-    if weights is not None and not weights.is_file():
-        problems.append(problem_at(loaded, ("model", "weights"), f"there is no file '{weights}'"))
+    weights = weights_paths(loaded)
+    for place, path in weights.items():
+        if not path.is_file():
+            problems.append(problem_at(loaded, place, f"there is no file '{path}'"))
     if problems:
         raise SpecError(problems)
 
     named = named_by_content(loaded)
-    extra = {"weights": file_hash(weights)} if weights is not None else {}
-    context = context_hash(spec, extra)
+    context = context_hash(spec, {_FILES[place]: file_hash(path) for place, path in weights.items()})
     shared = _sources(loaded, cache_dir)
     trials = []
     for fleet in named.fleets:
@@ -174,11 +176,18 @@ def base_directory(loaded: LoadedSpec) -> Path:
     return Path(loaded.source).resolve().parent
 
 
-def _weights_path(loaded: LoadedSpec) -> Path | None:
-    weights = loaded.spec.model.weights
-    if weights is None or weights.startswith("torchvision:"):
-        return None
-    return resolve_path(loaded, weights)
+def weights_paths(loaded: LoadedSpec) -> dict[tuple[str, ...], Path]:
+    """Files of weights that a spec names, by their place in it; published weights are no files."""
+    teacher = loaded.spec.base.teacher
+    named = {
+        ("model", "weights"): loaded.spec.model.weights,
+        ("base", "teacher", "weights"): teacher.weights if teacher is not None else None,
+    }
+    return {
+        place: resolve_path(loaded, weights)
+        for place, weights in named.items()
+        if weights is not None and not weights.startswith("torchvision:")
+    }
 
 
 def _resolved(registry: MethodRegistry, name: str, parameters: dict[str, Any]) -> dict[str, Any]:

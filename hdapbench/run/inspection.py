@@ -13,7 +13,7 @@ from typing import Any
 from hdapbench import __version__
 from hdapbench.errors import DataError, SpecError, SpecProblem
 from hdapbench.run.contents import images_hash, read_json, write_json
-from hdapbench.run.grid import base_directory, resolve_path
+from hdapbench.run.grid import base_directory, resolve_path, weights_paths
 from hdapbench.run.requirements import unmet
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, parse_target, problem_at
 from hdapbench.spec.code import OF_PACKAGES
@@ -109,8 +109,8 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
     about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
     path = cache_dir / "inspection" / f"{_key(about)}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.
-    source, separator, _ = spec.model.name.partition(":")
-    cacheable = not separator or source in OF_PACKAGES
+    names = [network.name.partition(":") for network in (spec.model, spec.base.teacher) if network is not None]
+    cacheable = all(not separator or source in OF_PACKAGES for source, separator, _ in names)
     found = read_json(path) if cacheable else None
     if not isinstance(found, dict) or found.pop("sum", None) != _key([found]):  # absent or damaged
         found = _trace(loaded, n_classes, counted=counted)
@@ -165,11 +165,11 @@ def _files(loaded: LoadedSpec) -> list[Any]:
     spec = loaded.spec.model
     path = base_directory(loaded) / spec.name.removeprefix("ultralytics:")
     code = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-    if spec.weights is None or spec.weights.startswith("torchvision:"):
-        return [code]
-    weights = resolve_path(loaded, spec.weights)
-    status = weights.stat() if weights.is_file() else None
-    return [code, str(weights), *((status.st_size, status.st_mtime_ns) if status else ())]
+    found: list[Any] = [code]
+    for weights in weights_paths(loaded).values():
+        status = weights.stat() if weights.is_file() else None
+        found += [str(weights), *((status.st_size, status.st_mtime_ns) if status else ())]
+    return found
 
 
 def _trace(loaded: LoadedSpec, n_classes: int, *, counted: bool) -> dict[str, Any]:

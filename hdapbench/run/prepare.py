@@ -186,7 +186,8 @@ def _origin(spec: Spec, *, trained: bool) -> str:
     """How a base model came about, in words."""
     if not trained:
         return "loaded from weights"
-    return "trained by the spec's recipe" + (" from weights" if spec.base.start else "")
+    how = " from weights" if spec.base.start else ""
+    return f"trained by the spec's recipe{how}" + (f", taught by {spec.base.teacher.name}" if spec.base.teacher else "")
 
 
 def _hooks(module: nn.Module) -> tuple[Sized, ...]:

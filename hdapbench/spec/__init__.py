@@ -51,6 +51,7 @@ from hdapbench.spec.schema import (
     RankingSpec,
     Recipe,
     Spec,
+    TeacherSpec,
 )
 from hdapbench.spec.units import CostTarget, TargetKind, parse_flops, parse_target
 
@@ -84,6 +85,7 @@ __all__ = [
     "SimulatedFleetSpec",
     "Spec",
     "TargetKind",
+    "TeacherSpec",
     "as_name",
     "canonical_json",
     "context_hash",

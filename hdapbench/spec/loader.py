@@ -188,6 +188,8 @@ def context_hash(spec: Spec, extra: Mapping[str, str] | None = None) -> str:
     content = {"spec": spec.model_dump(mode="json", include=shared), "files": dict(extra or {})}
     if extra and "weights" in extra:
         content["spec"]["model"]["weights"] = None  # the content counts, not where it lies
+    if extra and "teacher" in extra:
+        content["spec"]["base"]["teacher"]["weights"] = None
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from hdapbench.spec.base import Name, Strict, refuse, sequence_to_tuple
-from hdapbench.spec.data import BOX_DATASETS, DataSpec
+from hdapbench.spec.data import BOX_DATASETS, DataSpec, NormalizeSpec
 from hdapbench.spec.fleet_kinds import AnyFleetSpec
 from hdapbench.spec.plugins import plugin_names
 from hdapbench.spec.units import parse_flops, parse_target
@@ -36,6 +36,12 @@ def _check_flops(value: object) -> object:
     return value
 
 
+Shape = Annotated[
+    tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]],
+    BeforeValidator(sequence_to_tuple),
+]
+
+
 class ModelSpec(Strict):
     """The network to compress."""
 
@@ -45,14 +51,7 @@ class ModelSpec(Strict):
         "torchvision:NAME, timm:NAME, ultralytics:NAME.yaml, or module:callable (code that you name is imported and "
         "run).",
     )
-    input_shape: Annotated[
-        tuple[
-            Annotated[int, Field(ge=1)],
-            Annotated[int, Field(ge=1)],
-            Annotated[int, Field(ge=1)],
-        ],
-        BeforeValidator(sequence_to_tuple),
-    ] = Field(description="Channels, height and width of one input.")
+    input_shape: Shape = Field(description="Channels, height and width of one input.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model's builder.")
     weights: str | None = Field(
         default=None,
@@ -74,9 +73,9 @@ class ModelSpec(Strict):
 
 
 class DistillationSpec(Strict):
-    """Learning from the dense model's outputs beside the labels (Hinton et al. 2015)."""
+    """Learning from a trained network's outputs beside the labels (Hinton et al. 2015)."""
 
-    weight: float = Field(default=0.5, gt=0.0, le=1.0, description="Share of the loss that follows the dense model.")
+    weight: float = Field(default=0.5, gt=0.0, le=1.0, description="Share of the loss that follows the teacher.")
     temperature: float = Field(default=4.0, gt=0.0, description="What logits are divided by before they are compared.")
 
 
@@ -97,7 +96,7 @@ class Recipe(Strict):
     distillation: DistillationSpec | None = Field(
         default=None,
         exclude_if=lambda value: value is None,
-        description="Learn from the dense model as well; null learns from labels alone.",
+        description="Learn from the dense model as well, in base from its teacher; null learns from labels alone.",
     )
     ema: float | None = Field(
         default=None,
@@ -113,6 +112,30 @@ class Recipe(Strict):
     )
 
 
+class TeacherSpec(Strict):
+    """A trained network that the base model learns from."""
+
+    name: str = Field(min_length=1, description="As of model.")
+    weights: str = Field(min_length=1, description="As of model, for the classes of the data.")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the network's builder.")
+    input_shape: Shape | None = Field(
+        default=None, description="What images are resized to for it; null takes them as the base model does."
+    )
+    normalize: NormalizeSpec | None = Field(
+        default=None,
+        description="Mean and standard deviation that it knows images by, where they are others than data.normalize.",
+    )
+
+    def model(self, input_shape: tuple[int, int, int]) -> ModelSpec:
+        """The network as a model; ``input_shape`` is the base model's."""
+        return ModelSpec(
+            name=self.name,
+            weights=self.weights,
+            arguments=self.arguments,
+            input_shape=self.input_shape or input_shape,
+        )
+
+
 class BaseRecipe(Recipe):
     """How the dense model is trained when no weights are given, or from them."""
 
@@ -124,6 +147,11 @@ class BaseRecipe(Recipe):
         exclude_if=lambda value: value is None,
         description="weights: train from model.weights, without the layers whose shape follows the number of classes "
         "where that differs; null trains from random weights, and not at all where model.weights is given.",
+    )
+    teacher: TeacherSpec | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Network that base.distillation learns from.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of initialisation and batches.")
 
@@ -275,12 +303,31 @@ class Spec(Strict):
                 problems.append(((name, "precision"), "amp needs device: cuda; write bf16 or fp32"))
         if self.base.start is not None and self.model.weights is None:
             problems.append((("base", "from"), "needs model.weights to begin with"))
-        if self.base.distillation is not None:
-            problems.append(
-                (("base", "distillation"), "learns from the dense model, which is what base trains; remove it")
-            )
-        refuse(problems)
+        refuse(problems + self._unfit_teacher())
         return self
+
+    def _unfit_teacher(self) -> Problems:
+        """A teacher without distillation and the other way round, and one that cannot see what the base model sees."""
+        teacher, place = self.base.teacher, ("base", "teacher")
+        if teacher is None:
+            if self.base.distillation is None:
+                return []
+            return [(("base", "distillation"), "needs base.teacher, the trained network to learn from")]
+        problems: Problems = []
+        if self.base.distillation is None:
+            problems.append((place, "is not listened to; write base.distillation too, such as distillation: {}"))
+        shape = teacher.input_shape or self.model.input_shape
+        if shape[0] != self.model.input_shape[0]:
+            problems.append(((*place, "input_shape"), f"has {shape[0]} channels, and model.input_shape has others"))
+        if self.task == "detection" and shape != self.model.input_shape:
+            problems.append(((*place, "input_shape"), "a detector learns from one of the same input shape; remove it"))
+        if teacher.normalize is not None:
+            n_channels = self.model.input_shape[0]
+            if {len(teacher.normalize.mean), len(teacher.normalize.std)} != {n_channels}:
+                problems.append(((*place, "normalize"), f"needs {n_channels} means and standard deviations"))
+            if min(teacher.normalize.std) <= 0:
+                problems.append(((*place, "normalize", "std"), "must be above 0"))
+        return problems
 
     def _unfit_images(self) -> Problems:
         """Input shapes that no image can be brought to, and normalisation of other channels."""

@@ -11,5 +11,6 @@ layout: the order in which images lie in memory.
 schedule: learning rates.
 average: moving average of weights.
 base: the dense model, trained once or loaded.
+teacher: the network that a base model learns from.
 recalibrate: batch norm statistics after pruning.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from hdapbench.data import ImageSet
 from hdapbench.files import expand_path
 from hdapbench.models import (
     build_model,
@@ -28,6 +29,7 @@ from hdapbench.models import (
 )
 from hdapbench.spec.code import code_hash
 from hdapbench.tasks.classification import Classification
+from hdapbench.tasks.teacher import Statistics, open_teacher
 from hdapbench.tasks.training import EpochReport, Setting, check_device, train_model
 
 if TYPE_CHECKING:
@@ -114,7 +116,11 @@ def prepare_base(
         calibrate_identity_shortcuts(model, _calibration_images(data.train))
     trained = spec.weights is None or recipe.start is not None
     if trained:
-        path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir, given)}.pt"
+        known = (data.train.mean, data.train.std) if isinstance(data.train, ImageSet) else None
+        teacher, taught_by = given_teacher(spec, recipe, known, n_classes=data.n_classes, base_dir=base_dir)
+        if teacher is not None:
+            setting = replace(setting, teacher=teacher)
+        path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir, given, taught_by)}.pt"
         state = kept_state(path) if path.is_file() else None
         if state is None:
             if path.is_file() and on_progress is not None:
@@ -140,6 +146,34 @@ def given_state(spec: ModelSpec, *, n_classes: int | None, base_dir: Path) -> di
         name, published = (text.removeprefix(TORCHVISION) for text in (spec.name, weights))
         return published_state(name, published, n_classes=n_classes)
     return read_state(base_dir / expand_path(weights))
+
+
+def given_teacher(
+    spec: ModelSpec, recipe: BaseRecipe, statistics: Statistics | None, *, n_classes: int, base_dir: Path
+) -> tuple[nn.Module | None, str | None]:
+    """The network that a recipe of the base model learns from, and a hash of it; nothing where there is none.
+
+    Parameters
+    ----------
+    statistics
+        Mean and standard deviation per channel that the base model's images are normalised by; None: by none.
+
+    Raises
+    ------
+    ModelError
+        When it cannot be built, or its weights cannot be read or do not fit.
+    """
+    if recipe.teacher is None:
+        return None, None
+    state = given_state(recipe.teacher.model(spec.input_shape), n_classes=n_classes, base_dir=base_dir)
+    return open_teacher(
+        recipe.teacher,
+        state,
+        input_shape=spec.input_shape,
+        statistics=statistics,
+        n_classes=n_classes,
+        base_dir=base_dir,
+    )
 
 
 def fill(
@@ -175,13 +209,18 @@ def _calibration_images(images: Samples) -> list[torch.Tensor]:
 
 
 def _recipe_key(
-    spec: ModelSpec, recipe: BaseRecipe, data: DataSplits, base_dir: Path, start: Mapping[str, Tensor] | None
+    spec: ModelSpec,
+    recipe: BaseRecipe,
+    data: DataSplits,
+    base_dir: Path,
+    start: Mapping[str, Tensor] | None,
+    teacher: str | None,
 ) -> str:
     """Thirty-two hexadecimal digits of all that a trained base model depends on."""
     content = {
         "version": TRAINING,
         "model": spec.model_dump(mode="json", exclude={"weights"}),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json", exclude={"teacher"}),
         "data": data.content_hash,
     }
     code = code_hash(spec.name, base_dir)
@@ -189,4 +228,6 @@ def _recipe_key(
         content["code"] = code
     if start is not None:
         content["start"] = state_hash(start)
+    if teacher is not None:
+        content["teacher"] = teacher
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

@@ -167,7 +167,17 @@ def test_a_regulariser_sees_the_gradients_of_every_step_and_may_change_them(data
         (
             "base: {",
             "base: {distillation: {weight: 0.5}, ",
-            "base.distillation: learns from the dense model, which is what",
+            "base.distillation: needs base.teacher, the trained network to learn from",
+        ),
+        (
+            "base: {",
+            "base: {teacher: {name: resnet6, weights: t.pt}, ",
+            "base.teacher: is not listened to; write base.d",
+        ),
+        (
+            "base: {",
+            "base: {distillation: {}, teacher: {name: resnet6, weights: t.pt, normalize: {mean: [0.5, 0.1], std: [0.5]}}, ",
+            "base.teacher.normalize: needs 1 means and",
         ),
         ("fine_tune: {", "fine_tune: {precision: amp, ", "fine_tune.precision: amp needs device: cuda"),
         ("fine_tune: {", "fine_tune: {distillation: {weight: 0}, ", "distillation.weight"),
