@@ -32,7 +32,8 @@ def leads_on(
     dense
         The dense model: a point of every front by latency.
     ranking
-        Names the reference. Where no row is of that method, it is the first method of the spec that has rows.
+        Names the reference: a row's label, or a method. Where there is no such row, it is of the first method of the
+        spec that has rows.
     spec
         Whose seeds and methods these are.
     """
@@ -55,7 +56,7 @@ def leads_on(
 def _reference(labels: Sequence[str], points: Sequence[tuple[str, Cells]], ranking: RankingSpec, spec: Spec) -> str:
     method = {cells.label: cells.briefs[0].method for _, cells in points}
     wanted = [ranking.reference, *(entry.name for entry in spec.methods)]
-    return next((label for name in wanted for label in labels if method[label] == name), labels[0])
+    return next((label for name in wanted for label in labels if name in (label, method[label])), labels[0])
 
 
 def _leads(

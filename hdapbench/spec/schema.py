@@ -241,7 +241,9 @@ class RankingSpec(Strict):
         description="What it may lose them against: the most accurate compressed row of its table, or the dense model.",
     )
     reference: str = Field(
-        default="uniform", min_length=1, description="Method that equal-accuracy leads are told against."
+        default="uniform",
+        min_length=1,
+        description="Method, or label of a row, that equal-accuracy leads are told against.",
     )
 
 

@@ -1,6 +1,7 @@
 """``hdapbench results``: results to and from files that travel; checked, made again for comparison, and removed.
 
-- ``export``, ``import``, ``merge``, ``check``, ``pages``, ``verify``, ``history``, ``rm``, ``gc``: one action each
+- ``export``, ``import``, ``merge``, ``check``, ``pages``, ``summary``, ``verify``, ``history``, ``rm``, ``gc``: one
+  action each
 - ``source``: where the results of a benchmark are found: in the database, or in the file beside its board
 """
 
@@ -16,6 +17,7 @@ ACTIONS = {
     "merge": "merge",
     "check": "check",
     "pages": "pages",
+    "summary": "summary",
     "verify": "verify",
     "history": "history",
     "rm": "rm",
