@@ -29,7 +29,7 @@ def test_the_best_rival_is_the_one_that_the_method_leads_least(quickstart: tuple
     labels = [row.label for row in build_from_briefs(benchmark, briefs).leads[0].rows]
 
     leads = {}
-    for rival in ("uniform", *labels):
+    for rival in sorted({"uniform", *labels} - {"hdap"}):
         ranking = {"reference": rival}
         board = build_from_briefs(replace(benchmark, spec={**benchmark.spec, "ranking": ranking}), briefs)
         leads[rival] = next(row.lead.value for row in board.leads[0].rows if row.label == "hdap")
