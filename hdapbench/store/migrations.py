@@ -94,10 +94,28 @@ def m003_briefs(connection: sqlite3.Connection) -> None:
     )
 
 
+def m004_claims(connection: sqlite3.Connection) -> None:
+    """Create claims: which worker has which trial."""
+    connection.execute(
+        """
+        CREATE TABLE claim (
+            trial_id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            host TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            started TEXT NOT NULL,
+            beat INTEGER NOT NULL
+        ) STRICT
+        """
+    )
+    connection.execute("CREATE INDEX claim_by_owner ON claim (owner)")
+
+
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
     m001_benchmarks_results_and_latencies,
     m002_checksums,
     m003_briefs,
+    m004_claims,
 ]
 """Version n of the schema is reached by the first n entries."""
 

@@ -17,6 +17,7 @@ from hdapbench.errors import StoreError
 from hdapbench.spec import did_you_mean
 from hdapbench.store.brief import Brief, brief_of, store_briefs, stored_briefs
 from hdapbench.store.checksums import benchmark_checksum, result_checksum
+from hdapbench.store.claims import LEASE_SECONDS, Claims, Owner, release
 from hdapbench.store.migrations import MIGRATIONS, migrate
 from hdapbench.trial import DeviceLatency, Result, Status
 
@@ -65,7 +66,7 @@ def open_store(path: Path) -> Iterator[Store]:
         raise StoreError(f"the database '{path}' cannot be opened: {error}") from error
     try:
         _prepare(connection, path)
-        yield Store(connection)
+        yield Store(connection, path.absolute())
     except sqlite3.OperationalError as error:
         raise StoreError(f"the database '{path}' cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -118,8 +119,8 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 class Store:
     """Results of trials, and the specs that name them. Use `open_store`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
 
     def register(
         self, name: str, *, spec_hash: str, spec_json: str, trial_ids: Sequence[str], explores: bool = False
@@ -210,10 +211,21 @@ class Store:
             )
         self._connection.execute("VACUUM")
 
-    def add(self, result: Result) -> None:
+    def claims(self, owner: Owner, lease_seconds: float = LEASE_SECONDS) -> Claims:
+        """Claims of a worker."""
+        return Claims(
+            self._connection,
+            connect=lambda: sqlite3.connect(self._path, timeout=BUSY_SECONDS),
+            ended=self._ended,
+            owner=owner,
+            lease_seconds=lease_seconds,
+        )
+
+    def add(self, result: Result, *, owner: Owner | None = None) -> None:
         """Store a result and its raw latencies in one transaction; the latest result of a trial wins.
 
         A failure never takes the place of what is done: of two runs of a trial at once one may have been disturbed.
+        The same transaction gives back the claim of the ``owner``.
 
         Raises
         ------
@@ -243,6 +255,8 @@ class Store:
         try:
             with self._connection as connection:
                 connection.execute("BEGIN IMMEDIATE")  # what is there is read and replaced in one piece
+                if owner is not None:
+                    release(connection, owner, [trial.id])
                 if result.status not in DONE and self.finished([trial.id]):
                     return
                 connection.execute("DELETE FROM result WHERE trial_id = ?", (trial.id,))
@@ -303,6 +317,11 @@ class Store:
         found |= made
         return [found[trial_id] for trial_id in trial_ids if trial_id in found]
 
+    def _ended(self, trial_ids: Sequence[str]) -> set[str]:
+        """Those trials that have a whole result; unlike `finished`, this takes as long in a large database."""
+        known = dict(self._connection.execute(_CHECKSUMS, (json.dumps(list(trial_ids)),)).fetchall())
+        return {trial_id for trial_id, checksum in known.items() if self._is_whole(trial_id, checksum)}
+
     def _checksums(self, trial_ids: Sequence[str]) -> dict[str, str | None]:
         """Id of every trial that is stored -> the checksum that its result was stored with."""
         found = dict(self._connection.execute(_CHECKSUMS, (json.dumps(list(trial_ids)),)))
@@ -314,8 +333,9 @@ class Store:
         return checksum is not None and result_checksum(self._connection, trial_id) == checksum
 
     def _status(self, trial_id: str) -> Status:
-        found = self._connection.execute("SELECT status FROM result WHERE trial_id = ?", (trial_id,)).fetchone()
-        return Status(found[0])
+        return Status(
+            self._connection.execute("SELECT status FROM result WHERE trial_id = ?", (trial_id,)).fetchone()[0]
+        )
 
     def get(self, prefix: str) -> Result:
         """Find the result of the trial whose id begins with ``prefix``.
@@ -342,24 +362,29 @@ class Store:
         row = self._connection.execute("SELECT content FROM result WHERE trial_id = ?", (trial_id,)).fetchone()
         if row is None:
             return None
-        samples: dict[tuple[str, int, float], list[float]] = {}
-        for device, cluster, weight, latency in self._connection.execute(
+        samples = self._connection.execute(
             "SELECT device, cluster, weight, latency_ms FROM device_latency WHERE trial_id = ?"
             " ORDER BY cluster, device, run",
             (trial_id,),
-        ):
-            samples.setdefault((device, cluster, weight), []).append(latency)
-        devices = tuple(
-            DeviceLatency(device=device, cluster=cluster, weight=weight, samples_ms=tuple(values))
-            for (device, cluster, weight), values in samples.items()
         )
-        try:
-            return Result.model_validate_json(row[0]).model_copy(update={"devices": devices})
-        except ValidationError as error:
-            raise StoreError(
-                f"the result of trial {trial_id} was written by a newer hdapbench ({_first(error)}); "
-                "upgrade with: pip install --upgrade hdapbench"
-            ) from error
+        return _read_result(trial_id, row[0], samples)
+
+
+def _read_result(trial_id: str, content: str, samples: Iterable[tuple[str, int, float, float]]) -> Result:
+    by_device: dict[tuple[str, int, float], list[float]] = {}
+    for device, cluster, weight, latency in samples:
+        by_device.setdefault((device, cluster, weight), []).append(latency)
+    devices = tuple(
+        DeviceLatency(device=device, cluster=cluster, weight=weight, samples_ms=tuple(values))
+        for (device, cluster, weight), values in by_device.items()
+    )
+    try:
+        return Result.model_validate_json(content).model_copy(update={"devices": devices})
+    except ValidationError as error:
+        raise StoreError(
+            f"the result of trial {trial_id} was written by a newer hdapbench ({_first(error)}); "
+            "upgrade with: pip install --upgrade hdapbench"
+        ) from error
 
 
 _CHECKSUMS = "SELECT trial_id, checksum FROM json_each(?) AS wanted CROSS JOIN result ON result.trial_id = wanted.value"

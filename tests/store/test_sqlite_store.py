@@ -73,7 +73,9 @@ def test_a_new_database_has_the_newest_schema_in_strict_tables_and_wal_mode(tmp_
     tables = connection.execute(
         "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 's%'"
     )
-    assert set(tables) == {(name, 1) for name in ("benchmark", "benchmark_trial", "result", "device_latency", "brief")}
+    assert set(tables) == {
+        (name, 1) for name in ("benchmark", "benchmark_trial", "result", "device_latency", "brief", "claim")
+    }
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
