@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hdapbench.api.boards import WORKSPACE, Board
 from hdapbench.errors import MethodError, printable
+from hdapbench.executor.choose import chosen
 from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.method.base import Method
@@ -35,6 +36,8 @@ def run(
     workspace: str | Path = WORKSPACE,
     listener: Listener | None = None,
     retry_failed: bool = False,
+    executor: str | None = None,
+    workers: int | None = None,
 ) -> Board:
     """Board of a spec, after those of its trials have run that are not stored yet.
 
@@ -56,6 +59,10 @@ def run(
         Who is told how it goes; by default a line per trial on standard error.
     retry_failed
         Whether trials run again that failed or timed out.
+    executor
+        Where trials run: ``inline`` or ``process``; by default in worker processes where there are cores for several.
+    workers
+        Trials at once; by default as many as there are cores for.
 
     Raises
     ------
@@ -63,6 +70,7 @@ def run(
         When the spec or a method cannot be used; nothing has been spent then.
     """
     let_threads_sleep()
+    carried_out_by = chosen(executor, n_workers=workers)
     loaded = load(spec_file(str(spec)), [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
     registry = MethodRegistry(import_what_makes_numbers)
     register_plugins(loaded, registry)
@@ -77,7 +85,7 @@ def run(
     def show(trials: tuple[Trial, ...], _n_done: int) -> AbstractContextManager[Listener]:
         return nullcontext(listener or Lines(trials))
 
-    ended = carry_through(planned, show, retry_failed=retry_failed)
+    ended = carry_through(planned, show, carried_out_by, retry_failed=retry_failed)
     return Board(build_leaderboard(planned.benchmark, ended.results), lambda: ended.results)
 
 

@@ -120,6 +120,8 @@ def same_command(arguments: argparse.Namespace) -> str:
     for option, value in (
         ("--seeds", ",".join(map(str, arguments.seeds))),
         ("--limit", arguments.limit),
+        ("--executor", arguments.executor),
+        ("--workers", arguments.workers),
         ("--output", arguments.output),
     ):
         words += [option, str(value)] if value else []

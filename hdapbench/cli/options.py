@@ -47,6 +47,19 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help="run code that the file, spec or trial names")
 
 
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--executor`` and ``--workers``."""
+    group = parser.add_argument_group("where trials run", "The numbers are the same everywhere.")
+    group.add_argument(
+        "--executor",
+        choices=("inline", "process"),
+        help="this process, or worker processes (default: worker processes where there are cores for several)",
+    )
+    group.add_argument(
+        "--workers", type=whole_number, metavar="N", help="trials at once (default: cores by the spec's threads)"
+    )
+
+
 def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
     """Take ``test --set steps=3 mine.py`` as ``test mine.py --set steps=3``: argparse wants a list in one piece."""
     plain = parser.parse_known_args

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hdapbench.cli.board_forms import write_picture_or_page
 from hdapbench.cli.exploring import add_exploring_options, asked_again, board_place, explores, narrowed_by, same_command
 from hdapbench.cli.forms import DRAWN, form_of, rendered
-from hdapbench.cli.options import add_spec_options, load_with_methods
+from hdapbench.cli.options import add_executor_options, add_spec_options, load_with_methods
 from hdapbench.cli.output import check_output, console, write_output
 from hdapbench.cli.results.source import results_beside
 
@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("run", help="run a spec's trials and show the leaderboard", description=__doc__)
     add_spec_options(parser)
     add_exploring_options(parser)
+    add_executor_options(parser)
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write the leaderboard here (default: leaderboards/NAME.md)"
     )
@@ -40,10 +41,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is left of a spec; 1 when a trial failed."""
+    from hdapbench.executor.choose import chosen
     from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
     from hdapbench.run.workspace import Workspace
 
     let_threads_sleep()
+    executor = chosen(arguments.executor, n_workers=arguments.workers)
     spec, registry = load_with_methods(arguments, before_code=import_what_makes_numbers)
     part = narrowed_by(arguments, spec)
     planned = plan_run(spec, registry, Workspace(arguments.workspace), part=part, explores=explores(arguments))
@@ -54,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     ended = carry_through(
         planned,
         partial(_progress, quiet=arguments.quiet),
+        executor,
         again=again,
         limit=arguments.limit,
         retry_failed=arguments.retry_failed,

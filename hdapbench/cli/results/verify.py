@@ -70,6 +70,7 @@ def _compared(
     from hdapbench.run.grid import plan_trials
     from hdapbench.run.runner import Run
     from hdapbench.run.verification import base_hash, compare, sample_of
+    from hdapbench.run.waiting import Waiting, results_alone
     from hdapbench.run.workspace import Workspace
     from hdapbench.trial import DENSE
 
@@ -83,7 +84,9 @@ def _compared(
         todo = {trial.id: trial for trial in (dense, *(trial for _, trial in pairs))}
         listener = PlainProgress(tuple(todo.values()), n_done=0)
         made = {}
-        for result in Run(loaded, registry, workspace=workspace, listener=listener).results(list(todo.values())):
+        ended = Run(loaded, registry, workspace=workspace, listener=listener).results(todo.values())
+        waiting = Waiting(workspace.wanted / f"{loaded.spec.name}.json", source=loaded.source)
+        for result in results_alone(ended, waiting, listener):
             listener.finished(result)
             made[result.trial.id] = result
     bases = {"stored": base_hash(found.results), "found": base_hash([made[dense.id]])}
