@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from hdapbench.api.boards import WORKSPACE, Board
+from hdapbench.api.boards import WORKSPACE, Board, workspace_with
 from hdapbench.errors import MethodError, printable
 from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.leaderboard.labels import labels_of
@@ -19,7 +19,6 @@ from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.run.grid import register_plugins
 from hdapbench.run.listener import Listener
 from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
-from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec, MethodSpec, load
 from hdapbench.spec.shipped import spec_file
 from hdapbench.trial import Result, Trial
@@ -35,6 +34,7 @@ def run(
     workspace: str | Path = WORKSPACE,
     listener: Listener | None = None,
     retry_failed: bool = False,
+    store: str | Path | None = None,
 ) -> Board:
     """Board of a spec, after those of its trials have run that are not stored yet.
 
@@ -56,6 +56,8 @@ def run(
         Who is told how it goes; by default a line per trial on standard error.
     retry_failed
         Whether trials run again that failed or timed out.
+    store
+        URL or file of another database than the workspace's, by default what ``HDAPBENCH_STORE`` names.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def run(
             raise MethodError("methods is empty; name one, or leave it out to run those of the spec")
         loaded = replace(loaded, spec=loaded.spec.model_copy(update={"methods": entries}))
     explores = methods is not None or bool(overrides)
-    planned = plan_run(loaded, registry, Workspace(Path(workspace)), explores=explores)
+    planned = plan_run(loaded, registry, workspace_with(workspace, store), explores=explores)
 
     def show(trials: tuple[Trial, ...], _n_done: int) -> AbstractContextManager[Listener]:
         return nullcontext(listener or Lines(trials))
