@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from hdapbench.api.boards import WORKSPACE, Board
+from hdapbench.api.boards import WORKSPACE, Board, workspace_with
 from hdapbench.errors import MethodError, printable
 from hdapbench.executor.choose import chosen
 from hdapbench.leaderboard.build import build_leaderboard
@@ -20,7 +20,6 @@ from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.run.grid import register_plugins
 from hdapbench.run.listener import Listener
 from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
-from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec, MethodSpec, load
 from hdapbench.spec.shipped import spec_file
 from hdapbench.trial import Result, Trial
@@ -28,7 +27,7 @@ from hdapbench.trial import Result, Trial
 AnyMethod = str | Path | Method | type[Method]
 
 
-def run(
+def run(  # noqa: PLR0913 - what the command line offers, by name
     spec: str | Path,
     *,
     methods: Sequence[AnyMethod] | None = None,
@@ -36,6 +35,7 @@ def run(
     workspace: str | Path = WORKSPACE,
     listener: Listener | None = None,
     retry_failed: bool = False,
+    store: str | Path | None = None,
     executor: str | None = None,
     workers: int | None = None,
 ) -> Board:
@@ -59,6 +59,8 @@ def run(
         Who is told how it goes; by default a line per trial on standard error.
     retry_failed
         Whether trials run again that failed or timed out.
+    store
+        URL or file of another database than the workspace's, by default what ``HDAPBENCH_STORE`` names.
     executor
         Where trials run: ``inline`` or ``process``; by default in worker processes where there are cores for several.
     workers
@@ -80,7 +82,7 @@ def run(
             raise MethodError("methods is empty; name one, or leave it out to run those of the spec")
         loaded = replace(loaded, spec=loaded.spec.model_copy(update={"methods": entries}))
     explores = methods is not None or bool(overrides)
-    planned = plan_run(loaded, registry, Workspace(Path(workspace)), explores=explores)
+    planned = plan_run(loaded, registry, workspace_with(workspace, store), explores=explores)
 
     def show(trials: tuple[Trial, ...], _n_done: int) -> AbstractContextManager[Listener]:
         return nullcontext(listener or Lines(trials))

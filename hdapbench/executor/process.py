@@ -73,11 +73,11 @@ def carried_out(
     try:
         while desk.is_open:
             desk.give_out()
-            event = desk.next_event()
-            if isinstance(event, Result | Waits):
-                yield event
-            elif event is not None:
-                _tell(event, listener, phases)
+            shown = desk.next_event()
+            if isinstance(shown, Result | Waits):
+                yield shown
+            elif shown is not None:
+                _tell(shown, listener, phases)
         at_once = False
     except KeyboardInterrupt:
         _close(places, at_once=True)
@@ -118,7 +118,7 @@ class _Desk:
             for place in self._places:
                 place.end_overdue()
         try:
-            event: Event = self._events.get(timeout=POLL_SECONDS)
+            event = self._events.get(timeout=POLL_SECONDS)
         except Empty:
             return None
         if isinstance(event, Result | Waits | NotBegun):

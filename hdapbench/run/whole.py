@@ -223,9 +223,7 @@ def _register(store: Store, planned: Planned) -> None:
 
 
 def _board_command(planned: Planned) -> str:
-    root = str(planned.workspace.root)
-    words = ["hdapbench", "board", planned.whole.name]
-    return shlex.join(words if root == DEFAULT else [*words, "--workspace", root])
+    return shlex.join(["hdapbench", "board", planned.whole.name, *planned.workspace.words])
 
 
 def _announce(listener: Listener, planned: Planned, n_done: int, said: list[str]) -> None:

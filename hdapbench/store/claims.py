@@ -7,12 +7,10 @@ by its process; any other by its beat, when that has not changed for a lease of 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import secrets
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -21,6 +19,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from hdapbench.store.connection import Connection
 
 LEASE_SECONDS = 60.0
 CHUNK = 500
@@ -91,8 +91,6 @@ class Claims:
     ----------
     connection
         Of the store; `take`, `release` and `held_by_others` are called where it is used.
-    connect
-        Opens another one, for `beat`.
     ended
         Tells which of some trials have a whole result, failed ones too.
     owner
@@ -105,15 +103,14 @@ class Claims:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         *,
-        connect: Callable[[], sqlite3.Connection],
         ended: Callable[[Sequence[str]], Collection[str]],
         owner: Owner,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connection, self._connect, self._ended = connection, connect, ended
+        self._connection, self._ended = connection, ended
         self.owner, self.lease_seconds, self._clock = owner, lease_seconds, clock
         self._seen: dict[str, tuple[str, int, float]] = {}
         self._known_ended: set[str] = set()
@@ -138,13 +135,13 @@ class Claims:
 
     def beat(self) -> None:
         """Show that this worker is alive. On a connection of its own: another thread may call it."""
-        with closing(self._connect()) as connection, connection:
+        with closing(self._connection.another()) as connection, connection.writing():
             connection.execute("UPDATE claim SET beat = beat + 1 WHERE owner = ?", (self.owner.name,))
 
     def release(self, trial_ids: Iterable[str]) -> None:
         """Let others have what this worker has claimed; `Store.add` does it for results."""
-        with self._connection as connection:
-            release(connection, self.owner, trial_ids)
+        with self._connection.writing():
+            release(self._connection, self.owner, trial_ids)
 
     def held_by_others(self, trial_ids: Sequence[str]) -> dict[str, str]:
         """Trial id -> who has claimed it, of those that somebody else has who is alive."""
@@ -169,12 +166,11 @@ class Claims:
         looked up then is seen to have ended, if it has.
         """
         me = self.owner
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._connection.writing():
             got = []
             for trial_id in sorted(trial_ids):  # all writers in one order: none waits for another in a circle
                 owner, beat, _ = self._seen.get(trial_id, ("", 0, 0.0))
-                done = connection.execute(
+                done = self._connection.execute(
                     "INSERT INTO claim (trial_id, owner, host, pid, started, beat) VALUES (?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT (trial_id) DO UPDATE SET owner = excluded.owner, host = excluded.host,"
                     " pid = excluded.pid, started = excluded.started, beat = excluded.beat"
@@ -184,7 +180,7 @@ class Claims:
                 if done.rowcount:
                     got.append(trial_id)
             ended = set(self._ended([i for i in got if i not in again]))
-            release(connection, me, ended)
+            release(self._connection, me, ended)
         self._known_ended |= ended
         return [i for i in trial_ids if i in got and i not in ended]
 
@@ -200,15 +196,11 @@ class Claims:
 
     def _rows(self, trial_ids: Sequence[str]) -> dict[str, tuple[Owner, int]]:
         """Trial id -> owner and beat of its claim."""
-        rows = self._connection.execute(
-            "SELECT trial_id, owner, host, pid, started, beat FROM json_each(?) AS wanted"
-            " CROSS JOIN claim ON claim.trial_id = wanted.value",
-            (json.dumps(list(trial_ids)),),
-        )
-        return {i: (Owner(name, host, pid, started), beat) for i, name, host, pid, started, beat in rows.fetchall()}
+        rows = self._connection.rows_of("trial_id, owner, host, pid, started, beat", "claim", trial_ids)
+        return {i: (Owner(name, host, pid, started), beat) for i, name, host, pid, started, beat in rows}
 
 
-def release(connection: sqlite3.Connection, owner: Owner, trial_ids: Iterable[str]) -> None:
+def release(connection: Connection, owner: Owner, trial_ids: Iterable[str]) -> None:
     """Delete claims of an owner, within the caller's transaction."""
     connection.executemany(
         "DELETE FROM claim WHERE trial_id = ? AND owner = ?", [(trial_id, owner.name) for trial_id in sorted(trial_ids)]

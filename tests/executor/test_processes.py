@@ -56,7 +56,10 @@ def spoil():
 
 def write_odd(**does: str) -> None:
     """A file of methods: name -> what it does."""
-    classes = [f'class M{n}(Odd, Method):\n    name, do = "{name}", staticmethod({do})' for n, (name, do) in enumerate(does.items())]
+    classes = [
+        f'class M{n}(Odd, Method):\n    name, do = "{name}", staticmethod({do})'
+        for n, (name, do) in enumerate(does.items())
+    ]
     Path("odd.py").write_text("\n\n\n".join([ODD, *classes]) + "\n")
 
 
@@ -146,7 +149,18 @@ def test_a_run_that_is_interrupted_or_killed_leaves_no_process_and_what_had_ende
     spec: Path, number: signal.Signals, code: int
 ) -> None:
     write_odd(hangs="hang")
-    command = [sys.executable, "-m", "hdapbench", "run", "tiny.yaml", *AT_ONCE, "--method", "./odd.py", "--only", "hangs"]
+    command = [
+        sys.executable,
+        "-m",
+        "hdapbench",
+        "run",
+        "tiny.yaml",
+        *AT_ONCE,
+        "--method",
+        "./odd.py",
+        "--only",
+        "hangs",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
@@ -164,5 +178,3 @@ def test_a_run_that_is_interrupted_or_killed_leaves_no_process_and_what_had_ende
         assert "interrupted: 1 of 3 trials are stored; go on with: hdapbench run tiny.yaml" in told
         assert "--executor process --workers 2" in told
         assert unfinished(spec.parent) == [spec.parent / ".hdapbench"]
-
-

@@ -4,7 +4,6 @@ import dataclasses
 import multiprocessing
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,11 +11,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 
 import pytest
 
 from hdapbench.store.claims import Claims, Owner
+from hdapbench.store.place import Place, Postgres
 from hdapbench.store.sqlite import Store, open_store
 from hdapbench.testing.store_contract import example_gap, example_result, example_trial
 from hdapbench.trial import Status
@@ -35,12 +34,7 @@ class Clock:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    return tmp_path / "results.db"
-
-
-@pytest.fixture
-def store(place: Path) -> Iterator[Store]:
+def store(place: Place) -> Iterator[Store]:
     with open_store(place) as opened:
         yield opened
 
@@ -80,8 +74,8 @@ def test_what_has_a_result_is_not_claimed_unless_it_is_asked_for_again(store: St
 def test_a_damaged_result_is_claimed_to_be_made_again(store: Store) -> None:
     result = example_result()
     store.add(result)
-    store._connection.execute("UPDATE result SET accuracy = 0.5")
-    store._connection.commit()
+    with store._connection.writing():
+        store._connection.execute("UPDATE result SET accuracy = 0.5")
 
     assert claims(store).take([result.trial.id]) == (result.trial.id,)
 
@@ -110,7 +104,7 @@ def test_a_failure_that_is_not_stored_gives_back_the_claim_too(store: Store) -> 
     assert claims(store).held_by_others([trial.id]) == {}
 
 
-def _claim_and_store(place: Path, barrier: Barrier) -> list[str]:
+def _claim_and_store(place: Place, barrier: Barrier) -> list[str]:
     with open_store(place) as store:
         mine = store.claims(Owner.here())
         barrier.wait(timeout=300)
@@ -120,7 +114,7 @@ def _claim_and_store(place: Path, barrier: Barrier) -> list[str]:
         return taken
 
 
-def test_two_processes_that_claim_a_thousand_trials_at_once_share_them(place: Path) -> None:
+def test_two_processes_that_claim_a_thousand_trials_at_once_share_them(place: Place) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(2, mp_context=context) as pool:
         barrier = manager.Barrier(2)
@@ -131,18 +125,19 @@ def test_two_processes_that_claim_a_thousand_trials_at_once_share_them(place: Pa
 
 HOLDER = """
 import sys, time
-from pathlib import Path
 from hdapbench.store.claims import Owner
+from hdapbench.store.place import place_of
 from hdapbench.store.sqlite import open_store
-with open_store(Path(sys.argv[1])) as store:
+with open_store(place_of(sys.argv[1])) as store:
     print(*store.claims(Owner.here()).take(sys.argv[2:], at_most=9), flush=True)
     time.sleep(600)
 """
 
 
-def test_claims_of_a_killed_process_of_this_host_are_taken_at_once(place: Path, store: Store) -> None:
+def test_claims_of_a_killed_process_of_this_host_are_taken_at_once(place: Place, store: Store) -> None:
     mine = claims(store)
-    with subprocess.Popen([sys.executable, "-c", HOLDER, place, *IDS[:2]], stdout=subprocess.PIPE, text=True) as holder:
+    where = place.url if isinstance(place, Postgres) else str(place)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, where, *IDS[:2]], stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline().split() == IDS[:2]
@@ -230,7 +225,7 @@ def test_jumps_of_the_clock_of_the_day_change_nothing(
     assert set(mine.held_by_others(IDS[:1])) == {IDS[0]}
 
 
-def test_another_thread_may_beat_while_a_result_is_stored(place: Path, store: Store) -> None:
+def test_another_thread_may_beat(store: Store) -> None:
     mine = claims(store)
     mine.take(IDS[:1])
     (before,) = store._connection.execute("SELECT beat FROM claim").fetchone()
@@ -239,6 +234,4 @@ def test_another_thread_may_beat_while_a_result_is_stored(place: Path, store: St
     thread.start()
     thread.join()
 
-    with sqlite3.connect(place) as connection:
-        assert connection.execute("SELECT beat FROM claim").fetchone() == (before + 1,)
-    connection.close()
+    assert store._connection.execute("SELECT beat FROM claim").fetchone() == (before + 1,)

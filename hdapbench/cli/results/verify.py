@@ -8,7 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, load_with_methods, seed_number, whole_number
+from hdapbench.cli.options import (
+    add_store_option,
+    add_trust_option,
+    load_with_methods,
+    seed_number,
+    whole_number,
+    workspace_of,
+)
 from hdapbench.cli.results.source import Found, find_results, named_benchmark, of_place
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ def add_parser(actions: Any) -> None:
         help="where NAME's results are (default: .hdapbench), and whose caches, base models too, are used "
         "(default: none)",
     )
+    add_store_option(parser)
     add_trust_option(parser)
     parser.set_defaults(handler=run, overrides=[], methods=[])
 
@@ -59,7 +67,7 @@ def _found(arguments: argparse.Namespace) -> Found:
     if (found := of_place(arguments.name)) is not None:
         return found
     _, spec_hash = named_benchmark(arguments.spec)
-    return find_results(arguments.name, workspace=arguments.workspace or DEFAULT_WORKSPACE, spec_hash=spec_hash)
+    return find_results(arguments.name, workspace=workspace_of(arguments), spec_hash=spec_hash)
 
 
 def _compared(
