@@ -19,6 +19,7 @@ from hdapbench.method.base import Method
 from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.run.grid import register_plugins
 from hdapbench.run.listener import Listener
+from hdapbench.run.sharding import Shard
 from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
 from hdapbench.spec import LoadedSpec, MethodSpec, load
 from hdapbench.spec.shipped import spec_file
@@ -38,6 +39,7 @@ def run(  # noqa: PLR0913 - what the command line offers, by name
     store: str | Path | None = None,
     executor: str | None = None,
     workers: int | None = None,
+    shard: str | None = None,
 ) -> Board:
     """Board of a spec, after those of its trials have run that are not stored yet.
 
@@ -65,6 +67,8 @@ def run(  # noqa: PLR0913 - what the command line offers, by name
         Where trials run: ``inline`` or ``process``; by default in worker processes where there are cores for several.
     workers
         Trials at once; by default as many as there are cores for.
+    shard
+        Part of the trials that runs, such as ``1/3``, for machines that share no store.
 
     Raises
     ------
@@ -87,7 +91,9 @@ def run(  # noqa: PLR0913 - what the command line offers, by name
     def show(trials: tuple[Trial, ...], _n_done: int) -> AbstractContextManager[Listener]:
         return nullcontext(listener or Lines(trials))
 
-    ended = carry_through(planned, show, carried_out_by, retry_failed=retry_failed)
+    ended = carry_through(
+        planned, show, carried_out_by, retry_failed=retry_failed, shard=Shard.read(shard) if shard else None
+    )
     return Board(build_leaderboard(planned.benchmark, ended.results), lambda: ended.results)
 
 

@@ -122,6 +122,7 @@ def same_command(arguments: argparse.Namespace) -> str:
         ("--limit", arguments.limit),
         ("--executor", arguments.executor),
         ("--workers", arguments.workers),
+        ("--shard", arguments.shard),
         ("--output", arguments.output),
     ):
         words += [option, str(value)] if value else []

@@ -80,7 +80,7 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--executor`` and ``--workers``."""
+    """Add ``--executor``, ``--workers`` and ``--shard``."""
     group = parser.add_argument_group("where trials run", "The numbers are the same everywhere.")
     group.add_argument(
         "--executor",
@@ -89,6 +89,11 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--workers", type=whole_number, metavar="N", help="trials at once (default: cores by the spec's threads)"
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run part I of N of the trials, for machines that share no store; results merge puts them together",
     )
 
 

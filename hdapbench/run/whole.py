@@ -19,6 +19,7 @@ from hdapbench.run.inspection import inspect_model
 from hdapbench.run.job import Executor, Job, bases_of
 from hdapbench.run.listener import Listener
 from hdapbench.run.requirements import cautions
+from hdapbench.run.sharding import Shard
 from hdapbench.run.supply import Supply
 from hdapbench.run.waiting import Waiting, results_alone
 from hdapbench.run.workspace import Workspace
@@ -112,6 +113,7 @@ def carry_through(
     again: Collection[str] = (),
     limit: int | None = None,
     retry_failed: bool = False,
+    shard: Shard | None = None,
     go_on: str = "the same call",
 ) -> Ended:
     """Run the trials that are not stored yet, and store each as it ends. An interrupt loses the trial in flight alone.
@@ -130,6 +132,8 @@ def carry_through(
         Trials to run at most.
     retry_failed
         Whether trials run again that failed or timed out.
+    shard
+        Part of the trials to run; None: all.
     go_on
         What goes on after an interrupt, for the reader.
 
@@ -150,7 +154,7 @@ def carry_through(
         redo = {*again, *(ended_before.keys() - done.keys())}
         stored = store.results(trial_ids=list(done))
         kept = {trial_id: status for trial_id, status in done.items() if trial_id not in again}
-        todo = [trial for trial in trials if trial.id not in kept]
+        todo = [trial for trial in (shard.of(trials) if shard else trials) if trial.id not in kept]
         if len(kept) < len(ids) and not planned.explores:
             said.append(f"the board so far, at any time: {_board_command(planned)}")
         with show(trials, len(kept)) as listener:
