@@ -106,13 +106,13 @@ def filled(folder: Path, n_seeds: int) -> Path:
     with open_store(path) as store:
         store._connection.execute("PRAGMA synchronous = OFF")
         briefs = [brief for row in rows for brief in briefs_of_row(store, *row, n_seeds, rng)]
-        with store._connection as connection:
-            connection.executemany(
+        with store._connection.writing():
+            store._connection.executemany(
                 "INSERT OR IGNORE INTO result (trial_id, benchmark, method, fleet, seed, status, content)"
                 " VALUES (?, 'big', ?, 'nx', ?, 'complete', '{}')",
                 [(brief.id, brief.method, brief.seed) for brief in briefs],
             )
-            store_briefs(connection, briefs)
+            store_briefs(store._connection, briefs)
         text = json.dumps(spec_of(spec(n_seeds)).model_dump(mode="json"))
         store.register("big", spec_hash="b" * 16, spec_json=text, trial_ids=[brief.id for brief in briefs])
     return path

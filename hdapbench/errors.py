@@ -134,6 +134,10 @@ class StoreError(HdapbenchError):
     """The results database cannot be read or written."""
 
 
+class ExecutorError(HdapbenchError):
+    """Trials cannot be carried out where they should be: no such executor, no cluster, workers that do not start."""
+
+
 class RuntimeRefusedError(HdapbenchError):
     """A runtime is not installed, or does not take a model."""
 

@@ -9,11 +9,17 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hdapbench.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+    import msvcrt
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _MARK = re.compile(r"\.(?P<process>\d+)(?:@(?P<host>[0-9a-f]{6}))?-")
@@ -65,6 +71,38 @@ def replacing(path: Path) -> Iterator[Path]:
             flush_to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Let one process after the other into the block. The lock goes with the process, however that ends.
+
+    Parameters
+    ----------
+    path
+        File that stands for what is locked; it is made, and stays.
+    on_wait
+        Called when another process is in the block.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        if not _try_lock(stream.fileno()):
+            on_wait()
+            while not _try_lock(stream.fileno()):
+                time.sleep(0.1)
+        yield
+
+
+def _try_lock(handle: int) -> bool:
+    """Whether the lock on a file is had now; it is said to be where the file system knows no locks."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return True
 
 
 def flush_to_disk(path: Path) -> None:

@@ -19,6 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Specs of tests name their own code; tests/cli/test_trust.py takes this away again.
 os.environ.setdefault("HDAPBENCH_TRUST", "/")
 
+# Most runs of tests take less than a worker process takes to start; tests of executors name theirs.
+os.environ.setdefault("HDAPBENCH_EXECUTOR", "inline")
+
 # How long an example takes depends on what else runs: no deadline for any of them.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")

@@ -20,6 +20,7 @@ HEAVY = {
         "ultralytics",
         "timm",
         "safetensors",
+        "psycopg",
         "torch_pruning",
         "nni",
         "sklearn",

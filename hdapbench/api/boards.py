@@ -19,6 +19,7 @@ from hdapbench.run.grid import named_by_content
 from hdapbench.run.merging import is_results, results_at
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import load, spec_hash
+from hdapbench.store.place import Place, named_place
 from hdapbench.store.sqlite import Benchmark, open_store
 from hdapbench.trial import Result
 
@@ -112,7 +113,7 @@ class Board:
         return "\n".join([ended, *(said.replace("**", "") for said in self.answers)])
 
 
-def board(name: str | Path, *, workspace: str | Path = WORKSPACE) -> Board:
+def board(name: str | Path, *, workspace: str | Path = WORKSPACE, store: str | Path | None = None) -> Board:
     """Board of what has run in a workspace, or of a file of results.
 
     Parameters
@@ -122,6 +123,8 @@ def board(name: str | Path, *, workspace: str | Path = WORKSPACE) -> Board:
         (``.jsonl.zst``), or a folder of such files, which are put together.
     workspace
         Folder of the database.
+    store
+        URL or file of another database, by default what ``HDAPBENCH_STORE`` names.
 
     Raises
     ------
@@ -131,30 +134,43 @@ def board(name: str | Path, *, workspace: str | Path = WORKSPACE) -> Board:
     if is_results(name):
         found = results_at(Path(name))
         return Board(build_leaderboard(found.benchmark, found.results), lambda: found.results)
-    benchmark, database = _registered(name, Path(workspace))
-    with open_store(database) as store:
-        made = build_from_briefs(benchmark, store.briefs(trial_ids=benchmark.trial_ids))
+    benchmark, database = _registered(name, workspace_with(workspace, store))
+    with open_store(database) as opened:
+        made = build_from_briefs(benchmark, opened.briefs(trial_ids=benchmark.trial_ids))
     return Board(made, lambda: _read(database, benchmark))
 
 
-def results(name: str | Path, *, workspace: str | Path = WORKSPACE) -> list[Result]:
+def results(name: str | Path, *, workspace: str | Path = WORKSPACE, store: str | Path | None = None) -> list[Result]:
     """Results of a benchmark's trials, in the order of its grid; the parameters and errors are those of `board`."""
     if is_results(name):
         return list(results_at(Path(name)).results)
-    benchmark, database = _registered(name, Path(workspace))
+    benchmark, database = _registered(name, workspace_with(workspace, store))
     return _read(database, benchmark)
 
 
-def _read(database: Path, benchmark: Benchmark) -> list[Result]:
+def workspace_with(workspace: str | Path, store: str | Path | None) -> Workspace:
+    """Workspace that a caller names, with its store.
+
+    Raises
+    ------
+    StoreError
+        When the store is named by a URL that is not understood.
+    """
+    return Workspace(Path(workspace), named_place(None if store is None else str(store)))
+
+
+def _read(database: Place, benchmark: Benchmark) -> list[Result]:
     with open_store(database) as store:
         return store.results(trial_ids=benchmark.trial_ids)
 
 
-def _registered(name: str | Path, workspace: Path) -> tuple[Benchmark, Path]:
+def _registered(name: str | Path, workspace: Workspace) -> tuple[Benchmark, Place]:
     """A benchmark, and the database that it is registered in."""
-    database, digest = Workspace(workspace).database, None
+    database, digest = workspace.database, None
     if not database.exists():
-        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with workspace=")
+        raise StoreError(
+            f"there is no database '{database}'; run a spec first, or name its folder with workspace=, or store="
+        )
     if Path(name).suffix in {".yaml", ".yml"}:
         spec = named_by_content(load(name))
         name, digest = spec.name, spec_hash(spec)

@@ -10,16 +10,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from hdapbench.api.boards import WORKSPACE, Board
+from hdapbench.api.boards import WORKSPACE, Board, workspace_with
 from hdapbench.errors import MethodError, printable
+from hdapbench.executor.choose import chosen
 from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.leaderboard.labels import labels_of
 from hdapbench.method.base import Method
 from hdapbench.method.registry import MethodRegistry, is_path
 from hdapbench.run.grid import register_plugins
 from hdapbench.run.listener import Listener
+from hdapbench.run.sharding import Shard
 from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
-from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec, MethodSpec, load
 from hdapbench.spec.shipped import spec_file
 from hdapbench.trial import Result, Trial
@@ -27,7 +28,7 @@ from hdapbench.trial import Result, Trial
 AnyMethod = str | Path | Method | type[Method]
 
 
-def run(
+def run(  # noqa: PLR0913 - what the command line offers, by name
     spec: str | Path,
     *,
     methods: Sequence[AnyMethod] | None = None,
@@ -35,6 +36,10 @@ def run(
     workspace: str | Path = WORKSPACE,
     listener: Listener | None = None,
     retry_failed: bool = False,
+    store: str | Path | None = None,
+    executor: str | None = None,
+    workers: int | None = None,
+    shard: str | None = None,
 ) -> Board:
     """Board of a spec, after those of its trials have run that are not stored yet.
 
@@ -56,6 +61,14 @@ def run(
         Who is told how it goes; by default a line per trial on standard error.
     retry_failed
         Whether trials run again that failed or timed out.
+    store
+        URL or file of another database than the workspace's, by default what ``HDAPBENCH_STORE`` names.
+    executor
+        Where trials run: ``inline`` or ``process``; by default in worker processes where there are cores for several.
+    workers
+        Trials at once; by default as many as there are cores for.
+    shard
+        Part of the trials that runs, such as ``1/3``, for machines that share no store.
 
     Raises
     ------
@@ -63,6 +76,7 @@ def run(
         When the spec or a method cannot be used; nothing has been spent then.
     """
     let_threads_sleep()
+    carried_out_by = chosen(executor, n_workers=workers)
     loaded = load(spec_file(str(spec)), [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
     registry = MethodRegistry(import_what_makes_numbers)
     register_plugins(loaded, registry)
@@ -72,12 +86,14 @@ def run(
             raise MethodError("methods is empty; name one, or leave it out to run those of the spec")
         loaded = replace(loaded, spec=loaded.spec.model_copy(update={"methods": entries}))
     explores = methods is not None or bool(overrides)
-    planned = plan_run(loaded, registry, Workspace(Path(workspace)), explores=explores)
+    planned = plan_run(loaded, registry, workspace_with(workspace, store), explores=explores)
 
     def show(trials: tuple[Trial, ...], _n_done: int) -> AbstractContextManager[Listener]:
         return nullcontext(listener or Lines(trials))
 
-    ended = carry_through(planned, show, retry_failed=retry_failed)
+    ended = carry_through(
+        planned, show, carried_out_by, retry_failed=retry_failed, shard=Shard.read(shard) if shard else None
+    )
     return Board(build_leaderboard(planned.benchmark, ended.results), lambda: ended.results)
 
 

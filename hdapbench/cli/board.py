@@ -12,7 +12,7 @@ from typing import Any
 
 from hdapbench.cli.board_forms import write_picture_or_page
 from hdapbench.cli.forms import DRAWN, FORMS, form_of, rendered
-from hdapbench.cli.options import DEFAULT_WORKSPACE
+from hdapbench.cli.options import add_workspace_options, workspace_of
 from hdapbench.cli.output import write_output
 from hdapbench.cli.results.source import BOARDS, Found, find_results, named_benchmark, of_place
 from hdapbench.errors import OutputError
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME|SPEC|FILE",
         help="name of a benchmark, its spec file, or results: a .jsonl.zst file or a folder of them",
     )
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -67,9 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     lines = text.replace("\r\n", "\n")  # as files are read, and as a terminal wants them
     if arguments.check:
         words = ["hdapbench", "board", arguments.name, "--output", str(place)]
-        if arguments.workspace != DEFAULT_WORKSPACE:
-            words += ["--workspace", str(arguments.workspace)]
-        return _compare(lines, place, found.origin, shlex.join(words))
+        return _compare(lines, place, found.origin, shlex.join([*words, *workspace_of(arguments).words]))
     if arguments.output is not None:
         write_output(arguments.output, text)
         print(f"wrote {arguments.output}", file=sys.stderr)
@@ -86,7 +84,9 @@ def _found(arguments: argparse.Namespace) -> Found:
         return found
     name, spec_hash = _wanted(arguments)
     place = arguments.output or BOARDS / f"{name}.md"
-    return find_results(name, workspace=arguments.workspace, board=place, file=arguments.results, spec_hash=spec_hash)
+    return find_results(
+        name, workspace=workspace_of(arguments), board=place, file=arguments.results, spec_hash=spec_hash
+    )
 
 
 def _wanted(arguments: argparse.Namespace) -> tuple[str, str | None]:

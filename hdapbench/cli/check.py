@@ -6,10 +6,9 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import add_spec_options, board_of, load_with_methods
+from hdapbench.cli.options import add_spec_options, board_of, load_with_methods, workspace_of
 from hdapbench.cli.output import check_output
 from hdapbench.errors import printable
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from hdapbench.run.changes import Redone
     from hdapbench.run.inspection import Inspection
     from hdapbench.spec import LoadedSpec
+    from hdapbench.store.place import Place
     from hdapbench.trial import Trial
 
 
@@ -41,10 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.run.grid import plan_trials
     from hdapbench.run.inspection import inspect_model
     from hdapbench.run.requirements import cautions
-    from hdapbench.run.workspace import Workspace
 
     loaded, registry = load_with_methods(arguments)
-    workspace = Workspace(arguments.workspace)
+    workspace = workspace_of(arguments)
     trials = plan_trials(loaded, registry, cache_dir=workspace.cache)
     stored = _stored(workspace.database, loaded, trials)
     done = stored.done
@@ -85,7 +84,7 @@ class _Stored:
     redone: Redone | None = None
 
 
-def _stored(database: Path, loaded: LoadedSpec, trials: tuple[Trial, ...]) -> _Stored:
+def _stored(database: Place, loaded: LoadedSpec, trials: tuple[Trial, ...]) -> _Stored:
     if not database.exists():
         return _Stored()
     from hdapbench.run.changes import redone

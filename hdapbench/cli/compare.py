@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import add_workspace_options, existing_database, workspace_of
 from hdapbench.cli.results.source import of_place
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from hdapbench.cli.results.source import Found
     from hdapbench.leaderboard.board import Leaderboard
+    from hdapbench.run.workspace import Workspace
     from hdapbench.store.brief import Brief
     from hdapbench.store.sqlite import Store
     from hdapbench.trial import Result
@@ -31,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("compare", help="compare two trials, rows or boards", description=__doc__)
     parser.add_argument("first", metavar="A", help=HELP)
     parser.add_argument("second", metavar="B", help="another of the same kind")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=run)
 
@@ -40,14 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Print how the second differs from the first."""
     first, second = arguments.first, arguments.second
     if ":" in first and ":" in second:
-        content, text = _rows(first, second, arguments.workspace)
+        content, text = _rows(first, second, workspace_of(arguments))
     else:
-        content, text = _whole(first, second, arguments.workspace)
+        content, text = _whole(first, second, workspace_of(arguments))
     print(json.dumps(content, indent=2, allow_nan=False) if arguments.json else text)
     return 0
 
 
-def _rows(first: str, second: str, workspace: Path) -> tuple[Any, str]:
+def _rows(first: str, second: str, workspace: Workspace) -> tuple[Any, str]:
     """Two rows of one board, at every target that both have."""
     from hdapbench.errors import StoreError
     from hdapbench.leaderboard.comparing import compare_rows
@@ -66,7 +67,7 @@ def _rows(first: str, second: str, workspace: Path) -> tuple[Any, str]:
     return [pair_values(pair) for pair in pairs], "\n\n".join(map(pair_text, pairs))
 
 
-def _whole(first: str, second: str, workspace: Path) -> tuple[Any, str]:
+def _whole(first: str, second: str, workspace: Workspace) -> tuple[Any, str]:
     """Two trials, or two boards."""
     from hdapbench.errors import StoreError
     from hdapbench.leaderboard.board import Leaderboard
@@ -83,7 +84,7 @@ def _whole(first: str, second: str, workspace: Path) -> tuple[Any, str]:
     return pair_values(pair), pair_text(pair)
 
 
-def _found(text: str, workspace: Path) -> Leaderboard | Result:
+def _found(text: str, workspace: Workspace) -> Leaderboard | Result:
     """What a name stands for: a file, a benchmark with or without the hash of its spec, or a trial."""
     from hdapbench.errors import StoreError
     from hdapbench.render.document import read_board

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import add_workspace_options, existing_database, workspace_of
 from hdapbench.cli.output import write_output
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("explain", help="say what a method decided, and why", description=__doc__)
     parser.add_argument("trial", metavar="TRIAL", help="id of a trial, or its beginning (hdapbench show lists them)")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures instead")
     parser.set_defaults(handler=run)
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.render.account import explanation, explanation_text
     from hdapbench.store.sqlite import open_store
 
-    with open_store(existing_database(arguments.workspace)) as store:
+    with open_store(existing_database(workspace_of(arguments))) as store:
         result = store.get(arguments.trial)
         content = explanation(result, *_rivals(store, result))
     if arguments.html is not None:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hdapbench.cli.options import seed_number, whole_number
+from hdapbench.cli.options import seed_number, whole_number, workspace_of
 from hdapbench.cli.results.source import BOARDS
 
 if TYPE_CHECKING:
@@ -120,12 +120,13 @@ def same_command(arguments: argparse.Namespace) -> str:
     for option, value in (
         ("--seeds", ",".join(map(str, arguments.seeds))),
         ("--limit", arguments.limit),
+        ("--executor", arguments.executor),
+        ("--workers", arguments.workers),
+        ("--shard", arguments.shard),
         ("--output", arguments.output),
     ):
         words += [option, str(value)] if value else []
-    if arguments.workspace != Path(".hdapbench"):
-        words += ["--workspace", str(arguments.workspace)]
-    return shlex.join(words)
+    return shlex.join([*words, *workspace_of(arguments).words])
 
 
 def _seeds(text: str) -> list[int]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, existing_database, whole_number
+from hdapbench.cli.options import add_trust_option, add_workspace_options, existing_database, whole_number, workspace_of
 from hdapbench.cli.output import check_output, write_output
 from hdapbench.errors import OutputError, PlanError
 
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--batch", type=whole_number, default=1, metavar="N", help="inputs per run of onnx (default: 1)"
     )
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument("--force", action="store_true", help="overwrite the file")
     add_trust_option(parser)
     parser.set_defaults(handler=run)
@@ -37,13 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say how large it is and how far it agrees."""
     from hdapbench.quant.deploy.packed import PACKED
     from hdapbench.run.artifact import ONNX
-    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
 
-    with open_store(existing_database(arguments.workspace)) as store:
+    with open_store(existing_database(workspace_of(arguments))) as store:
         result = store.get(arguments.trial)
     trial_id = result.trial.id
-    directory = Workspace(arguments.workspace).artifacts / trial_id
+    directory = workspace_of(arguments).artifacts / trial_id
     has_bits = (directory / PACKED).is_file()
     chosen = arguments.format or ("packed" if has_bits else "onnx")
     if chosen == "packed" and not has_bits:

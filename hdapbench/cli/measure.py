@@ -10,11 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, existing_database, seed_number, whole_number
+from hdapbench.cli.options import (
+    add_trust_option,
+    add_workspace_options,
+    existing_database,
+    seed_number,
+    whole_number,
+    workspace_of,
+)
 from hdapbench.cli.output import console, raw
 from hdapbench.errors import HdapbenchError, ModelError
 
 if TYPE_CHECKING:
+    from hdapbench.run.workspace import Workspace
     from hdapbench.runtimes.session import Session
     from hdapbench.spec import RuntimeSpec
 
@@ -55,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=seed_number, default=0, metavar="N", help="of the order of models (default: 0)")
     parser.add_argument("--input-shape", type=_numbers, metavar="C,H,W", help="of models that are named alone")
     parser.add_argument("--classes", type=whole_number, metavar="N", help="of models that are named alone")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON with every sample")
     add_trust_option(parser)
     parser.set_defaults(handler=run)
@@ -148,7 +156,7 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
 
     path = stem.with_suffix(suffix)
     if TRIAL_ID.fullmatch(name):
-        directory = _artifact(name, arguments.workspace)
+        directory = _artifact(name, workspace_of(arguments))
         if (directory / PACKED).is_file():
             return _bits(name, directory / PACKED, runtime, path)
         from hdapbench.run.artifact import open_saved
@@ -161,12 +169,11 @@ def _subject(name: str, arguments: argparse.Namespace, runtime: RuntimeSpec, ste
     return _Subject(name, path, written.to_dict() | {"path": path.name, "input_shape": list(shape)})
 
 
-def _artifact(trial: str, workspace: Path) -> Path:
-    from hdapbench.run.workspace import Workspace
+def _artifact(trial: str, workspace: Workspace) -> Path:
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(workspace)) as store:
-        return Workspace(workspace).artifacts / store.get(trial).trial.id
+        return workspace.artifacts / store.get(trial).trial.id
 
 
 def _bits(name: str, packed: Path, runtime: RuntimeSpec, path: Path) -> _Subject:
@@ -188,7 +195,6 @@ def _built(name: str, arguments: argparse.Namespace) -> tuple[Any, tuple[int, in
     from hdapbench.models import build_model
     from hdapbench.run.grid import base_directory
     from hdapbench.run.inspection import count_classes
-    from hdapbench.run.workspace import Workspace
     from hdapbench.spec import ModelSpec, load
 
     torch.set_num_threads(1)
@@ -196,7 +202,7 @@ def _built(name: str, arguments: argparse.Namespace) -> tuple[Any, tuple[int, in
     if name.endswith((".yaml", ".yml")) and not name.startswith("ultralytics:"):
         loaded = load(name, [])
         require_trust(loaded, [], trusted=arguments.trust)
-        n_classes, _ = count_classes(loaded, cache_dir=Workspace(arguments.workspace).cache)
+        n_classes, _ = count_classes(loaded, cache_dir=workspace_of(arguments).cache)
         spec = loaded.spec.model
         return build_model(spec, n_classes=n_classes, base_dir=base_directory(loaded)), spec.input_shape
     source = name.partition(":")[0]

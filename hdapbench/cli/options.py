@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hdapbench.method.registry import MethodRegistry
+    from hdapbench.run.workspace import Workspace
     from hdapbench.spec import LoadedSpec
+    from hdapbench.store.place import Place
 
 DEFAULT_WORKSPACE = Path(".hdapbench")
 
 
 def add_spec_options(parser: argparse.ArgumentParser) -> None:
-    """Add the spec, ``--set``, ``--method`` and ``--workspace``."""
+    """Add the spec, ``--set``, ``--method``, ``--workspace`` and ``--store``."""
     parser.add_argument("spec", metavar="SPEC", help="YAML file, such as specs/quickstart.yaml")
     add_set_option(parser, help_text="override a key of the spec, such as fleets[0].n_devices=8; may be repeated")
     parser.add_argument(
@@ -27,6 +29,12 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="run this method too: a name, or a file or folder such as ./mine.py (which is executed); may be repeated",
     )
+    add_workspace_options(parser)
+    add_trust_option(parser)
+
+
+def add_workspace_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workspace`` and ``--store``."""
     parser.add_argument(
         "--workspace",
         type=Path,
@@ -34,7 +42,31 @@ def add_spec_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of database, caches and artifacts (default: %(default)s)",
     )
-    add_trust_option(parser)
+    add_store_option(parser)
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``."""
+    parser.add_argument(
+        "--store",
+        metavar="URL|FILE",
+        help="database of results instead of the workspace's: postgresql+psycopg://HOST/DATABASE, or a file "
+        "(default: what HDAPBENCH_STORE names, if it is set)",
+    )
+
+
+def workspace_of(arguments: argparse.Namespace) -> Workspace:
+    """Workspace of a command line, with its store.
+
+    Raises
+    ------
+    StoreError
+        When the store is named by a URL that is not understood.
+    """
+    from hdapbench.run.workspace import Workspace
+    from hdapbench.store.place import named_place
+
+    return Workspace(arguments.workspace or DEFAULT_WORKSPACE, named_place(arguments.store))
 
 
 def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
@@ -45,6 +77,24 @@ def add_set_option(parser: argparse.ArgumentParser, *, help_text: str) -> None:
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--trust``."""
     parser.add_argument("--trust", action="store_true", help="run code that the file, spec or trial names")
+
+
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--executor``, ``--workers`` and ``--shard``."""
+    group = parser.add_argument_group("where trials run", "The numbers are the same everywhere.")
+    group.add_argument(
+        "--executor",
+        choices=("inline", "process"),
+        help="this process, or worker processes (default: worker processes where there are cores for several)",
+    )
+    group.add_argument(
+        "--workers", type=whole_number, metavar="N", help="trials at once (default: cores by the spec's threads)"
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="run part I of N of the trials, for machines that share no store; results merge puts them together",
+    )
 
 
 def let_options_stand_between_words(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +130,7 @@ def board_of(benchmark: str) -> Path:
     return Path("leaderboards") / f"{benchmark}.md"
 
 
-def existing_database(workspace: Path) -> Path:
+def existing_database(workspace: Workspace) -> Place:
     """Database of a workspace that something has run in.
 
     Raises
@@ -89,11 +139,12 @@ def existing_database(workspace: Path) -> Path:
         When there is none.
     """
     from hdapbench.errors import StoreError
-    from hdapbench.run.workspace import Workspace
 
-    database = Workspace(workspace).database
+    database = workspace.database
     if not database.exists():
-        raise StoreError(f"there is no database '{database}'; run a spec first, or name its folder with --workspace")
+        raise StoreError(
+            f"there is no database '{database}'; run a spec first, or name its folder with --workspace, or --store"
+        )
     return database
 
 

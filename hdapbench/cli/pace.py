@@ -40,36 +40,44 @@ class Pace:
         self._places = {trial.id: place for place, trial in enumerate(trials)}
         self._n_left = len(trials) - n_done
         self._seconds: dict[tuple[str, ...], list[float]] = {}
-        self._place, self._since = -1, now()
+        self._latest = 0
+        self._since: dict[str, float] = {}
         self._results: list[Result] = []
 
     def started(self, trial: Trial) -> None:
-        """A trial begins: those before it are done."""
-        self._place, self._since = self._places[trial.id], self._now()
+        """A trial begins; several may run at once."""
+        self._latest = max(self._latest, self._places[trial.id])
+        self._since[trial.id] = self._now()
 
     def finished(self, result: Result) -> None:
-        """A trial has ended."""
+        """A trial has ended, here or elsewhere."""
         self._n_left -= 1
-        seconds = self._now() - self._since
-        for like in self._alike(result.trial):
-            self._seconds.setdefault(like, []).append(seconds)
-        self._place, self._since = self._place + 1, self._now()
+        since = self._since.pop(result.trial.id, None)
+        if since is not None:
+            for like in self._alike(result.trial):
+                self._seconds.setdefault(like, []).append(self._now() - since)
+        self._latest = max(self._latest, self._places[result.trial.id] + 1)
         self._results.append(result)
 
     def left(self) -> float | None:
         """Seconds that are left, less with every second; None as long as no trial has ended."""
-        ahead = self._trials[max(self._place, 0) :][: self._n_left]
-        if not ahead:
+        running = [trial for trial in self._trials if trial.id in self._since]
+        over = {*self._since, *(result.trial.id for result in self._results)}
+        ahead = [trial for trial in self._trials[self._latest :] if trial.id not in over]
+        ahead = ahead[: max(self._n_left - len(running), 0)]
+        if not running and not ahead:
             return 0.0
-        expected = [self._expected(trial) for trial in ahead]
+        expected = [self._expected(trial) for trial in (*running, *ahead)]
         known = [seconds for seconds in expected if seconds is not None]
         if not known:
             return None
         each = fmean(known)
-        first, *others = [each if seconds is None else seconds for seconds in expected]
-        spent = self._now() - self._since
+        whole = [each if seconds is None else seconds for seconds in expected]
+        spent = [self._now() - self._since[trial.id] for trial in running]
+        rest = [max(one - passed, OVERDUE * passed) for one, passed in zip(whole, spent, strict=False)]
         # Trials that the order says are ahead and that were done before are none: n_left counts.
-        return max(first - spent, OVERDUE * spent) + sum(others) + each * (self._n_left - len(ahead))
+        later = sum(whole[len(running) :]) + each * (self._n_left - len(running) - len(ahead))
+        return max([later / max(len(running), 1) + fmean(rest or [0.0]), *rest])
 
     def leaders(self, trial: Trial, *, n_shown: int = 3) -> list[str]:
         """Fastest rows so far at a trial's target, of those within a point of the most accurate one."""

@@ -43,6 +43,9 @@ class Silence:
     def progress(self, text: str) -> None:
         """Ignore a step."""
 
+    def step(self, trial: Trial, text: str) -> None:
+        """Ignore a step."""
+
     def finished(self, result: Result) -> None:
         """Ignore a result."""
 
@@ -55,6 +58,8 @@ class PlainProgress:
         self._n_trials, self._n_done = len(trials), n_done
         self._pace = Pace(trials, self._labels, n_done=n_done)
         self._last_step = time.monotonic()
+        self._running: list[str] = []
+        self._current: str | None = None
 
     def phase(self, text: str) -> None:
         """Print a phase."""
@@ -63,20 +68,34 @@ class PlainProgress:
     def started(self, trial: Trial) -> None:
         """Print a start."""
         self._pace.started(trial)
-        self._line(f"[{self._n_done + 1}/{self._n_trials}] {trial.named(self._labels[trial.id])} [{trial.id}]")
+        self._running.append(trial.id)
+        self._current = trial.id
+        self._line(f"[{self._n_done + len(self._running)}/{self._n_trials}] {self._named(trial)}")
 
     def progress(self, text: str) -> None:
         """Print a step now and then."""
         if time.monotonic() - self._last_step > 10.0:
             self._line(f"    {text}")
 
+    def step(self, trial: Trial, text: str) -> None:
+        """Print a step of one of several trials now and then."""
+        self.progress(f"{self._named(trial)}: {text}")
+
     def finished(self, result: Result) -> None:
-        """Print a result, the time left and who leads so far."""
+        """Print a result, the time left and who leads so far; of which trial, unless it is the one named last."""
         self._n_done += 1
         self._pace.finished(result)
-        self._line(f"    {outcome(result)} ({result.seconds:.0f} s{time_left(self._pace, before='; ')})")
+        trial = result.trial
+        if trial.id in self._running:
+            self._running.remove(trial.id)
+        name = "" if trial.id == self._current else f"{self._named(trial)}: "
+        self._current = None
+        self._line(f"    {name}{outcome(result)} ({result.seconds:.0f} s{time_left(self._pace, before='; ')})")
         if leaders := self._pace.leaders(result.trial):
             self._line(f"    so far at {result.trial.target}: {'; '.join(leaders)}")
+
+    def _named(self, trial: Trial) -> str:
+        return f"{trial.named(self._labels[trial.id])} [{trial.id}]"
 
     def _line(self, text: str) -> None:
         self._last_step = time.monotonic()
@@ -108,12 +127,14 @@ class Display(Progress):
 
 
 class LiveProgress:
-    """The grid of trials as a bar, the current trial, its step and who leads so far under it, results above."""
+    """The grid of trials as a bar, a line per trial that runs and who leads so far under it, results above."""
 
     def __init__(self, trials: tuple[Trial, ...], *, n_done: int) -> None:
         self._labels = labels_of(trials)
         self._pace = Pace(trials, self._labels, n_done=n_done)
-        self._trial: Trial | None = None
+        self._running: dict[str, Trial] = {}
+        self._steps: dict[str, str] = {}
+        self._latest: Trial | None = None
         self._step = ""
         self._console = Console(file=raw(sys.stderr))
         self._bar = Display(
@@ -140,14 +161,24 @@ class LiveProgress:
         self._bar.console.print(printable(text), style="dim", highlight=False, markup=False)
 
     def started(self, trial: Trial) -> None:
-        """Show the trial that runs now."""
+        """Show a trial that runs now."""
         self._pace.started(trial)
-        self._trial, self._step = trial, ""
+        self._running[trial.id] = self._latest = trial
+        self._step = ""
         self._show()
 
     def progress(self, text: str) -> None:
-        """Show the current step."""
-        self._step = text
+        """Show the current step: of the trial that runs, or of what all need."""
+        if len(self._running) == 1:
+            self._steps = dict.fromkeys(self._running, text)
+        else:
+            self._step = text
+        self._show()
+
+    def step(self, trial: Trial, text: str) -> None:
+        """Show the current step of one of several trials."""
+        self._running.setdefault(trial.id, trial)  # of one that has not begun: what is prepared for it
+        self._steps[trial.id] = text
         self._show()
 
     def finished(self, result: Result) -> None:
@@ -157,19 +188,20 @@ class LiveProgress:
         name = f"{trial.named(self._labels[trial.id])} [{trial.id}]"
         self._bar.console.print(printable(f"{name}: {outcome(result)}"), highlight=False, markup=False)
         self._bar.update(self._task, advance=1)
-        self._step = ""
+        self._latest = trial
+        self._running.pop(trial.id, None)
+        self._steps.pop(trial.id, None)
         self._show()
 
     def _show(self) -> None:
         """Lines under the bar."""
-        trial = self._trial
-        if trial is None:
-            self._bar.lines = (self._step,) if self._step else ()
-            return
-        label = f"{self._labels[trial.id]} @ {trial.target or 'dense'}, seed {trial.seed}"
-        leaders = self._pace.leaders(trial)
-        so_far = [f"so far at {trial.target}: {'; '.join(leaders)}"] if leaders else []
-        self._bar.lines = (f"{label}  {self._step}", *so_far)
+        lines = [self._step] if self._step else []
+        for trial in self._running.values():
+            label = f"{self._labels[trial.id]} @ {trial.target or 'dense'}, seed {trial.seed}"
+            lines.append(f"{label}  {self._steps.get(trial.id, '')}")
+        if self._latest is not None and (leaders := self._pace.leaders(self._latest)):
+            lines.append(f"so far at {self._latest.target}: {'; '.join(leaders)}")
+        self._bar.lines = tuple(lines)
 
 
 def outcome(result: Result) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import add_workspace_options, existing_database, workspace_of
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("show", help="show one trial, or the trials of a benchmark", description=__doc__)
     parser.add_argument("name", nargs="?", metavar="TRIAL|BENCHMARK", help="id of a trial, its beginning, or a name")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(handler=run)
 
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what the database holds under a name."""
     from hdapbench.store.sqlite import open_store
 
-    with open_store(existing_database(arguments.workspace)) as store:
+    with open_store(existing_database(workspace_of(arguments))) as store:
         names = store.benchmarks()
         if arguments.name is None:
             print(json.dumps(names) if arguments.json else "\n".join(names))

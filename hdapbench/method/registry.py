@@ -48,6 +48,8 @@ class MethodRegistry:
     ----------
     broken_files
         Method file that cannot be used -> why.
+    added
+        Files, whether they can be used or not, and classes that were added, in order.
     """
 
     def __init__(self, before_code: Callable[[], object] = lambda: None) -> None:
@@ -59,6 +61,7 @@ class MethodRegistry:
         self._files: dict[str, Path] = {}
         self._codes: dict[str, str] = {}
         self.broken_files: dict[str, str] = {}
+        self.added: list[Path | type[Method]] = []
 
     def names(self) -> tuple[str, ...]:
         """Names of all methods, sorted; nothing is imported."""
@@ -142,6 +145,7 @@ class MethodRegistry:
             raise MethodError(f"there is no method file '{path}'")
         source = str(path.resolve())
         self._before_code()
+        self.added.append(path)
         module = _executed(path)
         classes = [
             value
@@ -183,6 +187,7 @@ class MethodRegistry:
         name = _checked(method, origin).name
         if not self.origin(name):
             self._codes[name] = class_code(method)
+            self.added.append(method)
             self._classes[name] = (method, origin)
         elif self.get(name) is not method:
             raise MethodError(f"two methods are called '{name}': {self.origin(name)} and {origin}; rename one")

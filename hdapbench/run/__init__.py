@@ -5,6 +5,8 @@
 - ``dry_pass``: a network on a run's whole way with one batch, before anything is spent
 - ``whole``: a spec's run as a whole, the same from a shell and from Python
 - ``runner``: trials -> results; any exception of a trial becomes a row with a reason
+- ``supply``: trials that are left, each claimed before it begins; ``sharding``: a part of them
+- ``job``: what trials are carried out with, and the interface of executors
 - ``prepare``: data, base model, trace and workbenches, made when the first trial needs them
 - ``attempt``: one trial: a method's plan, evaluated, and its artifact written
 - ``evaluate``: Compacted -> Quantized -> FineTuned -> Measured; the only module that sees the test split

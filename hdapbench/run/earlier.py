@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 
 from hdapbench.errors import StoreError
 from hdapbench.spec import RecordedFleetSpec, Spec, parse_target
+from hdapbench.store.place import Place
 from hdapbench.store.sqlite import open_store
 from hdapbench.trial import DENSE, SCORED_AGAIN, Result, Status, Trial
 
@@ -26,7 +26,7 @@ class EarlierResults:
         Trials that are run though they are stored: they get new plans.
     """
 
-    def __init__(self, spec: Spec, database: Path, *, rerun: Collection[str]) -> None:
+    def __init__(self, spec: Spec, database: Place, *, rerun: Collection[str]) -> None:
         self._recorded = {fleet.name for fleet in spec.fleets if isinstance(fleet, RecordedFleetSpec)}
         self._database, self._rerun = database, rerun
 

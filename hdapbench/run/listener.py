@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hdapbench.trial import Result, Trial
 
@@ -21,6 +21,22 @@ class Listener(Protocol):
 
     def finished(self, result: Result) -> None:
         """A trial has ended and is stored."""
+
+
+@runtime_checkable
+class ManyListener(Listener, Protocol):
+    """A listener that tells the steps of trials apart which run at once."""
+
+    def step(self, trial: Trial, text: str) -> None:
+        """A line about one of the trials that run now."""
+
+
+def tell_step(listener: Listener, trial: Trial, text: str) -> None:
+    """Tell a listener about one of several trials that run at once."""
+    if isinstance(listener, ManyListener):
+        listener.step(trial, text)
+    else:
+        listener.progress(f"{trial}: {text}")
 
 
 def duration(seconds: float) -> str:

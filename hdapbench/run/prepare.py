@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sized
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
+from pydantic import BaseModel
 from torch import nn
 
 from hdapbench.bench.network import Network, trace
 from hdapbench.bench.workbench import Workbench
 from hdapbench.data import DataSplits, load_data
+from hdapbench.files import locked
 from hdapbench.fleet.base import Fleet
 from hdapbench.fleet.open import open_fleet
 from hdapbench.models import state_hash
@@ -49,13 +54,14 @@ class Preparation:
     def data(self) -> DataSplits:
         """The data set."""
         self._say_once("reading data")
-        return load_data(
-            self.loaded.spec.data,
-            self.loaded.spec.model.input_shape,
-            base_dir=base_directory(self.loaded),
-            cache_dir=self.workspace.cache,
-            on_progress=self.listener.progress,
-        )
+        with self._made_once("data", self.loaded.spec.data):
+            return load_data(
+                self.loaded.spec.data,
+                self.loaded.spec.model.input_shape,
+                base_dir=base_directory(self.loaded),
+                cache_dir=self.workspace.cache,
+                on_progress=self.listener.progress,
+            )
 
     @cached_property
     def base(self) -> DenseBase:
@@ -65,17 +71,27 @@ class Preparation:
         for images, labels in data.train.batches(N_IMAGES, shuffle_seed=None, limit=N_IMAGES):
             if len(images) == N_IMAGES:
                 try_out(self.loaded, images, labels, n_classes=data.n_classes)
-        return prepare_base(
-            spec.model,
-            spec.base,
-            data,
-            base_dir=base_directory(self.loaded),
-            cache_dir=self.workspace.cache,
-            setting=Setting(open_task(spec.task), spec.device),
-            on_epoch=lambda report: self.listener.progress(
-                f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
-            ),
-            on_progress=self.listener.phase,
+        with self._made_once("base model", spec.model, spec.base, spec.data):
+            return prepare_base(
+                spec.model,
+                spec.base,
+                data,
+                base_dir=base_directory(self.loaded),
+                cache_dir=self.workspace.cache,
+                setting=Setting(open_task(spec.task), spec.device),
+                on_epoch=lambda report: self.listener.progress(
+                    f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
+                ),
+                on_progress=self.listener.phase,
+            )
+
+    def _made_once(self, what: str, *parts: BaseModel) -> AbstractContextManager[None]:
+        """Let one process make what the caches then have for others."""
+        content = json.dumps([part.model_dump(mode="json") for part in parts], sort_keys=True)
+        name = hashlib.sha256(f"{what} {base_directory(self.loaded)} {content}".encode()).hexdigest()[:32]
+        return locked(
+            self.workspace.cache / "locks" / name,
+            lambda: self.listener.progress(f"waiting for the {what}, which another process prepares"),
         )
 
     @cached_property

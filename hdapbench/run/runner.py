@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
@@ -23,10 +26,9 @@ from hdapbench.errors import (
 from hdapbench.fleet.base import SparesGoneError
 from hdapbench.method.budget import Budget
 from hdapbench.method.registry import MethodRegistry, line_of, package_of
-from hdapbench.run.earlier import EarlierResults
 from hdapbench.run.environment import current_environment
 from hdapbench.run.listener import Listener
-from hdapbench.run.waiting import Waiting
+from hdapbench.run.waiting import Waits
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec
 from hdapbench.trial import CLUSTERED_ANEW, Result, Spent, Status, Trial
@@ -49,8 +51,11 @@ class Run:
         Where caches and artifacts go.
     listener
         Receives progress.
-    stored
-        What is stored of the same spec: results on another base model than theirs are refused.
+    bases
+        Hash of base models that stored results of the same spec began from -> torch that trained them: results on
+        another base model are refused.
+    earlier
+        Finds the result that a trial had on an earlier recording of its fleet.
     """
 
     def __init__(
@@ -60,29 +65,30 @@ class Run:
         *,
         workspace: Workspace,
         listener: Listener,
-        stored: Sequence[Result] = (),
+        bases: Mapping[str, str] = MappingProxyType({}),
+        earlier: Callable[[Trial], Result | None] = lambda _: None,
     ) -> None:
         self.loaded = loaded
-        self.stored = stored
+        self.bases, self._earlier = bases, earlier
         self.registry = registry
         self.workspace = workspace
         self.listener = listener
-        self._earlier = EarlierResults(loaded.spec, workspace.database, rerun={one.trial.id for one in stored})
 
-    def results(self, trials: Sequence[Trial]) -> Iterator[Result]:
-        """Result of each trial, as soon as it is there. An interrupt ends the iteration; nothing is half done.
+    def results(self, trials: Iterable[Trial]) -> Iterator[Result | Waits]:
+        """Result of each trial, as soon as it is there, before the next one is asked for; or what it waits for.
 
-        A trial that fails becomes a `Status.FAILED` result with the exception as its reason. Data, base model and
-        trace are prepared when the first trial needs them: errors there concern all trials and are raised.
+        An interrupt ends the iteration; nothing is half done. A trial that fails becomes a `Status.FAILED` result with
+        the exception as its reason. Data, base model and trace are prepared when the first trial needs them: errors
+        there concern all trials and are raised.
 
         Raises
         ------
         ModelError
             When the base model is not that of the stored results.
-        FleetError
-            At the end, when trials wait for plans that a recorded fleet lacks: their results are not given.
         """
-        if not trials:
+        coming = iter(trials)
+        first = next(coming, None)
+        if first is None:
             return
         import torch
 
@@ -93,28 +99,21 @@ class Run:
         # numpy's products here are small: with a thread per core on a busy machine they took ten times as long.
         with contextlib.closing(preparation), threadpool_limits(limits=1, user_api="blas"):
             self._check_base(preparation)
-            wanted = self.workspace.wanted / f"{self.loaded.spec.name}.json"
-            waiting = Waiting(wanted, source=self.loaded.source)
-            for trial in trials:
+            for trial in chain([first], coming):
                 preparation.bench(trial.fleet)  # first: what fails there fails for all trials
                 self.listener.started(trial)
                 preparation.lacking.clear()
                 result = self._result(trial, preparation)
-                if preparation.lacking:
-                    self.listener.phase(waiting.added(trial, preparation.lacking))
-                else:
-                    yield result
-            waiting.end()
+                yield Waits(trial, copy.deepcopy(preparation.lacking)) if preparation.lacking else result
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""
-        known = {str(found): result for result in self.stored if (found := result.notes.get("base_hash"))}
-        if not known or preparation.base.hash in known:
+        if not self.bases or preparation.base.hash in self.bases:
             return
-        stored, result = next(iter(known.items()))
+        stored, torch = next(iter(self.bases.items()))
         raise ModelError(
             f"the base model is {preparation.base.hash[:16]} here, and the stored trials began from {stored[:16]}, "
-            f"trained under torch {result.environment.torch}; run in a new --workspace, or with cache/base of that run"
+            f"trained under torch {torch}; run in a new --workspace, or with cache/base of that run"
         )
 
     def _result(self, trial: Trial, preparation: Preparation) -> Result:
@@ -149,7 +148,7 @@ class Run:
         from hdapbench.run.rescoring import scored_again
 
         try:
-            if (earlier := self._earlier.of(trial)) is not None:
+            if (earlier := self._earlier(trial)) is not None:
                 return scored_again(earlier, trial, preparation)
             return self._carried_out(trial, preparation, budget)
         except TargetUnreachableError as error:
@@ -190,11 +189,3 @@ def failure_reason(error: BaseException, package: str | None = None) -> str:
     file, line = line_of(error, package)
     place = f" at {file}:{line}" if file else ""
     return f"{type(error).__name__}{place}: {text[:300]}"
-
-
-def forward(results: Iterator[Result], sink: Callable[[Result], None], listener: Listener) -> Iterator[Result]:
-    """Results as they come, each stored by ``sink`` before it is announced."""
-    for result in results:
-        sink(result)
-        listener.finished(result)
-        yield result

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hdapbench.errors import FleetError
 from hdapbench.files import replacing
-from hdapbench.trial import Trial
+from hdapbench.run.listener import Listener
+from hdapbench.trial import Result, Trial
 
 Wanted = dict[str, dict[str, tuple[int, ...]]]
 """Fleet -> name of each plan -> channels of each group."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What came of a trial whose recorded fleet lacks plans: those, to be measured."""
+
+    trial: Trial
+    lacking: Wanted
 
 
 class Waiting:
@@ -56,6 +66,22 @@ class Waiting:
             f"{self._n_trials} trials wait for {n_plans} plans that {', '.join(map(repr, self._wanted))} has not "
             f"recorded; the others are stored. Go on with: hdapbench fleet ask {self._source} -o job.zip"
         )
+
+
+def results_alone(ended: Iterable[Result | Waits], waiting: Waiting, listener: Listener) -> Iterator[Result]:
+    """Results of trials; those that wait are noted, and told at the end.
+
+    Raises
+    ------
+    FleetError
+        At the end, when a trial waits.
+    """
+    for one in ended:
+        if isinstance(one, Waits):
+            listener.phase(waiting.added(one.trial, one.lacking))
+        else:
+            yield one
+    waiting.end()
 
 
 def read_wanted(path: Path) -> Wanted:

@@ -7,19 +7,24 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 
 from hdapbench.files import sweep_leftovers
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.run.changes import redone
+from hdapbench.run.earlier import EarlierResults
 from hdapbench.run.grid import named_by_content, plan_trials
 from hdapbench.run.inspection import inspect_model
+from hdapbench.run.job import Executor, Job, bases_of
 from hdapbench.run.listener import Listener
 from hdapbench.run.requirements import cautions
-from hdapbench.run.runner import Run, forward
+from hdapbench.run.sharding import Shard
+from hdapbench.run.supply import Supply
+from hdapbench.run.waiting import Waiting, results_alone
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import LoadedSpec, canonical_json, spec_hash
+from hdapbench.store.claims import Owner
 from hdapbench.store.sqlite import Benchmark, Store, open_store
 from hdapbench.trial import Result, Status, Trial
 
@@ -103,10 +108,12 @@ def plan_run(
 def carry_through(
     planned: Planned,
     show: Show,
+    executor: Executor,
     *,
     again: Collection[str] = (),
     limit: int | None = None,
     retry_failed: bool = False,
+    shard: Shard | None = None,
     go_on: str = "the same call",
 ) -> Ended:
     """Run the trials that are not stored yet, and store each as it ends. An interrupt loses the trial in flight alone.
@@ -117,12 +124,16 @@ def carry_through(
         From `plan_run`.
     show
         Called once; what it gives is told all that happens.
+    executor
+        Carries out the trials.
     again
         Ids of trials that run again although they are stored.
     limit
         Trials to run at most.
     retry_failed
         Whether trials run again that failed or timed out.
+    shard
+        Part of the trials to run; None: all.
     go_on
         What goes on after an interrupt, for the reader.
 
@@ -138,10 +149,12 @@ def carry_through(
         said = redone(store, named_by_content(loaded), trials).said(len(trials))
         said += [f"the stored result of trial {i} is damaged and is made again" for i in store.damaged(ids)]
         _register(store, planned)
-        done = store.finished(ids, include_failed=not retry_failed)
+        ended_before = store.finished(ids, include_failed=True)
+        done = {i: status for i, status in ended_before.items() if not retry_failed or status not in NO_NUMBERS}
+        redo = {*again, *(ended_before.keys() - done.keys())}
         stored = store.results(trial_ids=list(done))
         kept = {trial_id: status for trial_id, status in done.items() if trial_id not in again}
-        todo = [trial for trial in trials if trial.id not in kept][:limit]
+        todo = [trial for trial in (shard.of(trials) if shard else trials) if trial.id not in kept]
         if len(kept) < len(ids) and not planned.explores:
             said.append(f"the board so far, at any time: {_board_command(planned)}")
         with show(trials, len(kept)) as listener:
@@ -151,9 +164,11 @@ def carry_through(
                 inspect_model(loaded, cache_dir=workspace.cache).refuse()
                 for caution in cautions(loaded, planned.registry):
                     listener.phase(str(caution))
-            job = Run(loaded, planned.registry, workspace=workspace, listener=listener, stored=stored)
+            earlier = EarlierResults(loaded.spec, workspace.database, rerun={one.trial.id for one in stored})
+            job = Job(loaded, planned.registry, workspace, bases_of(stored), earlier)
+            supply = Supply(todo, store, store.claims(Owner.here()), listener, again=redo, limit=limit)
             try:
-                ended = [result.status for result in forward(job.results(todo), store.add, listener)]
+                ended = _stored_as_they_end(job, executor, supply, store, listener)
             except KeyboardInterrupt:
                 n_stored = len(store.finished(ids, include_failed=True))
                 listener.phase(f"interrupted: {n_stored} of {len(ids)} trials are stored; go on with: {go_on}")
@@ -161,6 +176,18 @@ def carry_through(
         results = store.results(trial_ids=ids)
     ended += [result.status for result in results]  # a failed rerun leaves the stored result in its place
     return Ended(results, bool(NO_NUMBERS & set(ended)), sum(status in NO_NUMBERS for status in kept.values()))
+
+
+def _stored_as_they_end(job: Job, executor: Executor, supply: Supply, store: Store, listener: Listener) -> list[Status]:
+    """How the trials of a supply ended, each stored before it is announced."""
+    waiting = Waiting(job.workspace.wanted / f"{job.loaded.spec.name}.json", source=job.loaded.source)
+    statuses = []
+    with supply.kept(), closing(executor.ended(job, supply, listener)) as ended:
+        for result in results_alone(ended, waiting, listener):
+            store.add(result, owner=supply.owner)
+            listener.finished(result)
+            statuses.append(result.status)
+    return statuses
 
 
 def let_threads_sleep() -> None:
@@ -200,9 +227,7 @@ def _register(store: Store, planned: Planned) -> None:
 
 
 def _board_command(planned: Planned) -> str:
-    root = str(planned.workspace.root)
-    words = ["hdapbench", "board", planned.whole.name]
-    return shlex.join(words if root == DEFAULT else [*words, "--workspace", root])
+    return shlex.join(["hdapbench", "board", planned.whole.name, *planned.workspace.words])
 
 
 def _announce(listener: Listener, planned: Planned, n_done: int, said: list[str]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hdapbench.store.place import VARIABLE, Place
+
 DATABASE = "results.db"
+DEFAULT = Path(".hdapbench")
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,8 @@ class Workspace:
     """Folder of everything that a run leaves behind, by default ``.hdapbench`` in the current directory."""
 
     root: Path
+    store: Place | None = None
+    """Database of results, where it is another than the folder's."""
 
     @property
     def cache(self) -> Path:
@@ -35,6 +41,13 @@ class Workspace:
         return self.root / "wanted"
 
     @property
-    def database(self) -> Path:
+    def database(self) -> Place:
         """The results database."""
-        return self.root / DATABASE
+        return self.root / DATABASE if self.store is None else self.store
+
+    @property
+    def words(self) -> list[str]:
+        """Options that name it on a command line, without a password."""
+        words = [] if self.root == DEFAULT else ["--workspace", str(self.root)]
+        is_said = self.store is None or VARIABLE in os.environ
+        return words if is_said else [*words, "--store", str(self.store)]

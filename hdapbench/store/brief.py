@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic_core import from_json
 
+from hdapbench.store.connection import Connection
 from hdapbench.trial import CLUSTERED_ANEW, DENSE, SCORED_AGAIN, BitMetrics, Environment, Metrics, Result
 
 NO_NOTES = "{}"
@@ -148,27 +148,28 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def store_briefs(connection: sqlite3.Connection, briefs: Iterable[Brief]) -> None:
+_STORE = (
+    "INSERT INTO brief (trial_id, content, samples, bits, checksum) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (trial_id) DO UPDATE SET content = excluded.content, samples = excluded.samples,"
+    " bits = excluded.bits, checksum = excluded.checksum"
+)
+
+
+def store_briefs(connection: Connection, briefs: Iterable[Brief]) -> None:
     """Store briefs of results that are there, in the place of earlier ones."""
     for brief in briefs:
         content = brief.to_json()
         checksum = _checksum(brief.id, content.encode(), brief.samples, brief.bits)
         row = (brief.id, content, brief.samples, brief.bits, checksum)
-        connection.execute("INSERT OR REPLACE INTO brief VALUES (?, ?, ?, ?, ?)", row)
+        connection.execute(_STORE, row)
 
 
-def stored_briefs(connection: sqlite3.Connection, trial_ids: Sequence[str]) -> dict[str, Brief]:
+def stored_briefs(connection: Connection, trial_ids: Sequence[str]) -> dict[str, Brief]:
     """Trial id -> brief, of those trials whose brief is stored and is what was stored."""
-    rows = connection.execute(
-        "SELECT trial_id, coalesce(CAST(content AS BLOB), x''), coalesce(CAST(samples AS BLOB), x''),"
-        " CAST(bits AS BLOB), CAST(checksum AS BLOB)"
-        " FROM json_each(?) AS wanted CROSS JOIN brief ON brief.trial_id = wanted.value",
-        (json.dumps(list(trial_ids)),),
-    )
     with without_collection():
         return {
             trial_id: read_brief(trial_id, content, samples, bits)
-            for trial_id, content, samples, bits, checksum in rows
+            for trial_id, content, samples, bits, checksum in connection.briefs(trial_ids)
             if _checksum(trial_id, content, samples, bits).encode() == checksum
         }
 

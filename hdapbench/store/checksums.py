@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from hdapbench.store.connection import Connection
+
 _RESULT = (
     "SELECT trial_id, benchmark, method, target, fleet, seed, status, reason, accuracy, latency_ms, flops, content"
     " FROM result WHERE trial_id = ?"
@@ -18,17 +20,17 @@ _SPEC = "SELECT name, spec_hash, spec_json FROM benchmark WHERE name = ? AND spe
 _TRIALS = "SELECT trial_id FROM benchmark_trial WHERE name = ? AND spec_hash = ? ORDER BY position"
 
 
-def result_checksum(connection: sqlite3.Connection, trial_id: str) -> str | None:
+def result_checksum(connection: Connection, trial_id: str) -> str | None:
     """Checksum of a trial's result and latencies as the database holds them; None where they cannot even be read."""
     return _checksum(connection, (_RESULT, _LATENCIES), (trial_id,))
 
 
-def benchmark_checksum(connection: sqlite3.Connection, name: str, spec_hash: str) -> str | None:
+def benchmark_checksum(connection: Connection, name: str, spec_hash: str) -> str | None:
     """Checksum of a registered spec and its trials as the database holds them; None where they cannot be read."""
     return _checksum(connection, (_SPEC, _TRIALS), (name, spec_hash))
 
 
-def _checksum(connection: sqlite3.Connection, queries: Iterable[str], key: tuple[Any, ...]) -> str | None:
+def _checksum(connection: Connection, queries: Iterable[str], key: tuple[Any, ...]) -> str | None:
     try:
         rows = [connection.execute(query, key).fetchall() for query in queries]
     except sqlite3.OperationalError as error:

@@ -1,14 +1,19 @@
-"""Numbered migrations of the results database: named functions in a list, applied in order, never edited."""
+"""Numbered migrations of the results database: named functions in a list, applied in order, never edited.
+
+They are written in SQLite's words; `hdapbench.store.postgres` translates those of definitions.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from typing import cast
 
 from hdapbench.store.checksums import benchmark_checksum, result_checksum
+from hdapbench.store.connection import Connection
 
 
-def m001_benchmarks_results_and_latencies(connection: sqlite3.Connection) -> None:
+def m001_benchmarks_results_and_latencies(connection: Connection) -> None:
     """Create specs with their trials, one row per finished trial, and the raw repeats per device."""
     for statement in (
         """
@@ -65,7 +70,7 @@ def m001_benchmarks_results_and_latencies(connection: sqlite3.Connection) -> Non
         connection.execute(statement)
 
 
-def m002_checksums(connection: sqlite3.Connection) -> None:
+def m002_checksums(connection: Connection) -> None:
     """Add checksums to results and specs; those of before are taken as they are."""
     connection.execute("ALTER TABLE result ADD COLUMN checksum TEXT")
     connection.execute("ALTER TABLE benchmark ADD COLUMN checksum TEXT")
@@ -79,7 +84,7 @@ def m002_checksums(connection: sqlite3.Connection) -> None:
         )
 
 
-def m003_briefs(connection: sqlite3.Connection) -> None:
+def m003_briefs(connection: Connection) -> None:
     """Create briefs of results, which boards are built from; those of older results are made when asked for."""
     connection.execute(
         """
@@ -94,22 +99,40 @@ def m003_briefs(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [
+def m004_claims(connection: Connection) -> None:
+    """Create claims: which worker has which trial."""
+    connection.execute(
+        """
+        CREATE TABLE claim (
+            trial_id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            host TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            started TEXT NOT NULL,
+            beat INTEGER NOT NULL
+        ) STRICT
+        """
+    )
+    connection.execute("CREATE INDEX claim_by_owner ON claim (owner)")
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [
     m001_benchmarks_results_and_latencies,
     m002_checksums,
     m003_briefs,
+    m004_claims,
 ]
 """Version n of the schema is reached by the first n entries."""
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database to the newest schema, in one transaction: a kill leaves the old schema, never half of one."""
+    """Bring an SQLite file to the newest schema, in one transaction: a kill leaves the old schema or the new."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Read again inside the transaction: another process may have migrated meanwhile.
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         for step in MIGRATIONS[version:]:
-            step(connection)
+            step(cast(Connection, connection))
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.commit()
     except BaseException:

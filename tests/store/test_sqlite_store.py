@@ -16,15 +16,16 @@ from hdapbench.errors import StoreError
 from hdapbench.store.brief import brief_of
 from hdapbench.store.checksums import result_checksum
 from hdapbench.store.migrations import MIGRATIONS, migrate
+from hdapbench.store.place import Place
 from hdapbench.store.sqlite import Store, open_store
 from hdapbench.testing.store_contract import StoreContract, example_gap, example_metrics, example_result, example_trial
 from hdapbench.trial import DENSE, BitMetrics, Outcomes, Result, Status
 
 
-class TestSqliteStore(StoreContract):
+class TestStore(StoreContract):
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[Store]:
-        with open_store(tmp_path / "results.db") as opened:
+    def store(self, place: Place) -> Iterator[Store]:
+        with open_store(place) as opened:
             yield opened
 
 
@@ -73,7 +74,9 @@ def test_a_new_database_has_the_newest_schema_in_strict_tables_and_wal_mode(tmp_
     tables = connection.execute(
         "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 's%'"
     )
-    assert set(tables) == {(name, 1) for name in ("benchmark", "benchmark_trial", "result", "device_latency", "brief")}
+    assert set(tables) == {
+        (name, 1) for name in ("benchmark", "benchmark_trial", "result", "device_latency", "brief", "claim")
+    }
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()

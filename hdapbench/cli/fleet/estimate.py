@@ -6,13 +6,12 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hdapbench.cli.fleet import source
-from hdapbench.cli.options import DEFAULT_WORKSPACE, seed_number, whole_number
+from hdapbench.cli.options import add_workspace_options, seed_number, whole_number
 from hdapbench.errors import printable
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def add_parser(actions: Any) -> None:
     )
     parser.add_argument("--plan", nargs="+", default=None, metavar="NAME", help="recorded plans (default: all)")
     parser.add_argument("--trial", metavar="ID", help="the plan of a finished trial instead of shares")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="of --trial")
+    add_workspace_options(parser)
     parser.add_argument(
         "--runs",
         type=whole_number,
@@ -173,11 +172,11 @@ def _default_plans(found: Source, fingerprint: Fingerprint) -> list[str]:
 
 def _trial_widths(arguments: argparse.Namespace, kernels: KernelModel) -> np.ndarray[Any, Any]:
     """Widths of a trial's plan in the order of the model's groups."""
-    from hdapbench.cli.options import existing_database
+    from hdapbench.cli.options import existing_database, workspace_of
     from hdapbench.errors import FleetError
     from hdapbench.store.sqlite import open_store
 
-    with open_store(existing_database(arguments.workspace)) as store:
+    with open_store(existing_database(workspace_of(arguments))) as store:
         plan = store.get(arguments.trial).plan
     if plan is None or set(plan.kept) != set(kernels.groups):
         raise FleetError(f"trial {arguments.trial} has no plan of the fingerprint's model")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import add_workspace_options, existing_database, workspace_of
 from hdapbench.cli.output import write_output
 from hdapbench.cli.results.source import BOARDS, named_benchmark, results_beside
 
@@ -16,7 +16,7 @@ def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
     parser = actions.add_parser("export", help="write the results of a benchmark as one file", description=__doc__)
     parser.add_argument("name", metavar="NAME|SPEC", help="name of a benchmark, or its spec file")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: leaderboards/results/NAME.jsonl.zst"
     )
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.store.travel import only_named
 
     name, spec_hash = named_benchmark(arguments.name)
-    with open_store(existing_database(arguments.workspace)) as store:
+    with open_store(existing_database(workspace_of(arguments))) as store:
         benchmark = store.benchmark(name, spec_hash=spec_hash)
         found = only_named(benchmark, store.results(trial_ids=benchmark.trial_ids))
     output = arguments.output or results_beside(BOARDS / f"{name}.md")

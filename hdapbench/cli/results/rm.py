@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, existing_database
+from hdapbench.cli.options import add_workspace_options, existing_database, workspace_of
 
 if TYPE_CHECKING:
     from hdapbench.run.removal import Removal
@@ -18,7 +17,7 @@ def add_parser(actions: Any) -> None:
     parser.add_argument(
         "names", nargs="+", metavar="NAME|TRIAL", help="name of a benchmark, or id of a trial, or its beginning"
     )
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     add_dry_run_option(parser)
     parser.set_defaults(handler=run)
 
@@ -31,11 +30,10 @@ def add_dry_run_option(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Remove, and say how much. Results that another benchmark names too stay."""
     from hdapbench.run.removal import of_names
-    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
 
-    with open_store(existing_database(arguments.workspace)) as store:
-        found = of_names(store, Workspace(arguments.workspace), arguments.names)
+    with open_store(existing_database(workspace_of(arguments))) as store:
+        found = of_names(store, workspace_of(arguments), arguments.names)
         tell(found, dry_run=arguments.dry_run)
         if not arguments.dry_run:
             found.carry_out(store)

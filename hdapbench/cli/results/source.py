@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hdapbench.render.board_page import Find
+    from hdapbench.run.workspace import Workspace
     from hdapbench.store.brief import Brief
+    from hdapbench.store.place import Place
     from hdapbench.store.sqlite import Benchmark
     from hdapbench.store.travel import Travelling
     from hdapbench.trial import Result
@@ -57,7 +59,12 @@ def named_benchmark(text: str) -> tuple[str, str | None]:
 
 
 def find_results(
-    name: str, *, workspace: Path, board: Path | None = None, file: Path | None = None, spec_hash: str | None = None
+    name: str,
+    *,
+    workspace: Workspace,
+    board: Path | None = None,
+    file: Path | None = None,
+    spec_hash: str | None = None,
 ) -> Found:
     """Results of a benchmark: those of a named file, else of the database, else of the file beside the board.
 
@@ -67,12 +74,11 @@ def find_results(
         When there are none, or they cannot be read.
     """
     from hdapbench.errors import StoreError
-    from hdapbench.run.workspace import Workspace
 
     boards = [path for path in (board, BOARDS / f"{name}.md") if path is not None]
     beside = next((path for path in map(results_beside, boards) if path.is_file()), None)
     if file is None:
-        database = Workspace(workspace).database
+        database = workspace.database
         if beside is None and not database.exists():
             raise StoreError(
                 f"there is no database '{database}', and no file '{results_beside(boards[0])}'; "
@@ -108,7 +114,7 @@ def of_file(found: Travelling, origin: str) -> Found:
     )
 
 
-def _in_database(name: str, database: Path, spec_hash: str | None, *, is_needed: bool) -> Found | None:
+def _in_database(name: str, database: Place, spec_hash: str | None, *, is_needed: bool) -> Found | None:
     """What the database holds; None, unless it is needed, where it has no such benchmark, or not of that spec."""
     from hdapbench.store.sqlite import open_store
 

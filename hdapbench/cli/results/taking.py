@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE
+from hdapbench.cli.options import add_workspace_options, workspace_of
 
 
 def add_parser(actions: Any) -> None:
     """Add the action to the parser."""
     parser = actions.add_parser("import", help="add the results of files to the database", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="file that results export wrote")
-    parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
+    add_workspace_options(parser)
     add_keep_option(parser, ours="what the database holds")
     parser.add_argument(
         "--beside",
@@ -35,12 +35,11 @@ def add_keep_option(parser: argparse.ArgumentParser, *, ours: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Add the results of each file, and say how many were new."""
     from hdapbench.run.merging import take_in
-    from hdapbench.run.workspace import Workspace
     from hdapbench.store.sqlite import open_store
     from hdapbench.store.travel import read_travelling
 
     read = [read_travelling(file) for file in arguments.files]  # before anything is stored
-    with open_store(Workspace(arguments.workspace).database) as store:
+    with open_store(workspace_of(arguments).database) as store:
         for file, theirs in zip(arguments.files, read, strict=True):
             found = take_in(store, theirs, keep=arguments.keep, beside=arguments.beside)
             n_same = len(theirs.results) - found.n_new - found.n_replaced

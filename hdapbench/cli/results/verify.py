@@ -8,7 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from hdapbench.cli.options import DEFAULT_WORKSPACE, add_trust_option, load_with_methods, seed_number, whole_number
+from hdapbench.cli.options import (
+    add_store_option,
+    add_trust_option,
+    load_with_methods,
+    seed_number,
+    whole_number,
+    workspace_of,
+)
 from hdapbench.cli.results.source import Found, find_results, named_benchmark, of_place
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ def add_parser(actions: Any) -> None:
         help="where NAME's results are (default: .hdapbench), and whose caches, base models too, are used "
         "(default: none)",
     )
+    add_store_option(parser)
     add_trust_option(parser)
     parser.set_defaults(handler=run, overrides=[], methods=[])
 
@@ -59,7 +67,7 @@ def _found(arguments: argparse.Namespace) -> Found:
     if (found := of_place(arguments.name)) is not None:
         return found
     _, spec_hash = named_benchmark(arguments.spec)
-    return find_results(arguments.name, workspace=arguments.workspace or DEFAULT_WORKSPACE, spec_hash=spec_hash)
+    return find_results(arguments.name, workspace=workspace_of(arguments), spec_hash=spec_hash)
 
 
 def _compared(
@@ -70,6 +78,7 @@ def _compared(
     from hdapbench.run.grid import plan_trials
     from hdapbench.run.runner import Run
     from hdapbench.run.verification import base_hash, compare, sample_of
+    from hdapbench.run.waiting import Waiting, results_alone
     from hdapbench.run.workspace import Workspace
     from hdapbench.trial import DENSE
 
@@ -83,7 +92,9 @@ def _compared(
         todo = {trial.id: trial for trial in (dense, *(trial for _, trial in pairs))}
         listener = PlainProgress(tuple(todo.values()), n_done=0)
         made = {}
-        for result in Run(loaded, registry, workspace=workspace, listener=listener).results(list(todo.values())):
+        ended = Run(loaded, registry, workspace=workspace, listener=listener).results(todo.values())
+        waiting = Waiting(workspace.wanted / f"{loaded.spec.name}.json", source=loaded.source)
+        for result in results_alone(ended, waiting, listener):
             listener.finished(result)
             made[result.trial.id] = result
     bases = {"stored": base_hash(found.results), "found": base_hash([made[dense.id]])}

@@ -1,0 +1,180 @@
+"""Worker processes: the numbers are those of one process, and what happens to one of them is its own trial's affair."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hdapbench.cli.main import main
+from hdapbench.executor import slot
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ends processes by signals")
+
+AT_ONCE = ("--executor", "process", "--workers", "2")
+
+ODD = """\
+import os, signal, sys, time
+
+import torch
+
+from hdapbench.method import Method
+
+
+class Odd:
+    def compress(self, problem):
+        type(self).do()
+        return problem.plan_by_scores(problem.importance("l2"))
+
+
+def hang():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    while True:
+        time.sleep(1)
+
+
+def fork():
+    if os.fork() == 0:
+        time.sleep(1000)
+
+
+def spoil():
+    torch.relu = None
+    torch.manual_seed(99)
+    torch.set_grad_enabled(False)
+    os.environ["OMP_NUM_THREADS"] = "7"
+    os.chdir("/")
+"""
+
+
+def write_odd(**does: str) -> None:
+    """A file of methods: name -> what it does."""
+    classes = [
+        f'class M{n}(Odd, Method):\n    name, do = "{name}", staticmethod({do})'
+        for n, (name, do) in enumerate(does.items())
+    ]
+    Path("odd.py").write_text("\n\n\n".join([ODD, *classes]) + "\n")
+
+
+def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, Any]]:
+    """Results by method, at one target."""
+    capsys.readouterr()
+    main(["run", "tiny.yaml", "--json", "--target", "0.5x", *arguments])
+    return {row["trial"]["method"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Processes whose environment names a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*"))
+
+
+def test_the_board_is_the_same_text_whoever_carries_the_trials_out_and_however_often_it_was_interrupted(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["run", "tiny.yaml", "--executor", "inline", "--workspace", "one", "--output", "one.md"])
+    main(["run", "tiny.yaml", *AT_ONCE, "--workspace", "two", "--output", "two.md"])
+    told = capsys.readouterr().err
+    for limit in ("2", "9"):
+        main(["run", "tiny.yaml", *AT_ONCE, "--workspace", "parts", "--limit", limit, "--output", "parts.md"])
+
+    assert Path("two.md").read_text() == Path("one.md").read_text() == Path("parts.md").read_text()
+    assert "2 worker processes of 1 thread" in told
+    assert told.count("preparing the base model") == 2, "once by each of two runs"
+    assert len(list(Path("two/cache/base").iterdir())) == 1
+    assert unfinished(Path("two")) == []
+
+
+def test_whatever_a_method_does_to_its_process_is_its_own_row(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_odd(
+        leaves="lambda: os._exit(3)",
+        crashes="lambda: os.kill(os.getpid(), signal.SIGSEGV)",
+        eats="lambda: os.kill(os.getpid(), signal.SIGKILL)",
+        forks="fork",
+        prints="lambda: print('x' * 79 + chr(10), file=sys.stderr, end='', flush=True) or os.write(1, b'y' * 5_000_000)",
+        spoils="spoil",
+    )
+    alone = rows(capsys, "--executor", "inline", "--only", "uniform", "--only", "random", "--workspace", "alone")
+
+    found = rows(capsys, *AT_ONCE, "--method", "./odd.py", "--workspace", "beside")
+
+    told = {name: row["reason"] for name, row in found.items() if row["status"] != "complete"}
+    assert told == {
+        "leaves": "the process of this trial left with exit code 3",
+        "crashes": "the process of this trial was ended by SIGSEGV",
+        "eats": "the process of this trial was ended by SIGKILL, for want of memory perhaps",
+    }
+    for name in ("dense", "uniform", "random"):
+        assert found[name]["metrics"] == alone[name]["metrics"]
+    for name in ("forks", "prints", "spoils"):
+        assert found[name]["metrics"] == found["forks"]["metrics"]
+    assert "torch.relu" in found["spoils"]["notes"]["put_back"]
+    assert processes_of(spec.parent / "beside") == []
+    assert unfinished(spec.parent / "beside") == []
+    assert not list(Path("beside/running").iterdir())
+
+
+def test_a_method_that_no_alarm_stops_is_ended_with_its_process(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_odd(hangs="hang")
+    monkeypatch.setattr(slot, "OVERDUE_SECONDS", 0.0)
+
+    found = rows(capsys, *AT_ONCE, "--method", "./odd.py", "--only", "hangs", "--set", "budget.wall_seconds=1")
+
+    assert found["hangs"]["status"] == "timeout"
+    assert "the time limit of 1 s is up" in found["hangs"]["reason"]
+    assert found["dense"]["status"] == "complete"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_run_that_is_interrupted_or_killed_leaves_no_process_and_what_had_ended(
+    spec: Path, number: signal.Signals, code: int
+) -> None:
+    write_odd(hangs="hang")
+    command = [
+        sys.executable,
+        "-m",
+        "hdapbench",
+        "run",
+        "tiny.yaml",
+        *AT_ONCE,
+        "--method",
+        "./odd.py",
+        "--only",
+        "hangs",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "accuracy" in line:  # the dense model has ended, the method hangs
+                break
+        os.kill(run.pid, number)
+        told = run.stderr.read()
+
+    deadline = time.monotonic() + 60
+    while processes_of(spec.parent) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert run.returncode == code
+    assert processes_of(spec.parent) == []
+    if number == signal.SIGINT:
+        assert "interrupted: 1 of 3 trials are stored; go on with: hdapbench run tiny.yaml" in told
+        assert "--executor process --workers 2" in told
+        assert unfinished(spec.parent) == [spec.parent / ".hdapbench"]
