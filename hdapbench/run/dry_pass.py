@@ -30,7 +30,7 @@ from hdapbench.spec import LoadedSpec, LocalFleetSpec, Recipe, parse_target, pro
 from hdapbench.tasks.base import TORCHVISION, fill, given_state
 from hdapbench.tasks.dry_run import N_IMAGES, Examples, dry_run, dry_training, said
 from hdapbench.tasks.open import open_task
-from hdapbench.tasks.training import Setting
+from hdapbench.tasks.stepper import Setting
 
 BIT_TARGETS = frozenset({"size", "mpic", "ne16"})
 """Kinds of targets that limit what bit-widths change."""
