@@ -14,7 +14,7 @@ from hdapbench.plan import Plan
 from hdapbench.prune.expand import expand_weights
 from hdapbench.prune.reconstruct import InputStatistics, input_statistics, reconstructed
 from hdapbench.prune.surgery import apply_plan, checked_apply, mask_model
-from hdapbench.tasks.training import on_device
+from hdapbench.tasks.device import on_device
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,14 @@ from torch import Tensor, nn
 
 from hdapbench.data import Samples
 from hdapbench.spec import Recipe
+from hdapbench.tasks.checkpoint import Checkpoints
+from hdapbench.tasks.device import on_device
 from hdapbench.tasks.layout import memory_format
 from hdapbench.tasks.recalibrate import recalibrate
+from hdapbench.tasks.regularizer import Regularizer
+from hdapbench.tasks.stepper import Setting
 from hdapbench.tasks.task import Objective, Scores, Task
-from hdapbench.tasks.training import EpochReport, Regularizer, Setting, TrainReport, on_device, train_model
+from hdapbench.tasks.training import EpochReport, TrainReport, train_model
 
 RECALIBRATION_BATCH = 128
 PROBE_IMAGES = 4
@@ -38,6 +42,8 @@ class Trainer:
         How models are fine-tuned.
     device
         Where models are trained and evaluated.
+    checkpoints
+        Where long trainings are kept while they last.
     """
 
     dense: nn.Module
@@ -46,6 +52,7 @@ class Trainer:
     task: Task
     recipe: Recipe
     device: str
+    checkpoints: Checkpoints | None = None
 
     @cached_property
     def probe(self) -> Tensor:
@@ -77,7 +84,7 @@ class Trainer:
             model,
             self.train,
             self.recipe,
-            setting=Setting(self.task, self.device, teacher=self.dense),
+            setting=Setting(self.task, self.device, self.dense, self.checkpoints),
             epochs=epochs,
             seed=seed,
             on_epoch=on_epoch,

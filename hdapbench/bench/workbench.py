@@ -17,6 +17,7 @@ from hdapbench.cost.hardware import LIMITED_BY, reference_cost
 from hdapbench.data import Samples
 from hdapbench.fleet.base import Fleet
 from hdapbench.spec import ClusteringSpec, CostTarget, Recipe
+from hdapbench.tasks.checkpoint import Checkpoints
 from hdapbench.tasks.open import open_task
 
 
@@ -40,6 +41,8 @@ class Workbench:
         What the network does.
     device
         Where models are trained and evaluated.
+    checkpoints
+        Where long trainings are kept while they last.
     """
 
     network: Network
@@ -52,6 +55,7 @@ class Workbench:
     directory: Path
     task_name: str = "classification"
     device: str = "cpu"
+    checkpoints: Checkpoints | None = None
 
     @cached_property
     def weights(self) -> WeightStore:
@@ -62,7 +66,7 @@ class Workbench:
     def trainer(self) -> Trainer:
         """Training, recalibration and scoring."""
         task = open_task(self.task_name)
-        return Trainer(self.network.model, self.train, self.search, task, self.recipe, self.device)
+        return Trainer(self.network.model, self.train, self.search, task, self.recipe, self.device, self.checkpoints)
 
     @cached_property
     def compactor(self) -> Compactor:

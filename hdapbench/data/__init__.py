@@ -26,7 +26,7 @@ live: images decoded whenever they are needed.
 """
 
 from hdapbench.data.boxes import BoxSet
-from hdapbench.data.images import DataSplits, ImageSet, Samples
+from hdapbench.data.images import DataSplits, ImageSet, Samples, training_batches
 from hdapbench.data.labelled import Labelled, split_labelled
 from hdapbench.data.load import DataRequest, DataSet, count_classes, load_data
 
@@ -41,4 +41,5 @@ __all__ = [
     "count_classes",
     "load_data",
     "split_labelled",
+    "training_batches",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -78,21 +79,32 @@ class ImageSet:
         self, batch_size: int, *, shuffle_seed: int | None, augment: bool = False, limit: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised float32 images, shape (batch_size, channels, height, width), and labels, shape (batch_size,)."""
-        made = self._batches(batch_size, shuffle_seed, augment=augment, limit=limit)
+        return self.later_batches(0, batch_size, shuffle_seed=shuffle_seed, augment=augment, limit=limit)
+
+    def later_batches(
+        self, n_before: int, batch_size: int, *, shuffle_seed: int | None, augment: bool, limit: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `batches` gives after its first ``n_before``, whose images are not decoded."""
+        made = self._batches(n_before, batch_size, shuffle_seed, augment=augment, limit=limit)
         return made if isinstance(self.images, Tensor) else ahead(made)
 
     def _batches(
-        self, batch_size: int, shuffle_seed: int | None, *, augment: bool, limit: int | None
+        self, n_before: int, batch_size: int, shuffle_seed: int | None, *, augment: bool, limit: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(shuffle_seed or 0)
         n = len(self)
         order = torch.arange(n) if shuffle_seed is None else torch.randperm(n, generator=generator)
         scale = 1.0 / (255.0 * torch.tensor(self.std).reshape(1, -1, 1, 1))
         offset = -(torch.tensor(self.mean) / torch.tensor(self.std)).reshape(1, -1, 1, 1)
-        for chosen in torch.split(order[:limit], batch_size):
-            images = self.images[chosen]
+        for number, chosen in enumerate(torch.split(order[:limit], batch_size)):
+            is_passed = number < n_before
+            shape = (len(chosen), *self.images.shape[1:])
+            # Black images draw the same random numbers, and need not be decoded.
+            images = torch.zeros(shape, dtype=torch.uint8) if is_passed else self.images[chosen]
             if augment and self.augment != "none":
                 images = _augmented(images, self.augment, generator)
+            if is_passed:
+                continue
             yield images.float().mul_(scale).add_(offset), self.labels[chosen]
 
 
@@ -118,6 +130,15 @@ class DataSplits:
     n_classes: int
     content_hash: str
     n_skipped: int = 0
+
+
+def training_batches(
+    data: Samples, batch_size: int, *, shuffle_seed: int, limit: int, n_done: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented batches of an epoch, without the first ``n_done``: those after them are what they would be."""
+    if n_done and isinstance(data, ImageSet) and type(data).batches is ImageSet.batches:
+        return data.later_batches(n_done, batch_size, shuffle_seed=shuffle_seed, augment=True, limit=limit)
+    return islice(data.batches(batch_size, shuffle_seed=shuffle_seed, augment=True, limit=limit), n_done, None)
 
 
 def part_of(images: StoredImages, chosen: slice) -> StoredImages:

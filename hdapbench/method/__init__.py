@@ -14,5 +14,6 @@ from hdapbench.method.base import Method
 from hdapbench.method.budget import Budget
 from hdapbench.method.problem import Problem
 from hdapbench.plan import Plan
+from hdapbench.tasks.regularizer import ResumableRegularizer
 
-__all__ = ["Budget", "Method", "Plan", "Problem"]
+__all__ = ["Budget", "Method", "Plan", "Problem", "ResumableRegularizer"]

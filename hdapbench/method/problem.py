@@ -246,6 +246,7 @@ class Problem:
         ----------
         regularize
             Called with the model after every backward pass; it may change the gradients, which the step then follows.
+            With a `ResumableRegularizer`, or none, a long training goes on where it was ended.
         """
         self.training.train(model, epochs, regularize=regularize)
 

@@ -30,8 +30,8 @@ from hdapbench.spec import LoadedSpec, LocalFleetSpec, Recipe, parse_target, pro
 from hdapbench.tasks.base import TORCHVISION, fill, given_state, given_teacher
 from hdapbench.tasks.dry_run import N_IMAGES, Examples, dry_run, dry_training, said
 from hdapbench.tasks.open import open_task
+from hdapbench.tasks.stepper import Setting
 from hdapbench.tasks.teacher import check_teacher
-from hdapbench.tasks.training import Setting
 
 BIT_TARGETS = frozenset({"size", "mpic", "ne16"})
 """Kinds of targets that limit what bit-widths change."""

@@ -25,9 +25,10 @@ from hdapbench.run.listener import Listener
 from hdapbench.run.workspace import Workspace
 from hdapbench.spec import FleetSpec, LoadedSpec, Spec
 from hdapbench.tasks.base import DenseBase, prepare_base
+from hdapbench.tasks.checkpoint import Checkpoints
 from hdapbench.tasks.dry_run import N_IMAGES
 from hdapbench.tasks.open import open_task
-from hdapbench.tasks.training import Setting
+from hdapbench.tasks.stepper import Setting
 
 
 class Preparation:
@@ -45,6 +46,7 @@ class Preparation:
 
     def __init__(self, loaded: LoadedSpec, workspace: Workspace, listener: Listener) -> None:
         self.loaded, self.workspace, self.listener = loaded, workspace, listener
+        self.checkpoints = Checkpoints(workspace.checkpoints, listener.phase)
         self._benches: dict[str, Workbench] = {}
         self._told: set[str] = set()
         self.lacking: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -78,7 +80,7 @@ class Preparation:
                 data,
                 base_dir=base_directory(self.loaded),
                 cache_dir=self.workspace.cache,
-                setting=Setting(open_task(spec.task), spec.device),
+                setting=Setting(open_task(spec.task), spec.device, checkpoints=self.checkpoints),
                 on_epoch=lambda report: self.listener.progress(
                     f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
                 ),
@@ -124,6 +126,7 @@ class Preparation:
                 directory=self.workspace.cache / "weights",
                 task_name=spec.task,
                 device=spec.device,
+                checkpoints=self.checkpoints,
             )
         return self._benches[fleet_name]
 

@@ -16,6 +16,9 @@ from hdapbench.trial import DENSE
 FRESH_SECONDS = 3600.0
 """Artifacts and caches without a result that are younger may belong to a trial that still runs."""
 
+ENDED_SECONDS = 30 * 24 * 3600.0
+"""Checkpoints of base models that are older are nobody's any more."""
+
 MADE_AGAIN = ("data", "exports", "inspection", "contents")
 """Caches that no benchmark names, and that are made again where they are missed."""
 
@@ -94,6 +97,7 @@ def unnamed(store: Store, workspace: Workspace, *, former: bool, caches: bool) -
         workspace.artifacts: lambda path: path.name in stored,
         workspace.cache / "weights": lambda path: path.stem in handles,
         workspace.cache / "base": lambda path: _base_hash(path) in bases,
+        workspace.checkpoints: lambda path: _goes_on(path, named - stored),
     }
     for folder, is_kept_here in is_named.items():
         entries = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -120,8 +124,17 @@ def _base_hash(path: Path) -> str | None:
     return None if state is None else state_hash(state)
 
 
+def _goes_on(path: Path, waiting: set[str]) -> bool:
+    """Whether a training that was ended may go on: that of a trial without a result, or of a base model."""
+    return path.name in waiting or (path.name.startswith("base-") and _age(path) < ENDED_SECONDS)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
 def _is_old(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime > FRESH_SECONDS
+    return _age(path) > FRESH_SECONDS
 
 
 def _size(path: Path) -> int:

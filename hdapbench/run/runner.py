@@ -105,6 +105,8 @@ class Run:
                 preparation.lacking.clear()
                 result = self._result(trial, preparation)
                 yield Waits(trial, copy.deepcopy(preparation.lacking)) if preparation.lacking else result
+                if not preparation.lacking:
+                    preparation.checkpoints.forget(trial.id)  # now it is stored
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""
@@ -164,14 +166,18 @@ class Run:
         """Outcome of a trial; once more on a fleet clustered anew when a device without a spare was lost."""
         from hdapbench.run.attempt import carry_out
 
+        def attempted(budget: Budget) -> Outcome:
+            with preparation.checkpoints.of(trial.id):
+                return carry_out(trial, preparation, self.registry, budget)
+
         try:
-            return carry_out(trial, preparation, self.registry, budget)
+            return attempted(budget)
         except SparesGoneError as error:
             if not preparation.clustered_anew(trial.fleet):
                 raise
             why = said(error)
             self.listener.phase(f"{trial} begins anew on a fleet clustered without it: {why}")
-        found = carry_out(trial, preparation, self.registry, Budget(self.loaded.spec.budget))
+        found = attempted(Budget(self.loaded.spec.budget))
         return replace(found, notes=found.notes | {CLUSTERED_ANEW: why})
 
     def _package(self, trial: Trial) -> str | None:

@@ -26,6 +26,11 @@ class Workspace:
         return self.root / "cache"
 
     @property
+    def checkpoints(self) -> Path:
+        """Long trainings under way: a folder per trial, or ``base-<hash>``; empty while nothing runs."""
+        return self.cache / "checkpoints"
+
+    @property
     def artifacts(self) -> Path:
         """Plan and weights of each completed trial, one folder per trial id."""
         return self.root / "artifacts"

@@ -6,6 +6,10 @@ detection: ultralytics' loss and mean average precision.
 average_precision: from detections and true boxes.
 open: the task that a spec names.
 training: the training loop, one for every task.
+regularizer: what may change the gradients of a step.
+stepper: one step of it, and all that steps change.
+checkpoint: long trainings, kept while they last.
+device: where networks are trained and evaluated.
 dry_run: one batch through a network, before it is trained.
 layout: the order in which images lie in memory.
 schedule: learning rates.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,16 @@ class WeightAverage:
     def copy_to(self, model: nn.Module) -> None:
         """Put the average into the model."""
         model.load_state_dict(self._average, strict=True)
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` goes on from."""
+        return {"n_updates": self._n_updates, "average": self._average}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._n_updates = state["n_updates"]
+        for name, value in state["average"].items():
+            self._average[name].copy_(value)
 
     @staticmethod
     def _update_one(average: Tensor, value: Tensor, decay: float) -> None:

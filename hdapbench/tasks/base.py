@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -29,8 +30,10 @@ from hdapbench.models import (
 )
 from hdapbench.spec.code import code_hash
 from hdapbench.tasks.classification import Classification
+from hdapbench.tasks.device import check_device
+from hdapbench.tasks.stepper import Setting
 from hdapbench.tasks.teacher import Statistics, open_teacher
-from hdapbench.tasks.training import EpochReport, Setting, check_device, train_model
+from hdapbench.tasks.training import EpochReport, train_model
 
 if TYPE_CHECKING:
     from hdapbench.data import DataSplits, Samples
@@ -120,13 +123,18 @@ def prepare_base(
         teacher, taught_by = given_teacher(spec, recipe, known, n_classes=data.n_classes, base_dir=base_dir)
         if teacher is not None:
             setting = replace(setting, teacher=teacher)
-        path = cache_dir / "base" / f"{_recipe_key(spec, recipe, data, base_dir, given, taught_by)}.pt"
+        key = _recipe_key(spec, recipe, data, base_dir, given, taught_by)
+        path = cache_dir / "base" / f"{key}.pt"
         state = kept_state(path) if path.is_file() else None
         if state is None:
             if path.is_file() and on_progress is not None:
                 on_progress(f"the cached base model '{path}' is damaged; it is trained again")
-            train_model(model, data.train, recipe, setting=setting, seed=recipe.seed, on_epoch=on_epoch)
+            owner, kept = f"base-{key}", setting.checkpoints
+            with nullcontext() if kept is None else kept.of(owner):
+                train_model(model, data.train, recipe, setting=setting, seed=recipe.seed, on_epoch=on_epoch)
             keep_state(model, path)
+            if kept is not None:
+                kept.forget(owner)
             state = model.state_dict()
         load_state(model, state, source=str(path))
     model.eval()

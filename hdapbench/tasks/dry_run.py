@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from hdapbench.errors import HdapbenchError, ModelError
 from hdapbench.models import tensors_of
+from hdapbench.tasks.stepper import Setting
 from hdapbench.tasks.task import Task
-from hdapbench.tasks.training import Setting, train_model
+from hdapbench.tasks.training import train_model
 
 if TYPE_CHECKING:
     from hdapbench.spec import Recipe

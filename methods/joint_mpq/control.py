@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hdapbench.cost.bits import ChannelBitCounts
+from hdapbench.method import ResumableRegularizer
 from hdapbench.quant.training.searchable import SearchNetwork
 
 REACHED_AT = 0.6
@@ -26,7 +28,7 @@ LEAST_STRENGTH, MOST_STRENGTH = 0.01, 1e3
 
 
 @dataclass
-class SearchControl:
+class SearchControl(ResumableRegularizer):
     """What happens beside the weights' own training at every step of a search.
 
     Attributes
@@ -55,6 +57,17 @@ class SearchControl:
     trace: list[tuple[float, float]] = field(default_factory=list)
     _step: int = 0
     _start: float | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` goes on from; logits and temperatures are the network's."""
+        return {"step": self._step, "start": self._start, "trace": [list(look) for look in self.trace]}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._step, self._start = state["step"], state["start"]
+        self.trace[:] = [(cost, weight) for cost, weight in state["trace"]]
+        if not self.unsettled:
+            self.network.penalty = self.network.watch = None
 
     @property
     def unsettled(self) -> bool:
@@ -105,7 +118,18 @@ class Controller(SearchControl):
         progress = min(1.0, self._step / max(1.0, REACHED_AT * self.n_steps))
         return self._start * math.exp(progress * math.log(AIMED_BELOW * self.target / self._start))
 
-    def after_backward(self, _: nn.Module) -> None:
+    def state(self) -> dict[str, Any]:
+        """What `resume` goes on from."""
+        own = {"strength": self.strength, "held": self._held, "optimizer": self._optimizer.state_dict()}
+        return super().state() | own
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        super().resume(state)
+        self.strength, self._held = state["strength"], state["held"]
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def __call__(self, _: nn.Module) -> None:
         """Step the logits on their own, cool down, and settle; the recipe's optimizer must not see them."""
         if self._step < self.n_steps:
             self._optimizer.step()

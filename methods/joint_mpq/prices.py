@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,16 @@ class PriceControl(SearchControl):
             selection.temperature = self.last_temperature
         self.network.watch = self._watch
 
-    def after_backward(self, _: nn.Module) -> None:
+    def state(self) -> dict[str, Any]:
+        """What `resume` goes on from."""
+        return super().state() | {"losses": list(self._losses)}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        super().resume(state)
+        self._losses = list(state["losses"])
+
+    def __call__(self, _: nn.Module) -> None:
         """Find the price of the cost now and then, cool down, and settle; logits are not trained."""
         for selection in self._selections:
             selection.logits.grad = None

@@ -150,7 +150,7 @@ class Searches:
                 *asked, learning_rate=steps.learning_rate, n_steps=n_steps, last_temperature=steps.last_temperature
             )
         problem.progress(f"searching bit-widths for {self.epochs:g} epochs")
-        problem.train(network, self.epochs, regularize=control.after_backward)
+        problem.train(network, self.epochs, regularize=control)
         if control.unsettled:  # a search of no steps
             settle()
         chosen = network.choices()

@@ -24,7 +24,7 @@ class Plant:
             self.log_share += 0.002 * (self.pull - control.strength)
             self.log_share = min(self.log_share, 0.5)
             self.selection.logits.grad = torch.zeros(1)
-            control.after_backward(None)
+            control(None)
             shares.append(float(share))
         return shares
 

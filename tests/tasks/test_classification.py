@@ -14,7 +14,8 @@ from hdapbench.models import state_hash
 from hdapbench.spec import Recipe
 from hdapbench.tasks.classification import Classification, rightly_named
 from hdapbench.tasks.schedule import learning_rate_factor
-from hdapbench.tasks.training import EpochReport, Setting, train_model
+from hdapbench.tasks.stepper import Setting
+from hdapbench.tasks.training import EpochReport, train_model
 from hdapbench.trial import Outcomes
 
 SETTING = Setting(Classification())

@@ -17,7 +17,8 @@ from hdapbench.prune.importance import importance
 from hdapbench.prune.surgery import apply_plan, checked_apply, mask_model
 from hdapbench.spec import DataSpec, DistillationSpec, Recipe
 from hdapbench.tasks.detection import Detection, detect, suppressed
-from hdapbench.tasks.training import Setting, train_model
+from hdapbench.tasks.stepper import Setting
+from hdapbench.tasks.training import train_model
 from tests.zoo import built, needs_yolo, random_plan, with_statistics
 
 pytestmark = needs_yolo

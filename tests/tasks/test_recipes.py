@@ -15,7 +15,8 @@ from hdapbench.models import state_hash
 from hdapbench.spec import DistillationSpec, Recipe, load_spec
 from hdapbench.tasks.average import WeightAverage
 from hdapbench.tasks.classification import Classification, rightly_named
-from hdapbench.tasks.training import Setting, train_model
+from hdapbench.tasks.stepper import Setting
+from hdapbench.tasks.training import train_model
 from hdapbench.testing import tiny_workbench
 
 TASK = Classification()
