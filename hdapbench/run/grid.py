@@ -26,8 +26,8 @@ UNNAMED_IMAGES = frozenset({"9bdcd7aa37aed2fc", "4fc64842c4c91315", "e3cdc427cd8
 
 
 def fleet_hash(fleet: FleetSpec) -> str:
-    """Sixteen hexadecimal digits of everything in a fleet's spec but its name."""
-    content = fleet.model_dump(mode="json", exclude={"name"})
+    """Sixteen hexadecimal digits of everything in a fleet's spec but its name, and what no number depends on."""
+    content = fleet.model_dump(mode="json", exclude={"name", *fleet.not_in_ids})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
