@@ -24,6 +24,7 @@ PACKAGES = (
     ("stable-baselines3", "amc", "AMC-style reinforcement learning"),
     ("onnx", "onnx", "export"),
     ("onnxruntime", "onnx", "measured latency"),
+    ("ray", "ray", "boards of a Ray cluster as a fleet"),
     ("matplotlib", "report", "pictures"),
     ("pandas", "pandas", "boards as data frames of pandas"),
 )

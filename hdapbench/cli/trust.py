@@ -147,13 +147,11 @@ def _named(loaded: LoadedSpec, base_dir: Path) -> Iterator[NamedCode]:
 
 
 def _commands(fleet: FleetSpec, place: tuple[str | int, ...], base_dir: Path) -> Iterator[NamedCode]:
-    """The commands of a fleet, and the boards that stand in them: other boards are other commands."""
-    from hdapbench.spec import CommandFleetSpec
-
-    if isinstance(fleet, CommandFleetSpec):
-        boards = [board.model_dump(mode="json") for board in fleet.located(base_dir).boards()]
-        about = {"push": fleet.push, "shell": fleet.shell, "remote_dir": fleet.remote_dir, "boards": boards}
-        yield NamedCode((*place, "run"), fleet.run, None, about)
+    """What a fleet's kind runs besides its own code."""
+    code = fleet.code(base_dir)
+    if code is not None:
+        key = "run" if "run" in type(fleet).model_fields else "kind"
+        yield NamedCode((*place, key), code[0], None, code[1])
 
 
 def _in_trusted_folder(code: NamedCode, base_dir: Path) -> bool:

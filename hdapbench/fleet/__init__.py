@@ -7,6 +7,6 @@
 - ``fingerprint``: Fingerprint, medians of probe models on every device, and its file
 - ``remaining``: a fleet without the devices that were lost
 - ``visits``, ``exports``: fleets whose devices run models: visited in rounds, each model exported once
-- ``simulated/``, ``local/``, ``command/``, ``recorded/``: one kind of fleet each
+- ``simulated/``, ``local/``, ``command/``, ``ray/``, ``recorded/``: one kind of fleet each
 - ``estimate/``: clusters and averages, the same for all kinds
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from hdapbench.fleet.base import Fleet
 from hdapbench.fleet.command.fleet import CommandFleet
 from hdapbench.fleet.local.fleet import LocalFleet
+from hdapbench.fleet.ray.fleet import RayFleet
 from hdapbench.fleet.recorded.fleet import RecordedFleet
 from hdapbench.fleet.simulated.fleet import SimulatedFleet
 from hdapbench.spec import (
@@ -16,6 +17,7 @@ from hdapbench.spec import (
     FleetSpec,
     LocalFleetSpec,
     Opening,
+    RayFleetSpec,
     RecordedFleetSpec,
     SimulatedFleetSpec,
 )
@@ -30,6 +32,10 @@ LOCAL = FleetKind(
 COMMAND = FleetKind(
     CommandFleetSpec,
     lambda spec, opening: CommandFleet(spec, cache_dir=opening.cache_dir, on_progress=opening.on_progress),
+)
+RAY = FleetKind(
+    RayFleetSpec,
+    lambda spec, opening: RayFleet(spec, cache_dir=opening.cache_dir, on_progress=opening.on_progress),
 )
 
 

@@ -28,8 +28,8 @@ _FILES = {("model", "weights"): "weights", ("base", "teacher", "weights"): "teac
 
 
 def fleet_hash(fleet: FleetSpec) -> str:
-    """Sixteen hexadecimal digits of everything in a fleet's spec but its name."""
-    content = fleet.model_dump(mode="json", exclude={"name"})
+    """Sixteen hexadecimal digits of everything in a fleet's spec but its name, and what no number depends on."""
+    content = fleet.model_dump(mode="json", exclude={"name", *fleet.not_in_ids})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -22,7 +22,7 @@ from hdapbench.plan import name_of_widths
 from hdapbench.run.grid import base_directory, resolve_path
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import usable_cpus
-from hdapbench.spec import CommandFleetSpec, LoadedSpec, LocalFleetSpec, problem_at
+from hdapbench.spec import BoardFleetSpec, CommandFleetSpec, LoadedSpec, LocalFleetSpec, problem_at
 from hdapbench.spec.data import ADVICE, EMBEDDED, SHIPPED
 
 
@@ -89,7 +89,7 @@ def _data(loaded: LoadedSpec) -> Iterator[SpecProblem]:
 def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cache_dir: Path) -> Iterator[SpecProblem]:
     """Problems of a fleet that cannot be opened here, or has not recorded what a run measures."""
     spec = loaded.spec.fleets[number]
-    place: tuple[str | int, ...] = ("fleets", number, *([spec.file_key] if spec.file_key else []))
+    place: tuple[str | int, ...] = ("fleets", number, *([spec.file_key] if spec.file_key and spec.file is not None else []))
     try:
         fleet = open_fleet(spec.located(base_directory(loaded)), cache_dir=cache_dir / "exports")
     except Exception as error:  # noqa: BLE001 - kinds of other packages may raise anything
@@ -121,8 +121,9 @@ def _of_devices(loaded: LoadedSpec, number: int) -> Iterator[SpecProblem]:
     packages: set[str] = set()
     if isinstance(spec, LocalFleetSpec):
         packages = {find_runtime(device.runtime.runtime).package for device in devices_of(spec)}
-    if isinstance(spec, CommandFleetSpec):
+    if isinstance(spec, BoardFleetSpec):
         packages = {"onnx", "onnxruntime"}
+    if isinstance(spec, CommandFleetSpec):
         for key, template in (("push", spec.push), ("run", spec.run)):
             program = shlex.split(template)[0] if template and not spec.shell else None
             if program is not None and "{" not in program and shutil.which(program) is None:

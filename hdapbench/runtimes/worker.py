@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,6 +14,7 @@ import hdapbench
 from hdapbench.arrays import Floats
 from hdapbench.errors import MissingExtraError, RuntimeLostError, RuntimeRefusedError
 from hdapbench.runtimes.base import find_runtime
+from hdapbench.runtimes.conversation import Conversation, ConversationLostError
 from hdapbench.spec import RuntimeSpec
 
 START_SECONDS = 120.0
@@ -30,8 +23,6 @@ TORCH_ISA = {"avx2": ("AVX2", "avx2"), "sse41": ("SSE41", "default")}
 
 NOT_INHERITED = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OMP_WAIT_POLICY")
 """What a spec says for its devices, and how threads wait where models are trained."""
-
-LAST_LINES = 8
 
 
 class Worker:
@@ -69,16 +60,7 @@ class Worker:
             raise MissingExtraError("onnxruntime", "onnx", "measuring on onnxruntime")
         prepare = find_runtime(runtime.runtime).prepare
         self.runtime, self.name, self.timeout = runtime, name, timeout
-        # A file, not a pipe: nobody reads it until something goes wrong, and a full pipe would stop the process.
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "hdapbench.runtimes.process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=_environment(runtime),
-        )
-        self._pending = b""
+        self._talk = Conversation("hdapbench.runtimes.process", _environment(runtime))
         try:
             settings = {"runtime": runtime.model_dump(mode="json"), "cpus": None if cpus is None else [*cpus]}
             self._ask({"do": "start", "prepare": prepare} | settings, timeout=max(timeout, START_SECONDS))
@@ -89,7 +71,7 @@ class Worker:
     @property
     def pid(self) -> int:
         """Process id."""
-        return self._process.pid
+        return self._talk.pid
 
     def load(self, key: str, path: Path) -> None:
         """Load a file of `write_onnx` or `write_program` under a name.
@@ -121,14 +103,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process, and wait until it is gone. May be called again."""
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)  # a stopped process dies of nothing else
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+        self._talk.close()
 
     def __enter__(self) -> Self:
         return self
@@ -139,45 +114,18 @@ class Worker:
         self.close()
 
     def _ask(self, request: dict[str, Any], *, timeout: float | None = None) -> dict[str, Any]:
-        if self._process.stdin is None or self._process.stdin.closed:
-            raise RuntimeLostError(self.name, "was closed")
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._lost("died") from None
-        answer: dict[str, Any] = json.loads(self._line(self.timeout if timeout is None else timeout))
+            answer = self._talk.ask(request, timeout=self.timeout if timeout is None else timeout)
+        except ConversationLostError as error:
+            raise RuntimeLostError(
+                self.name, error.what, exit_code=error.exit_code, last_lines=error.last_lines
+            ) from None
         if "error" in answer:
             about = f" with '{request['key']}'" if "key" in request else ""
             raise RuntimeRefusedError(
                 f"{self.name} ({self.runtime.text}) cannot {request['do']}{about}: {answer['error']}"
             )
         return answer
-
-    def _line(self, timeout: float) -> bytes:
-        """Next line of answer; the process is ended when it takes too long."""
-        assert self._process.stdout is not None  # noqa: S101 - it was opened as a pipe
-        deadline = time.monotonic() + timeout
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._pending:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    self._process.kill()
-                    raise self._lost(f"gave no answer for {timeout:g} s and was ended")
-                part = os.read(self._process.stdout.fileno(), 1 << 16)
-                if not part:
-                    raise self._lost("died")
-                self._pending += part
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
-
-    def _lost(self, what: str) -> RuntimeLostError:
-        code = self._process.wait()
-        size = os.fstat(self._errors.fileno()).st_size
-        # Not seek and read: the process writes at the same position of the same open file.
-        text = os.pread(self._errors.fileno(), 4000, max(0, size - 4000)).decode(errors="replace")
-        lines = [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
-        return RuntimeLostError(self.name, what, exit_code=code, last_lines=tuple(lines))
 
 
 def _environment(runtime: RuntimeSpec) -> dict[str, str]:

@@ -7,6 +7,9 @@ data: keys of its data, and names of data sets.
 fleets: keys of simulated and recorded fleets.
 fleet_kinds: kinds of fleet by entry point.
 local_fleet: keys of a fleet of local processes.
+board_fleet: keys that fleets of real boards share.
+command_fleet: keys of a fleet of boards that commands reach.
+ray_fleet: keys of a fleet of boards in a Ray cluster.
 clustering: keys of a fleet's clustering.
 runtime: keys of a runtime.
 units: targets as people write them.
@@ -17,8 +20,9 @@ base: what all parts are made of.
 """
 
 from hdapbench.spec.base import as_name, did_you_mean
+from hdapbench.spec.board_fleet import BoardFleetSpec, BoardSpec
 from hdapbench.spec.clustering import ClusteringSpec
-from hdapbench.spec.command_fleet import BoardSpec, CommandFleetSpec
+from hdapbench.spec.command_fleet import CommandFleetSpec
 from hdapbench.spec.data import DataSpec, NormalizeSpec, dataset_group
 from hdapbench.spec.document import path_text
 from hdapbench.spec.fleet_kinds import AnyFleetSpec, FleetKind, Opening
@@ -41,6 +45,7 @@ from hdapbench.spec.loader import (
     spec_hash,
 )
 from hdapbench.spec.local_fleet import ConditionsSpec, LocalDeviceSpec, LocalFleetSpec, LocalKindSpec
+from hdapbench.spec.ray_fleet import RayFleetSpec
 from hdapbench.spec.runtime import RuntimeSpec
 from hdapbench.spec.schema import (
     BaseRecipe,
@@ -58,6 +63,7 @@ from hdapbench.spec.units import CostTarget, TargetKind, parse_flops, parse_targ
 __all__ = [
     "AnyFleetSpec",
     "BaseRecipe",
+    "BoardFleetSpec",
     "BoardSpec",
     "BudgetSpec",
     "ClusteringSpec",
@@ -78,6 +84,7 @@ __all__ = [
     "NormalizeSpec",
     "Opening",
     "RankingSpec",
+    "RayFleetSpec",
     "Recipe",
     "RecordedFleetSpec",
     "RuntimeSpec",

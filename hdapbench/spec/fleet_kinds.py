@@ -23,6 +23,7 @@ from hdapbench.spec.command_fleet import CommandFleetSpec
 from hdapbench.spec.fleets import FleetSpec, RecordedFleetSpec, SimulatedFleetSpec
 from hdapbench.spec.local_fleet import LocalFleetSpec
 from hdapbench.spec.plugins import load_plugin, plugin_names
+from hdapbench.spec.ray_fleet import RayFleetSpec
 
 GROUP = "hdapbench.fleets"
 """Entry point group under which packages offer kinds of fleet."""
@@ -32,6 +33,7 @@ BUILT_IN: dict[str, type[FleetSpec]] = {
     "recorded": RecordedFleetSpec,
     "local": LocalFleetSpec,
     "command": CommandFleetSpec,
+    "ray": RayFleetSpec,
 }
 """Kind -> spec; what reads a spec knows these without looking for entry points."""
 
@@ -111,7 +113,8 @@ def _of_any_kind(value: object, validate_built_in: ValidatorFunctionWrapHandler,
 AnyFleetSpec = Annotated[
     SerializeAsAny[
         Annotated[
-            SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec | CommandFleetSpec, Field(discriminator="kind")
+            SimulatedFleetSpec | RecordedFleetSpec | LocalFleetSpec | CommandFleetSpec | RayFleetSpec,
+            Field(discriminator="kind"),
         ]
     ],
     WrapValidator(_of_any_kind),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -28,11 +28,14 @@ class FleetSpec(Strict):
         Whether latencies are measured on the host that runs the benchmark: its trials are then those of that host.
     is_live
         Whether latencies are measured while the benchmark runs: what was measured is then kept from trial to trial.
+    not_in_ids
+        Keys that no number depends on, such as an address: trials keep their ids when these change.
     """
 
     file_key: ClassVar[str | None] = None
     on_this_host: ClassVar[bool] = False
     is_live: ClassVar[bool] = False
+    not_in_ids: ClassVar[frozenset[str]] = frozenset()
 
     name: Name = Field(description="How boards call this fleet.")
     kind: str = Field(description="Where latencies come from.")
@@ -51,6 +54,18 @@ class FleetSpec(Strict):
     def located(self, folder: Path) -> Self:
         """The same fleet, whose file is found from anywhere: relative paths start from ``folder``."""
         return self if self.file is None else self.with_file(str(folder / expand_path(self.file)))
+
+    def code(self, folder: Path) -> tuple[str, dict[str, Any]] | None:  # noqa: ARG002
+        """What is run besides the kind's own code, such as a command, and with what: the user is asked to trust it.
+
+        None where nothing is.
+
+        Parameters
+        ----------
+        folder
+            Where relative paths start from.
+        """
+        return None
 
 
 class PlaceSpec(Strict):

@@ -71,7 +71,7 @@ class TestAKindOfFleetThatPipInstalled(FleetContract):
     def test_is_told_with_the_others_and_its_keys_are_checked(self, farm: Path) -> None:
         farm.write_text("{name: farm, kind: leading-fram, n_boards: 6}")
         with pytest.raises(
-            SpecError, match=r"did you mean 'leading-farm'\? Known: simulated, recorded, local, command, lead"
+            SpecError, match=r"did you mean 'leading-farm'\? Known: simulated, recorded, local, command, ray, lead"
         ):
             load_fleets(farm)
         farm.write_text("name: farm\nkind: leading-farm\nn_board: 6")

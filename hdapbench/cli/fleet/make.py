@@ -1,4 +1,4 @@
-"""``hdapbench fleet make``: the spec of a simulated fleet, or of a local one fitted to this host."""
+"""``hdapbench fleet make``: the spec of a simulated fleet, a local one fitted to this host, or a Ray cluster's boards."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def add_parser(actions: Any) -> None:
         metavar="N",
         help="a local fleet of N devices on this host instead: runtimes, threads, shares",
     )
+    parser.add_argument("--ray", metavar="ADDRESS", help="the boards that joined a Ray cluster instead, HOST:PORT")
+    parser.add_argument(
+        "--prefix", default="board:", help="what resources of boards in it begin with (default: %(default)s)"
+    )
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="seed of the devices' states (default: %(default)s)"
     )
@@ -47,7 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.errors import FleetError
     from hdapbench.fleet.open import open_fleet
 
-    values = _simulated(arguments) if arguments.local is None else _local(arguments)
+    if arguments.ray is not None:
+        values = _of_a_cluster(arguments)
+    else:
+        values = _simulated(arguments) if arguments.local is None else _local(arguments)
     spec = with_overrides(values, arguments.overrides)
     fleet = open_fleet(spec)
     written = spec.model_dump(mode="json", exclude_defaults=True)
@@ -96,4 +103,31 @@ def _local(arguments: argparse.Namespace) -> dict[str, Any]:
         "kind": "local",
         "seed": arguments.seed,
         "devices": kept,
+    }
+
+
+def _of_a_cluster(arguments: argparse.Namespace) -> dict[str, Any]:
+    from hdapbench.errors import FleetError
+    from hdapbench.fleet.ray.fleet import boards_among
+    from hdapbench.fleet.ray.link import Link
+    from hdapbench.spec.ray_fleet import ADDRESS, PREFIX
+
+    if not ADDRESS.fullmatch(arguments.ray):
+        raise FleetError(f"--ray {arguments.ray}: write HOST:PORT, such as 10.0.0.1:6379, or ray://HOST:PORT")
+    link = Link(arguments.ray)
+    try:
+        names = boards_among(link.resources(), arguments.prefix)
+    finally:
+        link.close()
+    if not names:
+        raise FleetError(
+            f"no resource of the Ray cluster at {arguments.ray} begins with '{arguments.prefix}'; a board joins with: "
+            f"ray start --address HOST:PORT --num-cpus 0 --resources '{{\"{arguments.prefix}NAME\": 1}}'"
+        )
+    own = {} if arguments.prefix == PREFIX else {name: {"at": f"{arguments.prefix}{name}"} for name in names}
+    return {
+        "name": arguments.name or "lab",
+        "kind": "ray",
+        "address": arguments.ray,
+        "devices": [{"name": name} | own.get(name, {}) for name in names],
     }

@@ -1,6 +1,7 @@
 """Fleets of boards that commands reach, and jobs for boards that nothing reaches.
 
-- ``fleet``: CommandFleet, boards visited in rounds; who fails is quarantined with the reason
+- ``boards``: BoardFleet, boards visited in rounds; who fails is quarantined with the reason
+- ``fleet``: CommandFleet, where a visit is a command
 - ``commands``: templates -> words of a command
 - ``calls``: one command, with limits on its time and output
 - ``answers``: what boards say, checked, and samples with drift divided out

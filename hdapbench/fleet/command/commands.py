@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from hdapbench.spec.command_fleet import FIELD
+from hdapbench.spec.board_fleet import FIELD
 
 
 def words_of(template: str, values: Mapping[str, str | Sequence[str]], *, shell: bool) -> list[str]:

@@ -1,36 +1,20 @@
-"""CommandFleet: boards that commands reach, visited in rounds; who fails, lies or vanishes is quarantined."""
+"""CommandFleet: boards that commands reach; a visit is one command, models are pushed by another."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from hdapbench.arrays import Floats
-from hdapbench.errors import FleetError, printable
-from hdapbench.fleet.base import DeviceLostError
-from hdapbench.fleet.command import board_runner
-from hdapbench.fleet.command.answers import AnswerError, References, ThrottledError, checked_samples, parsed
-from hdapbench.fleet.command.calls import CallError, Said, call
+from hdapbench.errors import FleetError
+from hdapbench.fleet.command.boards import RUNNER, BoardFleet
+from hdapbench.fleet.command.calls import Said, call
 from hdapbench.fleet.command.commands import fields_of, words_of
-from hdapbench.fleet.visits import MODELS_PER_VISIT, VisitedFleet
-from hdapbench.spec import CommandFleetSpec, RuntimeSpec
-
-RUNNER = Path(board_runner.__file__)
-TOLD = ("power_mode", "governor")
-"""What a board says of its state that a board of results repeats, with the number of boards."""
+from hdapbench.spec import CommandFleetSpec
 
 
-class CommandFleet(VisitedFleet):
-    """Boards of a spec or an inventory. One visit is one command: the reference network, models, the reference again.
-
-    A board that fails, is throttled or does not answer in time, even when asked again, or that lies is quarantined for
-    as long as the fleet is open.
+class CommandFleet(BoardFleet):
+    """Boards of a spec or an inventory, each reached by the spec's commands.
 
     Parameters
     ----------
@@ -47,8 +31,6 @@ class CommandFleet(VisitedFleet):
         When the inventory cannot be used, or this is Windows.
     """
 
-    most_per_visit = MODELS_PER_VISIT
-
     def __init__(
         self,
         spec: CommandFleetSpec,
@@ -58,77 +40,23 @@ class CommandFleet(VisitedFleet):
     ) -> None:
         if os.name == "nt":
             raise FleetError("fleets of kind 'command' run on Linux and macOS; on Windows use fleet ask and fleet tell")
-        self.spec, self._boards = spec, spec.boards()
-        runtime = RuntimeSpec(batch=spec.batch)
-        super().__init__(spec, {board.name: runtime for board in self._boards}, cache_dir, on_progress)
-        self.quarantined: dict[str, str] = {}
+        super().__init__(spec, cache_dir=cache_dir, on_progress=on_progress)
+        self.spec = spec
         self._pushed: dict[str, set[Path]] = {name: set() for name in self.device_ids}
-        self._references = References()
-        self._states: dict[str, dict[str, Any]] = {}
-        if self._scratch is not None:
-            weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
 
-    def describe(self) -> dict[str, str | int | float]:
-        """Boards, their states as far as they tell, and who is quarantined for which reason."""
-        facts: dict[str, str | int | float] = {"kind": "command", "n_devices": self.n_devices, "batch": self.spec.batch}
-        for name in TOLD:
-            told = [str(state[name]) for state in self._states.values() if name in state]
-            if told:
-                counts = {value: told.count(value) for value in sorted(set(told))}
-                facts[name] = printable("; ".join(f"{count}x {value}" for value, count in counts.items()))
-        hottest = [max(zones.values()) for state in self._states.values() if (zones := _temperatures(state))]
-        if hottest:
-            facts["temperature"] = f"hottest sensors from {min(hottest):.0f} to {max(hottest):.0f} C"
-        facts["drift"] = "divided out by a reference network" if self.spec.drift == "divide" else "kept"
-        if self.quarantined:
-            facts["quarantined"] = "; ".join(f"{name}: {reason}" for name, reason in self.quarantined.items())
-        return facts
+    def _restarted(self, device: int) -> None:
+        self._pushed[self.device_ids[device]].clear()
 
-    def describe_devices(self) -> dict[str, Any]:
-        """What each board last said of its clocks, temperatures, power and energy."""
-        return {"boards": self._states} if self._states else {}
-
-    def _visit(self, device: int, files: dict[int, Path], runs: int) -> dict[int, Floats]:
-        """Times of each model on a board in ms, shape (runs,) each, drift divided out."""
-        name = self.device_ids[device]
-        for attempt in range(1 + self.spec.retries):
-            if name in self.quarantined:
-                break
-            try:
-                reference = self._exports.reference(self._runtimes[device])
-                samples = self._timed(device, [reference, *files.values(), reference], runs)
-                factor = self._references.slowdown(name, samples) if self.spec.drift == "divide" else 1.0
-                return dict(zip(files, samples[1:-1] / factor, strict=True))
-            except (CallError, ThrottledError) as error:
-                if isinstance(error, CallError):
-                    self._pushed[name].clear()  # it may have started anew
-                self._say(f"{name}: {error}")
-                if attempt == self.spec.retries:
-                    self._quarantine(name, str(error))
-            except AnswerError as error:
-                self._quarantine(name, str(error))
-        raise DeviceLostError(device, f"fleet '{self.name}': {name} is quarantined: {self.quarantined[name]}")
-
-    def _quarantine(self, name: str, reason: str) -> None:
-        self.quarantined[name] = printable(" ".join(reason.split()))
-        self._say(f"{name} is quarantined: {self.quarantined[name]}")
-
-    def _timed(self, device: int, files: list[Path], runs: int) -> Floats:
-        """Samples of a visit, shape (n_files, runs), after the files that the board lacks were pushed."""
-        name = self.device_ids[device]
+    def _run(self, device: int, files: list[Path], runs: int) -> Said:
+        """Output of the command, after the files that the board lacks were pushed."""
+        pushed = self._pushed[self.device_ids[device]]
         needed = {*files, *([RUNNER] if "runner" in fields_of(self.spec.run) else [])}
-        for file in sorted(needed - self._pushed[name]):
+        for file in sorted(needed - pushed):
             if self.spec.push is not None:
                 self._call(self.spec.push, device, {"file": str(file), "remote": self._place(file)})
-            self._pushed[name].add(file)
+            pushed.add(file)
         models = [self._place(file) for file in files]
-        said = self._call(self.spec.run, device, {"models": models, "runs": str(runs), "runner": self._place(RUNNER)})
-        answer = parsed(said.output)
-        samples = checked_samples(answer, n_models=len(files), runs=runs, seconds=said.seconds)
-        state = answer.get("board")
-        if isinstance(state, dict):
-            self._states[name] = _plain(state)
-        return samples
+        return self._call(self.spec.run, device, {"models": models, "runs": str(runs), "runner": self._place(RUNNER)})
 
     def _call(self, template: str, device: int, values: dict[str, str | list[str]]) -> Said:
         board = self._boards[device]
@@ -138,24 +66,3 @@ class CommandFleet(VisitedFleet):
     def _place(self, file: Path) -> str:
         """Where a board finds a file."""
         return str(file) if self.spec.push is None else f"{self.spec.remote_dir.rstrip('/')}/{file.name}"
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """What a board says of itself, without what is no finite number, short text, or a list or mapping of these."""
-    found: dict[str, Any] = {}
-    for key, value in list(state.items())[:50]:
-        if isinstance(value, dict):
-            found[key[:80]] = _plain({inner: one for inner, one in value.items() if not isinstance(one, dict | list)})
-        elif isinstance(value, list):
-            found[key[:80]] = [one for one in value[:100] if isinstance(one, int | float) and np.isfinite(one)]
-        elif isinstance(value, str):
-            found[key[:80]] = printable(value[:80])
-        elif isinstance(value, int | float) and np.isfinite(value):
-            found[key[:80]] = value
-    return found
-
-
-def _temperatures(state: dict[str, Any]) -> dict[str, float]:
-    zones = state.get("temperature_celsius")
-    known = zones if isinstance(zones, dict) else {}
-    return {name: float(value) for name, value in known.items() if isinstance(value, int | float)}

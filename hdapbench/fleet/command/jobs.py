@@ -17,7 +17,7 @@ from hdapbench.errors import FleetError
 from hdapbench.files import file_hash, replacing
 from hdapbench.fleet.command.answers import AnswerError, References, checked_samples
 from hdapbench.fleet.command.board_runner import FORMAT
-from hdapbench.fleet.command.fleet import RUNNER
+from hdapbench.fleet.command.boards import RUNNER
 from hdapbench.fleet.visits import MODELS_PER_VISIT
 
 RUNNER_NAME = "__main__.py"
