@@ -14,6 +14,9 @@ from hdapbench.quant.training.network import Layers, QuantNetwork
 from hdapbench.quant.training.quantizers import ActivationGrid, clip_activations, round_layers
 from hdapbench.quant.training.ranges import integer_range, weight_steps
 
+MOST_UNITS = 2**30
+"""What a channel's sums may reach, in their own unit: half of what 32 bits hold, the other half is for rounding."""
+
 
 class FixedNetwork(QuantNetwork):
     """Network whose bit-widths are decided. Removed channels are not in it.
@@ -61,7 +64,7 @@ class FixedNetwork(QuantNetwork):
         self._low, self._high = (torch.tensor([float(integer_range(bits)[side]) for bits in rows]) for side in (0, 1))
 
     def find_steps(self) -> Tensor:
-        """Weight step of each output channel, shape (n_rows,)."""
+        """Weight step of each output channel, shape (n_rows,), no finer than 32-bit sums allow."""
         found = []
         for name, weight in zip(self.graph.layers, self.weights, strict=True):
             bits = torch.tensor(self.weight_bits[name])
@@ -70,7 +73,20 @@ class FixedNetwork(QuantNetwork):
                 chosen = bits == p
                 steps[chosen] = weight_steps(weight[chosen], [p], self.rule)[:, 0]
             found.append(steps)
-        return torch.cat(found)
+        return torch.maximum(torch.cat(found), self._least_steps())
+
+    def _least_steps(self) -> Tensor:
+        """Least weight steps, shape (n_rows,): the bias and the largest sum of a channel are `MOST_UNITS` of them.
+
+        Only filters that a batch norm all but switched off, with a bias left, and those of tens of thousands of inputs
+        come near.
+        """
+        found = []
+        for weight, bias, quantizer in zip(self.weights, self.biases, self._inputs, strict=True):
+            grid = ActivationGrid.between(self.clips[quantizer][0].tolist(), self.activation_bits[quantizer])
+            reach = max(-grid.low, grid.high)
+            found.append(weight.detach().flatten(1).abs().sum(1) * reach + bias.detach().abs() / grid.scale)
+        return torch.cat(found) / MOST_UNITS
 
     def grids(self) -> list[list[ActivationGrid]]:
         """The grid of each quantiser, in a list of its own."""
