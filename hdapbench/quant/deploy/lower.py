@@ -62,9 +62,9 @@ class _Lowering:
         self._graph, self._network = network.graph, network
         self._grids: list[ActivationGrid] = [grid[0] for grid in network.grids()]
         names = network.graph.layers
-        self._weights = {name: weight.detach() for name, weight in zip(names, network.weights, strict=True)}
-        self._biases = {name: bias.detach() for name, bias in zip(names, network.biases, strict=True)}
-        steps = torch.split(network.eval().current_steps(), [len(weight) for weight in network.weights])
+        self._weights = {name: weight.detach().cpu() for name, weight in zip(names, network.weights, strict=True)}
+        self._biases = {name: bias.detach().cpu() for name, bias in zip(names, network.biases, strict=True)}
+        steps = torch.split(network.eval().current_steps().cpu(), [len(weight) for weight in network.weights])
         self._steps = dict(zip(names, steps, strict=True))
         self._orders = sort_channels(groups, self._weights, network.weight_bits)
         self._values: dict[str, _Value] = {}
