@@ -7,6 +7,8 @@ with zero point 128: onnxruntime's kernels for x86 without VNNI saturate sums of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from hdapbench.errors import MissingExtraError, PlanError, UnknownLayerError, sa
 from hdapbench.files import replacing
 from hdapbench.quant.deploy.execute import pooling_window, run_integer
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation
+from hdapbench.quant.deploy.post_training import OnnxNetwork
 
 if TYPE_CHECKING:
     import onnx
@@ -28,34 +31,83 @@ OPSETS = {2: 25, 4: 21, 8: 21}
 
 IR_VERSIONS = {21: 10, 25: 13}
 """The format that came with each opset."""
+N_COMPARED = 16
+"""Random images on which a file is compared with the executor."""
+
 INPUT, OUTPUT = "images", "scores"
 
 
-def export_onnx(model: IntegerModel, path: Path, *, small: bool = False) -> None:
-    """Write a model as ONNX; inputs are normalised float images, shape (n, channels, height, width).
+@dataclass(frozen=True)
+class Agreement:
+    """How a file that onnxruntime runs and the integer executor compare on random images.
+
+    Attributes
+    ----------
+    difference, largest
+        Largest difference of an output, and largest output.
+    n_same, n_compared
+        Images for which the same output is greatest, and images.
+    """
+
+    difference: float
+    largest: float
+    n_same: int
+    n_compared: int
+
+    def __str__(self) -> str:
+        return (
+            f"onnxruntime differs from the integer executor by {self.difference:.2g} at most, where outputs reach "
+            f"{self.largest:.2g}; the same output is greatest for {self.n_same} of {self.n_compared} random images"
+        )
+
+
+def export_onnx(model: IntegerModel, path: Path, *, small: bool = False) -> Agreement:
+    """Write a model as ONNX and compare it with the executor; it takes normalised float images, any number at once.
+
+    Parameters
+    ----------
+    model
+        What is written.
+    path
+        The file appears when it is complete and onnxruntime runs it.
+    small
+        Whether layers of at most 4 or 2 bits are stored in these; the file then needs a runtime of opset 21 or 25.
 
     Raises
     ------
     MissingExtraError
-        When onnx is not installed.
+        When onnx or onnxruntime is not installed.
     UnknownLayerError
         When ONNX has no counterpart for an operation.
     PlanError
-        When its parts do not fit each other, as in a file that was put together by hand.
+        When its parts do not fit each other, as in a file that was put together by hand, or onnxruntime refuses it.
     """
+    for package in ("onnx", "onnxruntime"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "onnx", "ONNX export")
+    import onnx
+
     try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "onnx", "ONNX export") from None
-    try:
-        content = _Graph(small=small).model(model)
-        onnx.checker.check_model(content, full_check=True)
+        graph = _Graph(small=small).model(model)
+        onnx.checker.check_model(graph, full_check=True)
+        content = graph.SerializeToString()
+        agreement = _compared(model, content)
     except UnknownLayerError:
         raise
     except Exception as error:
         raise PlanError(f"the network cannot be exported, its parts do not fit: {said(error)[:200]}") from error
     with replacing(path) as partial:
-        partial.write_bytes(content.SerializeToString())
+        partial.write_bytes(content)
+    return agreement
+
+
+@torch.no_grad()
+def _compared(model: IntegerModel, content: bytes) -> Agreement:
+    x = torch.randn(N_COMPARED, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    expected = (run_integer(model, x) * model.operations[-1].scale).flatten(1)
+    found = OnnxNetwork(content)(x).flatten(1)
+    n_same = int((found.argmax(1) == expected.argmax(1)).sum())
+    return Agreement(float((found - expected).abs().max()), float(expected.abs().max()), n_same, N_COMPARED)
 
 
 class _Graph:
