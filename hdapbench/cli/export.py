@@ -20,12 +20,23 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--format",
         choices=sorted(SUFFIXES),
-        help="onnx: checked against torch, of trials with bit-widths QDQ with 2-bit weights in 4; packed: integers "
-        "alone, weights at their bits, for trials with bit-widths and their default (default of others: onnx)",
+        help="onnx: checked against torch, of trials with bit-widths QDQ and checked against the integer executor; "
+        "packed: integers alone, weights at their bits, for trials with bit-widths and their default (default of "
+        "others: onnx)",
     )
     parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq or TRIAL.onnx")
     parser.add_argument(
-        "--batch", type=whole_number, default=1, metavar="N", help="inputs per run of onnx (default: 1)"
+        "--batch",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="inputs per run of onnx (default: 1; of trials with bit-widths any number)",
+    )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="onnx of trials with bit-widths: weights of at most 4 bits take 4, of 2 take 2, for runtimes of opset 21 "
+        "and 25",
     )
     add_workspace_options(parser)
     parser.add_argument("--force", action="store_true", help="overwrite the file")
@@ -36,7 +47,8 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say how large it is and how far it agrees."""
     from hdapbench.quant.deploy.packed import PACKED
-    from hdapbench.run.artifact import ONNX
+    from hdapbench.run.artifact import ONNX, metadata
+    from hdapbench.runtimes.onnx_file import describe
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(workspace_of(arguments))) as store:
@@ -59,26 +71,27 @@ def run(arguments: argparse.Namespace) -> int:
     finished = directory / ONNX
     if finished.is_file():
         write_output(target, finished.read_bytes())
-        print(f"{target}: {target.stat().st_size:,} bytes")
     elif has_bits:
-        _export_bits(directory / PACKED, target, chosen)
+        _export_bits(directory / PACKED, target, chosen, small=arguments.small)
     else:
         _export_float(directory, target, batch=arguments.batch, trusted=arguments.trust)
+    if chosen == "onnx":
+        describe(target, metadata(directory, trial_id))
+    print(f"{target}: {target.stat().st_size:,} bytes")
     return 0
 
 
-def _export_bits(source: Path, target: Path, chosen: str) -> None:
-    from hdapbench.quant.deploy.packed import load_packed, save_packed
+def _export_bits(source: Path, target: Path, chosen: str, *, small: bool) -> None:
+    from hdapbench.quant.deploy.packed import constant_bytes, load_packed, save_packed
 
     model = load_packed(source)
     if chosen == "packed":
         save_packed(model, target)
+        print(f"weights: {model.n_weight_bits / 8:,.0f} bytes; all constants: {constant_bytes(model):,} bytes")
     else:
         from hdapbench.quant.deploy.onnx_export import export_onnx
 
-        export_onnx(model, target)
-    weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if chosen == "packed" else ""
-    print(f"{target}: {target.stat().st_size:,} bytes{weights}")
+        print(export_onnx(model, target, small=small))
 
 
 def _export_float(directory: Path, target: Path, *, batch: int, trusted: bool) -> None:
@@ -91,10 +104,7 @@ def _export_float(directory: Path, target: Path, *, batch: int, trusted: bool) -
     written = write_onnx(saved.compact, saved.input_shape, target, batch=batch)
     with TemporaryDirectory(prefix="hdapbench-") as folder:
         dense = write_onnx(saved.dense, saved.input_shape, Path(folder) / "dense.onnx", batch=batch)
-    print(
-        f"{target}: {written.n_bytes:,} bytes, {written.n_bytes / dense.n_bytes:.3f} of the dense model's "
-        f"{dense.n_bytes:,}"
-    )
+    print(f"{written.n_bytes / dense.n_bytes:.3f} of the dense model's {dense.n_bytes:,} bytes")
     print(
         f"onnxruntime differs from torch by {written.difference:.2g} at most, where outputs reach {written.largest:.2g}"
     )

@@ -102,7 +102,14 @@ def test_a_trial_is_exported(workspace, kind, capsys):
     codes = [main(command), main(command), main([*command, "--force"])]
 
     assert codes == [0, 2, 0]
-    assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{path.stat().st_size:,} bytes" in told
+    if kind == "onnx":
+        import onnx
+
+        known = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+        assert (known["trial"], known["mean"], known["std"]) == (result["artifact"], "[0.0]", "[1.0]")
+        assert "of 16 random images" in told
     if kind == "packed":
         assert path.stat().st_size == result["metrics"]["bits"]["packed_bytes"]
         assert load_packed(path).n_weight_bits == 8 * result["metrics"]["bits"]["weight_bytes"]
