@@ -81,114 +81,111 @@ def exchanged(
 
 @dataclass
 class _Reader:
-    """A layer that reads a group's channels.
+    """A layer that reads a group's channels, with some of them removed and its weights fitted to those left.
+
+    With R the removed inputs, S those left and P the inverse of the inputs' covariance (ridge included), ``matrix``
+    holds -P_RR^-1 and P_SS - P_SR P_RR^-1 P_RS on its diagonal and P_RR^-1 P_RS beside it, and ``weight`` P_RR^-1 W_R
+    and W_S - P_SR P_RR^-1 W_R: what sweeping (Goodnight 1979) makes of P and W, and takes back.
 
     Attributes
     ----------
-    inverse
-        Inverse of the covariance of the inputs that follow the group, all other inputs given, ridge included, shape
-        (n_inputs, n_inputs).
+    matrix
+        Shape (n_inputs, n_inputs), of the inputs that follow the group, all others given.
     weight
-        Weights of those inputs, shape (n_inputs, n_outputs).
+        Shape (n_inputs, n_outputs).
     blocks
         Inputs of each channel, shape (n_channels, n_inputs of a channel).
     scale
         One over the variance of the layer's outputs.
     """
 
-    inverse: Tensor
+    matrix: Tensor
     weight: Tensor
     blocks: Tensor
     scale: float
 
-    def dropping(self) -> Tensor:
-        """Error that dropping each channel alone adds, relative to the outputs' variance, shape (n_channels,)."""
-        own = self.inverse[self.blocks[:, :, None], self.blocks[:, None, :]]  # (n_channels, n, n)
-        return self.scale * _energy(own, self.weight[self.blocks])
+    def changes(self) -> Tensor:
+        """What the error gains if each channel alone is removed, or brought back, shape (n_channels,)."""
+        own = self.matrix[self.blocks[:, :, None], self.blocks[:, None, :]]  # (n_channels, n, n)
+        weight = self.weight[self.blocks]
+        gained: Tensor = 0.5 * self.scale * (weight * torch.linalg.solve(own, weight)).sum((1, 2))
+        return gained
 
-    def drop(self, channels: Tensor) -> None:
-        """Take channels out, and let the weights of the others make up for them."""
-        gone = self.blocks[channels].flatten()
-        is_left = torch.ones(len(self.inverse), dtype=torch.bool)
-        is_left[gone] = False
-        shared = self.inverse[is_left][:, gone]
-        share = torch.linalg.solve(self.inverse[gone][:, gone], shared.T).T
-        self.weight = self.weight[is_left] - share @ self.weight[gone]
-        self.inverse = self.inverse[is_left][:, is_left] - share @ shared.T
-        place = torch.cumsum(is_left, 0) - 1
-        stays = torch.ones(len(self.blocks), dtype=torch.bool)
-        stays[channels] = False
-        self.blocks = place[self.blocks[stays]]
+    def move(self, channels: Tensor, *, back: bool) -> float:
+        """Remove channels, or bring them back; what the error gains."""
+        rows = self.blocks[channels].flatten()
+        shared, weight = self.matrix[rows], self.weight[rows]
+        inverse = torch.linalg.inv(shared[:, rows])
+        share, slopes = inverse @ shared, inverse @ weight
+        self.matrix -= shared.T @ share
+        self.weight -= shared.T @ slopes
+        sign = -1.0 if back else 1.0
+        self.matrix[rows], self.matrix[:, rows] = sign * share, sign * share.T
+        self.matrix[rows[:, None], rows] = -inverse
+        self.weight[rows] = sign * slopes
+        return 0.5 * self.scale * float((weight * slopes).sum())
 
-    def without(self, channels: Tensor) -> _Reader:
-        """The same layer with channels taken out; this one stays as it is."""
-        other = _Reader(self.inverse, self.weight, self.blocks, self.scale)
-        other.drop(channels)
-        return other
-
-    def bringing_back(self, gone: Tensor) -> tuple[float, Tensor]:
-        """Error with channels gone, and what bringing each back alone takes off it, shape (n_gone,)."""
-        rows = self.blocks[gone].flatten()
-        precision = torch.linalg.inv(self.inverse[rows][:, rows])  # covariance of the removed, given the kept
-        slopes = precision @ self.weight[rows]
-        blocks = torch.arange(len(rows)).view(len(gone), -1)
-        own = precision[blocks[:, :, None], blocks[:, None, :]]
-        error = 0.5 * float((self.weight[rows] * slopes).sum())
-        return self.scale * error, self.scale * _energy(own, slopes[blocks])
-
-
-def _energy(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """Half of v^T M^-1 v, summed over outputs, of each block, shape (n_blocks,)."""
-    energy: Tensor = 0.5 * (vectors * torch.linalg.solve(matrices, vectors)).sum((1, 2))
-    return energy
+    def only(self, channels: Tensor) -> _Reader:
+        """The same with some channels, the others removed for good."""
+        rows = self.blocks[channels].flatten()
+        places = torch.arange(len(rows)).view(len(channels), -1)
+        return _Reader(self.matrix[rows][:, rows], self.weight[rows], places, self.scale)
 
 
 def _backward(readers: list[_Reader], n_channels: int) -> tuple[list[int], Floats]:
     """Order of removal, and error that each adds: the cheapest go, a fiftieth of what is left at a time."""
-    left = torch.arange(n_channels)
+    names = torch.arange(n_channels)
+    is_left = torch.ones(n_channels, dtype=torch.bool)
     order: list[int] = []
     added: list[float] = []
-    while len(left):
-        costs = torch.stack([reader.dropping() for reader in readers]).sum(0)
-        drop = torch.argsort(costs, stable=True)[: max(1, len(left) // 50)]
-        order += left[drop].tolist()
+    while len(order) < n_channels:
+        if 2 * int(is_left.sum()) <= len(names):  # smaller matrices
+            left = is_left.nonzero().flatten()
+            readers, names, is_left = [reader.only(left) for reader in readers], names[left], is_left[left]
+        costs = _changes(readers)
+        costs[~is_left] = torch.inf
+        drop = torch.argsort(costs, stable=True)[: max(1, int(is_left.sum()) // 50)]
+        order += names[drop].tolist()
         added += costs[drop].tolist()
-        stays = torch.ones(len(left), dtype=torch.bool)
-        stays[drop] = False
-        left = left[stays]
-        for reader in readers:
-            reader.drop(drop)
+        is_left[drop] = False
+        _move(readers, drop, back=False)
     return order, np.array(added)
 
 
 def _search(readers: list[_Reader], kept: Sequence[int], n_channels: int) -> tuple[int, ...]:
     """Kept channels after exchanges that lower the error after the fit."""
-    gone = torch.tensor(sorted(set(range(n_channels)) - set(kept)))
-    error, _ = _bringing_back(readers, gone)
-    size = max(1, min(len(gone), len(kept)) // 10)
+    is_kept = torch.zeros(n_channels, dtype=torch.bool)
+    is_kept[list(kept)] = True
+    error = _move(readers, (~is_kept).nonzero().flatten(), back=False)
+    size = max(1, min(len(kept), n_channels - len(kept)) // 10)
     for _ in range(EXCHANGES):
-        left = torch.tensor([channel for channel in range(n_channels) if channel not in set(gone.tolist())])
-        costs = torch.stack([reader.without(gone).dropping() for reader in readers]).sum(0)
-        dropped = left[torch.argsort(costs, stable=True)[:size]]
-        more = torch.cat([gone, dropped]).sort().values
-        _, gains = _bringing_back(readers, more)
-        back = torch.argsort(-gains, stable=True)[:size]
-        is_gone = torch.ones(len(more), dtype=torch.bool)
-        is_gone[back] = False
-        found, _ = _bringing_back(readers, more[is_gone])
-        if found < error * (1 - 1e-9):
-            gone, error = more[is_gone], found
-        elif size == 1:
+        dropped = torch.argsort(_changes(readers).masked_fill(~is_kept, torch.inf), stable=True)[:size]
+        change = _move(readers, dropped, back=False)
+        is_kept[dropped] = False
+        returned = torch.argsort(_changes(readers).masked_fill(is_kept, torch.inf), stable=True)[:size]
+        change += _move(readers, returned, back=True)
+        is_kept[returned] = True
+        if change < -1e-9 * error:
+            error += change
+            continue
+        is_kept[returned] = False
+        is_kept[dropped] = True
+        if size == 1:
             break
-        else:
-            size //= 2
-    return tuple(sorted(set(range(n_channels)) - set(gone.tolist())))
+        _move(readers, returned, back=False)
+        _move(readers, dropped, back=True)
+        size //= 2
+    return tuple(is_kept.nonzero().flatten().tolist())
 
 
-def _bringing_back(readers: list[_Reader], gone: Tensor) -> tuple[float, Tensor]:
-    """Error of all layers with channels gone, and what bringing each back takes off it, shape (n_gone,)."""
-    found = [reader.bringing_back(gone) for reader in readers]
-    return sum(error for error, _ in found), torch.stack([gains for _, gains in found]).sum(0)
+def _changes(readers: list[_Reader]) -> Tensor:
+    """What the error of all layers gains if each channel alone is removed, or brought back, shape (n_channels,)."""
+    return torch.stack([reader.changes() for reader in readers]).sum(0)
+
+
+def _move(readers: list[_Reader], channels: Tensor, *, back: bool) -> float:
+    """Remove channels, or bring them back; what the error of all layers gains."""
+    return sum(reader.move(channels, back=back) for reader in readers)
 
 
 def _greedy(shared: Floats) -> tuple[list[int], Floats]:
