@@ -59,7 +59,9 @@ class Netadapt(Method):
     proposals: int | None = Field(default=4, ge=1, description="Proposals evaluated per iteration; null: all.")
     short_epochs: float = Field(default=0.1, ge=0.0, description="Fine-tuning of each proposal.")
     round_to: int = Field(default=8, ge=1, description="Widths are multiples of this, or of a quarter of small groups.")
-    criterion: Literal["l1", "l2"] = Field(default="l2", description="Norm by which filters of a group stay.")
+    criterion: Literal["l1", "l2", "consumers", "osscar", "thinet", "hrank"] = Field(
+        default="l2", description="Which channels of a group stay."
+    )
 
     def compress(self, problem: Problem) -> Plan:
         """Plan that the last iteration reached, filled up to the target."""

@@ -87,13 +87,20 @@ class Compactor:
         dense = self.weights.model(plan.weights)
         if not reconstruct:
             return dense
-        groups = self.network.group_set
-        if plan.weights not in self._inputs:
+        return reconstructed(dense, self.network.group_set, plan, self.inputs(plan.weights))
+
+    def inputs(self, weights: str | None) -> InputStatistics:
+        """Second moments of what layers read, with the weights of a handle; None: the dense model's."""
+        if weights not in self._inputs:
             for other in [handle for handle in self._inputs if handle is not None]:
                 del self._inputs[other]  # of an earlier iteration or another trial
-            with on_device(dense, self.trainer.device):
-                self._inputs[plan.weights] = input_statistics(dense, groups, self._images())
-        return reconstructed(dense, groups, plan, self._inputs[plan.weights])
+            self._inputs[weights] = self.inputs_of(self.weights.model(weights))
+        return self._inputs[weights]
+
+    def inputs_of(self, model: nn.Module) -> InputStatistics:
+        """Second moments of what layers of a model in the dense shapes read."""
+        with on_device(model, self.trainer.device):
+            return input_statistics(model, self.network.group_set, self._images())
 
     def _images(self) -> Iterator[Tensor]:
         for images, _ in self.trainer.batches(self.n_images, seed=0):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor", "fisher"})
 GRADIENT_IMAGES = 512
+RANK_IMAGES = 128
+"""Most images that feature maps are ranked on: means of ranks hardly depend on which, and each map is decomposed."""
 
 Scores = Mapping[str, "NDArray[np.floating[Any]]"]
 """Group -> score of each channel, shape (n_channels,); higher is kept longer."""
@@ -174,12 +176,18 @@ class Problem:
         widths
             Group -> number of kept channels, or an array of shape (n_groups,) in the order of ``groups``.
         criterion
-            Name for `importance`, or the scores themselves.
+            Name for `importance`, or the scores themselves. By the name ``osscar``, its local search goes on from the
+            channels of highest score.
         """
         scores = self.importance(criterion) if isinstance(criterion, str) else criterion
         if not isinstance(widths, Mapping):
             widths = {name: int(width) for name, width in zip(self.groups, widths, strict=True)}
-        return Plan(kept={name: top_channels(scores[name], widths[name]) for name in self.groups})
+        kept = {name: top_channels(scores[name], widths[name]) for name in self.groups}
+        if criterion == "osscar":
+            from hdapbench.prune.selection import exchanged
+
+            kept = exchanged(self.model(), self._bench.network.group_set, self.training.inputs(), kept)
+        return Plan(kept=kept)
 
     def plan_by_scores(
         self, scores: Scores, *, scope: Literal["global", "local"] = "global", round_to: int = 1
@@ -213,21 +221,30 @@ class Problem:
         Parameters
         ----------
         criterion
-            ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``random``, or, with gradients over training images
-            (charged as that share of an epoch), ``taylor``, ``sqrt_taylor`` and ``fisher``.
+            ``l1``, ``l2``, ``bn_scale``, ``fpgm``, ``lamp``, ``consumers``, ``random``, or, with gradients over
+            training images (charged as that share of an epoch), ``taylor``, ``sqrt_taylor`` and ``fisher``, or, by
+            looking at them (charged as a third of it), ``hrank``, ``osscar`` and ``thinet``; the last two look at
+            those of `Training.reconstructed`, and pay for them together.
         model
             A model of your own in the dense shapes, after training it; the dense model by default.
         n_images
-            Training images for gradients, or all where there are fewer.
+            Training images for gradients and ``hrank`` (at most 128), or all where there are fewer.
         """
         from hdapbench.prune.importance import importance
+        from hdapbench.prune.selection import is_selection, selection_importance
 
         training, batches = self.training, None
+        scored, groups = self.model() if model is None else model, self._bench.network.group_set
+        if is_selection(criterion):
+            return selection_importance(scored, groups, training.inputs(model), criterion)
+        n_images = min(n_images, training.n_train_images)
         if criterion in GRADIENT_CRITERIA:
-            n_images = min(n_images, training.n_train_images)
             self.budget.charge("train_epochs", n_images / training.n_train_images)
             batches = training.batches(n_images)
-        scored, groups = self.model() if model is None else model, self._bench.network.group_set
+        elif criterion == "hrank":
+            n_images = min(n_images, RANK_IMAGES)
+            self.budget.charge("train_epochs", training.looking_epochs(n_images))
+            batches = training.batches(n_images)
         return importance(scored, groups, criterion, batches=batches, seed=self._seed, loss=training.loss)
 
     def accuracy(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hdapbench.bench.workbench import Workbench
+    from hdapbench.prune.reconstruct import InputStatistics
 
 FORWARD_PASSES = 3
 """Images that can be looked at for the price of training on one: a backward pass costs two forward passes."""
@@ -111,7 +112,7 @@ class Training:
             Begin with the weights of `reconstructed`.
         """
         bench, n_images = self._bench, min(recalibrate, self.n_train_images)
-        epochs = fine_tune_epochs + self._forward_epochs(n_images)
+        epochs = fine_tune_epochs + self.looking_epochs(n_images)
         if epochs > self._budget.remaining("train_epochs"):  # before anything is charged
             self._budget.charge("train_epochs", epochs)
         self._budget.charge("accuracy_evals", 1)
@@ -164,16 +165,37 @@ class Training:
         self._charge_reconstruction(plan, True)
         return plan.model_copy(update={"weights": self._bench.compactor.reconstructed(plan)})
 
+    def inputs(self, model: nn.Module | None = None) -> InputStatistics:
+        """Second moments of what layers read: what reconstruction works on, and choosing channels by it; charged.
+
+        The first call for the dense model is charged as `reconstructed` is, and so is every call for another model.
+
+        Parameters
+        ----------
+        model
+            A model of your own in the dense shapes; the dense model by default.
+        """
+        if model is None:
+            self._charge_inputs(None)
+            return self._bench.compactor.inputs(None)
+        self._budget.charge("train_epochs", self.reconstruction_epochs)
+        return self._bench.compactor.inputs_of(model)
+
     @property
     def reconstruction_epochs(self) -> float:
         """Training epochs that the first `reconstructed` for a set of weights is charged as."""
-        return self._forward_epochs(min(self._bench.compactor.n_images, len(self._bench.train)))
+        return self.looking_epochs(min(self._bench.compactor.n_images, len(self._bench.train)))
 
-    def _forward_epochs(self, n_images: int) -> float:
-        """Training epochs that looking at training images is charged as."""
+    def looking_epochs(self, n_images: int) -> float:
+        """Training epochs that looking at so many training images is charged as: a third of training on them."""
         return n_images / self.n_train_images / FORWARD_PASSES
 
     def _charge_reconstruction(self, plan: Plan, reconstruct: bool) -> None:
-        if reconstruct and plan.weights not in self._looked_at:
+        if reconstruct:
+            self._charge_inputs(plan.weights)
+
+    def _charge_inputs(self, weights: str | None) -> None:
+        """Charge looking at what layers read, once for a set of weights."""
+        if weights not in self._looked_at:
             self._budget.charge("train_epochs", self.reconstruction_epochs)
-            self._looked_at.add(plan.weights)
+            self._looked_at.add(weights)

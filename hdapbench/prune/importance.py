@@ -15,11 +15,19 @@ from hdapbench.axes.layers import TRANSPOSED
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, GroupMember, GroupSet
 from hdapbench.prune.fisher import fisher_importance
+from hdapbench.prune.hrank import rank_importance
 from hdapbench.prune.norms import norm_members
+from hdapbench.prune.reconstruct import can_be_fitted, input_statistics
+from hdapbench.prune.selection import is_selection, selection_importance
 
-CRITERIA = ("l1", "l2", "bn_scale", "fpgm", "lamp", "taylor", "sqrt_taylor", "fisher", "random")
+CRITERIA = (
+    *("l1", "l2", "bn_scale", "fpgm", "lamp", "consumers", "random"),
+    *("taylor", "sqrt_taylor", "fisher"),
+    *("osscar", "thinet", "hrank"),
+)
 
 GRADIENT_CRITERIA = frozenset({"taylor", "sqrt_taylor", "fisher"})
+INPUT_CRITERIA = frozenset({"osscar", "thinet", "hrank"})
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -48,8 +56,11 @@ def importance(
         2019, first order, per weight); ``sqrt_taylor`` takes the square root of each layer's before
         layers are added, so that channels that many layers share count as often. ``fisher``: mean square over
         samples of the loss's derivative by a gate of the channel (`hdapbench.prune.fisher`). ``random``: uniform.
+        ``consumers``: norm of the weights that read the channel, each layer's relative to its largest. ``osscar``,
+        ``thinet``: what the outputs of those layers lose (`hdapbench.prune.selection`). ``hrank``: rank of its feature
+        maps (`hdapbench.prune.hrank`).
     batches
-        Inputs and labels for the gradient criteria.
+        Inputs and labels for the gradient criteria; of osscar, thinet and hrank inputs alone count.
     seed
         Seed of ``random``.
     loss
@@ -67,8 +78,10 @@ def importance(
         return {group.name: rng.random(group.n_channels) for group in groups}
     if criterion == "bn_scale":
         return {group.name: _bn_scale(group, model) for group in groups}
-    if criterion in GRADIENT_CRITERIA and batches is None:
+    if criterion in GRADIENT_CRITERIA | INPUT_CRITERIA and batches is None:
         raise ModelError(f"the criterion '{criterion}' needs batches of inputs and labels")
+    if criterion in INPUT_CRITERIA:
+        return _by_inputs(model, groups, criterion, batches or ())
     if criterion == "fisher":
         return fisher_importance(model, groups, batches or (), loss)
     modules = dict(model.named_modules())
@@ -77,6 +90,14 @@ def importance(
     scores = {group.name: _filter_scores(group, modules, criterion) for group in groups}
     model.zero_grad(set_to_none=True)
     return scores
+
+
+def _by_inputs(model: nn.Module, groups: GroupSet, criterion: str, batches: Batches) -> dict[str, Floats]:
+    """Scores by criteria that look at images, and at no labels."""
+    images = (inputs for inputs, _ in batches)
+    if is_selection(criterion):
+        return selection_importance(model, groups, input_statistics(model, groups, images), criterion)
+    return rank_importance(model, groups, images)
 
 
 def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[Any, Tensor], Tensor]) -> None:
@@ -95,6 +116,8 @@ def _accumulate_gradients(model: nn.Module, batches: Batches, loss: Callable[[An
 
 def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion: str) -> Floats:
     """Scores of a group's channels, shape (n_channels,): those of its producers' filters, added up."""
+    if criterion == "consumers":
+        return _consumer_scores(group, modules)
     total = np.zeros(group.n_channels)
     for member in group.members:
         if member.side != "out":
@@ -113,6 +136,22 @@ def _filter_scores(group: ChannelGroup, modules: dict[str, nn.Module], criterion
         else:
             scores = _weight_scores(rows, criterion)
         total += by_channel(member, scores.numpy(), group.n_channels)
+    return total
+
+
+def _consumer_scores(group: ChannelGroup, modules: dict[str, nn.Module]) -> Floats:
+    """Norms of the weights that read a group's channels, shape (n_channels,), added up over the layers that do.
+
+    Each layer's are divided by their largest. Layers whose weights are in groups have none.
+    """
+    total = np.zeros(group.n_channels)
+    for member in group.members:
+        module = modules[member.layer]
+        if member.side != "in" or not can_be_fitted(module):
+            continue
+        weight = module.get_parameter("weight").detach().double()
+        norms = by_channel(member, weight.square().transpose(0, 1).flatten(1).sum(1).numpy(), group.n_channels) ** 0.5
+        total += norms / max(float(norms.max()), 1e-300)
     return total
 
 

@@ -166,7 +166,7 @@ def _watched(model: nn.Module, groups: GroupSet, add: Callable[[str, nn.Module, 
     """Hand over the inputs of layers that consume prunable channels, as the model runs."""
     modules: Mapping[str, nn.Module] = dict(model.named_modules())
     consumers = sorted({member.layer for group in groups for member in group.members if member.side == "in"})
-    watched = [name for name in consumers if _can_be_fitted(modules[name])]
+    watched = [name for name in consumers if can_be_fitted(modules[name])]
 
     def watcher(name: str) -> Callable[..., None]:
         return lambda module, arguments, named: add(name, module, arguments[0] if arguments else named["input"])
@@ -179,7 +179,8 @@ def _watched(model: nn.Module, groups: GroupSet, add: Callable[[str, nn.Module, 
             handle.remove()
 
 
-def _can_be_fitted(module: nn.Module) -> bool:
+def can_be_fitted(module: nn.Module) -> bool:
+    """Whether every output of a layer reads all its inputs: what reconstruction and choice by it work on."""
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
 
 

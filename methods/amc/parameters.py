@@ -29,7 +29,9 @@ class Parameters(Method):
     reconstruct: Literal["none", "best", "each"] = Field(
         default="best", description="Which strategies' weights are refit by least squares; each as published."
     )
-    criterion: Literal["l1", "l2", "taylor"] = Field(default="l1", description="Which channels of a group stay.")
+    criterion: Literal["l1", "l2", "taylor", "consumers", "osscar", "thinet", "hrank"] = Field(
+        default="l1", description="Which channels of a group stay."
+    )
     warmup_deviation: float | None = Field(
         default=0.35,
         gt=0.0,

@@ -10,7 +10,7 @@ import numpy as np
 from hdapbench.arrays import Floats
 from hdapbench.search import AdditiveImportance
 
-Criterion = Literal["auto", "fisher", "sqrt_taylor", "taylor", "l1", "l2", "bn_scale"]
+Criterion = Literal["auto", "fisher", "sqrt_taylor", "taylor", "l1", "l2", "bn_scale", "osscar", "thinet", "hrank"]
 BOTH: tuple[Criterion, ...] = ("fisher", "bn_scale")
 """What ``auto`` searches with: gradients of a network that knows its training images by heart say little, and scales
 of batch norms say little where layers share a residual stream."""

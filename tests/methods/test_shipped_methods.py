@@ -21,6 +21,8 @@ from tests.methods.worlds import bench_of, bench_on, problem_on, share_of_unifor
 VARIANTS = [
     ("uniform", {}),
     ("uniform", {"criterion": "taylor"}),
+    *[("uniform", {"criterion": criterion}) for criterion in ("consumers", "thinet", "hrank")],
+    ("uniform", {"criterion": "osscar", "reconstruct": True}),
     ("random", {}),
     ("magnitude", {}),
     ("magnitude", {"scope": "local", "norm": "l1"}),
@@ -34,6 +36,8 @@ VARIANTS = [
     ("netadapt", {"n_plans": 12, "short_epochs": 0.5, "proposals": 2}),
     ("netadapt", {"fleet": True, "table": "measured", "short_epochs": 0.0, "proposals": None, "round_to": 2}),
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
+    ("fastnas", {"choices": 5}),
+    ("fastnas", {"choices": 4, "score": "loss", "criterion": "osscar", "reconstruct": True, "params_share": 0.9}),
     *[
         ("torch-pruning", {"importance": importance})
         for importance in (
