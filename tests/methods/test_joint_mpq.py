@@ -57,7 +57,7 @@ def test_no_group_dies_at_the_strongest_limit():
     bench = tiny_workbench("residual")
     layers = bench.quantizer.folded.layers
     fewest = torch.tensor([[s.n_channels - 1, 1] if s.prunable else [0, s.n_channels] for s in layers.selectors])
-    least = float(hardware_cost("size")(layers, layers.counts(fewest, (0, 2)))) / reference_cost("size", layers)
+    least = float(hardware_cost("stored")(layers, layers.counts(fewest, (0, 2)))) / reference_cost("stored", layers)
 
     plan = JointMpq(epochs=0.5).compress(limited(f"{1.1 * least}x size"))
 
@@ -106,8 +106,8 @@ def test_a_plan_becomes_an_integer_model_whose_weights_cost_what_was_planned(cho
 
     bits = evaluation.metrics.bits
     assert bits is not None
-    assert bits.weight_bytes == pytest.approx(share_used(plan, asked) * asked.limit.amount)
-    assert evaluation.metrics.size_bytes == bits.packed_bytes > bits.weight_bytes
+    assert bits.stored_bytes == pytest.approx(share_used(plan, asked) * asked.limit.amount)
+    assert evaluation.metrics.size_bytes == bits.packed_bytes > bits.stored_bytes > bits.weight_bytes
     assert bits.n_compared == 16
     assert bits.argmax_differences <= 1
     assert evaluation.integer is not None

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hdapbench.quant.graph.graph import Op
+from hdapbench.cost.bits import PLACE_BYTES
+from hdapbench.quant.graph.graph import RESCALE_BYTES, Op
 from hdapbench.quant.graph.walk import LayerShape
 
 MULTIPLIER_BITS = 31
@@ -150,8 +151,19 @@ class IntegerModel:
 
     @property
     def n_weight_bits(self) -> int:
-        """Bits of all weights: what the size cost counts."""
+        """Bits of all weights."""
         return sum(part.bits * part.weight.numel() for layer in self.layers.values() for part in layer.parts)
+
+    @property
+    def stored_bytes(self) -> int:
+        """What a device stores of the model: weights in whole bytes, biases, multipliers, shifts, places and tables."""
+        layers = self.layers.values()
+        weights = sum(-(-part.bits * part.weight.numel() // 8) for layer in layers for part in layer.parts)
+        biases = sum(4 * len(layer.bias) for layer in layers)
+        places = sum(PLACE_BYTES * len(layer.order) for layer in layers if layer.order is not None)
+        rescales = sum(RESCALE_BYTES * len(rescale.shift) for o in self.operations for rescale in o.rescale)
+        tables = sum(2 * len(o.table) for o in self.operations if o.table is not None)
+        return weights + biases + places + rescales + tables
 
     @property
     def layers(self) -> dict[str, IntegerLayer]:

@@ -52,6 +52,7 @@ def deploy(network: FixedNetwork, folded: FoldedModel, batches: Iterable[tuple[T
     metrics = BitMetrics(
         weight_bytes=model.n_weight_bits / 8,
         packed_bytes=len(packed_bytes(model)),
+        stored_bytes=model.stored_bytes,
         **_costs(folded, network.weight_bits, inputs),
         **_agreement(lambda images: run_integer(model, images), network, batches),
     )
@@ -86,6 +87,7 @@ def describe_onnx(
     return BitMetrics(
         weight_bytes=network.weight_bytes(),
         packed_bytes=len(network.content),
+        stored_bytes=network.stored_bytes(),
         **costs,
         **_agreement(network, model, batches),
     )
