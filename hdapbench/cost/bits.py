@@ -24,8 +24,8 @@ from hdapbench.groups import GroupSet
 CHANNEL_BYTES = 9
 """What an output channel stores beside its weights: a bias and a multiplier of four bytes each, and a shift of one."""
 
-PLACE_BYTES = 4
-"""What a channel stores of its place in layers whose channels cannot be sorted by bits, as the network's outputs."""
+PLACE_BITS = 2
+"""Number of the part, of one bit-width, that a channel's filter lies in: where channels cannot be sorted by bits."""
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,8 @@ def stored_bits(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
         of_parts = of_parts * _as_tensor(counts.weight_bits)  # (n_layers, n_weight_bits)
         padding = (8.0 * torch.ceil(of_parts / 8.0 - 1e-9) - of_parts).clamp_min(0.0).sum()
         is_mixed = (counts.out_channels > 0).sum(1) > 1
-        places = 8.0 * PLACE_BYTES * (layers.unsorted * is_mixed * counts.out_channels.sum(1)).sum()
+        of_layers = torch.ceil(PLACE_BITS * counts.out_channels.sum(1) / 8.0)  # bytes
+        places = 8.0 * (layers.unsorted * is_mixed * of_layers).sum()
     return smooth + padding + places
 
 

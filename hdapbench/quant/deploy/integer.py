@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hdapbench.cost.bits import PLACE_BYTES
-from hdapbench.quant.graph.graph import RESCALE_BYTES, Op
+from hdapbench.quant.graph.graph import Op
 from hdapbench.quant.graph.walk import LayerShape
 
 MULTIPLIER_BITS = 31
 """Multipliers are below ``2**31``, so that their product with 32-bit sums fits 64 bits."""
 
 MOST_SHIFT = 62
+
+MOST_SUM = 2**31 - 1
+"""Sums of layers are 32-bit; a layer that could exceed this is refused."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,12 @@ class Rescale:
 
     @classmethod
     def by(cls, factors: Tensor) -> Rescale:
-        """Nearest multiplications by positive real factors, float64, shape (n,): relative error below ``2**-30``."""
-        mantissa, exponent = torch.frexp(factors.double())  # factor = mantissa * 2**exponent, mantissa in [0.5, 1)
+        """Nearest multiplications by positive real factors, float64, shape (n,): relative error below ``2**-30``.
+
+        Factors of ``2**30`` and more, which carry any sum past any grid, become the largest one.
+        """
+        factors = factors.double().clamp_max(2.0 ** (MULTIPLIER_BITS - 1) - 1)
+        mantissa, exponent = torch.frexp(factors)  # factor = mantissa * 2**exponent, mantissa in [0.5, 1)
         shift = MULTIPLIER_BITS - exponent.long()
         too_small = (shift - MOST_SHIFT).clamp_min(0)
         multiplier = (mantissa * 2.0 ** (MULTIPLIER_BITS - too_small)).round().long()
@@ -83,9 +89,7 @@ class IntegerLayer:
     parts
         At most one sub-layer per bit-width, fewest bits first.
     bias : Tensor of int32, shape (n_out,)
-        In the scale of the sums.
-    scale : Tensor of float64, shape (n_out,)
-        Scale of the sums: what one unit is worth. Not needed for execution.
+        In the scale of the sums, see `IntegerOperation.sum_scale`.
     order : Tensor of int64, shape (n_out,), or None
         Filter, counted over ``parts``, that makes each output channel; None where they are in order.
     """
@@ -93,8 +97,13 @@ class IntegerLayer:
     shape: LayerShape
     parts: tuple[SubLayer, ...]
     bias: Tensor
-    scale: Tensor
     order: Tensor | None = None
+
+    @property
+    def filters(self) -> Tensor:
+        """Whole-number weights of all output channels in their order, int8, shape (n_out, ...)."""
+        joined = torch.cat([part.weight for part in self.parts])
+        return joined if self.order is None else joined[self.order]
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,12 @@ class IntegerOperation:
     table_start: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sum_scale(self) -> Tensor:
+        """What one unit of a layer's sums is worth, float64, shape (n_out,): its rescale says so."""
+        rescale = self.rescale[0]
+        return rescale.multiplier.double() * 2.0 ** -rescale.shift.double() * self.scale
+
 
 @dataclass(frozen=True)
 class IntegerModel:
@@ -153,17 +168,6 @@ class IntegerModel:
     def n_weight_bits(self) -> int:
         """Bits of all weights."""
         return sum(part.bits * part.weight.numel() for layer in self.layers.values() for part in layer.parts)
-
-    @property
-    def stored_bytes(self) -> int:
-        """What a device stores of the model: weights in whole bytes, biases, multipliers, shifts, places and tables."""
-        layers = self.layers.values()
-        weights = sum(-(-part.bits * part.weight.numel() // 8) for layer in layers for part in layer.parts)
-        biases = sum(4 * len(layer.bias) for layer in layers)
-        places = sum(PLACE_BYTES * len(layer.order) for layer in layers if layer.order is not None)
-        rescales = sum(RESCALE_BYTES * len(rescale.shift) for o in self.operations for rescale in o.rescale)
-        tables = sum(2 * len(o.table) for o in self.operations if o.table is not None)
-        return weights + biases + places + rescales + tables
 
     @property
     def layers(self) -> dict[str, IntegerLayer]:

@@ -17,7 +17,7 @@ Op = Literal["input", "layer", "add", "mul", "concat", "function", "relu", "max_
 RESCALE_BYTES = 5
 """A multiplier and its shift."""
 
-TABLE_BYTES = 2 * 256
+TABLE_BYTES = 256
 """A function's output for each value of 8 bits."""
 
 
