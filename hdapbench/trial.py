@@ -7,7 +7,7 @@ import hashlib
 import json
 import zlib
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +64,9 @@ class Trial(_Value):
     sources
         What else the numbers depend on -> hash of its content: code of the model, of the data set and of the fleet's
         kind, images, the host of a local fleet. What is not there, or ships, is left out.
+    size_of
+        ``stored`` where the target limits what a device stores; None otherwise, and in trials of before, whose limits
+        on size counted weights alone.
     """
 
     benchmark: str
@@ -77,6 +80,7 @@ class Trial(_Value):
     # Left out where there is none: the ids of older trials stay what they were.
     code: str | None = Field(default=None, exclude_if=lambda value: value is None)
     sources: dict[str, str] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    size_of: Literal["stored"] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def id(self) -> str:
@@ -108,7 +112,8 @@ class Spent(_Value):
 class BitMetrics(_Value):
     """Costs of a quantised model, and how far its deployed forms agree with the one that was trained.
 
-    ``weight_bytes`` are packed weights alone, ``packed_bytes`` the whole file with biases, multipliers and structure.
+    ``stored_bytes`` is what a device stores: weights, biases, multipliers, shifts; absent from results of before it
+    was counted. ``weight_bytes`` are packed weights alone, ``packed_bytes`` the whole file with its header.
     Cycles are None where a processor has no mode for the model. ``argmax_differences`` counts test inputs on which the
     integer network names another class than the fake-quantised one, of ``n_compared``; ``integer_accuracy`` is the
     integer network's accuracy on them.
@@ -123,6 +128,7 @@ class BitMetrics(_Value):
     integer_accuracy: float
     argmax_differences: int
     n_compared: int
+    stored_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Metrics(_Value):

@@ -16,7 +16,7 @@ class Limit:
     kind
         What is limited.
     amount
-        How much: multiply-accumulates, bytes of packed weights, cycles, or a share of the dense model's average
+        How much: multiply-accumulates, bytes that a device stores, cycles, or a share of the dense model's average
         clustered latency.
     flops
         Multiply-accumulates that a plan must not exceed: the dense model's where something else is limited.

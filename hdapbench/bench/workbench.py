@@ -83,6 +83,11 @@ class Workbench:
         """Latencies on the fleet."""
         return Measurer(self.network, self.fleet, self.clustering, self.runs)
 
+    @cached_property
+    def shared(self) -> dict[tuple[int, object], object]:
+        """(Seed, key) -> what trials of one seed make once; see `hdapbench.method.training.Training.shared`."""
+        return {}
+
     def limit(self, target: CostTarget, *, seed: int) -> Limit:
         """Limit of a target for plans of a seed; a limit on latency measures the dense model."""
         cost = self.network.cost

@@ -213,7 +213,8 @@ def outcome(result: Result) -> str:
     if metrics.map50 is not None:
         score = f"mAP50-95 {metrics.accuracy:.2%}, mAP50 {metrics.map50:.2%}"
     if metrics.bits is not None:
-        score += f", {metrics.bits.weight_bytes / 1000:.4g} kB of weights"
+        stored = metrics.bits.stored_bytes or metrics.bits.packed_bytes
+        score += f", {stored / 1000:.4g} kB stored"
     return f"{score}, {metrics.latency_ms:.3g} ms ({metrics.latency_source})"
 
 

@@ -1,4 +1,4 @@
-"""Costs that depend on bit-widths: the layers they are summed over, size in bits, and bit operations.
+"""Costs that depend on bit-widths: the layers they are summed over, what is stored in bits, and bit operations.
 
 A *selector* is a set of channels whose bit-widths are chosen one by one: every prunable channel group is one, and so
 are the frozen output channels of every other layer, which cannot be removed. All costs are functions of two arrays: how
@@ -22,7 +22,10 @@ from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
 
 CHANNEL_BYTES = 9
-"""What a device stores per output channel beside its weights: bias and multiplier of 32 bits, and a shift of 8 bits."""
+"""What an output channel stores beside its weights: a bias and a multiplier of four bytes each, and a shift of one."""
+
+PLACE_BITS = 2
+"""Number of the part, of one bit-width, that a channel's filter lies in: where channels cannot be sorted by bits."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class BitLayers:
         Groups of a convolution that is not depthwise; 1 otherwise.
     stored : ndarray of bool, shape (n_layers,)
         False for repeated calls, whose weights count once.
+    constant_bytes
+        What operations without weights store: multipliers of sums and averages, tables of functions.
     """
 
     names: tuple[str, ...]
@@ -106,6 +111,7 @@ class BitLayers:
     depthwise: np.ndarray
     grouped: np.ndarray
     stored: np.ndarray
+    constant_bytes: int = 0
 
     @classmethod
     def from_model(cls, model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]) -> BitLayers:
@@ -167,6 +173,16 @@ class BitLayers:
     def stored_kernel_area(self) -> Tensor:
         """Kernel area of layers whose weights count, 0 for repeated calls, shape (n_layers,)."""
         return self.kernel_area * torch.as_tensor(self.stored, dtype=torch.float64)
+
+    @cached_property
+    def unsorted(self) -> Tensor:
+        """1.0 for layers whose output channels sorting does not bring in order by bits, shape (n_layers,).
+
+        Those that cannot be removed keep their places, and so do channels of several selectors or of several places.
+        """
+        of_frozen = torch.tensor([not selector.prunable for selector in self.selectors])
+        is_frozen = (self.out_channels[:, of_frozen] > 0).any(1)
+        return (is_frozen | ((self.out_channels > 0).sum(1) > 1) | (self.out_channels > 1).any(1)).double()
 
     @cached_property
     def output_area(self) -> Tensor:
@@ -247,10 +263,34 @@ class BitLayers:
 def size_bits(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
     """Bits of all weights: the sum over layers of inputs times kernel area times the bits of every filter.
 
-    Biases, scales and tags are not counted, as in arXiv 2407.01054.
+    Biases, scales and tags are not counted, as in arXiv 2407.01054; `stored_bits` counts all.
     """
     per_filter = counts.in_channels * layers.stored_kernel_area
     return (per_filter * (counts.out_channels @ _as_tensor(counts.weight_bits))).sum()
+
+
+def smooth_stored_bits(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
+    """Bits that a device stores, before weights are filled up to whole bytes: differentiable everywhere."""
+    stored = torch.as_tensor(layers.stored, dtype=torch.float64)
+    channels = (stored * counts.out_channels.sum(1)).sum()
+    return size_bits(layers, counts) + 8.0 * (CHANNEL_BYTES * channels + layers.constant_bytes)
+
+
+def stored_bits(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
+    """Bits that a device stores: weights, biases, multipliers, shifts, and what operations without weights need.
+
+    Exact for whole counts: what a packed file holds beside its header. Weights of one layer and bit-width fill whole
+    bytes; channels that cannot be sorted by bits store their places. The gradient is that of `smooth_stored_bits`.
+    """
+    smooth = smooth_stored_bits(layers, counts)
+    with torch.no_grad():
+        of_parts = (counts.in_channels * layers.stored_kernel_area)[:, None] * counts.out_channels
+        of_parts = of_parts * _as_tensor(counts.weight_bits)  # (n_layers, n_weight_bits)
+        padding = (8.0 * torch.ceil(of_parts / 8.0 - 1e-9) - of_parts).clamp_min(0.0).sum()
+        is_mixed = (counts.out_channels > 0).sum(1) > 1
+        of_layers = torch.ceil(PLACE_BITS * counts.out_channels.sum(1) / 8.0)  # bytes
+        places = 8.0 * (layers.unsorted * is_mixed * of_layers).sum()
+    return smooth + padding + places
 
 
 def multiply_accumulates(layers: BitLayers, counts: ChannelBitCounts) -> Tensor:

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, ChannelBitCounts, bit_operations, multiply_accumulates, size_bits
+from hdapbench.cost.bits import (
+    BitLayers,
+    ChannelBitCounts,
+    bit_operations,
+    multiply_accumulates,
+    size_bits,
+    smooth_stored_bits,
+    stored_bits,
+)
 from hdapbench.cost.mpic import mpic_cycles
 from hdapbench.cost.ne16 import ne16_cycles, smooth_ne16_cycles
 from hdapbench.errors import PlanError
@@ -16,7 +24,8 @@ HardwareCost = Callable[[BitLayers, ChannelBitCounts], Tensor]
 
 HARDWARE_COSTS: Mapping[str, HardwareCost] = {
     "macs": multiply_accumulates,
-    "size": size_bits,
+    "weights": size_bits,
+    "stored": stored_bits,
     "bitops": bit_operations,
     "mpic": mpic_cycles,
     "ne16": ne16_cycles,
@@ -38,19 +47,22 @@ def hardware_cost(name: str) -> HardwareCost:
 
 
 def soft_cost(name: str) -> HardwareCost:
-    """Cost of a name for soft choices: shares of a hundredth of a channel open no tile.
+    """Cost of a name for soft choices: shares of a hundredth of a channel open no tile and fill up no byte.
 
     Raises
     ------
     PlanError
         When the name is unknown.
     """
-    return smooth_ne16_cycles if name == "ne16" else hardware_cost(name)
+    return _SOFT.get(name) or hardware_cost(name)
+
+
+_SOFT: Mapping[str, HardwareCost] = {"ne16": smooth_ne16_cycles, "stored": smooth_stored_bits}
 
 
 LIMITED_BY: Mapping[TargetKind, tuple[str, int]] = {
     "flops": ("macs", 1),
-    "size": ("size", 8),
+    "size": ("stored", 8),
     "mpic": ("mpic", 1),
     "ne16": ("ne16", 1),
 }

@@ -14,9 +14,10 @@ from hdapbench.trial import BitMetrics
 class BitCosts:
     """Means over seeds of what bit-widths cost, for one row.
 
-    ``integer_accuracy`` is that of the whole-number form; ``difference_share`` the share of test inputs on which it
-    names another class than the network that was trained. Cycles are None where a processor cannot run the model.
-    ``channels`` maps bits to the mean number of output channels, over all layers.
+    ``stored_bytes`` is what a device stores, ``weight_bytes`` the weights' part of it; None where results of before it
+    was counted do not say. ``integer_accuracy`` is that of the whole-number form; ``difference_share`` the share of
+    test inputs on which it names another class than the network that was trained. Cycles are None where a processor
+    cannot run the model. ``channels`` maps bits to the mean number of output channels, over all layers.
     """
 
     weight_bytes: float
@@ -26,6 +27,7 @@ class BitCosts:
     channels: dict[int, float]
     integer_accuracy: float
     difference_share: float
+    stored_bytes: float | None = None
 
 
 def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
@@ -41,6 +43,7 @@ def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
 
     widths = sorted({width for bits in found for width in bits.channels_at_bits})
     return BitCosts(
+        stored_bytes=mean(lambda bits: bits.stored_bytes),
         weight_bytes=fmean(bits.weight_bytes for bits in found),
         packed_bytes=fmean(bits.packed_bytes for bits in found),
         mpic_cycles=mean(lambda bits: bits.mpic_cycles),

@@ -195,7 +195,7 @@ class EqualAccuracy:
 
 @dataclass(frozen=True)
 class Leads:
-    """Equal-accuracy leads on one fleet, the greatest first. ``cost`` is ``latency`` or ``weights``."""
+    """Equal-accuracy leads on one fleet, the greatest first. ``cost`` is ``latency`` or ``stored``."""
 
     fleet: str
     cost: str
@@ -237,9 +237,11 @@ class Leaderboard:
     def front(self, fleet: str) -> tuple[tuple[str, Row, bool], ...]:
         """(Target, row, whether no smaller one is as accurate) of all quantised rows of a fleet, smallest first."""
         found = [(s.target, row, row.bits) for s in self.sections if s.fleet == fleet for row in s.rows]
-        sized = [(target, row, bits.weight_bytes) for target, row, bits in found if bits is not None]
+        sized = [
+            (target, row, bits.stored_bytes) for target, row, bits in found if bits and bits.stored_bytes is not None
+        ]
         sized.sort(key=lambda entry: (entry[2], -entry[1].accuracy.value))
-        points = [(weight_bytes, -row.accuracy.value) for _, row, weight_bytes in sized]
+        points = [(stored_bytes, -row.accuracy.value) for _, row, stored_bytes in sized]
         leads = pareto_front(points)
         return tuple(  # of equal points the first leads
             (target, row, leads[number] and points[number] not in points[:number])

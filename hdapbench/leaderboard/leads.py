@@ -13,6 +13,7 @@ from hdapbench.leaderboard.cells import Cells
 from hdapbench.leaderboard.rows import Table
 from hdapbench.leaderboard.statistics import Cell, Curves, Interval, bootstrap_fronts, equal_accuracy_lead
 from hdapbench.spec import RankingSpec, Spec
+from hdapbench.store.brief import Numbers
 
 N_REPLICATES = 500
 """Of the bootstrap: the ends of an interval vary by a few per cent of its length."""
@@ -21,7 +22,7 @@ N_REPLICATES = 500
 def leads_on(
     fleet: str, tables: Sequence[Table], dense: Cells | None, ranking: RankingSpec, spec: Spec
 ) -> tuple[Leads, ...]:
-    """Leads on a fleet: by latency under FLOPs and latency targets, by bytes of weights where rows have bit-widths.
+    """Leads on a fleet: by latency under FLOPs and latency targets, by bytes stored where rows have bit-widths.
 
     Parameters
     ----------
@@ -38,12 +39,12 @@ def leads_on(
         Whose seeds and methods these are.
     """
     found = []
-    for cost in ("latency", "weights"):
+    for cost in ("latency", "stored"):
         points = [
             (table.target, cells)
             for table in tables
             for cells in table.cells
-            if all((numbers.bits is not None) == (cost == "weights") for numbers in cells.numbers)
+            if all(_has(numbers, cost) for numbers in cells.numbers)
         ]
         labels = list(dict.fromkeys(cells.label for _, cells in points))
         if len(labels) < 2:
@@ -97,7 +98,15 @@ def _cell(cells: Cells, cost: str, seeds: Sequence[int], *, is_fixed: bool = Fal
 
 def _log_bytes(cells: Cells, seed: int) -> float:
     numbers = cells.by_seed[seed].numbers if seed in cells.by_seed else None
-    return np.nan if numbers is None or numbers.bits is None else log(numbers.bits.weight_bytes)
+    stored = None if numbers is None or numbers.bits is None else numbers.bits.stored_bytes
+    return np.nan if stored is None else log(stored)
+
+
+def _has(numbers: Numbers, cost: str) -> bool:
+    """Whether a result is a point by that cost: quantised models by bytes, others by latency."""
+    if cost == "latency":
+        return numbers.bits is None
+    return numbers.bits is not None and numbers.bits.stored_bytes is not None
 
 
 def _lead(label: str, front: Floats, reference: Curves, n_targets: int) -> EqualAccuracy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hdapbench.method.budget import Budget
 from hdapbench.plan import Plan
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from hdapbench.bench.workbench import Workbench
     from hdapbench.prune.reconstruct import InputStatistics
+
+T = TypeVar("T")
 
 FORWARD_PASSES = 3
 """Images that can be looked at for the price of training on one: a backward pass costs two forward passes."""
@@ -78,6 +80,28 @@ class Training:
         """Train ``model`` in place by the spec's fine-tune recipe; see `Problem.train`."""
         self._budget.charge("train_epochs", epochs)
         self._bench.trainer.fine_tune(model, epochs=epochs, seed=self.seed, regularize=regularize)
+
+    def shared(self, key: tuple[object, ...], epochs: float, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once for all trials of this seed on this model, and charged to each of them.
+
+        Parameters
+        ----------
+        key
+            Names all that the value depends on besides model, data, recipe and seed. What is limited must not.
+        epochs
+            Training that ``make`` does, and charges.
+        make
+            Called by the first trial that asks. Its value must not be changed by anybody.
+        """
+        known = self._bench.shared
+        if (self.seed, key) in known:
+            self._budget.charge("train_epochs", epochs)
+        else:
+            value = make()
+            for stale in [name for name in known if name[0] != self.seed]:
+                del known[stale]  # seeds come one after another
+            known[self.seed, key] = value
+        return cast("T", known[self.seed, key])
 
     def keep_weights(self, model: nn.Module) -> str:
         """Handle for ``Plan.weights``: the trained weights of a model in the dense shapes, stored for the runner.

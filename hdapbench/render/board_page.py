@@ -159,7 +159,7 @@ class _Page:
         chart = front_chart(board, fleet, n_rows=self.n_rows) if has_rows else None
         return {
             "name": fleet,
-            "against": "weights" if by_bytes else "latency",
+            "against": "stored bytes" if by_bytes else "latency",
             "note": " ".join(notes),
             "front": self._draw(f"front-{fleet}", chart, is_free=True),
             "leads": [self._leads(found) for found in leads],

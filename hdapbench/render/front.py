@@ -23,9 +23,9 @@ from hdapbench.render.drawing import (
     specification,
     when_picked,
 )
-from hdapbench.render.table import ABSENT, interval_words, points, significant
+from hdapbench.render.table import ABSENT, interval_words, points, significant, stored_kb
 
-SAID = ("latency", "weights", "reached", "to dense", "ranked")
+SAID = ("latency", "stored", "reached", "to dense", "ranked")
 """What a tooltip says of a row beside its method and target."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
 FAR_BELOW = 5.0
@@ -35,7 +35,7 @@ FAR_BELOW = 5.0
 def front_chart(board: Leaderboard, fleet: str, *, n_rows: int | None = None, on: Place = "page") -> Chart:
     """Accuracy against latency: all rows of a fleet with error bars, each method's front and what a ranking asks for.
 
-    The fleet has rows. Where all rows have bit-widths it is accuracy against kB of weights, without the dense model.
+    The fleet has rows. Where all rows have bit-widths it is accuracy against kB stored, without the dense model.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def front_chart(board: Leaderboard, fleet: str, *, n_rows: int | None = None, on
     targets = list(dict.fromkeys(section.target for section in sections))
     asked = [section.rule.least_accuracy * 100 for section in sections if section.rule.least_accuracy is not None]
     is_page = on == "page"
-    cost = "weights (kB)" if by_bytes else "average clustered latency (ms)"
+    cost = "stored (kB)" if by_bytes else "average clustered latency (ms)"
     layers = _front_layers(board, targets, (cost, _range([*rows, *dense], asked)), on)
     if dense:
         layers += _dense_layers(layers[-1], INK[on])
@@ -156,14 +156,14 @@ def front_picture(board: Leaderboard, fleet: str, form: Literal["svg", "png"]) -
 
 
 def is_by_bytes(board: Leaderboard, fleet: str) -> bool:
-    """Whether fronts of a fleet are about bytes of weights: all of its rows have bit-widths."""
+    """Whether fronts of a fleet are about bytes stored: all of its rows say how many."""
     rows = [row for section in board.sections if section.fleet == fleet for row in section.rows]
-    return bool(rows) and all(row.bits is not None for row in rows)
+    return bool(rows) and all(stored_kb(row) is not None for row in rows)
 
 
 def _point(target: str, row: Row, *, is_ranked: bool) -> Record:
     accuracy, latency = _known(row.accuracy, 0.0, 1.0), _known(row.latency_ms, 0.0, inf)
-    size = None if row.bits is None else row.bits.weight_bytes / 1000
+    size = stored_kb(row)
     cost = latency if size is None else Interval(size, size, size)
     return {
         "method": row.label,
@@ -175,7 +175,7 @@ def _point(target: str, row: Row, *, is_ranked: bool) -> Record:
         "low": accuracy.low * 100,
         "high": accuracy.high * 100,
         "latency": f"{significant(latency.value)} ms ({significant(latency.low)} to {significant(latency.high)})",
-        "weights": ABSENT if size is None else f"{significant(size)} kB",
+        "stored": ABSENT if size is None else f"{significant(size)} kB",
         "reached": interval_words(row.accuracy, scale=100, unit=" %"),
         "to dense": ABSENT if row.change is None else f"{points(row.change)} points",
         "ranked": "yes" if is_ranked else "no",

@@ -57,7 +57,7 @@ def render_markdown(board: Leaderboard) -> str:
 
 
 def _leads(leads: Leads) -> list[str]:
-    what = "" if leads.cost == "latency" else ", by bytes of weights"
+    what = "" if leads.cost == "latency" else ", by bytes stored"
     return [
         f"## At equal accuracy, fleet {leads.fleet}{what}",
         "",

@@ -23,13 +23,22 @@ class Column:
 
 
 def ranking_columns(board: Leaderboard, section: Section, *, is_narrow: bool = False) -> list[Column]:
-    """Columns of a ranking; a narrow one leaves out what follows from the others."""
+    """Columns of a ranking; a narrow one leaves out what follows from the others.
+
+    Rows with bit-widths say what they store. Latencies that nobody chose and that are all the dense model's are left
+    out.
+    """
     first = "accuracy behind" if section.by_accuracy else "x first (95 %)"
+    stored = [Column("stored (kB)", _stored)] if any(stored_kb(row) for row in section.rows) else []
+    latency = [
+        Column("ms", lambda row: significant(row.latency_ms.value)),
+        Column("speed-up", lambda row: ABSENT if row.speed_up is None else f"{row.speed_up.value:.2f}x"),
+    ]
     columns = [
         Column("#", lambda row: ABSENT if row.rank is None else str(row.rank)),
         Column("method", lambda row: row.label + ("~" if row.is_partial else "")),
-        Column("ms", lambda row: significant(row.latency_ms.value)),
-        Column("speed-up", lambda row: ABSENT if row.speed_up is None else f"{row.speed_up.value:.2f}x"),
+        *stored,
+        *(latency if not section.by_accuracy or any(map(_differs_in_latency, section.rows)) else ()),
         Column(first, lambda row: compared(row, by_accuracy=section.by_accuracy)),
         Column(f"{board.metric} (%)", lambda row: share(row.accuracy)),
         Column("change", lambda row: points(row.change)),
@@ -37,6 +46,22 @@ def ranking_columns(board: Leaderboard, section: Section, *, is_narrow: bool = F
     if board.metric != "accuracy":
         columns.append(Column("mAP50", lambda row: ABSENT if row.map50 is None else f"{row.map50 * 100:.1f}"))
     return [column for column in columns if column.title not in {"speed-up", "change"}] if is_narrow else columns
+
+
+def stored_kb(row: Row) -> float | None:
+    """What a device stores of a quantised model, in kB; None where that is not known."""
+    stored = None if row.bits is None else row.bits.stored_bytes
+    return None if stored is None else stored / 1000
+
+
+def _stored(row: Row) -> str:
+    found = stored_kb(row)
+    return ABSENT if found is None else significant(found)
+
+
+def _differs_in_latency(row: Row) -> bool:
+    """Whether a row's speed-up is anything else than 1.00x."""
+    return row.speed_up is None or f"{row.speed_up.value:.2f}" != "1.00"
 
 
 def unranked_columns(board: Leaderboard) -> list[Column]:
@@ -88,6 +113,7 @@ def _bits(value: Callable[[BitCosts], float | None], form: str = "") -> Callable
 
 BITS = [
     Column("method", lambda row: row.label),
+    Column("stored (kB)", _bits(lambda bits: bits.stored_bytes)),
     Column("weights (kB)", _bits(lambda bits: bits.weight_bytes)),
     Column("of target", lambda row: ABSENT if row.target_share is None else f"{row.target_share:.3f}"),
     Column("file (kB)", _bits(lambda bits: bits.packed_bytes)),
@@ -98,7 +124,7 @@ BITS = [
 ]
 """Columns on bit-widths."""
 
-FRONT = ("front", "method", "target", "weights (kB)", "accuracy (%)", "MPIC (k)", "NE16 (k)", "ms")
+FRONT = ("front", "method", "target", "stored (kB)", "weights (kB)", "accuracy (%)", "MPIC (k)", "NE16 (k)", "ms")
 LEADS = ("method", "at equal accuracy", "95 %", "accuracies (%)", "targets")
 
 
@@ -110,6 +136,7 @@ def front_cells(target: str, row: Row, *, leads: bool) -> tuple[str, ...]:
         "*" if leads else "",
         row.label,
         target,
+        _stored(row),
         significant(bits.weight_bytes / 1000),
         share(row.accuracy),
         *(ABSENT if cycles is None else significant(cycles / 1000) for cycles in (bits.mpic_cycles, bits.ne16_cycles)),
@@ -212,7 +239,9 @@ def section_title(board: Leaderboard, section: Section) -> str:
     """Target and fleet, and how latency came about."""
     limited = parse_target(section.target).kind
     if limited != "flops":
-        what = {"size": "weights", "latency": "average clustered latency"}.get(limited, f"{limited.upper()} cycles")
+        what = {"size": "stored bytes", "latency": "average clustered latency"}.get(
+            limited, f"{limited.upper()} cycles"
+        )
         amount = section.target.partition(" ")[0]
         return f"{what} at most {amount}, fleet {section.fleet} ({latency_origin(board, section)})"
     flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""
@@ -249,7 +278,7 @@ def answer(board: Leaderboard, section: Section) -> str:
     accuracy = f"{board.metric} {interval_words(first.accuracy, scale=100, unit=' %', decimals=1)}"
     change = "" if first.change is None else f", {first.change.value * 100:+z.2f} points to dense"
     if section.by_accuracy:
-        size = "" if first.bits is None else f", {significant(first.bits.weight_bytes / 1000)} kB of weights"
+        size = "" if stored_kb(first) is None else f", {_stored(first)} kB stored"
         lines = [f"Most accurate: **{first.label}**, {accuracy}{change}{size}."]
     else:
         speed = "" if first.speed_up is None else f", {interval_words(first.speed_up, unit='x', decimals=2)} dense"
@@ -326,7 +355,7 @@ def legend(board: Leaderboard) -> list[str]:
         )
     if board.leads:
         said.append(
-            "At equal accuracy: mean difference of log latency (or bytes of weights) between two methods' fronts over "
+            "At equal accuracy: mean difference of log latency (or bytes stored) between two methods' fronts over "
             "all targets, the dense model among them, over the accuracies that both reach; bootstrap over seeds and "
             "test images."
         )
@@ -348,10 +377,11 @@ def legend(board: Leaderboard) -> list[str]:
         said.append("`~` not every seed has numbers: the row is compared on those it has.")
     if any(row.bits is not None for row in rows):
         said.append(
-            "Weights: packed at their bits, without removed channels, biases and scales; the file holds all. Rows with "
-            "bits have 8-bit activations unless a parameter says otherwise; accuracy is that of the fake-quantised "
-            "network, `integer` that of the integer-only executor, `differing` the share of test inputs on which the "
-            "two name different classes. Latency is that of the pruned widths in the fleet's arithmetic."
+            "Stored: what a device keeps of a model: weights packed at their bits, biases, multipliers and shifts. "
+            "`weights` is their part of it, `file` has a header besides. Rows with bits have 8-bit activations unless "
+            "a parameter says otherwise; accuracy is that of the fake-quantised network, `integer` that of the "
+            "integer-only executor, `differing` the share of test inputs on which the two name different classes. "
+            "Latency is that of the pruned widths in the fleet's arithmetic."
         )
     return said
 

@@ -199,7 +199,7 @@ def use_of(limit: Limit | None, bench: Workbench, quantized: Quantized, *, seed:
 
 
 def bit_cost(quantized: Quantized, kind: TargetKind) -> float:
-    """Exact cost of a network with bit-widths, in the unit of that kind of target: bytes of weights, or cycles.
+    """Exact cost of a network with bit-widths, in the unit of that kind of target: bytes stored, or cycles.
 
     Raises
     ------

@@ -16,7 +16,16 @@ from hdapbench.files import expand_path, file_hash
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.run.contents import images_hash
 from hdapbench.runtimes.host import read_host
-from hdapbench.spec import FleetSpec, LoadedSpec, RecordedFleetSpec, Spec, context_hash, dataset_group, problem_at
+from hdapbench.spec import (
+    FleetSpec,
+    LoadedSpec,
+    RecordedFleetSpec,
+    Spec,
+    context_hash,
+    dataset_group,
+    parse_target,
+    problem_at,
+)
 from hdapbench.spec.code import code_hash, plugin_code
 from hdapbench.spec.fleet_kinds import GROUP as FLEET_KINDS
 from hdapbench.trial import DENSE, NUMBERS, Trial
@@ -110,6 +119,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
                 target=target.text,
                 seed=seed,
                 code=registry.code(method.name),
+                size_of="stored" if parse_target(target.text).kind == "size" else None,
             )
             for seed in spec.seeds
             for target in spec.targets

@@ -163,7 +163,8 @@ class TargetSpec(Strict):
         default=None, description="Multiply-accumulates: relative to the dense model (0.5x) or absolute (1.0G)."
     )
     size: str | None = Field(
-        default=None, description="Packed weights: relative to the dense model at 8 bits (0.3x) or absolute (20kB)."
+        default=None,
+        description="What a device stores: relative to the dense model at 8 bits (0.3x) or absolute (20kB).",
     )
     cycles: str | None = Field(
         default=None, description="Cycles on `core`: relative to the dense model at 8 bits (0.5x) or absolute (100k)."

@@ -64,7 +64,7 @@ def _share_text(share: float) -> str:
 
 
 TargetKind = Literal["flops", "size", "mpic", "ne16", "latency"]
-"""What a target limits: multiply-accumulates, bytes of weights, cycles on one of two processors, a fleet's latency."""
+"""What a target limits: multiply-accumulates, bytes stored, cycles on one of two processors, a fleet's latency."""
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|k|M|G)B")
 _TIME = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*ms")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hdapbench.errors import ModelError
 from hdapbench.method import Method, Plan, Problem
-from hdapbench.quant.training.choices import RangeRule, Sampling
 from hdapbench.spec import TargetKind
 
-Choose = Literal["joint", "channel", "layer", "fixed", "sequence"]
+Choose = Literal["joint", "channel", "layer", "fixed", "sequence", "ilp", "sigma"]
 
 
 BIT_WIDTHS = r"^(2(,4)?(,8)?|4(,8)?|8)$"
@@ -23,8 +22,15 @@ class JointMpq(Method):
 
     Weight steps have the least error, costs credit what pruning saves in consumers, and the strength of the cost is
     steered to the target. ``choose`` makes the rivals on the same code path: ``channel`` has no 0 bit, ``layer`` one
-    bit-width per layer (EdMIPS-like), ``fixed`` the greatest single bit-width that fits and no search, ``sequence``
-    prunes first, fine-tunes, and then searches channel-wise.
+    bit-width per layer (EdMIPS-like), ``fixed`` the greatest single bit-width that fits, ``sequence`` prunes first,
+    fine-tunes, and then searches channel-wise. ``ilp`` solves an integer program over layers' measured sensitivities,
+    ``sigma`` goes by the deviations of layers' weights and by what rounding does to their distribution (after
+    SigmaQuant, arXiv 2602.22136). All of them train for as many epochs as the search, ``sequence`` for three times as
+    many. ``preset: paper`` searches by the published rules on the same path: logits by gradient descent, steps by the
+    largest weight, bit-widths settled in the end.
+
+    With ``warm_up``, searches of one seed under several limits share that part of their epochs: it trains at the
+    greatest bit-width and watches gradients, which no limit bears on. It is done once and charged to each of them.
 
     A fleet's latency models know no bit-widths: where latency is the target, ``n_plans`` measured plans price channels,
     those that stay take the greatest bit-width, and the choice is measured until the limit holds.
@@ -38,11 +44,12 @@ class JointMpq(Method):
     name = "joint-mpq"
     targets: ClassVar[frozenset[TargetKind]] = frozenset({"flops", "size", "mpic", "ne16", "latency"})
 
-    choose: Choose = Field(default="joint", description="joint, or a rival: channel, layer, fixed, sequence.")
+    choose: Choose = Field(
+        default="joint", description="joint, or a rival: channel, layer, fixed, sequence, ilp, sigma."
+    )
     epochs: float | None = Field(
         default=None, ge=0.0, description="Training epochs of the search; null takes as many as the final fine-tuning."
     )
-    sampling: Sampling = Field(default="softmax", description="softmax, hard (straight-through), gumbel, gumbel-hard.")
     weight_bits: str = Field(
         default="2,4,8",
         pattern=BIT_WIDTHS,
@@ -51,18 +58,8 @@ class JointMpq(Method):
     activation_bits: str = Field(
         default="8", pattern=BIT_WIDTHS, description="Bit-widths of activations, ascending; NE16 has 8 alone."
     )
-    weight_range: RangeRule = Field(default="mse", description="mse (least error) or minmax (as published).")
-    logits: Literal["prices", "descent"] = Field(
-        default="prices",
-        description="Logits from squared gradients and a price of the cost, or by gradient descent as published.",
-    )
-    settle_at: float = Field(
-        default=0.4, gt=0.0, le=1.0, description="Share of the search after which bit-widths are fixed; 1 as published."
-    )
-    learning_rate: float = Field(default=0.01, gt=0.0, description="Of the logits in descent, by SGD with momentum.")
-    last_temperature: float = Field(default=0.01, gt=0.0, le=1.0, description="Of the softmax when the search ends.")
     least_channels: int = Field(default=1, ge=1, description="Channels of a group that cannot be removed.")
-    # These came later: ids of older trials stay what they were.
+    # These came later: ids of trials without them stay what they were.
     n_plans: int = Field(
         default=100, ge=8, exclude_if=lambda value: value == 100, description="Plans measured under a latency target."
     )
@@ -71,6 +68,18 @@ class JointMpq(Method):
         gt=0.0,
         exclude_if=lambda value: value == 1.0,
         description="Times its estimate that removing a channel is taken to lose, of prices; more for short trainings.",
+    )
+    preset: Literal["ours", "paper"] = Field(
+        default="ours",
+        exclude_if=lambda value: value == "ours",
+        description="Rules of the search: ours, or as published.",
+    )
+    warm_up: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        exclude_if=lambda value: value == 0.0,
+        description="Share of its epochs that a search has in common with those of the same seed under other limits.",
     )
 
     def skip(self, problem: Problem) -> str | None:
@@ -90,25 +99,40 @@ class JointMpq(Method):
         """Plan of channels and bit-widths that meets the target, with the weights of the search."""
         from hdapbench.quant.training.searchable import SearchOptions
 
-        from .search import LogitSteps, Searches
+        from .search import PRESETS, Searches
 
-        bits = _bits(self.weight_bits)
+        bits, rules = _bits(self.weight_bits), PRESETS[self.preset]
         options = SearchOptions(
             weight_bits=bits,
             activation_bits=_bits(self.activation_bits),
-            rule=self.weight_range,
-            sampling=self.sampling,
+            rule=rules.weight_range,
             granularity="layer" if self.choose == "layer" else "channel",
             least_channels=self.least_channels,
         )
         epochs = problem.training.fine_tune_epochs if self.epochs is None else self.epochs
-        steps = LogitSteps(self.logits, self.settle_at, self.learning_rate, self.last_temperature, self.removal_factor)
-        searches = Searches(problem, options, epochs, steps, self.n_plans)
-        if self.choose == "fixed":
-            return searches.fixed()
+        searches = Searches(
+            problem,
+            options,
+            epochs,
+            rules,
+            removal_factor=self.removal_factor,
+            warm_up=self.warm_up,
+            n_plans=self.n_plans,
+        )
         if self.choose == "sequence":
             return searches.in_sequence()
+        if self.choose in {"fixed", "ilp", "sigma"}:
+            rivals = searches.rivals()
+            ways = {"fixed": rivals.fixed, "ilp": rivals.by_integer_programming, "sigma": rivals.by_deviations}
+            return ways[self.choose]()
         return searches.at_once((0, *bits) if self.choose == "joint" else bits)
+
+    @model_validator(mode="after")
+    def _warm_up_fits(self) -> Self:
+        searches = self.preset == "ours" and self.choose in {"joint", "channel", "layer"}
+        if self.warm_up and not searches:
+            raise ValueError("warm_up is for preset: ours with choose: joint, channel or layer; leave it out")
+        return self
 
 
 def _bits(text: str) -> tuple[int, ...]:

@@ -48,14 +48,19 @@ class PriceControl(SearchControl):
     removal_factor
         What the estimated loss of taking 0 bits is multiplied by. Rounding errors are small, and training makes up for
         much of them; a removed channel is a large change, which squared gradients at the present weights underrate.
+    known
+        Squared gradients of an earlier search at the greatest bit-width everywhere, as `losses` gives them: nothing
+        needs to be watched before prices are found.
     """
 
     removal_factor: float = 1.0
+    known: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         found = [self.network.selection, self.network.activation_selection]
         self._selections: list[SelectionLogits] = [selection for selection in found if selection is not None]
-        self._losses: list[Tensor | None] = [None for _ in self._selections]
+        self._losses: list[Tensor | None] = list(self.known) or [None for _ in self._selections]
+        self._watched_for = 0.0 if self.known else WATCHED_FOR
         for selection in self._selections:
             with torch.no_grad():
                 selection.logits.zero_()
@@ -72,6 +77,10 @@ class PriceControl(SearchControl):
         super().resume(state)
         self._losses = list(state["losses"])
 
+    def losses(self) -> tuple[Tensor, ...]:
+        """Squared gradients so far, one tensor per table of logits."""
+        return tuple(loss.clone() for loss in self._losses if loss is not None)
+
     def __call__(self, _: nn.Module) -> None:
         """Find the price of the cost now and then, cool down, and settle; logits are not trained."""
         for selection in self._selections:
@@ -80,7 +89,7 @@ class PriceControl(SearchControl):
         if self._step > self.n_steps:
             return
         progress = self._step / self.n_steps
-        if self._step == self.n_steps or (progress > WATCHED_FOR and self._step % STEPS_PER_PRICE == 0):
+        if self._step == self.n_steps or (progress > self._watched_for and self._step % STEPS_PER_PRICE == 0):
             for selection in self._selections:
                 selection.temperature = FIRST_TEMPERATURE * (self.last_temperature / FIRST_TEMPERATURE) ** progress
             self._reprice(progress)
@@ -93,7 +102,8 @@ class PriceControl(SearchControl):
         change = (gradient - gradient[:, -1:]).double()
         squared = self._by_row(self._selections[place], change).square()
         known = self._losses[place]
-        kept = 1.0 - 1.0 / max(1.0, min(self._step + 1, MEMORY * self.n_steps))
+        n_averaged = MEMORY * self.n_steps
+        kept = 1.0 - 1.0 / max(1.0, n_averaged if self.known else min(self._step + 1, n_averaged))
         self._losses[place] = squared if known is None else kept * known + (1.0 - kept) * squared
 
     def _reprice(self, progress: float) -> None:
@@ -103,7 +113,7 @@ class PriceControl(SearchControl):
         if self._start is None:
             self._start = self._soft_cost()
             self.trace.append((self._start, 0.0))
-        rest = min(1.0, (progress - WATCHED_FOR) / (REACHED_AT - WATCHED_FOR))
+        rest = min(1.0, (progress - self._watched_for) / (REACHED_AT - self._watched_for))
         wanted = self._start * math.exp(max(0.0, rest) * math.log(min(1.0, self.target / self._start)))
         low, high = LOG_PRICES
         for _ in range(HALVINGS):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from hdapbench.cost.bits import BitLayers, ChannelBitCounts
-from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost, soft_cost
-from hdapbench.errors import TargetUnreachableError
 from hdapbench.groups import GroupSet
 from hdapbench.method import Plan, Problem
 from hdapbench.prune.expand import expand_weights
@@ -18,35 +16,62 @@ from hdapbench.prune.surgery import apply_plan
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.graph.unfold import unfold
 from hdapbench.quant.training.assign import Bits, kept_channels, layer_bits
+from hdapbench.quant.training.choices import RangeRule
 from hdapbench.quant.training.discretize import discretize
 from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions
 
 from .control import Controller
-from .latency import FleetLatency
-from .prices import PriceControl
+from .goal import Goal
+from .prices import WATCHED_FOR, PriceControl
+from .rivals import Rivals
 
 
 @dataclass(frozen=True)
-class LogitSteps:
-    """How logits come about.
+class Rules:
+    """How a search goes.
 
     Attributes
     ----------
-    kind
+    logits
         ``prices`` or ``descent``.
+    weight_range
+        How weight steps are found.
     settle_at
         Share of the search after which bit-widths are fixed.
-    learning_rate, last_temperature
-        Of the logits in descent, and of their softmax in the end.
-    removal_factor
-        Of prices, what the estimated loss of removing a channel is multiplied by.
+    learning_rate
+        Of the logits in descent, by SGD with momentum.
+    last_temperature
+        Of the logits' softmax in the end.
     """
 
-    kind: Literal["prices", "descent"]
+    logits: Literal["prices", "descent"]
+    weight_range: RangeRule
     settle_at: float
-    learning_rate: float
-    last_temperature: float
-    removal_factor: float
+    learning_rate: float = 0.01
+    last_temperature: float = 0.01
+
+
+PRESETS: Mapping[str, Rules] = {
+    "ours": Rules("prices", "mse", settle_at=0.4),
+    "paper": Rules("descent", "minmax", settle_at=1.0),
+}
+"""Ours, and the rules that arXiv 2407.01054 publishes on the same path."""
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Where searches under several limits begin: trained at the greatest bit-width, with gradients watched.
+
+    Attributes
+    ----------
+    state
+        Weights, biases and clips by name.
+    losses
+        As `PriceControl.losses` gives them.
+    """
+
+    state: dict[str, Tensor]
+    losses: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -61,8 +86,12 @@ class Searches:
         What the network chooses among.
     epochs
         Training epochs of each search.
-    steps
-        How logits come about.
+    rules
+        How it goes.
+    removal_factor
+        Of prices, what the estimated loss of removing a channel is multiplied by.
+    warm_up
+        Share of the epochs that searches under several limits have in common.
     n_plans
         Plans measured where latency is the target.
     """
@@ -70,8 +99,10 @@ class Searches:
     problem: Problem
     options: SearchOptions
     epochs: float
-    steps: LogitSteps
-    n_plans: int
+    rules: Rules
+    removal_factor: float = 1.0
+    warm_up: float = 0.0
+    n_plans: int = 100
 
     def at_once(self, bits: tuple[int, ...]) -> Plan:
         """Plan of one search among these weight bits, 0 for pruned, with the weights of the search."""
@@ -84,16 +115,9 @@ class Searches:
             weights=self.problem.training.keep_weights(unfold(self.problem.model(), network.float_model())),
         )
 
-    def fixed(self) -> Plan:
-        """The greatest single bit-width that meets the target, with no search."""
-        folded, goal = self.problem.quantization.folded(), self._goal()
-        for bits in sorted(self.options.weight_bits, reverse=True):
-            counts = folded.layers.uniform_counts(bits)
-            if float(goal.cost(counts)) <= goal.limit:
-                chosen = {selector.name: (bits,) * selector.n_channels for selector in folded.layers.selectors}
-                return Plan(kept=kept_channels(folded, chosen), weight_bits=layer_bits(folded, chosen))
-        least = min(self.options.weight_bits)
-        raise TargetUnreachableError(f"at {least} bits everywhere the cost exceeds the target of {goal}")
+    def rivals(self) -> Rivals:
+        """Choices of whole layers, under the same limit and with as much training."""
+        return Rivals(self.problem, self._goal(), tuple(self.options.weight_bits), self.epochs)
 
     def in_sequence(self) -> Plan:
         """Prune at 8 bits, fine-tune, search bit-widths for what is left: two searches, and a fine-tuning more.
@@ -121,13 +145,17 @@ class Searches:
             weights=problem.training.keep_weights(dense),
         )
 
-    def _goal(self) -> _Goal:
-        return _Goal.of(self.problem, n_plans=self.n_plans, least_channels=self.options.least_channels)
+    def _goal(self) -> Goal:
+        return Goal.of(self.problem, n_plans=self.n_plans, least_channels=self.options.least_channels)
 
-    def _search(self, folded: FoldedModel, goal: _Goal, bits: tuple[int, ...]) -> tuple[SearchNetwork, Bits]:
+    def _search(self, folded: FoldedModel, goal: Goal, bits: tuple[int, ...]) -> tuple[SearchNetwork, Bits]:
         """Search under a limit; the network and the bits of each selector."""
-        problem, options = self.problem, replace(self.options, weight_bits=bits)
-        network = SearchNetwork(folded, problem.quantization.calibrate(folded, options.activation_bits), options)
+        problem = self.problem
+        begun = self._warmed_up(bits) if self.warm_up else None
+        network = self._network(folded, bits)
+        if begun is not None:
+            network.load_state_dict(begun.state)
+        epochs = (1.0 - self.warm_up) * self.epochs
 
         def find(limit: float) -> Bits:
             return discretize(network.selection, lambda channels: goal.exact(network, channels), limit)
@@ -135,22 +163,23 @@ class Searches:
         def settle() -> None:
             network.selection.settle(find(goal.limit) if goal.latency is None else goal.latency.held(find))
 
-        steps, n_steps = self.steps, max(1, round(self.steps.settle_at * problem.training.n_steps(self.epochs)))
-        asked = (network, goal.share, goal.target, settle)
+        n_steps = max(1, round(self.rules.settle_at * problem.training.n_steps(epochs)))
+        asked, temperature = (network, goal.share, goal.target, settle), self.rules.last_temperature
         control: Controller | PriceControl
-        if steps.kind == "prices":
+        if self.rules.logits == "prices":
             control = PriceControl(
                 *asked,
-                removal_factor=steps.removal_factor,
+                removal_factor=self.removal_factor,
                 n_steps=n_steps,
-                last_temperature=steps.last_temperature,
+                last_temperature=temperature,
+                known=() if begun is None else begun.losses,
             )
         else:
             control = Controller(
-                *asked, learning_rate=steps.learning_rate, n_steps=n_steps, last_temperature=steps.last_temperature
+                *asked, learning_rate=self.rules.learning_rate, n_steps=n_steps, last_temperature=temperature
             )
-        problem.progress(f"searching bit-widths for {self.epochs:g} epochs")
-        problem.train(network, self.epochs, regularize=control)
+        problem.progress(f"searching bit-widths for {epochs:g} epochs")
+        problem.train(network, epochs, regularize=control)
         if control.unsettled:  # a search of no steps
             settle()
         chosen = network.choices()
@@ -158,57 +187,31 @@ class Searches:
         problem.remember("channels_at_bits", _census(chosen))
         return network, chosen
 
+    def _network(self, folded: FoldedModel, bits: tuple[int, ...]) -> SearchNetwork:
+        options = replace(self.options, weight_bits=bits)
+        return SearchNetwork(folded, self.problem.quantization.calibrate(folded, options.activation_bits), options)
 
-@dataclass(frozen=True)
-class _Goal:
-    """A target as a limit on a hardware cost.
+    def _warmed_up(self, bits: tuple[int, ...]) -> WarmUp:
+        """The beginning that searches of this seed share, whatever their limit: trained by the first of them."""
+        problem, epochs = self.problem, self.warm_up * self.epochs
 
-    ``limit`` and ``reference``, the dense model's at 8 bits, are in units of the cost of that ``name``; latency is in
-    units of the dense model's. ``soft_reference`` is the dense model's soft cost.
-    """
+        def train() -> WarmUp:
+            network = self._network(problem.quantization.folded(), bits)
+            watched = PriceControl(
+                network,
+                lambda _: network.selection.logits.sum(),  # no price is found as long as gradients are watched
+                1.0,
+                lambda: None,
+                n_steps=ceil((problem.training.n_steps(epochs) + 1) / WATCHED_FOR),
+                last_temperature=self.rules.last_temperature,
+            )
+            problem.progress(f"training at {max(bits)} bits for {epochs:g} epochs, once for all limits")
+            problem.train(network, epochs, regularize=watched)
+            state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            return WarmUp(state, watched.losses())
 
-    name: str
-    layers: BitLayers
-    limit: float
-    reference: float
-    soft_reference: float
-    latency: FleetLatency | None = None
-
-    @classmethod
-    def of(cls, problem: Problem, *, n_plans: int, least_channels: int) -> _Goal:
-        kind, amount = problem.limit.kind, problem.limit.amount
-        layers = problem.quantization.folded().layers
-        if kind == "latency":
-            latency = FleetLatency.fitted(problem, n_plans=n_plans, least_channels=least_channels)
-            return cls(kind, layers, amount, 1.0, 1.0, latency)
-        name, factor = LIMITED_BY[kind]
-        return cls(name, layers, amount * factor, reference_cost(name, layers), reference_cost(name, layers, soft=True))
-
-    def at(self, target: float) -> _Goal:
-        """The same cost limited to another share of the reference."""
-        return replace(self, limit=target * self.reference)
-
-    def on(self, folded: FoldedModel) -> _Goal:
-        """The same limit for another model."""
-        return replace(self, layers=folded.layers)
-
-    def cost(self, counts: ChannelBitCounts) -> Tensor:
-        return (self.latency or hardware_cost(self.name))(self.layers, counts)
-
-    @property
-    def target(self) -> float:
-        return self.limit / self.reference
-
-    def share(self, counts: ChannelBitCounts) -> Tensor:
-        """Cost of soft choices, as a share of the dense model's."""
-        return (self.latency or soft_cost(self.name))(self.layers, counts) / self.soft_reference
-
-    @torch.no_grad()
-    def exact(self, network: SearchNetwork, channels: Tensor) -> float:
-        return float(self.cost(network.counts_at(channels)))
-
-    def __str__(self) -> str:
-        return f"{self.limit:,.0f} ({self.name})"
+        key = ("joint-mpq", bits, tuple(self.options.activation_bits), self.rules, epochs)
+        return problem.training.shared(key, epochs, train)
 
 
 def _census(bits: Bits) -> dict[str, int]:

@@ -19,7 +19,7 @@ base: &recipe {epochs: 1, optimizer: adamw, learning_rate: 3.0e-3, batch_size: 6
 fine_tune: *recipe
 fleets:
   - {name: six, kind: simulated, sku: nano, scenario: mixed, n_devices: 6, clustering: {n_clusters: 2}}
-targets: [{size: 0.3x}, {cycles: 0.7x}, {flops: 0.6x}, {latency: 0.97x}, {latency: 0.001ms}]
+targets: [{size: 0.35x}, {cycles: 0.7x}, {flops: 0.6x}, {latency: 0.97x}, {latency: 0.001ms}]
 methods:
   - uniform
   - {name: joint-mpq, parameters: {choose: [joint, fixed]}}
@@ -48,11 +48,11 @@ def trials(workspace: Path, capsys: pytest.CaptureFixture[str]) -> dict[tuple[st
 def test_every_kind_of_target_has_rows_and_reasons(workspace, capsys):
     found = trials(workspace, capsys)
 
-    assert {key[1] for key in found} == {None, "0.3x size", "0.7x ne16", "0.6x", "0.97x latency", "0.001ms latency"}
-    assert found["joint-mpq", "0.3x size", "joint"]["metrics"]["target_share"] <= 1.0
-    assert found["joint-mpq", "0.3x size", "fixed"]["metrics"]["bits"]["channels_at_bits"].keys() == {"2"}
-    assert found["uniform", "0.3x size", ""]["status"] == "skipped"
-    assert found["uniform", "0.3x size", ""]["reason"] == "meets targets in flops"
+    assert {key[1] for key in found} == {None, "0.35x size", "0.7x ne16", "0.6x", "0.97x latency", "0.001ms latency"}
+    assert found["joint-mpq", "0.35x size", "joint"]["metrics"]["target_share"] <= 1.0
+    assert found["joint-mpq", "0.35x size", "fixed"]["metrics"]["bits"]["channels_at_bits"].keys() == {"2"}
+    assert found["uniform", "0.35x size", ""]["status"] == "skipped"
+    assert found["uniform", "0.35x size", ""]["reason"] == "meets targets in flops"
     assert found["uniform", "0.6x", ""]["status"] == "complete"
     assert found["joint-mpq", "0.6x", "fixed"]["status"] == "infeasible"
 
@@ -82,7 +82,7 @@ def test_only_a_method_that_meets_latencies_is_run_at_one_and_says_what_is_out_o
 def test_the_board_ranks_limits_on_bits_by_accuracy_and_lists_all_by_size(workspace):
     text = (workspace / "leaderboards" / "bits.md").read_text()
 
-    assert "## weights at most 0.3x" in text
+    assert "## stored bytes at most 0.35x" in text
     assert "## NE16 cycles at most 0.7x" in text
     assert "## average clustered latency at most 0.97x" in text
     assert "Most accurate: **joint-mpq" in text
@@ -94,7 +94,7 @@ def test_the_board_ranks_limits_on_bits_by_accuracy_and_lists_all_by_size(worksp
 def test_a_trial_is_exported(workspace, kind, capsys):
     if kind == "onnx":
         pytest.importorskip("onnx", reason="the extra onnx is not installed")
-    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+    result = trials(workspace, capsys)["joint-mpq", "0.35x size", "joint"]
     path = workspace / f"out.{kind}"
 
     command = ["export", result["artifact"], "--format", kind, "-o", str(path), "--workspace", str(workspace / "ws")]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hdapbench.cost.bits import BitLayers, bit_operations, size_bits
+from hdapbench.cost.bits import CHANNEL_BYTES, BitLayers, bit_operations, size_bits, smooth_stored_bits, stored_bits
 from hdapbench.cost.hardware import HARDWARE_COSTS, hardware_cost, reference_cost, soft_cost
 from hdapbench.cost.mpic import mpic_cycles
 from hdapbench.cost.ne16 import ne16_cycles, smooth_ceil, smooth_ne16_cycles
@@ -113,7 +113,7 @@ def channel_bits(groups: GroupSet, bits: dict[str, tuple[int, ...]], layer: str)
     return [value for value in values if value]
 
 
-@pytest.mark.parametrize("cost", [size_bits, bit_operations, mpic_cycles, smooth_ne16_cycles])
+@pytest.mark.parametrize("cost", [size_bits, smooth_stored_bits, bit_operations, mpic_cycles, smooth_ne16_cycles])
 @pytest.mark.parametrize("kind", ["residual", "depthwise", "concat"])
 def test_gradients_of_soft_costs_equal_finite_differences(kind, cost):
     _, _, layers = small_network(kind)
@@ -190,7 +190,7 @@ def test_pruning_a_layer_is_credited_with_what_its_consumer_saves(name):
 
     # blocks.2.conv1 has 64 channels: 9 * 32 weights each, and 9 weights in each of the 64 filters that read it.
     row = [s.name for s in layers.selectors].index("blocks.2.conv1")
-    if name == "size":
+    if name == "weights":
         assert gradient[row, 1] == 8 * (9 * 32 + 9 * 64)
     assert gradient[row, 1] > 0
     narrower = counts.detach().clone()
@@ -248,7 +248,16 @@ def tile_loop(layers, row, out_channels, in_channels):
 
 
 def test_costs_are_normalised_by_the_dense_model_at_8_bits():
-    assert reference_cost("size", zoo_layers("dscnn")) == 8 * 22_016
+    assert reference_cost("weights", zoo_layers("dscnn")) == 8 * 22_016
+
+
+def test_what_is_stored_counts_every_channel_whatever_its_bits():
+    layers = zoo_layers("dscnn")
+    n_channels = 9 * 64 + 12  # stem, four depthwise and four pointwise layers, classifier
+
+    for bits, n_weights in ((8, 22_016), (2, 5_504)):
+        found = float(stored_bits(layers, layers.uniform_counts(bits))) / 8
+        assert found == n_weights + CHANNEL_BYTES * n_channels
 
 
 def test_ne16_refuses_what_it_cannot_run():
@@ -261,5 +270,5 @@ def test_ne16_refuses_what_it_cannot_run():
 
 
 def test_an_unknown_cost_is_answered_with_the_known_ones():
-    with pytest.raises(PlanError, match="size, bitops, mpic, ne16"):
+    with pytest.raises(PlanError, match="weights, stored, bitops, mpic, ne16"):
         hardware_cost("joules")

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hdapbench_methods.joint_mpq import JointMpq
+from hdapbench_methods.joint_mpq.search import PRESETS
 
 from hdapbench.quant.training.searchable import SearchNetwork
-from tests.methods.worlds import limited
+from tests.methods.worlds import limited, share_used
+
+
+def settles_late(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    monkeypatch.setitem(PRESETS, "ours", replace(PRESETS["ours"], settle_at=share))
 
 
 @pytest.mark.parametrize("choose", ["joint", "channel", "layer"])
-def test_the_soft_cost_falls_along_the_path_and_does_not_overshoot(choose):
+def test_the_soft_cost_falls_along_the_path_and_does_not_overshoot(choose, monkeypatch):
+    settles_late(monkeypatch, 0.9)
     asked = limited("0.4x size")
 
-    JointMpq(choose=choose, epochs=12.0, settle_at=0.9).compress(asked)
+    JointMpq(choose=choose, epochs=12.0).compress(asked)
 
     costs = [cost for cost, _ in asked.decisions["cost_and_strength"]]
     assert costs[0] > 0.9
@@ -38,9 +46,10 @@ def test_what_is_settled_is_what_the_plan_says_and_what_was_trained(monkeypatch)
     seen: list[SearchNetwork] = []
     forward = SearchNetwork.forward
     monkeypatch.setattr(SearchNetwork, "forward", lambda self, x: (seen.append(self), forward(self, x))[1])
+    settles_late(monkeypatch, 0.5)
     asked = limited("0.3x size")
 
-    plan = JointMpq(epochs=6.0, settle_at=0.5).compress(asked)
+    plan = JointMpq(epochs=6.0).compress(asked)
 
     network = seen[-1]
     shares = network.train().selection()
@@ -49,9 +58,10 @@ def test_what_is_settled_is_what_the_plan_says_and_what_was_trained(monkeypatch)
     assert kept == plan.kept
 
 
-def test_descent_stays_soft_to_the_end_where_it_is_told_to():
+def test_the_published_rules_stay_soft_to_the_end_and_meet_the_limit():
     asked = limited("0.3x size")
 
-    JointMpq(epochs=4.0, logits="descent", settle_at=1.0).compress(asked)
+    plan = JointMpq(epochs=4.0, preset="paper").compress(asked)
 
     assert len(asked.decisions["cost_and_strength"]) > 1
+    assert share_used(plan, asked) <= 1.0

@@ -32,7 +32,9 @@ def test_the_file_itself_is_tested_and_never_trained(mode):
     assert found.metrics.fine_tune_epochs == asked.budget.spent.train_epochs == 0.0
     assert found.onnx == network.content
     assert found.metrics.size_bytes == len(network.content)
-    assert bits.weight_bytes == bit_cost(quantize(bench, compact(bench, plan)), "size")
+    counted = bit_cost(quantize(bench, compact(bench, plan)), "size")
+    assert bits.weight_bytes < counted
+    assert bits.weight_bytes < bits.stored_bytes
     assert (bits.ne16_cycles is None) == (bits.mpic_cycles is None) == (mode == "dynamic")
 
 

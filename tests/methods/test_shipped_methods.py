@@ -70,7 +70,7 @@ VARIANTS = [
 ]
 
 
-QUICKER = {"amc": ("episodes=6",)}
+QUICKER = {"amc": ("episodes=6",), "amc-bits": ("episodes=6",)}
 """Parameters other than the defaults, of methods that would keep the command line busy for minutes."""
 
 

@@ -117,7 +117,7 @@ def test_kept_channels_and_bits_of_layers_speak_of_the_same_channels(kind):
         for name in group.producers:
             assert of_layers[name] == tuple(bits[group.name][channel] for channel in kept[group.name])
     assert len(of_layers["classifier"]) == 5
-    assert reference_cost("size", folded.layers) > 0
+    assert reference_cost("stored", folded.layers) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -304,7 +304,7 @@ def test_torchvision_models_train_a_search_step(name):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
 
     loss = functional.cross_entropy(model.train()(x), torch.tensor([0, 1]))
-    (loss + size_bits(model.layers, model.counts()) / reference_cost("size", model.layers)).backward()
+    (loss + size_bits(model.layers, model.counts()) / reference_cost("weights", model.layers)).backward()
     optimizer.step()
 
     assert bool(torch.isfinite(loss))

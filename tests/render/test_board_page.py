@@ -312,6 +312,7 @@ def quantised(method: str, weight_bytes: float, accuracy: float) -> Result:
         integer_accuracy=accuracy,
         argmax_differences=1,
         n_compared=100,
+        stored_bytes=int(weight_bytes) + 100,
     )
     result = complete(method, 5.0, accuracy)
     assert result.metrics is not None
@@ -324,7 +325,7 @@ def quantised(method: str, weight_bytes: float, accuracy: float) -> Result:
         ([], "0 of 0 trials have ended"),
         ([complete("uniform", 8.0, 0.96)], "One seed"),
         ([complete(DENSE, 9.0, 0.97), example_gap(trial("uniform"), reason="out of memory")], "out of memory"),
-        ([quantised("uniform", 20_000, 0.9), quantised("hdap", 10_000, 0.91)], "Accuracy against weights"),
+        ([quantised("uniform", 20_000, 0.9), quantised("hdap", 10_000, 0.91)], "Accuracy against stored bytes"),
     ],
 )
 def test_boards_of_nothing_of_one_row_and_of_bits_are_pages(

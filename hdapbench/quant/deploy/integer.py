@@ -166,7 +166,7 @@ class IntegerModel:
 
     @property
     def n_weight_bits(self) -> int:
-        """Bits of all weights: what the size cost counts."""
+        """Bits of all weights."""
         return sum(part.bits * part.weight.numel() for layer in self.layers.values() for part in layer.parts)
 
     @property

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hdapbench.cost.bits import PLACE_BITS
 from hdapbench.errors import PlanError
 from hdapbench.files import replacing
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation, Rescale, SubLayer
@@ -34,9 +35,6 @@ PREAMBLE = struct.Struct("<4sII")
 
 CHECKSUM = struct.Struct("<I")
 """CRC-32 of all before it: the end of a file."""
-
-ORDER_BITS = 2
-"""Of the number of the part that an output channel's filter lies in, where filters are out of order."""
 
 MOST_HEADER_BYTES = 1 << 22
 """Some thousand operations; what JSON makes of more could take gigabytes."""
@@ -206,7 +204,7 @@ class _Writer:
         self._array(layer.bias, np.int32)
         if layer.order is not None:
             counts = torch.tensor([len(part.weight) for part in layer.parts])
-            self.blobs.append(pack_bits(torch.repeat_interleave(counts)[layer.order], ORDER_BITS))
+            self.blobs.append(pack_bits(torch.repeat_interleave(counts)[layer.order], PLACE_BITS))
         return {
             "shape": asdict(layer.shape),
             "parts": [[part.bits, list(part.weight.shape)] for part in layer.parts],
@@ -263,8 +261,8 @@ class _Reader:
         bias = self._array(n_filters, np.int32, torch.int32)
         order = None
         if entry["reordered"]:
-            places = unpack_bits(self._take(-(-n_filters * ORDER_BITS // 8)), ORDER_BITS, (n_filters,))
-            order = (places % (1 << ORDER_BITS)).argsort(stable=True).argsort()
+            places = unpack_bits(self._take(-(-n_filters * PLACE_BITS // 8)), PLACE_BITS, (n_filters,))
+            order = (places % (1 << PLACE_BITS)).argsort(stable=True).argsort()
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in entry["shape"].items()
         }

@@ -172,11 +172,17 @@ class OnnxNetwork(nn.Module):
 
     def weight_bytes(self) -> int:
         """Bytes of the convolution and linear weights in the file, as they are stored; biases and scales left out."""
+        return sum(int(array.nbytes) for array in self._constants() if array.ndim > 1)
+
+    def stored_bytes(self) -> int:
+        """Bytes of all constants in the file: weights, biases, scales and zero points."""
+        return sum(int(array.nbytes) for array in self._constants())
+
+    def _constants(self) -> list[np.ndarray]:
         import onnx
 
         graph = onnx.load_from_string(self.content).graph
-        sizes = {constant.name: onnx.numpy_helper.to_array(constant) for constant in graph.initializer}
-        return sum(int(array.nbytes) for array in sizes.values() if array.ndim > 1)
+        return [onnx.numpy_helper.to_array(constant) for constant in graph.initializer]
 
     def is_dynamic(self) -> bool:
         """Whether activations are quantised while the model runs, which needs floating point."""

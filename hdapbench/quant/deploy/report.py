@@ -15,7 +15,7 @@ from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.integer import IntegerModel
 from hdapbench.quant.deploy.lower import lower
-from hdapbench.quant.deploy.packed import packed_bytes
+from hdapbench.quant.deploy.packed import constant_bytes, packed_bytes
 from hdapbench.quant.deploy.post_training import OnnxNetwork
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.training.fixed import FixedNetwork
@@ -52,6 +52,7 @@ def deploy(network: FixedNetwork, folded: FoldedModel, batches: Iterable[tuple[T
     metrics = BitMetrics(
         weight_bytes=model.n_weight_bits / 8,
         packed_bytes=len(packed_bytes(model)),
+        stored_bytes=constant_bytes(model),
         **_costs(folded, network.weight_bits, inputs),
         **_agreement(lambda images: run_integer(model, images), network, batches),
     )
@@ -86,6 +87,7 @@ def describe_onnx(
     return BitMetrics(
         weight_bytes=network.weight_bytes(),
         packed_bytes=len(network.content),
+        stored_bytes=network.stored_bytes(),
         **costs,
         **_agreement(network, model, batches),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import nn
@@ -58,4 +58,5 @@ class FoldedModel:
     @cached_property
     def layers(self) -> BitLayers:
         """Layers as functions of the bit-widths of channels."""
-        return BitLayers.from_model(self.model, self.group_set, self.input_shape)
+        layers = BitLayers.from_model(self.model, self.group_set, self.input_shape)
+        return replace(layers, constant_bytes=self.graph.constant_bytes)

@@ -14,6 +14,12 @@ from torch import Tensor
 
 Op = Literal["input", "layer", "add", "mul", "concat", "function", "relu", "max_pool", "avg_pool", "flatten", "dropout"]
 
+RESCALE_BYTES = 5
+"""A multiplier and its shift."""
+
+TABLE_BYTES = 256
+"""A function's output for each value of 8 bits."""
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -89,6 +95,25 @@ class QuantGraph:
         if operation.quantizer is not None:
             return operation.quantizer
         return self.grid_of(operation.inputs[0])
+
+    @cached_property
+    def constant_bytes(self) -> int:
+        """What operations without weights store in whole numbers, with activations of 8 bits.
+
+        Multipliers and shifts from one grid to another; and functions as tables, of as many values as their inputs can
+        take at most.
+        """
+        n_tables = sum(operation.op == "function" for operation in self.operations)
+        return RESCALE_BYTES * sum(map(self._n_rescales, self.operations)) + TABLE_BYTES * n_tables
+
+    def _n_rescales(self, operation: Operation) -> int:
+        """Multipliers of an operation that is no layer: sums bring each of their inputs to one grid."""
+        if operation.op in {"input", "layer", "function"}:
+            return 0
+        if operation.op in {"mul", "avg_pool"}:
+            return 1
+        stays = operation.quantizer in (None, self.grid_of(operation.inputs[0]))
+        return 0 if stays and operation.op != "add" else len(operation.inputs)
 
     @cached_property
     def last_use(self) -> dict[str, list[str]]:
