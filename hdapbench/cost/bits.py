@@ -21,6 +21,9 @@ from hdapbench.cost.trace import record_layers
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
 
+CHANNEL_BYTES = 9
+"""What a device stores per output channel beside its weights: bias and multiplier of 32 bits, and a shift of 8 bits."""
+
 
 @dataclass(frozen=True)
 class Selector:

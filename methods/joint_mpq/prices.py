@@ -139,5 +139,5 @@ class PriceControl(SearchControl):
         """Values per channel as values per row of the logits, which is a whole layer where layers choose as one."""
         if selection.granularity == "channel":
             return values
-        zeros = torch.zeros(len(selection.selectors), values.shape[1], dtype=values.dtype)
+        zeros = values.new_zeros(len(selection.selectors), values.shape[1])
         return zeros.index_add(0, selection.owner, values)

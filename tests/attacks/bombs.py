@@ -50,7 +50,8 @@ def packed(kind: str) -> str | None:
     def make() -> None:
         inner = {"lists": "[" + "[]," * 20_000_000 + "[]]", "deep": "[" * 10_000_000, "blanks": " " * LARGE}[kind]
         text = zlib.compress(inner.encode(), 9)
-        Path("bomb.hdpq").write_bytes(struct.pack("<4sII", b"HDPQ", 1, len(text)) + text)
+        content = struct.pack("<4sII", b"HDPQ", 2, len(text)) + text
+        Path("bomb.hdpq").write_bytes(content + struct.pack("<I", zlib.crc32(content)))
 
     _made(make)
     return _refused(lambda: load_packed(Path("bomb.hdpq")))

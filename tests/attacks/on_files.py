@@ -236,9 +236,9 @@ def _forged(content: bytes, rng: Any) -> bytes:
     (length,) = struct.unpack_from("<I", content, 8)
     header = json.loads(zlib.decompress(content[12 : 12 + length]))
     header = _changed(header, rng.choice(_parts(header)), rng.choice(ODD))
-    blobs = content[12 + length :]
     text = zlib.compress(json.dumps(header).encode())
-    return struct.pack("<4sII", b"HDPQ", 1, len(text)) + text + blobs
+    forged = struct.pack("<4sII", b"HDPQ", 2, len(text)) + text + content[12 + length : -4]
+    return forged + struct.pack("<I", zlib.crc32(forged))
 
 
 def on_kernels(stage: Stage, n: int) -> Iterator[Attack]:

@@ -72,15 +72,14 @@ def mixed_bits(folded: FoldedModel, seed: int, choices: tuple[int, ...] = (2, 4,
 
 
 def fixed(
-    kind: str, *, seed: int = 0, activation_bits: int = 8, shape=SHAPE, x=None
+    kind: str, *, seed: int = 0, activation_bits: int = 8, shape=SHAPE, x=None, choices=(2, 4, 8)
 ) -> tuple[FixedNetwork, FoldedModel]:
     """Fake-quantised network with random bit-widths, in eval mode."""
     folded = FoldedModel.of(network(kind, seed=seed) if isinstance(kind, str) else kind, shape)
     clips = calibrate_clips(folded.model, folded.graph, [images() if x is None else x], bits=[activation_bits])[:, 0]
     bits = [activation_bits] * len(folded.graph.quantizers)
-    quantised = FixedNetwork(
-        folded.model, folded.graph, clips, weight_bits=mixed_bits(folded, seed), activation_bits=bits
-    )
+    weight_bits = mixed_bits(folded, seed, choices)
+    quantised = FixedNetwork(folded.model, folded.graph, clips, weight_bits=weight_bits, activation_bits=bits)
     return quantised.eval(), folded
 
 

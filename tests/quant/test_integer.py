@@ -72,6 +72,38 @@ def test_unusual_windows_are_computed_exactly():
     assert float((found - expected).abs().max()) < float(expected.abs().max()) / 50
 
 
+def agreement(model: nn.Module, x: torch.Tensor) -> float:
+    """Largest difference of whole numbers from fake quantisation, relative to the largest output."""
+    shape = tuple(x.shape[1:])
+    quantised, folded = fixed(model.eval(), shape=shape, x=x)
+    integer = lower(quantised, folded.group_set, shape)
+    with torch.no_grad():
+        expected = quantised(x)
+    found = run_integer(integer, x) * integer.operations[-1].scale
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def test_a_channel_that_its_batch_norm_all_but_switched_off_keeps_its_bias():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.append(nn.Linear(6, 4))
+    with torch.no_grad():
+        model[1].weight[:3] = torch.tensor([1e-6, 1e-9, 0.0])
+        model[1].bias.fill_(0.7)
+
+    assert agreement(model, torch.randn(32, 3, 9, 9)) < 0.02
+
+
+def test_sums_of_a_hundred_thousand_inputs_do_not_overflow():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 240 * 240, 4))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[3].weight.fill_(1.0).add_(torch.rand(4, 2 * 240 * 240) * 1e-2)
+
+    assert agreement(model, torch.ones(1, 1, 240, 240)) < 1e-3
+
+
 class Mean(nn.Module):
     def forward(self, x):
         return x.mean((2, 3))

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.lower import lower
 from hdapbench.quant.deploy.onnx_export import export_onnx
 from hdapbench.quant.deploy.post_training import OnnxNetwork
-from tests.quant.quant_networks import KINDS, Awkward, fixed, images, lowered
+from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images, lowered
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -36,30 +35,55 @@ def test_onnxruntime_computes_what_the_integer_network_computes(kind, activation
     assert float(((found - expected).abs() < unit / 100).float().mean()) > 0.8
 
 
-def test_weights_of_2_and_4_bits_are_stored_in_4(tmp_path):
-    export_onnx(lowered("residual")[1], tmp_path / "model.onnx")
-
-    kinds = {
-        tensor.name: tensor.data_type
-        for tensor in onnx.load(str(tmp_path / "model.onnx")).graph.initializer
-        if tensor.name.endswith(".weight")
-    }
-    assert kinds["body.stem.0.2bit.weight"] == kinds["body.stem.0.4bit.weight"] == onnx.TensorProto.INT4
-    assert kinds["body.stem.0.8bit.weight"] == onnx.TensorProto.INT8
+def nodes(path: Path, op_type: str) -> int:
+    return sum(node.op_type == op_type for node in onnx.load(str(path)).graph.node)
 
 
-def test_unusual_windows_are_exported_or_refused_by_name(tmp_path):
+def test_a_layer_of_several_bit_widths_is_one_integer_kernel_with_unsigned_weights(tmp_path):
+    _, model = lowered("residual")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+
+    export_onnx(model, tmp_path / "model.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    assert any(len(layer.parts) > 1 for layer in model.layers.values())
+    assert nodes(tmp_path / "model.onnx", "Conv") == len(model.layers) - 1
+    assert nodes(tmp_path / "fused.onnx", "QLinearConv") == len(model.layers) - 1
+    weights = [t for t in onnx.load(str(tmp_path / "model.onnx")).graph.initializer if t.name.endswith(".weight")]
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.UINT8}
+    assert {zero for t in weights for zero in zeros_of(tmp_path / "model.onnx", t.name)} == {128}
+
+
+def zeros_of(path: Path, weight: str) -> list[int]:
+    constants = {t.name: t for t in onnx.load(str(path)).graph.initializer}
+    return onnx.numpy_helper.to_array(constants[f"{weight}.zero"]).tolist()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_weights_of_few_bits_are_stored_in_them_where_asked_for(bits, tmp_path):
+    quantised, folded = fixed("residual", choices=(2, bits))
+    model = lower(quantised, folded.group_set, SHAPE)
+    x = images(64, seed=5)
+
+    export_onnx(model, tmp_path / "bytes.onnx")
+    export_onnx(model, tmp_path / "small.onnx", small=True)
+
+    n_weights = sum(layer.filters.numel() for layer in model.layers.values())
+    sizes = [(tmp_path / name).stat().st_size for name in ("bytes.onnx", "small.onnx")]
+    assert sizes[0] - sizes[1] > 0.8 * n_weights * (8 - bits) / 8 - 1000
+    assert torch.equal(scores(tmp_path / "small.onnx", x), scores(tmp_path / "bytes.onnx", x))
+
+
+def test_unusual_windows_and_grouped_convolutions_of_several_bit_widths_are_exported(tmp_path):
     torch.manual_seed(0)
     shape, x = (3, 9, 9), torch.randn(32, 3, 9, 9)
     quantised, folded = fixed(Awkward().eval(), shape=shape, x=x)
-
-    with pytest.raises(UnknownLayerError, match="'grouped'"):
-        export_onnx(lower(quantised, folded.group_set, shape), tmp_path / "model.onnx")
-
-    quantised.weight_bits = {name: (8,) * len(bits) for name, bits in quantised.weight_bits.items()}
-    quantised._low, quantised._high = torch.full_like(quantised._low, -128), torch.full_like(quantised._high, 127)
     model = lower(quantised, folded.group_set, shape)
+
     export_onnx(model, tmp_path / "model.onnx")
+
+    assert len(model.layers["grouped"].parts) > 1
     expected = run_integer(model, x) * model.operations[-1].scale
     found = scores(tmp_path / "model.onnx", x)
     assert float((found - expected).abs().max()) < float(expected.abs().max()) / 50

@@ -21,6 +21,9 @@ MULTIPLIER_BITS = 31
 
 MOST_SHIFT = 62
 
+MOST_SUM = 2**31 - 1
+"""Sums of layers are 32-bit; a layer that could exceed this is refused."""
+
 
 @dataclass(frozen=True)
 class Rescale:
@@ -39,8 +42,12 @@ class Rescale:
 
     @classmethod
     def by(cls, factors: Tensor) -> Rescale:
-        """Nearest multiplications by positive real factors, float64, shape (n,): relative error below ``2**-30``."""
-        mantissa, exponent = torch.frexp(factors.double())  # factor = mantissa * 2**exponent, mantissa in [0.5, 1)
+        """Nearest multiplications by positive real factors, float64, shape (n,): relative error below ``2**-30``.
+
+        Factors of ``2**30`` and more, which carry any sum past any grid, become the largest one.
+        """
+        factors = factors.double().clamp_max(2.0 ** (MULTIPLIER_BITS - 1) - 1)
+        mantissa, exponent = torch.frexp(factors)  # factor = mantissa * 2**exponent, mantissa in [0.5, 1)
         shift = MULTIPLIER_BITS - exponent.long()
         too_small = (shift - MOST_SHIFT).clamp_min(0)
         multiplier = (mantissa * 2.0 ** (MULTIPLIER_BITS - too_small)).round().long()
@@ -82,9 +89,7 @@ class IntegerLayer:
     parts
         At most one sub-layer per bit-width, fewest bits first.
     bias : Tensor of int32, shape (n_out,)
-        In the scale of the sums.
-    scale : Tensor of float64, shape (n_out,)
-        Scale of the sums: what one unit is worth. Not needed for execution.
+        In the scale of the sums, see `IntegerOperation.sum_scale`.
     order : Tensor of int64, shape (n_out,), or None
         Filter, counted over ``parts``, that makes each output channel; None where they are in order.
     """
@@ -92,8 +97,13 @@ class IntegerLayer:
     shape: LayerShape
     parts: tuple[SubLayer, ...]
     bias: Tensor
-    scale: Tensor
     order: Tensor | None = None
+
+    @property
+    def filters(self) -> Tensor:
+        """Whole-number weights of all output channels in their order, int8, shape (n_out, ...)."""
+        joined = torch.cat([part.weight for part in self.parts])
+        return joined if self.order is None else joined[self.order]
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,12 @@ class IntegerOperation:
     table: Tensor | None = None
     table_start: int = 0
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sum_scale(self) -> Tensor:
+        """What one unit of a layer's sums is worth, float64, shape (n_out,): its rescale says so."""
+        rescale = self.rescale[0]
+        return rescale.multiplier.double() * 2.0 ** -rescale.shift.double() * self.scale
 
 
 @dataclass(frozen=True)

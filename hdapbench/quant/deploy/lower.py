@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hdapbench.errors import UnknownLayerError
 from hdapbench.groups import GroupSet
-from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation, Rescale, SubLayer
+from hdapbench.quant.deploy.integer import MOST_SUM, IntegerLayer, IntegerModel, IntegerOperation, Rescale, SubLayer
 from hdapbench.quant.deploy.reorder import LayerOrder, sort_channels
 from hdapbench.quant.graph.graph import Operation
 from hdapbench.quant.training.fixed import FixedNetwork
@@ -40,7 +41,7 @@ def lower(network: FixedNetwork, groups: GroupSet, input_shape: tuple[int, int, 
     Raises
     ------
     UnknownLayerError
-        When the network ends with an operation that whole numbers cannot express.
+        When an operation has no integer counterpart, or a layer's sums may exceed 32 bits.
     """
     return _Lowering(network, groups).model(input_shape)
 
@@ -61,9 +62,9 @@ class _Lowering:
         self._graph, self._network = network.graph, network
         self._grids: list[ActivationGrid] = [grid[0] for grid in network.grids()]
         names = network.graph.layers
-        self._weights = {name: weight.detach() for name, weight in zip(names, network.weights, strict=True)}
-        self._biases = {name: bias.detach() for name, bias in zip(names, network.biases, strict=True)}
-        steps = torch.split(network.eval().current_steps(), [len(weight) for weight in network.weights])
+        self._weights = {name: weight.detach().cpu() for name, weight in zip(names, network.weights, strict=True)}
+        self._biases = {name: bias.detach().cpu() for name, bias in zip(names, network.biases, strict=True)}
+        steps = torch.split(network.eval().current_steps().cpu(), [len(weight) for weight in network.weights])
         self._steps = dict(zip(names, steps, strict=True))
         self._orders = sort_channels(groups, self._weights, network.weight_bits)
         self._values: dict[str, _Value] = {}
@@ -113,18 +114,20 @@ class _Lowering:
     ) -> IntegerOperation:
         name = operation.name
         order = self._orders[name]
-        layer = self._integer_layer(name, order, source.scale)
+        scale = self._steps[name][order.rows].double() * source.scale
+        layer = self._integer_layer(name, order, scale)
+        _check_sums(name, layer, source)
         if value is not None:
-            rescale = Rescale.by(layer.scale / value.scale)
+            rescale = Rescale.by(scale / value.scale)
             return IntegerOperation(**common, rescale=(rescale,), layer=layer)
         # Output channels have scales of their own: all are brought to the finest, so that they can be compared.
-        unit = float(layer.scale.max()) / 2**OUTPUT_BITS
-        multiplier = (layer.scale / unit).round().long()
+        unit = float(scale.max()) / 2**OUTPUT_BITS
+        multiplier = (scale / unit).round().long()
         rescale = Rescale(multiplier << 1, torch.ones_like(multiplier))
         low = 0 if operation.relu else None
         return IntegerOperation(**common, scale=unit, low=low, rescale=(rescale,), layer=layer)
 
-    def _integer_layer(self, name: str, order: LayerOrder, scale_in: float) -> IntegerLayer:
+    def _integer_layer(self, name: str, order: LayerOrder, scale: Tensor) -> IntegerLayer:
         bits = torch.tensor(self._network.weight_bits[name])[order.rows]
         weight = self._weights[name][order.rows]
         if weight.shape[1] > 1 or len(order.columns) > 1:
@@ -136,11 +139,10 @@ class _Lowering:
         whole = whole.clamp(low, high).view_as(weight).to(torch.int8)
         by_bits = bits.argsort(stable=True)
         parts = tuple(SubLayer(p, whole[by_bits][bits[by_bits] == p]) for p in sorted(set(bits.tolist())))
-        scale = steps.double() * scale_in
-        bias = (self._biases[name][order.rows].double() / scale).round().clamp(-(2**31), 2**31 - 1).to(torch.int32)
+        bias = (self._biases[name][order.rows].double() / scale).round().clamp(-MOST_SUM, MOST_SUM).to(torch.int32)
         in_order = bool((by_bits == torch.arange(len(by_bits))).all())
         shape = self._network.shapes[name]
-        return IntegerLayer(shape, parts, bias, scale, None if in_order else by_bits.argsort())
+        return IntegerLayer(shape, parts, bias, None if in_order else by_bits.argsort())
 
     def _table(
         self, operation: Operation, source: _Value, value: _Value | None, common: dict[str, Any]
@@ -176,6 +178,15 @@ class _Lowering:
         else:
             rescale = tuple(Rescale.by(torch.tensor([factor / scale], dtype=torch.float64)) for factor in factors)
         return IntegerOperation(**common, rescale=rescale, arguments=_arguments(operation))
+
+
+def _check_sums(name: str, layer: IntegerLayer, source: _Value) -> None:
+    """Refuse a layer whose sums could exceed 32 bits with some input."""
+    weights = torch.cat([part.weight.long().abs().flatten(1).sum(1) for part in layer.parts])
+    bias = layer.bias.long().abs() if layer.order is None else layer.bias.long().abs()[layer.order.argsort()]
+    most = int((weights * max(-source.low, source.high) + bias).max())
+    if most > MOST_SUM:
+        raise UnknownLayerError(f"'{name}': its sums may reach {most:,}, above the 32 bits that devices add in")
 
 
 def _arguments(operation: Operation) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """IntegerModel -> ONNX in QDQ form, as onnxruntime and other runtimes take it.
 
-Every layer stands between DequantizeLinear and QuantizeLinear nodes, which runtimes fuse to integer kernels. Weights of
-8 bits are stored as int8, of 4 bits as int4, two to a byte; this opset has no 2-bit weights, so those are stored as
-int4 too. Sub-layers of one layer are convolutions of their own, concatenated.
+Every layer is one operation between DequantizeLinear and QuantizeLinear nodes, which runtimes fuse to one kernel.
+Filters of all bit-widths lie side by side in its weight, each with a scale of its own. Weights are unsigned, at 8 bits
+with zero point 128: onnxruntime's kernels for x86 without VNNI saturate sums of unsigned times signed bytes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOp
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 21
-"""The first with 4-bit weights."""
+OPSETS = {2: 25, 4: 21, 8: 21}
+"""The first opset with weights of so many bits; scales per channel of uint8 need no newer one."""
 
-IR_VERSION = 10
+IR_VERSIONS = {21: 10, 25: 13}
+"""The format that came with each opset."""
 INPUT, OUTPUT = "images", "scores"
 
 
-def export_onnx(model: IntegerModel, path: Path) -> None:
+def export_onnx(model: IntegerModel, path: Path, *, small: bool = False) -> None:
     """Write a model as ONNX; inputs are normalised float images, shape (n, channels, height, width).
 
     Raises
@@ -47,7 +48,7 @@ def export_onnx(model: IntegerModel, path: Path) -> None:
     except ImportError:
         raise MissingExtraError("onnx", "onnx", "ONNX export") from None
     try:
-        content = _Graph().model(model)
+        content = _Graph(small=small).model(model)
         onnx.checker.check_model(content, full_check=True)
     except UnknownLayerError:
         raise
@@ -60,10 +61,11 @@ def export_onnx(model: IntegerModel, path: Path) -> None:
 class _Graph:
     """Nodes and constants of one model."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, small: bool) -> None:
         import onnx
         from onnx import helper, numpy_helper
 
+        self._small, self._opset = small, OPSETS[8]
         self._onnx, self._helper, self._numpy = onnx, helper, numpy_helper
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
@@ -86,9 +88,8 @@ class _Graph:
             [self._helper.make_tensor_value_info(OUTPUT, element, ["n", *shape])],
             self._constants,
         )
-        return self._helper.make_model(
-            graph, opset_imports=[self._helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-        )
+        opset = self._helper.make_opsetid("", self._opset)
+        return self._helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSIONS[self._opset])
 
     def _operation(self, operation: IntegerOperation) -> None:
         """Nodes of one operation; its result is a dequantised tensor named after it."""
@@ -98,7 +99,7 @@ class _Graph:
                 raw = INPUT
             case "layer":
                 assert operation.layer is not None  # noqa: S101 - every layer operation has one
-                raw = self._layer(name, operation.layer, inputs[0])
+                raw = self._layer(operation, operation.layer, inputs[0])
             case "add" | "mul":
                 raw = self._node("Add" if operation.op == "add" else "Mul", inputs, f"{name}.raw")
             case "concat":
@@ -122,69 +123,43 @@ class _Graph:
             return
         zero = self._zeros[name] = -min(low, 0)
         self._scales[_real(name)] = operation.scale
-        if (low, high) != (-zero, 255 - zero):  # fewer than 8 bits, a ReLU on a signed grid, or a cap
-            ends = [
-                self._constant(f"{name}.{k}", np.float32(v * operation.scale)) for k, v in (("l", low), ("h", high))
-            ]
-            raw = self._node("Clip", [raw, *ends], f"{name}.cut")
         scale = self._constant(f"{name}.scale", np.float32(operation.scale))
         point = self._constant(f"{name}.zero", np.uint8(zero))
-        quantised = self._node("QuantizeLinear", [raw, scale, point], f"{name}.q")
-        self._node("DequantizeLinear", [quantised, scale, point], _real(name))
+        if (low, high) == (-zero, 255 - zero):
+            whole = self._node("QuantizeLinear", [raw, scale, point], f"{name}.q")
+        else:  # fewer than 8 bits, or a cap: cut as whole numbers, so that what is before is fused all the same
+            ends = [self._constant(f"{name}.{end}", np.uint8(v + zero)) for end, v in (("least", low), ("most", high))]
+            whole = self._node("QuantizeLinear", [raw, scale, point], f"{name}.uncut")
+            whole = self._node("Clip", [whole, *ends], f"{name}.q")
+        self._node("DequantizeLinear", [whole, scale, point], _real(name))
 
-    def _layer(self, name: str, layer: IntegerLayer, source: str) -> str:
-        parts, start = [], 0
-        depthwise = layer.shape.stride is not None and layer.shape.groups > 1
-        if depthwise and len(layer.parts) > 1 and (layer.order is not None or layer.parts[0].weight.shape[1] > 1):
-            raise UnknownLayerError(
-                f"'{name}': a grouped convolution of several bit-widths has no ONNX counterpart here"
-            )
-        for part in layer.parts:
-            stop = start + len(part.weight)
-            part_source = source
-            if depthwise and len(layer.parts) > 1:
-                part_source = self._slice(f"{name}.in{part.bits}", source, start, stop)
-            groups = (stop - start if len(layer.parts) > 1 else layer.shape.groups) if depthwise else layer.shape.groups
-            parts.append(self._part(f"{name}.{part.bits}bit", layer, (start, stop), part_source, groups=groups))
-            start = stop
-        joined = self._node("Concat", parts, f"{name}.joined", axis=1) if len(parts) > 1 else parts[0]
-        if layer.order is None:
-            return joined
-        return self._node(
-            "Gather", [joined, self._constant(f"{name}.order", _array(layer.order))], f"{name}.ordered", axis=1
-        )
-
-    def _part(self, name: str, layer: IntegerLayer, rows: tuple[int, int], source: str, *, groups: int) -> str:
-        """One sub-layer: filters of one bit-width, dequantised per filter."""
-        part = next(p for p in layer.parts if name.endswith(f".{p.bits}bit"))
-        # Scale and bias are kept in the order of outputs; a sub-layer's filters are in the order of parts.
-        from_parts = slice(*rows) if layer.order is None else layer.order.argsort()[slice(*rows)]
-        sums, bias = layer.scale[from_parts].double(), layer.bias[from_parts].double()
-        unit = self._scales[source]
-        steps = self._constant(f"{name}.steps", _array(sums / unit).astype(np.float32))
-        weight = self._weight(f"{name}.weight", _array(part.weight), part.bits)
-        real = self._node("DequantizeLinear", [weight, steps], f"{name}.w", axis=0)
-        whole = self._constant(f"{name}.bias", _array(bias).astype(np.int32))
-        bias_steps = self._constant(f"{name}.bias_steps", _array(sums).astype(np.float32))
+    def _layer(self, operation: IntegerOperation, layer: IntegerLayer, source: str) -> str:
+        name, filters, sums = operation.name, layer.filters, _array(operation.sum_scale)
+        steps = self._constant(f"{name}.steps", (sums / self._scales[source]).astype(np.float32))
+        weight, zeros = self._weight(f"{name}.weight", layer)
+        real = self._node("DequantizeLinear", [weight, steps, zeros], f"{name}.w", axis=0)
+        whole = self._constant(f"{name}.bias", _array(layer.bias))
+        bias_steps = self._constant(f"{name}.bias_steps", sums.astype(np.float32))
         real_bias = self._node("DequantizeLinear", [whole, bias_steps], f"{name}.b", axis=0)
         if layer.shape.stride is None:
-            return self._node("Gemm", [source, real, real_bias], f"{name}.y", transB=1)
-        return self._node("Conv", [source, real, real_bias], f"{name}.y", group=groups, **_window(layer, part.weight))
+            return self._node("Gemm", [source, real, real_bias], f"{name}.raw", transB=1)
+        window = _window(layer, filters)
+        return self._node("Conv", [source, real, real_bias], f"{name}.raw", group=layer.shape.groups, **window)
 
-    def _weight(self, name: str, values: NDArray[Any], bits: int) -> str:
-        if bits == 8:
-            return self._constant(name, values.astype(np.int8))
-        int4 = self._onnx.TensorProto.INT4
-        self._constants.append(self._helper.make_tensor(name, int4, values.shape, values.astype(np.int8).flatten()))
-        return name
-
-    def _slice(self, name: str, source: str, start: int, stop: int) -> str:
-        bounds = [
-            self._constant(f"{name}.{k}", np.array([v], dtype=np.int64))
-            for k, v in (("start", start), ("stop", stop), ("axis", 1))
-        ]
-        self._scales[f"{name}.y"] = self._scales[source]
-        return self._node("Slice", [source, *bounds], f"{name}.y")
+    def _weight(self, name: str, layer: IntegerLayer) -> tuple[str, str]:
+        """Names of a layer's weight, uint8, and of its zero points."""
+        filters, bits = _array(layer.filters), max(part.bits for part in layer.parts)
+        zero = 1 << (bits - 1)
+        zeros = self._constant(f"{name}.zero", np.full(len(filters), zero, dtype=np.uint8))
+        values = (filters.astype(np.int16) + zero).astype(np.uint8)
+        if not self._small or bits == 8:
+            return self._constant(name, values), zeros
+        tensor = self._onnx.TensorProto
+        self._opset = max(self._opset, OPSETS[bits])
+        kind = {2: tensor.UINT2, 4: tensor.UINT4}[bits]
+        self._constants.append(self._helper.make_tensor(name, kind, values.shape, values.flatten()))
+        # Runtimes carry the cast out once, when they load the file, and fuse as they do with bytes.
+        return self._node("Cast", [name], f"{name}.bytes", to=tensor.UINT8), zeros
 
     def _pool(self, operation: IntegerOperation, source: str) -> str:
         kernel, stride, dilation, pads = pooling_window(operation)

@@ -1,8 +1,7 @@
 """Packed files: an IntegerModel on disk, with 2- and 4-bit weights really packed.
 
-Layout: the magic ``HDPQ``, a version (one byte), a checksum of all after the preamble (three bytes, 0 in older files),
-the length of the header (four bytes), the header (JSON, deflated), and the tensors one after another. Numbers are
-little-endian. Everything is data: reading a file executes nothing.
+docs/packed-format.md describes every byte and holds a reader of its own. Numbers are little-endian. Everything is data:
+reading a file executes nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +28,15 @@ PACKED = "model.hdpq"
 """Name of a packed model among a trial's artifacts."""
 
 MAGIC = b"HDPQ"
-VERSION = 1
+VERSION = 2
 PREAMBLE = struct.Struct("<4sII")
-"""Magic, version and checksum, length of the header."""
+"""Magic, version, length of the header."""
+
+CHECKSUM = struct.Struct("<I")
+"""CRC-32 of all before it: the end of a file."""
+
+ORDER_BITS = 2
+"""Of the number of the part that an output channel's filter lies in, where filters are out of order."""
 
 MOST_HEADER_BYTES = 1 << 22
 """Some thousand operations; what JSON makes of more could take gigabytes."""
@@ -65,13 +70,20 @@ def packed_bytes(model: IntegerModel) -> bytes:
     writer = _Writer()
     header = {"input_shape": model.input_shape, "operations": [writer.operation(o) for o in model.operations]}
     text = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
-    content = text + b"".join(writer.blobs)
-    return PREAMBLE.pack(MAGIC, VERSION | _checksum(content) << 8, len(text)) + content
+    content = PREAMBLE.pack(MAGIC, VERSION, len(text)) + text + b"".join(writer.blobs)
+    return content + CHECKSUM.pack(zlib.crc32(content))
 
 
-def _checksum(content: bytes) -> int:
-    """Twenty-four bits that are other ones when the content changes; never 0."""
-    return zlib.crc32(content) >> 8 or 1
+def constant_bytes(model: IntegerModel) -> int:
+    """Bytes of all constants in a model's packed file, which a device must store: weights, biases, rescales, tables.
+
+    Each output channel of a layer costs its weights and `hdapbench.cost.bits.CHANNEL_BYTES`. What is left in the file
+    is structure, which becomes code on a device.
+    """
+    writer = _Writer()
+    for operation in model.operations:
+        writer.operation(operation)
+    return sum(map(len, writer.blobs))
 
 
 def save_packed(model: IntegerModel, path: Path) -> int:
@@ -86,7 +98,7 @@ def load_packed(path: Path) -> IntegerModel:
     Raises
     ------
     PlanError
-        When the file is absent, damaged, or written by a newer version.
+        When the file is absent, damaged, or of another version of the format.
     """
     try:
         content = path.read_bytes()
@@ -94,24 +106,31 @@ def load_packed(path: Path) -> IntegerModel:
         raise PlanError(f"'{path}' cannot be read: {error.strerror}") from None
     if len(content) < PREAMBLE.size or content[:4] != MAGIC:
         raise PlanError(f"'{path}' is not a packed model")
-    _, marks, length = PREAMBLE.unpack_from(content)
-    version, checksum = marks & 0xFF, marks >> 8
-    if version > VERSION:
+    _, version, length = PREAMBLE.unpack_from(content)
+    if version & 0xFF == 1:  # its other bits were a checksum
+        raise PlanError(
+            f"'{path}' was written by an older hdapbench (format 1): run its trial again in a new workspace"
+        )
+    body, end = content[: -CHECKSUM.size], content[-CHECKSUM.size :]
+    if CHECKSUM.pack(zlib.crc32(body)) != end:
+        newer = f", or of a newer hdapbench (this one reads format {VERSION})" if version != VERSION else ""
+        raise PlanError(f"'{path}' is damaged{newer}: its content is not what was written")
+    if version != VERSION:
         raise PlanError(f"'{path}' was written by a newer hdapbench (format {version}, this one reads {VERSION})")
-    start = PREAMBLE.size + length
     try:
-        header = _header(content[PREAMBLE.size : start])
-        tensors = content[start:]
-        reader = _Reader(tensors)
-        operations = tuple(reader.operation(entry) for entry in header["operations"])
-        model = IntegerModel(operations, _shape(header["input_shape"], 3))
-        _check_order(model)
+        return _model(body, PREAMBLE.size + length)
     except _DAMAGE as error:
         raise PlanError(f"'{path}' is damaged: {' '.join(str(error).split())[:120]}") from error
-    if reader.position != len(tensors):
-        raise PlanError(f"'{path}' is damaged: {len(tensors) - reader.position} bytes too many")
-    if checksum not in (0, _checksum(content[PREAMBLE.size :])):
-        raise PlanError(f"'{path}' is damaged: its content is not what was written")
+
+
+def _model(body: bytes, start: int) -> IntegerModel:
+    """Model of a file whose constants begin at ``start``."""
+    header, reader = _header(body[PREAMBLE.size : start]), _Reader(body[start:])
+    operations = tuple(reader.operation(entry) for entry in header["operations"])
+    model = IntegerModel(operations, _shape(header["input_shape"], 3))
+    _check_order(model)
+    if reader.n_left:
+        raise ValueError(f"{reader.n_left} bytes too many")
     return model
 
 
@@ -178,16 +197,16 @@ class _Writer:
             entry["layer"] = self._layer(operation.layer)
         if operation.table is not None:
             entry["table"] = [operation.table_start, len(operation.table)]
-            self._array(operation.table, np.int16)
+            self._array(operation.table - (operation.low or 0), np.uint8)
         return entry
 
     def _layer(self, layer: IntegerLayer) -> dict[str, Any]:
         for part in layer.parts:
             self.blobs.append(pack_bits(part.weight, part.bits))
         self._array(layer.bias, np.int32)
-        self._array(layer.scale, np.float32)
         if layer.order is not None:
-            self._array(layer.order, np.uint32)
+            counts = torch.tensor([len(part.weight) for part in layer.parts])
+            self.blobs.append(pack_bits(torch.repeat_interleave(counts)[layer.order], ORDER_BITS))
         return {
             "shape": asdict(layer.shape),
             "parts": [[part.bits, list(part.weight.shape)] for part in layer.parts],
@@ -203,7 +222,12 @@ class _Reader:
     """Takes tensors from the blobs in the order in which they were written."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self.position = data, 0
+        self._data, self._position = data, 0
+
+    @property
+    def n_left(self) -> int:
+        """Bytes that nothing has asked for."""
+        return len(self._data) - self._position
 
     def operation(self, entry: dict[str, Any]) -> IntegerOperation:
         rescale = tuple(
@@ -212,13 +236,14 @@ class _Reader:
         )
         layer = self._layer(entry["layer"]) if "layer" in entry else None
         start, n_entries = entry.get("table", (0, 0))
-        table = self._array(n_entries, np.int16, torch.int16) if n_entries else None
+        low = entry["low"]
+        table = self._array(n_entries, np.uint8, torch.int16) + (low or 0) if n_entries else None
         return IntegerOperation(
             name=str(entry["name"]),
             op=entry["op"],
             inputs=tuple(entry["inputs"]),
             scale=float(entry["scale"]),
-            low=entry["low"],
+            low=low,
             high=entry["high"],
             rescale=rescale,
             layer=layer,
@@ -236,21 +261,23 @@ class _Reader:
             parts.append(SubLayer(bits, unpack_bits(self._take(n_bytes), bits, tuple(shape))))
         n_filters = sum(len(part.weight) for part in parts)
         bias = self._array(n_filters, np.int32, torch.int32)
-        scale = self._array(n_filters, np.float32, torch.float64)
-        order = self._array(n_filters, np.uint32, torch.int64) if entry["reordered"] else None
+        order = None
+        if entry["reordered"]:
+            places = unpack_bits(self._take(-(-n_filters * ORDER_BITS // 8)), ORDER_BITS, (n_filters,))
+            order = (places % (1 << ORDER_BITS)).argsort(stable=True).argsort()
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in entry["shape"].items()
         }
-        return IntegerLayer(LayerShape(**given), tuple(parts), bias, scale, order)
+        return IntegerLayer(LayerShape(**given), tuple(parts), bias, order)
 
     def _array(self, n: int, stored: type[np.generic], target: torch.dtype) -> Tensor:
         dtype = np.dtype(stored).newbyteorder("<")
         values = np.frombuffer(self._take(n * dtype.itemsize), dtype=dtype)
-        return torch.tensor(values.astype(np.float64 if target == torch.float64 else np.int64)).to(target)
+        return torch.tensor(values.astype(np.int64)).to(target)
 
     def _take(self, n_bytes: int) -> bytes:
-        found = self._data[self.position : self.position + n_bytes]
+        found = self._data[self._position : self._position + n_bytes]
         if len(found) < n_bytes:
             raise ValueError("the file ends too early")
-        self.position += n_bytes
+        self._position += n_bytes
         return found

@@ -56,11 +56,11 @@ class _Rows:
     def __init__(self, selection: SelectionLogits) -> None:
         self.selection = selection
         with torch.no_grad():
-            self.logits = selection.allowed().double()
+            self.logits = selection.allowed().cpu().double()
         self.column = self.logits.argmax(1)
         sizes = torch.tensor([selector.n_channels for selector in selection.selectors])
         by_layer = selection.granularity == "layer"
-        self.owner = torch.arange(len(sizes)) if by_layer else selection.owner
+        self.owner = torch.arange(len(sizes)) if by_layer else selection.owner.cpu()
         self.size = sizes if by_layer else torch.ones(len(self.owner), dtype=torch.long)
         self.n_bits = len(selection.bits)
         floor = [min(selection.least_channels, s.n_channels) for s in selection.selectors]

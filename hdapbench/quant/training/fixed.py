@@ -14,6 +14,9 @@ from hdapbench.quant.training.network import Layers, QuantNetwork
 from hdapbench.quant.training.quantizers import ActivationGrid, clip_activations, round_layers
 from hdapbench.quant.training.ranges import integer_range, weight_steps
 
+MOST_UNITS = 2**30
+"""What a channel's sums may reach, in their own unit: half of what 32 bits hold, the other half is for rounding."""
+
 
 class FixedNetwork(QuantNetwork):
     """Network whose bit-widths are decided. Removed channels are not in it.
@@ -58,25 +61,44 @@ class FixedNetwork(QuantNetwork):
         self.weight_bits = {name: tuple(weight_bits[name]) for name in graph.layers}
         self.activation_bits = tuple(activation_bits)
         rows = [bits for name in graph.layers for bits in self.weight_bits[name]]
-        self._low, self._high = (torch.tensor([float(integer_range(bits)[side]) for bits in rows]) for side in (0, 1))
+        ranges = torch.tensor([integer_range(bits) for bits in rows], dtype=torch.float32)
+        self.register_buffer("bits_of_row", torch.tensor(rows), persistent=False)
+        self.register_buffer("low", ranges[:, 0].clone(), persistent=False)
+        self.register_buffer("high", ranges[:, 1].clone(), persistent=False)
+        self.bits_of_row: Tensor
+        self.low: Tensor
+        self.high: Tensor
 
     def find_steps(self) -> Tensor:
-        """Weight step of each output channel, shape (n_rows,)."""
-        found = []
-        for name, weight in zip(self.graph.layers, self.weights, strict=True):
-            bits = torch.tensor(self.weight_bits[name])
-            steps = torch.empty(len(weight), dtype=weight.dtype)
+        """Weight step of each output channel, shape (n_rows,), no finer than 32-bit sums allow."""
+        found: list[Tensor] = []
+        of_layers = torch.split(self.bits_of_row, [len(weight) for weight in self.weights])
+        for name, weight, bits in zip(self.graph.layers, self.weights, of_layers, strict=True):
+            steps = weight.new_empty(len(weight))
             for p in set(self.weight_bits[name]):
                 chosen = bits == p
                 steps[chosen] = weight_steps(weight[chosen], [p], self.rule)[:, 0]
             found.append(steps)
-        return torch.cat(found)
+        return torch.maximum(torch.cat(found), self._least_steps())
+
+    def _least_steps(self) -> Tensor:
+        """Least weight steps, shape (n_rows,): the bias and the largest sum of a channel are `MOST_UNITS` of them.
+
+        Only filters that a batch norm all but switched off, with a bias left, and those of tens of thousands of inputs
+        come near.
+        """
+        found, grids = [], self.grids()
+        for weight, bias, quantizer in zip(self.weights, self.biases, self._inputs, strict=True):
+            grid = grids[quantizer][0]
+            reach = max(-grid.low, grid.high)
+            found.append(weight.detach().flatten(1).abs().sum(1) * reach + bias.detach().abs() / grid.scale)
+        return torch.cat(found) / MOST_UNITS
 
     def grids(self) -> list[list[ActivationGrid]]:
         """The grid of each quantiser, in a list of its own."""
         return [
-            [ActivationGrid.between(clip[0].tolist(), bits)]
-            for clip, bits in zip(self.clips, self.activation_bits, strict=True)
+            [ActivationGrid.between(clip[0], bits)]
+            for clip, bits in zip(self.ends(), self.activation_bits, strict=True)
         ]
 
     def layer_tensors(self, grids: list[list[ActivationGrid]]) -> Layers:
@@ -86,8 +108,8 @@ class FixedNetwork(QuantNetwork):
             list(self.weights),
             list(self.biases),
             steps=steps,
-            low=self._low,
-            high=self._high,
+            low=self.low,
+            high=self.high,
             bias_steps=self.bias_steps(steps, [grid[0].scale for grid in grids]),
         )
 

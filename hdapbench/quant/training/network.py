@@ -54,7 +54,8 @@ class QuantNetwork(nn.Module):
         self.weights = nn.ParameterList(layer.get_parameter("weight").detach().clone() for layer in layers)
         self.biases = nn.ParameterList(_bias(layer) for layer in layers)
         self.clips = nn.ParameterList(clip.detach().clone() for clip in clips)
-        self._steps: Tensor | None = None
+        self.register_buffer("_steps", None, persistent=False)
+        self._steps: Tensor | None
         self._since_refresh = 0
         counts = torch.tensor([len(weight) for weight in self.weights])
         self.register_buffer("layer_of_row", torch.repeat_interleave(counts), persistent=False)
@@ -101,8 +102,13 @@ class QuantNetwork(nn.Module):
         scales
             Scale of each quantiser.
         """
-        of_layers = torch.tensor([scales[quantizer] for quantizer in self._inputs])
+        of_layers = steps.new_tensor([scales[quantizer] for quantizer in self._inputs])
         return (steps * of_layers[self.layer_of_row]).clamp_min_(LEAST_SCALE**2)
+
+    def ends(self) -> list[list[list[float]]]:
+        """Least and greatest value of each quantiser at each of its bit-widths."""
+        found: list[list[list[float]]] = torch.stack(list(self.clips)).tolist()  # one wait for a GPU, not one for each
+        return found
 
     @abstractmethod
     def find_steps(self) -> Tensor:

@@ -47,7 +47,7 @@ def weight_steps(weight: Tensor, bits: Sequence[int], rule: RangeRule) -> Tensor
     largest = flat.abs().amax(1)
     # A channel of zeros has no range; any positive step represents it.
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-    levels = torch.tensor([float(2**p - 1) for p in bits], dtype=flat.dtype)
+    levels = flat.new_tensor([float(2**p - 1) for p in bits])
     steps = 2.0 * largest[:, None] / levels  # (n_channels, n_bits)
     if rule == "minmax":
         return steps
@@ -59,7 +59,7 @@ def _least_error(flat: Tensor, minmax: Tensor, bits: int) -> Tensor:
     shares = _SHARES if bits < 8 else _FINE_SHARES
     n_rows = max(1, _CHUNK // (flat.shape[1] * len(shares)))
     parts = zip(torch.split(flat, n_rows), torch.split(minmax, n_rows), strict=True)
-    return torch.cat([_least_error_of(rows, steps, shares.to(flat.dtype), bits) for rows, steps in parts])
+    return torch.cat([_least_error_of(rows, steps, shares.to(flat), bits) for rows, steps in parts])
 
 
 def _least_error_of(flat: Tensor, minmax: Tensor, shares: Tensor, bits: int) -> Tensor:

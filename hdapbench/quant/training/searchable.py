@@ -111,7 +111,7 @@ class SearchNetwork(QuantNetwork):
         """Counts of shares of weight bits (n_channels, n_bits), and of activation bits (n_quantizers, n_bits)."""
         channels = self.selection.counts(shares)
         if activation is not None:
-            activation = activation[self._inputs_by_layer()]
+            activation = activation.cpu()[self._inputs_by_layer()]
         return self.layers.counts(channels, self.selection.bits, activation, self.activation_bits)
 
     def _add_penalty(self) -> None:
@@ -181,8 +181,8 @@ class SearchNetwork(QuantNetwork):
     def grids(self) -> list[list[ActivationGrid]]:
         """One grid per quantiser and activation bit-width."""
         return [
-            [ActivationGrid.between(ends, bits) for ends, bits in zip(clip.tolist(), self.activation_bits, strict=True)]
-            for clip in self.clips
+            [ActivationGrid.between(ends, bits) for ends, bits in zip(clip, self.activation_bits, strict=True)]
+            for clip in self.ends()
         ]
 
     def layer_tensors(self, grids: list[list[ActivationGrid]]) -> Layers:
@@ -230,7 +230,7 @@ class SearchNetwork(QuantNetwork):
         if self.activation_selection is None:
             return None
         shares = self.activation_selection()
-        finest = torch.zeros(1, shares.shape[1])
+        finest = torch.zeros_like(shares[:1])
         finest[0, -1] = 1.0
         first = self.graph.operations[0].quantizer
         return torch.cat([finest if row == first else shares[row : row + 1] for row in range(len(shares))])
@@ -244,7 +244,7 @@ def _without(weight: Tensor, inputs: Tensor | None, removed: Tensor) -> Tensor:
     """Weight with zeros where its inputs are removed; zeros lie on every grid."""
     if inputs is None:
         return weight
-    gone = removed[inputs]
+    gone = removed[inputs.to(removed.device)]
     return weight.masked_fill(gone.view(1, -1, *[1] * (weight.dim() - 2)), 0.0) if bool(gone.any()) else weight
 
 

@@ -104,19 +104,22 @@ class SelectionLogits(nn.Module):
         return soft[self.owner] if self.granularity == "layer" else soft
 
     def counts(self, shares: Tensor) -> Tensor:
-        """Channels of each selector at each bit-width, shape (n_selectors, n_bits), of shares per channel."""
+        """Channels of each selector at each bit-width, shape (n_selectors, n_bits), of shares per channel.
+
+        On the CPU, where costs are counted: they are small.
+        """
         zeros = torch.zeros(len(self.selectors), shares.shape[1], dtype=torch.float64)
-        return zeros.index_add(0, self.owner, shares.double())
+        return zeros.index_add(0, self.owner.cpu(), shares.cpu().double())
 
     @torch.no_grad()
     def choices(self) -> dict[str, tuple[int, ...]]:
         """Selector -> bits of each channel: the likeliest ones."""
-        chosen = self.allowed().argmax(1)
+        chosen, owner = self.allowed().argmax(1), self.owner.cpu()
         if self.granularity == "layer":
             chosen = chosen[self.owner]
-        bits = torch.tensor(self.bits)[chosen]
+        bits = torch.tensor(self.bits)[chosen.cpu()]
         return {
-            selector.name: tuple(int(value) for value in bits[self.owner == number])
+            selector.name: tuple(int(value) for value in bits[owner == number])
             for number, selector in enumerate(self.selectors)
         }
 
@@ -126,7 +129,8 @@ class SelectionLogits(nn.Module):
         wanted = [value for selector in self.selectors for value in choices[selector.name]]
         columns = torch.tensor([self.bits.index(value) for value in wanted])
         if self.granularity == "layer":
-            columns = columns[(self.owner[:, None] == torch.arange(len(self.selectors))).int().argmax(0)]
+            columns = columns[(self.owner.cpu()[:, None] == torch.arange(len(self.selectors))).int().argmax(0)]
+        columns = columns.to(self.logits.device)
         self.logits.zero_()
         self.logits.scatter_(1, columns[:, None], 1.0)
         self.temperature = SETTLED
@@ -136,14 +140,15 @@ class SelectionLogits(nn.Module):
         offset = self.offset
         if self.bits[0] == 0:
             with torch.no_grad():
-                offset = offset.index_put((self._keepers(), torch.tensor(0)), offset.new_tensor(FORBIDDEN))
+                offset = offset.clone()
+                offset[self._keepers(), 0] = FORBIDDEN
         return self.logits + offset
 
     def _keepers(self) -> Tensor:
         """Rows of the channels that each prunable selector must keep: those least willing to go."""
         # How far 0 bits lead over the best other choice.
         lead = self.logits[:, 0] - self.logits[:, 1:].amax(1)
-        table = torch.full(self.table.shape, torch.inf, dtype=lead.dtype)
+        table = lead.new_full(self.table.shape, torch.inf)
         table[self.table] = lead
         least = min(self.least_channels, table.shape[1])
         columns = table.topk(least, dim=1, largest=False).indices  # (n_selectors, least)
