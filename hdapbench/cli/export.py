@@ -1,4 +1,4 @@
-"""``hdapbench export TRIAL --format onnx|packed``: the deployable model of a trial."""
+"""``hdapbench export TRIAL --format onnx|packed|c``: the deployable model of a trial."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hdapbench.cli.options import add_trust_option, add_workspace_options, exist
 from hdapbench.cli.output import check_output, write_output
 from hdapbench.errors import OutputError, PlanError
 
-SUFFIXES = {"onnx": ".onnx", "packed": ".hdpq"}
+SUFFIXES = {"onnx": ".onnx", "packed": ".hdpq", "c": ".c"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -22,9 +22,9 @@ def add_parser(subparsers: Any) -> None:
         choices=sorted(SUFFIXES),
         help="onnx: checked against torch, of trials with bit-widths QDQ and checked against the integer executor; "
         "packed: integers alone, weights at their bits, for trials with bit-widths and their default (default of "
-        "others: onnx)",
+        "others: onnx); c: the same as a C99 source and its header",
     )
-    parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq or TRIAL.onnx")
+    parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq, TRIAL.onnx or TRIAL.c")
     parser.add_argument(
         "--batch",
         type=whole_number,
@@ -57,19 +57,23 @@ def run(arguments: argparse.Namespace) -> int:
     directory = workspace_of(arguments).artifacts / trial_id
     has_bits = (directory / PACKED).is_file()
     chosen = arguments.format or ("packed" if has_bits else "onnx")
-    if chosen == "packed" and not has_bits:
+    if chosen in {"packed", "c"} and not has_bits:
         raise PlanError(
-            f"trial {trial_id} has no bit-widths to pack; choose one of a method such as joint-mpq, or --format onnx"
+            f"trial {trial_id} has no bit-widths to {'pack' if chosen == 'packed' else 'write as C'}; choose one of a "
+            "method such as joint-mpq, or --format onnx"
         )
     if not directory.is_dir():
         reason = result.reason or "its artifact was removed"
         raise PlanError(f"trial {trial_id} ({result.status.value}) left no model to export: {reason}")
     target = arguments.output or Path(f"{trial_id}{SUFFIXES[chosen]}")
+    target = target.with_suffix(".c") if chosen == "c" else target  # a header goes with it
     if target.is_file() and not arguments.force:
         raise OutputError(f"'{target}' exists; overwrite it with --force")
     check_output(target)
     finished = directory / ONNX
-    if finished.is_file():
+    if chosen == "c":
+        _export_c(directory, trial_id, target, overwrite=arguments.force)
+    elif finished.is_file():
         write_output(target, finished.read_bytes())
     elif has_bits:
         _export_bits(directory / PACKED, target, chosen, small=arguments.small)
@@ -79,6 +83,24 @@ def run(arguments: argparse.Namespace) -> int:
         describe(target, metadata(directory, trial_id))
     print(f"{target}: {target.stat().st_size:,} bytes")
     return 0
+
+
+def _export_c(directory: Path, trial_id: str, target: Path, *, overwrite: bool) -> None:
+    from hdapbench.quant.deploy.c99 import About, c_code, footprint
+    from hdapbench.quant.deploy.packed import PACKED, load_packed
+
+    header = target.with_suffix(".h")
+    if header.is_file() and not overwrite:
+        raise OutputError(f"'{header}' exists; overwrite it with --force")
+    code = c_code(load_packed(directory / PACKED), target.stem, About(f"trial {trial_id}"), header_name=header.name)
+    write_output(target, code.source.encode())
+    write_output(header, code.header.encode())
+    found = footprint(code)
+    print(f"{target}, {header}: int {code.name}_run(const int8_t *in, {code.name}_score *out)")
+    print(
+        f"flash about {found.flash:,} bytes, {found.constants:,} of them constants; RAM {found.ram:,} bytes: arena "
+        f"{found.arena:,}, input and output {found.caller:,}, stack below {found.stack:,}"
+    )
 
 
 def _export_bits(source: Path, target: Path, chosen: str, *, small: bool) -> None:

@@ -115,9 +115,26 @@ def test_a_trial_is_exported(workspace, kind, capsys):
         assert load_packed(path).n_weight_bits == 8 * result["metrics"]["bits"]["weight_bytes"]
 
 
-def test_a_float_trial_cannot_be_packed(workspace, capsys):
+def test_a_trial_is_exported_as_c_source_and_header(workspace, capsys):
+    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+    path = workspace / "On Chip.c"
+    command = ["export", result["artifact"], "--format", "c", "-o", str(path), "--workspace", str(workspace / "ws")]
+
+    codes = [main(command), main(command), main([*command, "--force"])]
+
+    assert codes == [0, 2, 0]
+    assert "int on_chip_run(const int8_t *in, on_chip_score *out)" in capsys.readouterr().out
+    assert '#include "On Chip.h"' in path.read_text()
+    assert f"trial {result['artifact']}" in path.with_suffix(".h").read_text()
+    path.unlink()
+    assert main(command) == 2  # its header is there
+    assert f"'{path.with_suffix('.h')}' exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "said"), [("packed", "to pack"), ("c", "to write as C")])
+def test_a_float_trial_cannot_be_packed(workspace, kind, said, capsys):
     result = trials(workspace, capsys)["uniform", "0.6x", ""]
-    options = ["--format", "packed", "--workspace", str(workspace / "ws")]
+    options = ["--format", kind, "--workspace", str(workspace / "ws")]
 
     assert main(["export", result["artifact"], *options]) == 2
-    assert "has no bit-widths to pack" in capsys.readouterr().err
+    assert f"has no bit-widths {said}" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_a_search_goes_there_and_back(kind, options):
     optimizer = torch.optim.AdamW([p for name in names for p in getattr(network, name)], lr=1e-3)
     for _ in range(13):
         step(network, optimizer)
-        control.after_backward(network)
+        control(network)
 
     assert float(network.counts().kept.detach().sum()) > 0
     network.to("cpu").eval()(images())
