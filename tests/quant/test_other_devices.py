@@ -73,8 +73,8 @@ def test_fine_tuning_goes_there_and_back(kind):
 )
 def test_a_search_goes_there_and_back(kind, options):
     network = searchable("residual", **options).to(DEVICE).train()
-    layers, cost = network.layers, soft_cost("size")
-    reference = reference_cost("size", layers, soft=True)
+    layers, cost = network.layers, soft_cost("weights")
+    reference = reference_cost("weights", layers, soft=True)
 
     def settle() -> None:
         found = discretize(network.selection, lambda n: float(cost(layers, network.counts_at(n))), 0.5 * reference)
