@@ -19,6 +19,7 @@ from hdapbench.runtimes.host import read_host
 from hdapbench.spec import FleetSpec, LoadedSpec, RecordedFleetSpec, Spec, context_hash, dataset_group, problem_at
 from hdapbench.spec.code import code_hash, plugin_code
 from hdapbench.spec.fleet_kinds import GROUP as FLEET_KINDS
+from hdapbench.tasks.device import kind_of
 from hdapbench.trial import DENSE, NUMBERS, Trial
 
 UNNAMED_IMAGES = frozenset({"9bdcd7aa37aed2fc", "4fc64842c4c91315", "e3cdc427cd870cc4", "1aafedd98eb35ae6"})
@@ -88,7 +89,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
 
     named = named_by_content(loaded)
     extra = {"weights": file_hash(weights)} if weights is not None else {}
-    context = context_hash(spec, extra)
+    context = context_hash(spec.model_copy(update={"device": kind_of(spec.device)}), extra)
     shared = _sources(loaded, cache_dir)
     trials = []
     for fleet in named.fleets:
