@@ -28,6 +28,7 @@ from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.program_file import write_model
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, Recipe, parse_target, problem_at
 from hdapbench.tasks.base import TORCHVISION, fill, given_state, given_teacher
+from hdapbench.tasks.device import lack_of, resolved
 from hdapbench.tasks.dry_run import N_IMAGES, Examples, dry_run, dry_training, said
 from hdapbench.tasks.open import open_task
 from hdapbench.tasks.stepper import Setting
@@ -69,8 +70,8 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
         half = {name: tuple(range(max(size // 2, 1))) for name, size in network.group_set.sizes.items()}
         compact, _ = checked_apply(model, network.group_set, Plan(kept=half), images)
         dry_run(compact, images, examples.labels, task=task, n_classes=classes)
-        if spec.device == "cpu" or torch.cuda.is_available():
-            setting = Setting(task, spec.device, teacher=model)
+        if lack_of(spec.device) is None:
+            setting = Setting(task, resolved(spec.device), teacher=model)
             dry_training(compact, examples, setting=setting, recipes=_recipes(loaded))
     for number, target in enumerate(spec.targets):
         if parse_target(target.text).kind in BIT_TARGETS:

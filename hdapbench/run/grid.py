@@ -28,6 +28,7 @@ from hdapbench.spec import (
 )
 from hdapbench.spec.code import code_hash, plugin_code
 from hdapbench.spec.fleet_kinds import GROUP as FLEET_KINDS
+from hdapbench.tasks.device import kind_of
 from hdapbench.trial import DENSE, NUMBERS, Trial
 
 UNNAMED_IMAGES = frozenset({"9bdcd7aa37aed2fc", "4fc64842c4c91315", "e3cdc427cd870cc4", "1aafedd98eb35ae6"})
@@ -99,7 +100,10 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
         raise SpecError(problems)
 
     named = named_by_content(loaded)
-    context = context_hash(spec, {_FILES[place]: file_hash(path) for place, path in weights.items()})
+    context = context_hash(
+        spec.model_copy(update={"device": kind_of(spec.device)}),
+        {_FILES[place]: file_hash(path) for place, path in weights.items()},
+    )
     shared = _sources(loaded, cache_dir)
     trials = []
     for fleet in named.fleets:

@@ -18,6 +18,7 @@ from hdapbench.run.requirements import unmet
 from hdapbench.spec import LoadedSpec, LocalFleetSpec, parse_target, problem_at
 from hdapbench.spec.code import OF_PACKAGES
 from hdapbench.spec.data import EMBEDDED
+from hdapbench.tasks.device import kind_of
 
 INSPECTION = 4
 """Raised whenever more is looked at, so that what was cached before is not taken for it."""
@@ -105,7 +106,11 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
     spec = loaded.spec
     about: list[Any] = [INSPECTION, spec.task, n_classes, counted, __version__, *_files(loaded)]
     about += [part.model_dump(mode="json") for part in (spec.model, spec.base, spec.fine_tune)]
-    about += [spec.device, spec.count_products, sorted({parse_target(target.text).kind for target in spec.targets})]
+    about += [
+        kind_of(spec.device),
+        spec.count_products,
+        sorted({parse_target(target.text).kind for target in spec.targets}),
+    ]
     about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
     path = cache_dir / "inspection" / f"{_key(about)}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.

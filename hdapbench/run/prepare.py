@@ -26,6 +26,7 @@ from hdapbench.run.workspace import Workspace
 from hdapbench.spec import FleetSpec, LoadedSpec, Spec
 from hdapbench.tasks.base import DenseBase, prepare_base
 from hdapbench.tasks.checkpoint import Checkpoints
+from hdapbench.tasks.device import resolved
 from hdapbench.tasks.dry_run import N_IMAGES
 from hdapbench.tasks.open import open_task
 from hdapbench.tasks.stepper import Setting
@@ -66,6 +67,11 @@ class Preparation:
             )
 
     @cached_property
+    def device(self) -> str:
+        """Where models are trained and evaluated; what ``auto`` stands for is found out once."""
+        return resolved(self.loaded.spec.device)
+
+    @cached_property
     def base(self) -> DenseBase:
         """The dense model, trained or loaded."""
         spec, data = self.loaded.spec, self.data
@@ -80,7 +86,7 @@ class Preparation:
                 data,
                 base_dir=base_directory(self.loaded),
                 cache_dir=self.workspace.cache,
-                setting=Setting(open_task(spec.task), spec.device, checkpoints=self.checkpoints),
+                setting=Setting(open_task(spec.task), self.device, checkpoints=self.checkpoints),
                 on_epoch=lambda report: self.listener.progress(
                     f"training the base model, epoch {report.epoch}/{report.epochs}, loss {report.loss:.3f}"
                 ),
@@ -125,7 +131,7 @@ class Preparation:
                 recipe=spec.fine_tune.model_copy(deep=True),  # methods could reach the spec's
                 directory=self.workspace.cache / "weights",
                 task_name=spec.task,
-                device=spec.device,
+                device=self.device,
                 checkpoints=self.checkpoints,
             )
         return self._benches[fleet_name]

@@ -24,6 +24,7 @@ from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import usable_cpus
 from hdapbench.spec import BoardFleetSpec, CommandFleetSpec, LoadedSpec, LocalFleetSpec, problem_at
 from hdapbench.spec.data import ADVICE, EMBEDDED, SHIPPED
+from hdapbench.tasks.device import AUTO, CPU, kind_of, lack_of
 
 
 def unmet(loaded: LoadedSpec, widths: Sequence[int] | None, *, cache_dir: Path) -> list[SpecProblem]:
@@ -56,11 +57,15 @@ def cautions(loaded: LoadedSpec, registry: MethodRegistry) -> list[SpecProblem]:
 
 
 def _device(loaded: LoadedSpec) -> Iterator[SpecProblem]:
-    if loaded.spec.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            yield problem_at(loaded, ("device",), "torch finds no GPU here; write device: cpu")
+    device = loaded.spec.device
+    lack = lack_of(device)
+    if lack is not None:
+        yield problem_at(loaded, ("device",), lack)
+    for name, recipe in (("base", loaded.spec.base), ("fine_tune", loaded.spec.fine_tune)):
+        if device == AUTO and recipe.precision == "amp" and kind_of(device) == CPU:
+            yield problem_at(
+                loaded, (name, "precision"), "amp needs a GPU, and torch finds none here; write bf16 or fp32"
+            )
 
 
 def _data(loaded: LoadedSpec) -> Iterator[SpecProblem]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticKnownError
 
 from hdapbench.spec.base import Name, Strict, refuse, sequence_to_tuple
 from hdapbench.spec.data import BOX_DATASETS, DataSpec, NormalizeSpec
@@ -21,6 +23,15 @@ Problems = list[tuple[tuple[str | int, ...], str]]
 
 MOST_VALUES = 1 << 26
 """Of one input: an image of 4,700 by 4,700 pixels in colour."""
+
+
+DEVICE = re.compile(r"^(cpu|cuda|cuda:(0|[1-9][0-9]{0,2})|auto)$")
+
+
+def _device(value: object) -> object:
+    if isinstance(value, str) and not DEVICE.match(value):
+        raise PydanticKnownError("literal_error", {"expected": "'cpu', 'cuda', 'cuda:1' or 'auto'"})
+    return value
 
 
 def _shorthand(value: object) -> object:
@@ -288,8 +299,11 @@ class Spec(Strict):
         description="Whether FLOPs hold products between activations, as in attention; false: layers with weights.",
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for training and evaluation.")
-    device: Literal["cpu", "cuda"] = Field(
-        default="cpu", exclude_if=lambda value: value == "cpu", description="Where models are trained and evaluated."
+    device: Annotated[str, BeforeValidator(_device)] = Field(
+        default="cpu",
+        exclude_if=lambda value: value == "cpu",
+        json_schema_extra={"pattern": DEVICE.pattern},
+        description="Where models are trained and evaluated: cpu, cuda, cuda:1 (a GPU's number) or auto.",
     )
 
     @model_validator(mode="after")

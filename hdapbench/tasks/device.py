@@ -1,20 +1,23 @@
-"""Devices that networks are trained and evaluated on."""
+"""Devices that networks are trained and evaluated on. Torch only where a GPU is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from hdapbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
 
 def usable_devices() -> tuple[str, ...]:
     """Names that ``device`` can take here: ``cpu``, and ``cuda:0``, ``cuda:1`` and so on, one for each GPU."""
+    import torch
+
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return (CPU, *(f"{CUDA}:{number}" for number in range(n_gpus)))
 
@@ -26,6 +29,24 @@ def resolved(device: str) -> str:
     return CUDA if len(usable_devices()) > 1 else CPU
 
 
+def kind_of(device: str) -> str:
+    """``cpu`` or ``cuda``: what numbers depend on, and the ids of trials name; which of several GPUs does not count."""
+    return resolved(device).partition(":")[0]
+
+
+def lack_of(device: str) -> str | None:
+    """What is wrong with a device here, with the fix; None where this machine has it."""
+    kind, _, number = resolved(device).partition(":")
+    if kind != CUDA:
+        return None
+    usable = usable_devices()
+    if len(usable) == 1:
+        return "torch finds no GPU here; write device: cpu, or auto"
+    if f"{CUDA}:{int(number or 0)}" not in usable:
+        return f"torch finds no {device} here, but {', '.join(usable[1:])}; write one of these, or auto"
+    return None
+
+
 def check_device(device: str) -> None:
     """Refuse a device that this machine does not have.
 
@@ -34,14 +55,9 @@ def check_device(device: str) -> None:
     ModelError
         When torch finds no GPU, or none of that number.
     """
-    wanted = torch.device(resolved(device))
-    if wanted.type != CUDA:
-        return
-    usable = usable_devices()
-    if len(usable) == 1:
-        raise ModelError(f"device: {device}, but torch finds no GPU here; write device: cpu, or auto")
-    if f"{CUDA}:{wanted.index or 0}" not in usable:
-        raise ModelError(f"device: {device}, but torch finds {', '.join(usable[1:])} here; write one of these, or auto")
+    lack = lack_of(device)
+    if lack is not None:
+        raise ModelError(f"device: {device}: {lack}")
 
 
 @contextmanager
@@ -53,6 +69,8 @@ def on_device(model: nn.Module, device: str) -> Iterator[None]:
     ModelError
         When this machine has no such device.
     """
+    import torch
+
     check_device(device)
     before = next((parameter.device for parameter in model.parameters()), torch.device(CPU))
     model.to(device)
@@ -65,6 +83,8 @@ def on_device(model: nn.Module, device: str) -> Iterator[None]:
 @contextmanager
 def kept_random_state(device: str) -> Iterator[None]:
     """Whatever random numbers are drawn on the CPU or the device, torch's global state is afterwards as before."""
+    import torch
+
     of = torch.device(device)
     numbers = [torch.cuda.current_device() if of.index is None else of.index] if of.type == CUDA else []
     with torch.random.fork_rng(devices=numbers):
