@@ -38,6 +38,11 @@ def add_parser(subparsers: Any) -> None:
         help="onnx of trials with bit-widths: weights of at most 4 bits take 4, of 2 take 2, for runtimes of opset 21 "
         "and 25",
     )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="onnx of trials with bit-widths: weights that are exact on x86 without VNNI too, and slower with it",
+    )
     add_workspace_options(parser)
     parser.add_argument("--force", action="store_true", help="overwrite the file")
     add_trust_option(parser)
@@ -76,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif finished.is_file():
         write_output(target, finished.read_bytes())
     elif has_bits:
-        _export_bits(directory / PACKED, target, chosen, small=arguments.small)
+        _export_bits(directory / PACKED, target, chosen, small=arguments.small, portable=arguments.portable)
     else:
         _export_float(directory, target, batch=arguments.batch, trusted=arguments.trust)
     if chosen == "onnx":
@@ -103,7 +108,7 @@ def _export_c(directory: Path, trial_id: str, target: Path, *, overwrite: bool) 
     )
 
 
-def _export_bits(source: Path, target: Path, chosen: str, *, small: bool) -> None:
+def _export_bits(source: Path, target: Path, chosen: str, *, small: bool, portable: bool) -> None:
     from hdapbench.quant.deploy.packed import constant_bytes, load_packed, save_packed
 
     model = load_packed(source)
@@ -113,7 +118,7 @@ def _export_bits(source: Path, target: Path, chosen: str, *, small: bool) -> Non
     else:
         from hdapbench.quant.deploy.onnx_export import export_onnx
 
-        print(export_onnx(model, target, small=small))
+        print(export_onnx(model, target, small=small, portable=portable))
 
 
 def _export_float(directory: Path, target: Path, *, batch: int, trusted: bool) -> None:
