@@ -1,8 +1,9 @@
-"""Joint search against its rivals on a finished board: who is smaller at equal accuracy, and by how much.
+"""Joint search against its rivals on finished boards, at equal accuracy: what it stores less, and how many cycles it saves.
 
-    python -m studies.joint_fronts specs/dscnn-speech-joint.yaml [SPEC ...] --workspace .hdapbench
+    python -m studies.joint_fronts specs/resnet6-digits-rivals.yaml [SPEC ...] --workspace .hdapbench
 
-Reads the trials that `hdapbench run` stored, trains nothing, and writes the tables in docs/bit-widths.md.
+Reads the trials that `hdapbench run` stored, trains nothing, and writes the tables in docs/bit-widths.md. Intervals are those of
+boards: a bootstrap over seeds and test images together.
 """
 
 from __future__ import annotations
@@ -10,15 +11,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from statistics import fmean
 
-from hdapbench.trial import Result
+import numpy as np
+
+from hdapbench.leaderboard.cells import Cells
+from hdapbench.leaderboard.statistics import Cell, Curves, bootstrap_fronts, equal_accuracy_lead
+from hdapbench.store.brief import brief_of
+from hdapbench.trial import BitMetrics, Metrics, Result
 from studies.runs import stored
 from studies.tables import options, publish
 
-EQUAL = 0.005
-"""Accuracies closer than this count as equal."""
+N_REPLICATES = 2000
+
+JUST_BELOW = 1e-9
+"""What a rival that is more accurate is taken to be below our front's top, so that the top is read and no average."""
+
+COSTS = {"stored": "stored_bytes", "NE16": "ne16_cycles", "MPIC": "mpic_cycles"}
+"""What fronts are about -> the field of `BitMetrics`."""
 
 PUBLISHED = {"w8": 0.4750, "w2": 0.6954}
 """Size reductions at equal accuracy that arXiv 2407.01054 reports in its abstract, against all-8-bit and all-2-bit."""
@@ -26,149 +38,138 @@ PUBLISHED = {"w8": 0.4750, "w2": 0.6954}
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one target, averaged over its seeds.
+    """One method at one target: its results by seed.
 
     Attributes
     ----------
     family
-        ``joint``, a rival's name, or ``w8``, ``w4``, ``w2``.
-    size
-        Bytes of packed weights.
-    accuracy
-        On the test split, in [0, 1].
-    epochs
-        Training of search and fine-tuning.
-    seconds
-        Wall-clock time of a trial, measured on a shared machine.
-    n_seeds
-        Seeds behind it.
+        Whose front it belongs to: ``joint``, ``joint by NE16``, a rival's name, or ``w8``, ``w4``, ``w2``.
+    target
+        As the spec writes it.
+    results
+        Seed -> result with bit-widths.
     """
 
     family: str
-    size: float
-    accuracy: float
-    epochs: float
-    seconds: float
-    n_seeds: int
+    target: str
+    results: dict[int, Result]
+
+    @property
+    def metrics(self) -> list[Metrics]:
+        """Of each seed."""
+        return [result.metrics for result in self.results.values() if result.metrics is not None]
+
+    def mean(self, field: str) -> float | None:
+        """Mean of a cost over the seeds; None where a seed does not say."""
+        values = [getattr(of.bits, field) for of in self.metrics]
+        return None if None in values else fmean(values)
 
 
 def points_of(results: Iterable[Result]) -> list[Point]:
-    """Points of all rows under a limit on size, smallest first; equal plans at several targets are one point."""
-    found: dict[tuple[str, str], list[Result]] = {}
+    """Points of all rows with bit-widths, the most stored first."""
+    found: dict[tuple[str, str], dict[int, Result]] = {}
     for result in results:
-        limited = str(result.trial.target).endswith("size")
-        if limited and result.metrics is not None and result.metrics.bits is not None:
-            found.setdefault((_family(result), str(result.trial.target)), []).append(result)
-    points = []
-    for (family, _), rows in found.items():
-        metrics = [row.metrics for row in rows if row.metrics is not None]
-        points.append(
-            Point(
-                family,
-                fmean(m.bits.weight_bytes for m in metrics if m.bits is not None),
-                fmean(m.accuracy for m in metrics),
-                fmean(row.spent.train_epochs + m.fine_tune_epochs for row, m in zip(rows, metrics, strict=True)),
-                fmean(row.seconds for row in rows),
-                len(rows),
-            )
-        )
-    return sorted(dict.fromkeys(points), key=lambda point: (point.size, -point.accuracy))
+        if result.metrics is not None and result.metrics.bits is not None:
+            key = family(result, result.metrics.bits), str(result.trial.target)
+            found.setdefault(key, {})[result.trial.seed] = result
+    points = [Point(*key, dict(sorted(of.items()))) for key, of in found.items()]
+    return sorted(points, key=lambda point: -(point.mean("stored_bytes") or 0.0))
 
 
-def _family(result: Result) -> str:
-    if result.trial.method != "joint-mpq":
-        return f"{result.trial.method} {result.trial.parameters.get('mode', '')}".strip()
-    choose = str(result.trial.parameters["choose"])
-    if choose != "fixed":
-        return choose
-    assert result.metrics is not None
-    assert result.metrics.bits is not None
-    (bits,) = result.metrics.bits.channels_at_bits
-    return f"w{bits}"
+def family(result: Result, bits: BitMetrics) -> str:
+    """Whose front a result is a point of."""
+    parameters, method = result.trial.parameters, result.trial.method
+    if method != "joint-mpq":
+        return f"{method} {parameters.get('mode', '')}".strip()
+    choose, kind = str(parameters["choose"]), str(result.trial.target).rpartition(" ")[2]
+    if choose == "fixed":
+        return f"w{max(bits.channels_at_bits)}"
+    name = "published rules" if parameters.get("preset") == "paper" else choose
+    name += ", shared beginning" if parameters.get("warm_up") else ""
+    name += ", activation bits" if parameters.get("activation_bits", "8") != "8" else ""
+    return name if kind == "size" else f"{name} by {kind.upper()}"
 
 
-def beaten(points: Sequence[Point], family: str) -> tuple[int, int]:
-    """Points of a rival to which some joint point is smaller at equal or better accuracy, and points that it has."""
-    joint = [point for point in points if point.family == "joint"]
-    rivals = [point for point in points if point.family == family]
-    lost = [
-        rival for rival in rivals if any(p.size < rival.size and p.accuracy >= rival.accuracy - EQUAL for p in joint)
-    ]
-    return len(lost), len(rivals)
+@dataclass(frozen=True)
+class Saving:
+    """What one front needs less than another at equal accuracy: a share, with its 95 % interval; negative is more.
 
-
-def beating(points: Sequence[Point], family: str) -> int:
-    """Joint points that are smaller than some point of a rival at equal or better accuracy."""
-    rivals = [point for point in points if point.family == family]
-    return sum(
-        any(p.size < r.size and p.accuracy >= r.accuracy - EQUAL for r in rivals) for p in points if p.family == "joint"
-    )
-
-
-def size_at(points: Sequence[Point], accuracy: float) -> float | None:
-    """Bytes at which the joint front reaches an accuracy, between its points by straight lines; None above its top.
-
-    Below the front's lowest point, that point's size: nothing smaller was measured.
+    ``accuracies`` are those that are compared. ``given_up`` is how far the rival's best accuracy is above them, in
+    [0, 1]: above our front's top nothing can be read, and the top is read instead.
     """
-    front: list[Point] = []
-    for point in points:
-        if point.family == "joint" and (not front or point.accuracy > front[-1].accuracy):
-            front.append(point)
-    if not front or accuracy > front[-1].accuracy:
+
+    share: float
+    low: float
+    high: float
+    accuracies: tuple[float, float]
+    given_up: float
+
+
+def saving(points: Sequence[Point], ours: str, rival: str, field: str) -> Saving | None:
+    """What our front saves against a rival's of a cost; None where one has no such cost."""
+    mine, theirs = ([point for point in points if point.family == name] for name in (ours, rival))
+    if not mine or not theirs or any(point.mean(field) is None for point in (*mine, *theirs)):
         return None
-    if accuracy <= front[0].accuracy:
-        return front[0].size
-    above = next(k for k, point in enumerate(front) if point.accuracy >= accuracy)
-    low, high = front[above - 1], front[above]
-    return low.size + (high.size - low.size) * (accuracy - low.accuracy) / (high.accuracy - low.accuracy)
+    seeds = sorted({seed for point in (*mine, *theirs) for seed in point.results})
+    drawn = bootstrap_fronts(
+        [_cell(point, field, seeds) for point in (*mine, *theirs)], np.random.default_rng(0), N_REPLICATES
+    )
+    own, other = drawn[:, : len(mine)], drawn[:, len(mine) :].copy()
+    top, best = own[..., 0].max(axis=1), float(other[0, :, 0].max())
+    other[..., 0] = np.minimum(other[..., 0], top[:, None] - JUST_BELOW)
+    lead = equal_accuracy_lead(own, Curves(other))
+    ends = (1 - 1 / (1 + end) for end in (lead.value, lead.low, lead.high))
+    return Saving(*ends, (lead.accuracy_low, lead.accuracy_high), max(0.0, best - float(top[0])))
+
+
+def _cell(point: Point, field: str, seeds: Sequence[int]) -> Cell:
+    briefs = {seed: brief_of(result) for seed, result in point.results.items()}
+    costs = {seed: getattr(of.metrics.bits, field) for seed, of in point.results.items() if of.metrics}
+    log_cost = np.array([log(costs[seed]) if seed in costs else np.nan for seed in seeds])
+    variance = np.where(np.isnan(log_cost), np.nan, 0.0)
+    return Cell(point.family, log_cost, variance, Cells(point.family, briefs).outcomes(seeds))
 
 
 def table(name: str, points: Sequence[Point]) -> str:
-    """The points, who is beaten, what size is saved, and what training costs."""
-    lines = [f"### {name}", "", "| method | weights (kB) | accuracy (%) | train epochs | seconds | seeds |"]
-    lines += ["|---|---|---|---|---|---|"]
+    """The points, and what joint search saves against every other front."""
+    lines = [f"### {name}", ""]
     lines += [
-        f"| {p.family} | {p.size / 1000:.2f} | {100 * p.accuracy:.2f} | {p.epochs:g} | {p.seconds:.0f} | {p.n_seeds} |"
-        for p in points
+        "| method | target | stored (kB) | weights (kB) | accuracy (%) | NE16 (k) | MPIC (k) | train epochs | seeds |"
     ]
-    rivals = [family for family in dict.fromkeys(p.family for p in points) if family != "joint"]
-    lines += [
-        "",
-        "| rival | its points beaten | joint points that beat one | size saved at equal accuracy | within 0.5 |",
-    ]
-    lines += ["|---|---|---|---|---|"]
-    for rival in rivals:
-        lost, n = beaten(points, rival)
-        lines.append(
-            f"| {rival} | {lost} of {n} | {beating(points, rival)} | {_saved(points, rival, 0.0)} | "
-            f"{_saved(points, rival, EQUAL)} |"
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for point in points:
+        epochs = fmean(
+            of.spent.train_epochs + of.metrics.fine_tune_epochs for of in point.results.values() if of.metrics
         )
+        accuracies = [100 * of.accuracy for of in point.metrics]
+        costs = [
+            _thousands(point.mean(field)) for field in ("stored_bytes", "weight_bytes", "ne16_cycles", "mpic_cycles")
+        ]
+        said = f"{fmean(accuracies):.2f} ({min(accuracies):.2f} to {max(accuracies):.2f})"
+        row = (point.family, point.target, *costs[:2], said, *costs[2:], f"{epochs:.3g}", str(len(point.results)))
+        lines.append(f"| {' | '.join(row)} |")
+    families = list(dict.fromkeys(point.family for point in points))
+    lines += ["", "Saved by the first at equal accuracy, with the 95 % interval (negative: it needs more):", ""]
+    lines += ["| of | first | second | saved | 95 % | over accuracies (%) | points given up |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for cost, field in COSTS.items():
+        ours = "joint" if cost == "stored" else f"joint by {cost}"
+        for rival in families:
+            found = saving(points, ours, rival, field) if rival != ours else None
+            if found is not None:
+                span = " to ".join(dict.fromkeys(f"{100 * end:.1f}" for end in found.accuracies))
+                said = (
+                    f"{found.share:+.1%} | {found.low:+.1%} to {found.high:+.1%} | {span} | {100 * found.given_up:.2f}"
+                )
+                lines.append(f"| {cost} | {ours} | {rival} | {said} |")
     published = ", ".join(f"{share:.2%} against {bits}" for bits, share in PUBLISHED.items())
-    lines += [
-        "",
-        f"Published for joint search (arXiv 2407.01054, full recipe, other data): {published}.",
-        *_training(points),
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [*lines, "", f"Published for joint search, of weights alone (full recipe, other data): {published}."]
+    )
 
 
-def _saved(points: Sequence[Point], rival: str, slack: float) -> str:
-    """Share of a rival's size that the joint front saves, at the best of its points."""
-    mine = [(point.size, size_at(points, point.accuracy - slack)) for point in points if point.family == rival]
-    saved = [1.0 - size / rivals for rivals, size in mine if size is not None]
-    return f"{max(saved):.1%}" if saved else "not reached"
-
-
-def _training(points: Sequence[Point]) -> list[str]:
-    joint, sequence = ([p for p in points if p.family == family] for family in ("joint", "sequence"))
-    if not joint or not sequence:
-        return []
-    epochs = fmean(p.epochs for p in joint) / fmean(p.epochs for p in sequence)
-    seconds = fmean(p.seconds for p in joint) / fmean(p.seconds for p in sequence)
-    return [
-        "",
-        f"Joint search and fine-tuning train {epochs:.2f} of the sequence's epochs, in {seconds:.2f} of its time.",
-    ]
+def _thousands(value: float | None) -> str:
+    return "-" if value is None else f"{value / 1000:.2f}"
 
 
 def main() -> int:

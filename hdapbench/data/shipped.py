@@ -83,7 +83,7 @@ def _speech_commands(request: DataRequest) -> DataSplits:
             f"speech-commands needs model.input_shape [1, frames, coefficients] with {speech.N_MELS} coefficients at "
             f"most, such as [1, 49, 10], not {list(shape)}"
         )
-    return _folder(speech.SPEECH_COMMANDS, request, SPEECH_STATISTICS)
+    return _folder(speech.of_speakers(request.spec.test_speakers), request, SPEECH_STATISTICS)
 
 
 def _yolo(request: DataRequest) -> DataSplits:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import wave
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import IO
 
@@ -22,6 +24,11 @@ VERSION = 1
 
 TEST_LIST = "testing_list.txt"
 
+SPEAKER_END = "_nohash_"
+"""Names of files are a speaker's, this, and a number."""
+
+SHOWN_SPEAKERS = 8
+
 RATE = 16_000
 WINDOW, FFT_SIZE = 480, 512
 """Samples of a window (30 ms), and of the transform that it is padded to."""
@@ -37,16 +44,25 @@ OFFSETS = (165.0, 128.0)
 """Grey levels of zero."""
 
 
-def speech_files(contents: Contents) -> Files:
+def speech_files(contents: Contents, test_speakers: Sequence[str] = ()) -> Files:
     """Recordings by split: those of the test list, and all others; folders such as ``_background_noise_`` are no words.
+
+    Parameters
+    ----------
+    contents
+        Of the folder or archive.
+    test_speakers
+        Whose recordings are tested instead of those of the list; nobody else's are.
 
     Raises
     ------
     DataError
-        When there is no test list, or none of its files is there.
+        When there is no test list, or none of its files is there; when a speaker has no recordings, or nobody is left.
     """
     found = [PurePosixPath(name) for name in contents.files if suffix(name) == AUDIO_SUFFIX]
     words = {str(path): path.parts[-2] for path in found if len(path.parts) > 1 and not path.parts[-2].startswith("_")}
+    if test_speakers:
+        return _by_speaker(words, test_speakers, str(contents.source))
     lists = [name for name in contents.files if PurePosixPath(name).name == TEST_LIST]
     if not lists:
         raise DataError(f"'{contents.source}' holds no {TEST_LIST}; {ADVICE['speech-commands']}")
@@ -61,6 +77,30 @@ def speech_files(contents: Contents) -> Files:
             f"{ADVICE['speech-commands']}"
         )
     return splits
+
+
+def _by_speaker(words: Mapping[str, str], tested: Sequence[str], source: str) -> Files:
+    """Recordings, name -> word, of the tested speakers and of all others."""
+    speaker = {name: PurePosixPath(name).name.partition(SPEAKER_END)[0] for name in words}
+    known = sorted(set(speaker.values()))
+    unknown = sorted(set(tested) - set(known))
+    if unknown or set(tested) == set(known):
+        some = ", ".join(known[:SHOWN_SPEAKERS]) + (", ..." if len(known) > SHOWN_SPEAKERS else "")
+        wrong = f"'{source}' has no recordings of {', '.join(unknown)}" if unknown else "it names all speakers"
+        raise DataError(f"data.test_speakers: {wrong}; speakers are what files are called up to {SPEAKER_END}: {some}")
+    splits: Files = {TRAIN: {}, TEST: {}, VAL: {}}
+    for name, word in words.items():
+        splits[TEST if speaker[name] in tested else TRAIN][name] = word
+    return splits
+
+
+def of_speakers(test_speakers: Sequence[str]) -> FolderFormat:
+    """Words as Speech Commands lays them out, tested on these speakers, or by the test list where there are none."""
+    if not test_speakers:
+        return SPEECH_COMMANDS
+    tested = tuple(sorted(set(test_speakers)))
+    files = partial(speech_files, test_speakers=tested)
+    return replace(SPEECH_COMMANDS, files=files, version=(*SPEECH_COMMANDS.version, *tested))
 
 
 def decode_speech(stream: IO[bytes], shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -91,6 +91,12 @@ class DataSpec(Strict):
         description="Training augmentation: flip-crop, shift and resized-crop of single images; mosaic and mosaic-flip "
         "of images with boxes.",
     )
+    test_speakers: Annotated[tuple[str, ...], BeforeValidator(sequence_to_tuple)] = Field(
+        default=(),
+        exclude_if=lambda value: not value,
+        description="Of speech-commands: speakers whose recordings are tested, in place of the test list; nobody hears "
+        "them before. File names begin with the speaker.",
+    )
     corrupt: Literal["fail", "skip"] = Field(
         default="fail",
         exclude_if=lambda value: value == "fail",
@@ -115,6 +121,12 @@ class DataSpec(Strict):
     def _shares_leave_training_images(self) -> DataSpec:
         if self.search_share + self.test_share >= 1.0:
             raise ValueError("search_share + test_share must stay below 1, or nothing is left to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _speakers_fit(self) -> DataSpec:
+        if self.test_speakers and self.name in SHIPPED and self.name != "speech-commands":
+            raise ValueError(f"test_speakers is for speech-commands; {self.name} has no speakers: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -150,3 +150,25 @@ def test_real_recordings_are_read_from_their_archive(data_root, tmp_path):
     assert data.train.mean == pytest.approx((float(pixels.mean()),), abs=0.03)
     assert data.train.std == pytest.approx((float(pixels.std()),), abs=0.03)
     assert float(((pixels == 0) | (pixels == 1)).float().mean()) < 0.01  # hardly anything is cut off
+
+
+def test_speakers_that_are_held_out_are_tested_and_nobody_else_is(commands):
+    speakers = ["00000001", "00000004"]
+    (commands / "testing_list.txt").unlink()
+
+    data = load(commands, test_speakers=speakers)
+
+    assert (len(data.train) + len(data.search), len(data.test)) == (18, 6)
+    assert data.test.labels.bincount().tolist() == [2, 2, 2]
+    assert load(commands, test_speakers=["00000002"]).content_hash != data.content_hash
+
+
+@pytest.mark.parametrize(("speakers", "said"), [(["theo"], "no recordings of theo"), (None, "names all speakers")])
+def test_speakers_who_are_not_there_or_are_all_are_refused_with_those_who_are(commands, speakers, said):
+    with pytest.raises(DataError, match=f"{said}.*00000000, 00000001"):
+        load(commands, test_speakers=speakers or [f"{number:08x}" for number in range(8)])
+
+
+def test_sets_without_speakers_have_none_to_test():
+    with pytest.raises(ValueError, match="digits has no speakers"):
+        DataSpec(name="digits", test_speakers=["theo"])
