@@ -36,6 +36,7 @@ VARIANTS = [
     ("netadapt", {"n_plans": 12, "short_epochs": 0.5, "proposals": 2}),
     ("netadapt", {"fleet": True, "table": "measured", "short_epochs": 0.0, "proposals": None, "round_to": 2}),
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
+    *[("joint", {"penalty": penalty}) for penalty in ("growing-l2", "group-lasso")],
     ("fastnas", {"choices": 5}),
     ("fastnas", {"choices": 4, "score": "loss", "criterion": "osscar", "reconstruct": True, "params_share": 0.9}),
     *[
