@@ -25,6 +25,7 @@ PACKAGES = (
     ("onnx", "onnx", "export"),
     ("onnxruntime", "onnx", "measured latency"),
     ("matplotlib", "report", "pictures"),
+    ("ray", "ray", "trials on several machines"),
     ("pandas", "pandas", "boards as data frames of pandas"),
 )
 """Distribution, extra that brings it (None: always needed), and what it is for."""

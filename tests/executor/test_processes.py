@@ -20,6 +20,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ends processes 
 
 AT_ONCE = ("--executor", "process", "--workers", "2")
 
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from hdapbench.cli.main import main; raise SystemExit(main())"
+)
+"""The command, also where tests run in the background, which lets processes ignore interrupts."""
+
 ODD = """\
 import os, signal, sys, time
 
