@@ -6,13 +6,14 @@ import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, get_args
 
 from hdapbench.errors import ExecutorError, MethodError, MissingExtraError
 from hdapbench.executor.inline import Inline
 from hdapbench.executor.message import order_of
 from hdapbench.executor.on_ray import OnRay
-from hdapbench.executor.process import Processes
+from hdapbench.executor.process import GPUS, Processes
 from hdapbench.run.job import Executor, Job
 from hdapbench.run.listener import Listener
 from hdapbench.run.supply import Supply
@@ -57,6 +58,10 @@ class Chosen:
             return OnRay(self.address, n_workers=self.n_workers), ""
         threads = job.loaded.spec.threads
         n_workers = min(self.n_workers or max(len(usable_cpus()) // threads, 1), n_left)
+        device = str(job.loaded.spec.device)
+        gpus = _gpus() if device in ("cuda", "auto") else []
+        if gpus or device.startswith("cuda"):
+            n_workers = min(n_workers, max(len(gpus), 1))
         why_one = ""
         live = [fleet.name for fleet in job.loaded.spec.fleets if fleet.is_live]
         if live and n_workers > 1:
@@ -73,7 +78,15 @@ class Chosen:
                 return Inline(), f"one trial at a time: {error}"
         each = f"{threads} thread" + ("s" if threads > 1 else "")
         many = f"{n_workers} worker processes" if n_workers > 1 else "one worker process"
-        return Processes(n_workers), why_one or f"{many} of {each}"
+        return Processes(n_workers, gpus[:n_workers]), why_one or f"{many} of {each}"
+
+
+def _gpus() -> list[str]:
+    """GPUs of this machine that this process may use, each as `GPUS` names it."""
+    named = os.environ.get(GPUS)
+    if named is not None:
+        return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
+    return [str(number) for number, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
 def chosen(name: str | None = None, *, n_workers: int | None = None, address: str | None = None) -> Executor:

@@ -104,7 +104,10 @@ class Run:
                 self.listener.started(trial)
                 preparation.lacking.clear()
                 result = self._result(trial, preparation)
-                yield Waits(trial, copy.deepcopy(preparation.lacking)) if preparation.lacking else result
+                if preparation.lacking:
+                    yield Waits(trial, copy.deepcopy(preparation.lacking))
+                else:
+                    yield result
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""
