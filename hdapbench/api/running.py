@@ -39,6 +39,7 @@ def run(  # noqa: PLR0913 - what the command line offers, by name
     store: str | Path | None = None,
     executor: str | None = None,
     workers: int | None = None,
+    address: str | None = None,
     shard: str | None = None,
 ) -> Board:
     """Board of a spec, after those of its trials have run that are not stored yet.
@@ -64,9 +65,11 @@ def run(  # noqa: PLR0913 - what the command line offers, by name
     store
         URL or file of another database than the workspace's, by default what ``HDAPBENCH_STORE`` names.
     executor
-        Where trials run: ``inline`` or ``process``; by default in worker processes where there are cores for several.
+        Where trials run: ``inline``, ``process`` or ``ray``; by default in worker processes where cores allow several.
     workers
         Trials at once; by default as many as there are cores for.
+    address
+        ``HOST:PORT`` of a Ray cluster; by default one of this machine alone.
     shard
         Part of the trials that runs, such as ``1/3``, for machines that share no store.
 
@@ -76,7 +79,7 @@ def run(  # noqa: PLR0913 - what the command line offers, by name
         When the spec or a method cannot be used; nothing has been spent then.
     """
     let_threads_sleep()
-    carried_out_by = chosen(executor, n_workers=workers)
+    carried_out_by = chosen(executor, n_workers=workers, address=address)
     loaded = load(spec_file(str(spec)), [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()])
     registry = MethodRegistry(import_what_makes_numbers)
     register_plugins(loaded, registry)

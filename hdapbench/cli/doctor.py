@@ -26,6 +26,7 @@ PACKAGES = (
     ("onnxruntime", "onnx", "measured latency"),
     ("ray", "ray", "boards of a Ray cluster as a fleet"),
     ("matplotlib", "report", "pictures"),
+    ("ray", "ray", "trials on several machines"),
     ("pandas", "pandas", "boards as data frames of pandas"),
 )
 """Distribution, extra that brings it (None: always needed), and what it is for."""

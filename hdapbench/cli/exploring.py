@@ -122,6 +122,7 @@ def same_command(arguments: argparse.Namespace) -> str:
         ("--limit", arguments.limit),
         ("--executor", arguments.executor),
         ("--workers", arguments.workers),
+        ("--address", arguments.address),
         ("--shard", arguments.shard),
         ("--output", arguments.output),
     ):

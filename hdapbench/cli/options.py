@@ -80,16 +80,17 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--executor``, ``--workers`` and ``--shard``."""
+    """Add ``--executor``, ``--workers``, ``--address`` and ``--shard``."""
     group = parser.add_argument_group("where trials run", "The numbers are the same everywhere.")
     group.add_argument(
         "--executor",
-        choices=("inline", "process"),
-        help="this process, or worker processes (default: worker processes where there are cores for several)",
+        choices=("inline", "process", "ray"),
+        help="this process, worker processes, or a Ray cluster (default: worker processes where cores allow several)",
     )
     group.add_argument(
         "--workers", type=whole_number, metavar="N", help="trials at once (default: cores by the spec's threads)"
     )
+    group.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster (default: one of this machine alone)")
     group.add_argument(
         "--shard",
         metavar="I/N",

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hdapbench.run.whole import carry_through, import_what_makes_numbers, let_threads_sleep, plan_run
 
     let_threads_sleep()
-    executor = chosen(arguments.executor, n_workers=arguments.workers)
+    executor = chosen(arguments.executor, n_workers=arguments.workers, address=arguments.address)
     shard = None if arguments.shard is None else Shard.read(arguments.shard)
     spec, registry = load_with_methods(arguments, before_code=import_what_makes_numbers)
     part = narrowed_by(arguments, spec)

@@ -18,6 +18,8 @@ from hdapbench.run.supply import POLL_SECONDS, Supply
 from hdapbench.run.waiting import Waits
 from hdapbench.trial import Result
 
+GPUS = "CUDA_VISIBLE_DEVICES"
+
 
 class Place(Protocol):
     """Where one trial at a time is carried out."""
@@ -43,16 +45,19 @@ class Processes:
     ----------
     n_workers
         How many run at once.
+    gpus
+        One for each of them, as CUDA_VISIBLE_DEVICES names it; none where workers see what this process sees.
     """
 
-    def __init__(self, n_workers: int) -> None:
-        self.n_workers = n_workers
+    def __init__(self, n_workers: int, gpus: Sequence[str] = ()) -> None:
+        self.n_workers, self.gpus = n_workers, gpus
 
     def ended(self, job: Job, supply: Supply, listener: Listener) -> Generator[Result | Waits, None, None]:
         """What came of each trial of a supply, as it ends."""
         events: SimpleQueue[Event] = SimpleQueue()
         order = order_of(job, sys.path)
-        slots = [Slot(order, events.put) for _ in range(min(self.n_workers, supply.n_left))]
+        seen = [{GPUS: gpu} for gpu in self.gpus] or [{}] * self.n_workers
+        slots = [Slot(order, events.put, variables) for variables in seen[: min(self.n_workers, supply.n_left)]]
         yield from carried_out(slots, events, job, supply, listener)
 
 

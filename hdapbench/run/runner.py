@@ -104,8 +104,10 @@ class Run:
                 self.listener.started(trial)
                 preparation.lacking.clear()
                 result = self._result(trial, preparation)
-                yield Waits(trial, copy.deepcopy(preparation.lacking)) if preparation.lacking else result
-                if not preparation.lacking:
+                if preparation.lacking:
+                    yield Waits(trial, copy.deepcopy(preparation.lacking))
+                else:
+                    yield result
                     preparation.checkpoints.forget(trial.id)  # now it is stored
 
     def _check_base(self, preparation: Preparation) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 
 from hdapbench.errors import StoreError
 from hdapbench.run.listener import Listener
@@ -15,6 +16,9 @@ from hdapbench.trial import Trial
 
 POLL_SECONDS = 1.0
 """After which it is asked again whether what others have claimed is stored, or free."""
+
+FIRST = 100
+"""Trials that are tried first: to go through all of many for each takes long."""
 
 BEATS = 4
 """Per lease: signs that this run is alive."""
@@ -75,8 +79,12 @@ class Supply:
         """The next trial, claimed; None where none can be had now: others have what is left, or it is over."""
         if self.is_over:
             return None
-        ids = list(self._left)
-        for trial_id in self._claims.take(ids, again=self._again):
+        ids = list(islice(self._left, FIRST))
+        taken = self._claims.take(ids, again=self._again)
+        if not taken and len(ids) < len(self._left):
+            ids = list(self._left)
+            taken = self._claims.take(ids, again=self._again)
+        for trial_id in taken:
             self._n_ahead -= 1
             self._taken.append(trial_id)
             return self._left.pop(trial_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before torch and numpy are imported
+os.environ.setdefault("HDAPBENCH_EXECUTOR", "inline")  # what one process withstands
 
 from tests.attacks.listed import run
 

@@ -157,6 +157,47 @@ def test_counter_clock_and_time_left_fit_into_80_columns(grid: list[Result], mon
     assert "so far at 0.5x: quick 10 ms 90.0%" in written.getvalue()
 
 
+def test_trials_that_run_at_once_have_a_line_each_on_a_terminal(grid: list[Result], terminal: io.StringIO) -> None:
+    trials = tuple(result.trial for result in grid)
+    with progress.LiveProgress(trials, n_done=0) as live:
+        for trial in trials[:2]:
+            live.step(trial, "waiting for the base model")
+            live.started(trial)
+        live.step(trials[0], "fine-tuning, epoch 1/3")
+        live._bar.refresh()
+        live.finished(grid[0])
+        live._bar.refresh()
+
+    frame = terminal.getvalue().partition("fine-tuning, epoch 1/3")[2].partition("0/4")[0]
+    assert "slow @ 0.5x, seed 0  waiting for the base model" in frame
+    assert "quick @ 0.5x on" in terminal.getvalue()
+    assert live._bar.lines[0] == "slow @ 0.5x, seed 0  waiting for the base model"
+
+
+def test_a_log_names_a_trial_that_ends_after_another_has_begun(
+    grid: list[Result], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = progress.PlainProgress(tuple(result.trial for result in grid), n_done=0)
+    for result in grid[:2]:
+        log.started(result.trial)
+    log.finished(grid[0])
+    log.finished(grid[2])  # another run did it
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" ")[0] for line in lines[:2]] == ["[1/4]", "[2/4]"]
+    assert lines[2].startswith("    quick @ 0.5x on nx, seed 0 [")
+    assert lines[4].startswith("    quick @ 0.5x on nx, seed 1 [")
+
+
+def test_the_time_left_of_trials_that_run_at_once_is_shared_among_them(grid: list[Result]) -> None:
+    pace, clock = paced(grid, [2.0, 60.0])
+    pace.started(grid[2].trial)
+    pace.started(grid[3].trial)
+    clock.seconds += 1.0
+
+    assert pace.left() == pytest.approx(59.0)
+
+
 def test_check_and_show_tell_variants_apart(
     tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ends processes 
 
 AT_ONCE = ("--executor", "process", "--workers", "2")
 
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from hdapbench.cli.main import main; raise SystemExit(main())"
+)
+"""The command, also where tests run in the background, which lets processes ignore interrupts."""
+
 ODD = """\
 import os, signal, sys, time
 
@@ -178,3 +184,20 @@ def test_a_run_that_is_interrupted_or_killed_leaves_no_process_and_what_had_ende
         assert "interrupted: 1 of 3 trials are stored; go on with: hdapbench run tiny.yaml" in told
         assert "--executor process --workers 2" in told
         assert unfinished(spec.parent) == [spec.parent / ".hdapbench"]
+
+
+def test_two_runs_at_once_do_each_trial_once_and_show_the_same_board(spec: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hdapbench", "run", "tiny.yaml", "--executor", "inline", "--output", f"{name}.md"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "other")
+    ]
+    told = [run.communicate()[1] for run in runs]
+
+    assert [run.returncode for run in runs] == [0, 0]
+    begun = [line for text in told for line in text.splitlines() if line.startswith("[")]
+    assert len({line.rpartition("[")[2] for line in begun}) == len(begun) == 5
+    assert Path("one.md").read_text() == Path("other.md").read_text()

@@ -1,0 +1,124 @@
+"""Trials on a Ray cluster of three nodes on this machine, one of which is lost while a trial runs on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hdapbench.cli.main import main
+from hdapbench.errors import ExecutorError
+from hdapbench.executor import choose, ray_host
+from hdapbench.executor.luggage import packed
+from hdapbench.executor.message import Order
+from hdapbench.spec import load
+
+SLOW = """\
+import os
+import time
+from pathlib import Path
+
+from hdapbench.method import Method
+
+
+class Slow(Method):
+    name = "slow"
+
+    def compress(self, problem):
+        begun = Path({begun!r})
+        if not begun.exists():
+            partial = begun.with_suffix(".part")
+            partial.write_text(str(os.getppid()))
+            partial.rename(begun)
+            time.sleep(600)
+        return problem.plan_by_scores(problem.importance("l2"))
+"""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes for trials beside a head that has no processor."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        found.add_node(num_cpus=1)
+    yield found
+    found.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_board_of_three_nodes_of_which_one_is_lost_is_that_of_one_process(
+    spec: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Path("begun").absolute()
+    Path("slow.py").write_text(SLOW.format(begun=str(begun)))
+    options = ["--method", "./slow.py", "--target", "0.5x"]
+
+    def lose() -> None:
+        while not begun.exists():
+            time.sleep(0.1)
+        host = Path("/proc", begun.read_text(), "stat").read_text()
+        node = int(host.rpartition(")")[2].split()[1])  # the parent of the host's process
+        os.kill(node, signal.SIGKILL)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    code = main(
+        ["run", "tiny.yaml", *options, "--address", cluster.address, "--workspace", "ray", "--output", "ray.md"]
+    )
+    thread.join()
+    told = capsys.readouterr().err
+    main(["run", "tiny.yaml", *options, "--quiet", "--executor", "inline", "--workspace", "one", "--output", "one.md"])
+
+    assert code == 0
+    assert "was lost; it is done again" in told
+    assert Path("ray.md").read_text() == Path("one.md").read_text()
+    for artifact in Path("one/artifacts").iterdir():
+        for name in ("plan.json", "description.json"):
+            assert (Path("ray/artifacts") / artifact.name / name).read_bytes() == (artifact / name).read_bytes()
+    ray_host._sweep()  # what the lost node left goes when its machine is used again; here that is this machine
+    assert not list(Path(tempfile.gettempdir()).glob("hdapbench-ray-*"))
+
+
+def test_a_cluster_that_is_not_there_is_said_before_anything_is_spent() -> None:
+    with pytest.raises(ExecutorError, match=r"no executor is called 'rya'; known: inline, process, ray"):
+        choose.chosen("rya")
+    with pytest.raises(ExecutorError, match=r"10\.0\.0\.1:6379 is for --executor ray"):
+        choose.chosen("process", address="10.0.0.1:6379")
+
+
+def test_what_travels_are_the_files_beside_the_spec_and_methods_from_elsewhere(
+    spec: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine.py"
+    elsewhere.write_text("MINE = 1\n")
+    for name in (".git/x", "leaderboards/x", "work/cache/x", "data/x"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text(name)
+    order = Order(load("tiny.yaml"), (elsewhere,), {}, Path("work").resolve(), ())
+
+    luggage = packed(order)
+    there = luggage.unpacked(spec.parent / "there", sys.path)
+
+    assert sorted(luggage.files) == ["methods/0/mine.py", "spec/data/x", "spec/net.py", "spec/tiny.yaml"]
+    assert [path.read_text() for path in there.added] == ["MINE = 1\n"]  # type: ignore[union-attr]
+    assert Path(there.loaded.source).read_text() == spec.read_text()
+
+
+def test_a_folder_too_large_to_travel_is_refused(spec: Path) -> None:
+    with Path("images.bin").open("wb") as stream:
+        os.truncate(stream.fileno(), 200_000_000)
+
+    with pytest.raises(ExecutorError, match=r"holds 200 MB and travels to the cluster, at most 100 MB"):
+        packed(Order(load("tiny.yaml"), (), {}, Path(".hdapbench").resolve(), ()))
