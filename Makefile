@@ -48,6 +48,11 @@ faults attack: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --only fuzz --inputs 100000 --minutes 600 --write
 
+# Known flaws and licences of what is installed; needs a network, and says so where there is none.
+release-check: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	$(BIN)/python -m tests.release
+
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
