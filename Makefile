@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # What the quickstart installs beside the package: what the specs that ship need.
 EXTRAS ?= specs
 
-.PHONY: quickstart docs test test-fast check format boards attack bench clean
+.PHONY: quickstart docs test test-fast check format boards faults attack fuzz release-check bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hdapbench run specs/quickstart.yaml
@@ -40,9 +40,18 @@ format: $(VENV)/.installed-test
 boards: $(VENV)/.installed
 	$(BIN)/hdapbench results check leaderboards
 
-# About a quarter of an hour on two cores; docs/reliability.md is written by it.
-attack: $(VENV)/.installed-test
-	$(BIN)/python -m tests.attacks --write
+# About half an hour on two cores; docs/reliability.md is written by it. FAULTS="--executor process" runs all in worker processes.
+faults attack: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults --write $(FAULTS)
+
+# 100,000 inputs, guided by coverage where atheris is installed.
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults --only fuzz --inputs 100000 --minutes 600 --write
+
+# Known flaws and licences of what is installed; needs a network, and says so where there is none.
+release-check: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	$(BIN)/python -m tests.release
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pytest benchmarks --benchmark-only

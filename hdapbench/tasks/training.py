@@ -198,10 +198,14 @@ class _Job:
             "images": self.n_images,
             "steps": self.n_steps,
             "task": setting.task.name,
-            "device": torch.device(setting.device).type,
+            "device": _named(torch.device(setting.device)),
             "network": state_hash(model),
             "teacher": None if teacher is None else state_hash(teacher),
         }
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _resumed(stepper: Stepper, job: _Job, kept: Checkpoint | None) -> _Position:

@@ -1,9 +1,10 @@
-"""The attack list, and the table of what came of it."""
+"""The list of faults and attacks, and the table of what came of it."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 import warnings
@@ -11,9 +12,9 @@ from collections.abc import Callable, Iterator
 from itertools import chain, takewhile
 from pathlib import Path
 
-from tests.attacks import bombs, on_files, plugins, runs, stage
-from tests.attacks.arena import OUTCOMES, Attack, Fate, counted, fates
-from tests.attacks.stage import Stage
+from tests.faults import bombs, endings, fuzzing, on_files, plugins, runs, stage
+from tests.faults.arena import OUTCOMES, Attack, Fate, counted, fates
+from tests.faults.stage import Stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 IMPORTED = (
@@ -26,11 +27,13 @@ IMPORTED = (
 
 PARTS = (
     *(stage.workspace, stage.pictures, stage.packed, stage.recordings),
-    *(on_files.base_hash, on_files.decoded, on_files.artifact, plugins.alone),
+    endings.pictures_board,
+    *(on_files.base_hash, on_files.decoded, on_files.artifact, plugins.alone, fuzzing.made),
 )
+FEW_INPUTS = 10_000
 
 
-def attacks(made: Stage, share: float) -> dict[str, Callable[[], Iterator[Attack]]]:
+def attacks(made: Stage, share: float, inputs: int) -> dict[str, Callable[[], Iterator[Attack]]]:
     """Attacks by name; of those that are many, this share."""
 
     def many(kind: Callable[[Stage, int], Iterator[Attack]], n: int) -> Callable[[], Iterator[Attack]]:
@@ -48,10 +51,16 @@ def attacks(made: Stage, share: float) -> dict[str, Callable[[], Iterator[Attack
         "images": lambda: runs.on_images(made),
         "full": lambda: runs.disk_full(made),
         "at-once": lambda: runs.at_once(made),
-        "killed": lambda: runs.killed(made),
+        "killed": many(endings.killed, 50),
+        "checkpoints": many(endings.on_checkpoints, 40),
+        "read-only": lambda: endings.read_only(made),
+        "clocks": lambda: endings.clocks(made),
+        "midway": lambda: endings.data_midway(made),
+        "diverging": lambda: endings.diverging(made),
         "outputs": lambda: runs.on_outputs(made),
         "bombs": lambda: bombs.bombs(made),
         "code": lambda: bombs.code_in_data(made),
+        "fuzz": lambda: (fuzzing.by_coverage if inputs > FEW_INPUTS else fuzzing.by_mutation)(made, inputs),
     }
 
 
@@ -65,7 +74,7 @@ BEFORE = {
     "descriptions of plans and kernels": "71 tracebacks",
     "packed networks": "4 tracebacks",
     "image folder oddities": "40: 34 right",
-    "the same spec at once, three settings under one name": "3: 1 false failure, 2 of 3 boards wrong",
+    "2 and 8 runs of a spec at once, three settings under one name": "3: 1 false failure, 2 of 3 boards wrong",
     "disk full": "9: 3 SIGBUS, 1 traceback",
 }
 """What was found when the list was tried for the first time."""
@@ -73,11 +82,13 @@ BEFORE = {
 HEADER = """\
 # What was tried against it
 
-`make attack` carries out a list of faults, bad inputs and attacks, each in a process of its own, and writes this table; a row is
-replaced when its attacks are carried out again (`python -m tests.attacks --only plugins --write`). *Right* is the right answer, or
-a refusal in a line. *Tracebacks* are errors that nobody foresaw. *Silent wrong* is a number or a network that changed without a
-word. *Other* is what ends by a signal, hangs, takes more than a gigabyte, runs code that lies in data, or moves the terminal's
-cursor. Damage is drawn at random from a seed: bits, blocks of 512 zeros, cuts, parts repeated, left out or replaced.
+`make faults` carries out a list of faults, bad inputs and attacks, each in a process of its own, and writes this table; a row is
+replaced when its attacks are carried out again (`python -m tests.faults --only plugins --write`). `make fuzz` tries 100,000 inputs
+made of real ones, guided by the code that they reach; CI tries 2,000 and a share of the list. `FAULTS="--executor process"` runs
+all in worker processes. *Right* is the right answer, or a refusal in a line, and for faults that end a run: the board of a run that
+nothing happened to, with nothing left behind. *Tracebacks* are errors that nobody foresaw. *Silent wrong* is a number or a network that changed without a
+word. *Other* is what ends by a signal, hangs, takes more than a gigabyte, runs code that lies in data, moves the terminal's
+cursor, or leaves processes or unfinished files behind. Damage is drawn at random from a seed: bits, blocks of 512 zeros, cuts, parts repeated, left out or replaced.
 
 """
 COLUMNS = "| fault or input | before | tried | right | tracebacks | silent wrong | other |"
@@ -91,14 +102,18 @@ def run() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no further attack begins")
     parser.add_argument("--only", nargs="+", default=[], help="some of the list")
+    parser.add_argument("--inputs", type=int, default=2000, help="of fuzzing; many are guided by coverage")
+    parser.add_argument("--executor", help="of all runs, as hdapbench run --executor takes it")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     options = parser.parse_args()
+    if options.executor:
+        os.environ[stage.EXECUTOR] = options.executor
     started = time.monotonic()
     warnings.simplefilter("ignore")
     for name in IMPORTED:
         importlib.import_module(name)
     with stage.built(*PARTS, seed=options.seed) as made:
-        chosen = attacks(made, options.share)
+        chosen = attacks(made, options.share, options.inputs)
         listed = chain.from_iterable(chosen[name]() for name in options.only or chosen)
         last = time.monotonic() + 60 * options.minutes
         in_time = takewhile(lambda _: time.monotonic() < last, listed)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hdapbench.cli.main import main
-from tests.attacks.arena import Attack
-from tests.attacks.stage import SPEC, WORKSPACE, Stage
+from tests.faults.arena import Attack
+from tests.faults.stage import SPEC, WORKSPACE, Stage, run
 
 
-def _forked(do: Callable[[], int]) -> int:
+def forked(do: Callable[[], int]) -> int:
     """Exit code of something in a process of its own; negative: the signal that ended it."""
     pid = os.fork()
     if pid == 0:
@@ -25,10 +24,10 @@ def _forked(do: Callable[[], int]) -> int:
 
 
 def _run(name: str = "tiny.yaml", *options: str) -> int:
-    return main(["run", name, "--quiet", "--output", f"{name}.md", *options])
+    return run(name, "--quiet", "--output", f"{name}.md", *options)
 
 
-def _with_pictures() -> str:
+def with_pictures() -> str:
     return SPEC.replace("data: {name: digits}", "data: {name: imagefolder, path: pictures, search_share: 0.25}")
 
 
@@ -38,7 +37,7 @@ def _on_a_small_disk(kib: int, do: Callable[[], int]) -> int | None:
     command = [str(mount), "-t", "tmpfs", "-o", f"size={kib}k", "none", "small"]
     if mount is None or umount is None or subprocess.run(command, capture_output=True).returncode:
         return None
-    code = _forked(do)
+    code = forked(do)
     shutil.copytree("small", "kept")
     subprocess.run([umount, "small"], check=True)
     return code
@@ -49,7 +48,7 @@ def _with_small_files(kib: int, do: Callable[[], int]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, resource.RLIM_INFINITY))
         return do()
 
-    code = _forked(limited)
+    code = forked(limited)
     shutil.copytree("small", "kept")
     return code
 
@@ -59,7 +58,7 @@ def disk_full(stage: Stage) -> Iterator[Attack]:
 
     def attack(kib: int, limit: Callable[[int, Callable[[], int]], int | None]) -> str | None:
         stage.copied("pictures")
-        Path("tiny.yaml").write_text(_with_pictures())
+        Path("tiny.yaml").write_text(with_pictures())
         Path("small").mkdir()
         code = limit(kib, lambda: _run("tiny.yaml", "--workspace", "small/ws"))
         if code is None:
@@ -68,7 +67,7 @@ def disk_full(stage: Stage) -> Iterator[Attack]:
         if code not in (0, 1, 2):
             return f"ended with {code}"
         for workspace in ("kept/ws", "fresh"):
-            if _forked(lambda workspace=workspace: _run("tiny.yaml", "--workspace", workspace, "--retry-failed")):
+            if forked(lambda workspace=workspace: _run("tiny.yaml", "--workspace", workspace, "--retry-failed")):
                 return f"the next run in {workspace} fails"
             Path("tiny.yaml.md").rename(f"{Path(workspace).name}.md")
         same = Path("ws.md").read_bytes() == Path("fresh.md").read_bytes()
@@ -99,39 +98,16 @@ def at_once(stage: Stage) -> Iterator[Attack]:
         if any(codes):
             return f"ended with {codes}"
         for spec in specs:
-            if _forked(
-                lambda spec=spec: main(["run", spec, "--quiet", "--output", "right.md", "--workspace", f"ws-{spec}"])
-            ):
+            if forked(lambda spec=spec: run(spec, "--quiet", "--output", "right.md", "--workspace", f"ws-{spec}")):
                 return "the run alone fails"
             if Path("right.md").read_bytes() != Path(f"{spec}.md").read_bytes():
                 return f"another board than alone ({spec})"
         return None
 
-    name = "the same spec at once, three settings under one name"
+    name = "2 and 8 runs of a spec at once, three settings under one name"
     yield Attack(name, "twice", lambda: attack((0.05, 0.05)), seconds=240)
-    yield Attack(name, "four times", lambda: attack((0.05,) * 4), seconds=400)
+    yield Attack(name, "eight times", lambda: attack((0.05,) * 8), seconds=900)
     yield Attack(name, "three settings", lambda: attack((0.01, 0.05, 0.2)), seconds=400)
-
-
-def killed(stage: Stage) -> Iterator[Attack]:
-    """Runs that are killed somewhere: the next one ends with the same board."""
-
-    def attack(seconds: float) -> str | None:
-        import time
-
-        Path("tiny.yaml").write_text(SPEC)
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_run())
-        time.sleep(seconds)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        if _forked(_run):
-            return "the next run fails"
-        return None if Path("tiny.yaml.md").read_bytes() == (stage.root / "board.md").read_bytes() else "another board"
-
-    for number in range(8):
-        yield Attack("killed runs", f"after {number / 3:.2f} s", lambda number=number: attack(number / 3), seconds=180)
 
 
 OUTPUTS = (
@@ -241,12 +217,12 @@ def on_images(stage: Stage) -> Iterator[Attack]:
 
     def attack(name: str) -> str | None:
         stage.copied("pictures")
-        Path("tiny.yaml").write_text(_with_pictures())
+        Path("tiny.yaml").write_text(with_pictures())
         _odd_folders()[name](Path("pictures/train/ant"))
-        for command in ("check", "run"):
-            main([command, "tiny.yaml"])
+        main(["check", "tiny.yaml"])
+        run("tiny.yaml")
         skip = ["--set", "data.corrupt=skip", "--workspace", "skipping"]
-        main(["run", "tiny.yaml", "--quiet", "--set", "methods=[uniform]", *skip])
+        run("tiny.yaml", "--quiet", "--set", "methods=[uniform]", *skip)
         return None
 
     for name in _odd_folders():

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hdapbench.cli.main import main
 from hdapbench.errors import HdapbenchError
-from tests.attacks.arena import MARKER, Attack
-from tests.attacks.stage import Stage
+from tests.faults.arena import MARKER, Attack
+from tests.faults.stage import Stage
 
 LARGE = 1 << 28
 PAYLOAD = f"import os; os.mkdir({MARKER!r})"

@@ -12,8 +12,8 @@ from typing import Any
 
 from hdapbench.cli.main import main
 from hdapbench.errors import HdapbenchError
-from tests.attacks.arena import Attack
-from tests.attacks.stage import WORKSPACE, Stage, damaged, mutated
+from tests.faults.arena import Attack
+from tests.faults.stage import WORKSPACE, Stage, damaged, mutated
 
 ODD = (None, True, -1, 0, 1e300, 2**70, "text", "nan", "", [], {}, [1, [2]], {"a": {}}, 10**9)
 

@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hdapbench.cli.main import main
-from tests.attacks.arena import Attack
-from tests.attacks.stage import WORKSPACE, Stage
+from tests.faults.arena import Attack
+from tests.faults.stage import WORKSPACE, Stage, run
 
 FAULT = "plug-in misbehaviour"
 SPEC_OPTIONS = ("--quiet", "--set", "methods=[uniform]")
@@ -169,7 +168,9 @@ BODIES = {
     "no streams": "sys.stdout = sys.stderr = None",
     "stdout elsewhere": "os.dup2(os.open('/dev/null', os.O_WRONLY), 1)",
     "closes many files": "os.closerange(3, 64)",
+    "prints a gigabyte": "[print('y' * 1_000_000) for _ in range(1000)]",
     # Memory shared with others
+    "eats memory": "import resource; resource.setrlimit(resource.RLIMIT_AS, (6 << 30, resource.getrlimit(resource.RLIMIT_AS)[1])); x = [bytearray(1 << 28) for _ in range(99)]",
     "dense model": "[p.data.zero_() for p in problem._bench.network.model.parameters()]",
     "mode of the dense model": "problem._bench.network.model.train()",
     "hook on the dense model": "problem._bench.network.model.register_forward_hook(lambda m, i, o: o * 0)",
@@ -204,6 +205,9 @@ BODIES = {
     "deletes the weights": "import shutil; shutil.rmtree('.hdapbench/cache/base')",
     "deletes artifacts": "import shutil; shutil.rmtree('.hdapbench/artifacts', ignore_errors=True)",
 }
+LEAVES = ("a fork that goes on", "a child that stays", "waits for a child", "deletes artifacts")
+"""What starts processes, which end on their own."""
+
 TIMED = ("endless", "sleeps", "waits for a", "no alarms")
 
 
@@ -235,14 +239,14 @@ def on_plugins(stage: Stage, share: float) -> Iterator[Attack]:
         stage.copied("tiny.yaml", f"{WORKSPACE}/cache")
         body = "\n".join(f"        {line}" if n == 0 else line for n, line in enumerate(BODIES[name].split("\n")))
         Path("mine.py").write_text(TEMPLATE.format(top=ODD_ERROR, body=body))
-        options = ["run", "tiny.yaml", *SPEC_OPTIONS, "--method", "./mine.py", "--method", "fpgm"]
+        options = ["tiny.yaml", *SPEC_OPTIONS, "--method", "./mine.py", "--method", "fpgm"]
         if name.startswith(TIMED):
             options += ["--set", "budget.wall_seconds=2"]
         right = (stage.root / "rows.json").read_text()
         for _ in range(3):  # what ends the process is asked twice, and a row of the third run
             pid = os.fork()
             if pid == 0:
-                code = main(options)
+                code = run(*options)
                 os._exit(code)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             found = _rows(WORKSPACE)
@@ -254,4 +258,4 @@ def on_plugins(stage: Stage, share: float) -> Iterator[Attack]:
 
     for number, name in enumerate(BODIES):
         if number % max(1, round(1 / share)) == 0:
-            yield Attack(FAULT, name, lambda name=name: attack(name), seconds=180)
+            yield Attack(FAULT, name, lambda name=name: attack(name), seconds=180, leaves=name in LEAVES)

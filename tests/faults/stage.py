@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdapbench.cli.main import main
-from tests.attacks.arena import Attack, fates
+from tests.faults.arena import Attack, fates
 
 SPEC = """\
 schema_version: 1
@@ -26,6 +27,14 @@ targets: [{flops: 0.5x}]
 methods: [uniform, fpgm]
 """
 WORKSPACE = ".hdapbench"
+EXECUTOR = "HDAPBENCH_FAULTS_EXECUTOR"
+"""Variable that names the executor of all runs; none is named to `hdapbench run` where it is not set."""
+
+
+def run(*arguments: str) -> int:
+    """Exit code of ``hdapbench run``."""
+    executor = os.environ.get(EXECUTOR)
+    return main(["run", *arguments, *(["--executor", executor] if executor else [])])
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ def workspace(root: Path) -> None:
     """A run, and its board."""
     (root / "tiny.yaml").write_text(SPEC)
     arguments = ["--workspace", str(root / WORKSPACE), "--output", str(root / "board.md")]
-    if main(["run", str(root / "tiny.yaml"), "--quiet", *arguments]):
+    if run(str(root / "tiny.yaml"), "--quiet", *arguments):
         raise RuntimeError("the run failed")
     if main(["board", "tiny", *arguments]):
         raise RuntimeError("there is no board")

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hdapbench.files import is_left_over
+
 MOST_MIB = 1024
 """Memory of a process, what it shares with the one that started it included."""
 
@@ -43,12 +45,18 @@ class Attack:
         Carries it out in an empty folder; what it returns says what is wrong with a number or an answer, None nothing.
     seconds
         After which it counts as hanging.
+    leaves
+        Whether it leaves processes or unfinished files behind by what it is.
+    n
+        Inputs that it tries one after another; it ends with the first that does not end right.
     """
 
     fault: str
     name: str
     do: Callable[[], str | None]
     seconds: float = 60.0
+    leaves: bool = False
+    n: int = 1
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,10 @@ def _judged(child: _Child, status: int, usage: resource.struct_rusage) -> Fate:
     attack, folder = child.attack, child.folder
     said = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
     mib = usage.ru_maxrss / 1024
+    stays = _group_of(child.pid)
     with suppress(ProcessLookupError):  # what it started and left behind
         os.killpg(child.pid, signal.SIGKILL)
-    wrong = _unsound(child, status, mib) or _unforeseen(folder, said)
+    wrong = _unsound(child, status, mib) or _unforeseen(folder, said) or _left(child, stays)
     if wrong is not None:
         return Fate(attack, *wrong)
     if "\x1b" in said:
@@ -157,6 +166,28 @@ def _unsound(child: _Child, status: int, mib: float) -> tuple[str, str] | None:
     return ("other", f"{mib:.0f} MiB") if mib > MOST_MIB else None
 
 
+def _left(child: _Child, stays: list[str]) -> tuple[str, str] | None:
+    """Processes that go on, and unfinished files of those that ended."""
+    if child.attack.leaves:
+        return None
+    if stays:
+        return "other", f"still running: {', '.join(stays)}"
+    left = [path.name for path in (child.folder / "here").rglob(".*") if is_left_over(path)]
+    return ("other", f"left behind: {', '.join(left[:3])}") if left else None
+
+
+def _group_of(number: int) -> list[str]:
+    """Names of the living processes of a group."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, _, rest = place.read_text().partition("(")[2].rpartition(")")
+            state, _, group = rest.split()[:3]
+            if int(group) == number and state not in "ZX":
+                found.append(name)
+    return found
+
+
 def _unforeseen(folder: Path, said: str) -> tuple[str, str] | None:
     error = folder / "error"
     if error.exists():
@@ -170,5 +201,7 @@ def counted(found: Iterable[Fate]) -> dict[str, Counter[str]]:
     """Fault -> how many attacks had each outcome."""
     rows: dict[str, Counter[str]] = {}
     for fate in found:
-        rows.setdefault(fate.attack.fault, Counter())[fate.outcome] += 1
+        row = rows.setdefault(fate.attack.fault, Counter())
+        row["right"] += fate.attack.n - 1
+        row[fate.outcome] += 1
     return rows
