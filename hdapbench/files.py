@@ -113,7 +113,7 @@ def flush_to_disk(path: Path) -> None:
     OSError
         When they cannot be written, such as on a full disk.
     """
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes what may be written
     try:
         os.fsync(handle)
     except OSError as error:

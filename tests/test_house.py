@@ -172,6 +172,64 @@ def test_one_module_alone_sees_the_test_split() -> None:
     assert seen == {"hdapbench.run.evaluate", "hdapbench.testing.dataset_contract"}  # the latter of plug-ins' own data
 
 
+SOME_SYSTEMS = {
+    "os": {
+        *(
+            "fork",
+            "forkpty",
+            "getuid",
+            "geteuid",
+            "getgid",
+            "getpgid",
+            "killpg",
+            "setsid",
+            "nice",
+            "getloadavg",
+            "sysconf",
+        ),
+        *("pread", "pwrite", "posix_fallocate", "mkfifo", "mknod", "uname", "statvfs", "pidfd_open", "memfd_create"),
+        *("setpriority", "getpriority", "waitid", "register_at_fork", "O_DIRECTORY", "O_NOFOLLOW"),
+    },
+    "signal": {"setitimer", "getitimer", "alarm", "pause", "pthread_sigmask", "pthread_kill"},
+    "ctypes": {"CDLL"},
+}
+"""Of modules of Python's own: what Windows or macOS lacks, besides ``os.sched_*`` and signals but SIGINT and SIGTERM."""
+SOME_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "msvcrt", "winreg"}
+GUARD = re.compile(r"hasattr\((os|signal|resource)|os\.name|sys\.platform|platform\.system\(\)|on_windows\(\)")
+
+
+def is_of_some_systems(node: ast.AST) -> bool:
+    if isinstance(node, ast.Import):
+        return any(alias.name in SOME_MODULES for alias in node.names)
+    if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
+        return False
+    module, name = node.value.id, node.attr
+    return (
+        name in SOME_SYSTEMS.get(module, ())
+        or (module == "os" and name.startswith(("sched_", "PRIO_", "wait", "WNO", "WIF", "WEXIT")))
+        or (module == "signal" and name.startswith(("SIG", "ITIMER")) and name not in FOR_ALL)
+    )
+
+
+FOR_ALL = {"SIGINT", "SIGTERM", "SIG_IGN", "SIG_DFL", "Signals", "SIGABRT"}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_what_only_some_systems_have_is_used_where_that_is_asked_first(module: str) -> None:
+    """In the same function or class; a module that is imported under ``try`` may lack."""
+    text = MODULES[module].read_text().splitlines()
+    unguarded = [
+        f"{MODULES[module].relative_to(ROOT)}:{node.lineno}"
+        for part in tree(module).body
+        if not GUARD.search("\n".join(text[part.lineno - 1 : part.end_lineno]))
+        and not (isinstance(part, ast.Try) and any("ImportError" in ast.unparse(h) for h in part.handlers))
+        for node in ast.walk(part)
+        if is_of_some_systems(node)
+    ]
+
+    assert not unguarded, "ask for it first: hasattr(os, ...), sys.platform, os.name"
+
+
 def test_the_walk_from_compress_to_the_board_names_what_is_there_in_its_order() -> None:
     steps = re.findall(r"`([a-z_/]+\.py)` `(\w+)`", (ROOT / "docs" / "walk.md").read_text())
     lines = {

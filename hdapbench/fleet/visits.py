@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from hdapbench.arrays import Floats, Integers
+from hdapbench.errors import FleetError
 from hdapbench.fleet.base import Fleet, LatencySource, Workloads
 from hdapbench.fleet.exports import ExportedModels, scratch_folder
 from hdapbench.runtimes.base import find_runtime
@@ -19,6 +21,17 @@ MODELS_PER_VISIT = 8
 """On boards, besides the reference network: they have little memory, and lose a visit when they are interrupted."""
 MOST_LOADED_BYTES = 2 << 30
 """Model files held by all asked devices together; more workloads are timed one lot after another."""
+
+
+def on_windows() -> bool:
+    """Whether this is Windows."""
+    return os.name == "nt"
+
+
+def refuse_windows(kind: str) -> None:
+    """Raise `FleetError` on Windows, where nobody can wait with a time limit for what a process says."""
+    if on_windows():
+        raise FleetError(f"fleets of kind '{kind}' run on Linux and macOS; on Windows use fleet ask and fleet tell")
 
 
 class Visiting(Protocol):

@@ -43,7 +43,8 @@ class Code:
     """
 
     def __init__(self) -> None:
-        self._modules = {name: module for name, module in list(sys.modules.items()) if _is_watched(name)}
+        known = list(sys.modules.items())  # None stands for one that may not be imported
+        self._modules = {name: module for name, module in known if module is not None and _is_watched(name)}
         self._owners: list[tuple[Any, dict[str, Any]]] = []
         seen: set[int] = set()
         for module in self._modules.values():

@@ -121,7 +121,7 @@ def ask(
     workloads = network.workloads(widths, tuple(wanted))
     files = [exports.reference(runtime), *(exports.file(workloads, i, runtime) for i in range(len(wanted)))]
     job = Job.of(tuple(wanted), files, runs=fleet.runs, rounds=rounds, seed=0)
-    job.write(output, files)
+    job.write(output, files, {} if whole else matrix.references)
     facts = model.model_dump(mode="json") | {"n_classes": n_classes}
     about = {
         "recording": str(matrix.path.resolve()),

@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from typing import IO, Any
+
+from hdapbench.errors import RuntimeRefusedError
 
 LAST_LINES = 8
 
@@ -44,9 +45,16 @@ class Conversation:
         What ``python -m`` runs. It reads requests from standard input, one line each, and ends when its input does.
     environment
         Its environment.
+
+    Raises
+    ------
+    RuntimeRefusedError
+        On Windows, where nobody can wait for a line from a process with a time limit.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        if os.name == "nt":
+            raise RuntimeRefusedError("models are timed on Linux and macOS; on Windows use fleet ask and fleet tell")
         # A file, not a pipe: nobody reads it until something goes wrong, and a full pipe would stop the process.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -83,9 +91,7 @@ class Conversation:
 
     def close(self) -> None:
         """End the process, and wait until it is gone. May be called again."""
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)  # a stopped process dies of nothing else
+        self._process.kill()  # a stopped process dies of nothing else
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
@@ -111,8 +117,7 @@ class Conversation:
 
     def _lost(self, what: str) -> ConversationLostError:
         code = self._process.wait()
-        size = os.fstat(self._errors.fileno()).st_size
-        # Not seek and read: the process writes at the same position of the same open file.
-        text = os.pread(self._errors.fileno(), 4000, max(0, size - 4000)).decode(errors="replace")
+        self._errors.seek(max(0, os.fstat(self._errors.fileno()).st_size - 4000))
+        text = self._errors.read(4000).decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
         return ConversationLostError(what, exit_code=code, last_lines=tuple(lines))

@@ -54,7 +54,7 @@ def read_busy_seconds(pids: Sequence[int]) -> tuple[float, float] | None:
     """Seconds that all processors were busy since the start, and that this process and ``pids`` were."""
     try:
         columns = STAT.read_text().split("\n", 1)[0].split()[1:]
-        ticks = os.sysconf("SC_CLK_TCK")
+        ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
         own = time.process_time() + sum(_process_ticks(pid) for pid in pids) / ticks
     except OSError:
         return None

@@ -67,7 +67,7 @@ def _read(requests: queue.SimpleQueue[str]) -> None:
 
 def _loader(prepare: str, runtime: dict[str, Any], cpus: list[int] | None) -> Callable[[str], Run]:
     """Function that loads a file for a runtime; affinity is set before the runtime starts its threads."""
-    if cpus is not None:
+    if cpus is not None and hasattr(os, "sched_setaffinity"):  # elsewhere fleets that ask for it are refused
         os.sched_setaffinity(0, cpus)
     module, _, function = prepare.partition(":")
     load: Callable[[str], Run] = getattr(importlib.import_module(module), function)(runtime)

@@ -6,15 +6,18 @@ import ast
 import json
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hdapbench.fleet.command import board_runner
 from hdapbench.fleet.command.answers import AnswerError, checked_samples, parsed
+from hdapbench.fleet.command.boards import RUNNER
 from hdapbench.fleet.command.calls import CallError, call
-from hdapbench.fleet.command.fleet import RUNNER
+from hdapbench.fleet.command.jobs import Job
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
@@ -78,3 +81,29 @@ def test_a_command_that_leaves_something_in_the_background_is_over_when_it_ends(
 def test_a_command_that_is_not_there_is_named() -> None:
     with pytest.raises(CallError, match="'no-such-program' cannot be run: "):
         call(["no-such-program"], timeout=1.0)
+
+
+def test_a_visit_of_a_job_that_finds_the_board_slow_is_repeated_and_again_when_the_job_is_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.write_bytes(b"")
+    job = Job.of(("dense",), [model, model], runs=4, rounds=4, seed=0)
+    job.write(tmp_path / "job.zip", [model, model], {"known": 1.0})
+    took: list[float] = []
+    monkeypatch.setattr(board_runner, "timed", lambda files, runs, _: {"samples_ms": [[took.pop(0)]] * len(files)})
+    output = tmp_path / "job-nx.json"
+
+    def called(device: str) -> list[float]:
+        options = ["--device", device, "--pause", "0", "-o", str(output)]
+        assert board_runner.main([str(tmp_path / "job.zip"), *options]) == 0
+        assert not took
+        return [answer["samples_ms"][0][0] for answer in json.loads(output.read_text())["answers"]]
+
+    took += [1.0, 9.0, 1.1, 9.0, 7.0, 8.0, 1.2]
+    assert called("new") == [1.0, 1.1, 7.0, 1.2]
+    took += [1.3]
+    assert called("new") == [1.0, 1.1, 1.3, 1.2]
+    output.unlink()
+    took += [5.0, 1.0, 1.0, 1.0, 1.0]
+    assert called("known") == [1.0, 1.0, 1.0, 1.0]

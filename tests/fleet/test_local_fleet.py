@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from hdapbench.arrays import Floats
 from hdapbench.bench.network import Network, trace
@@ -27,7 +28,7 @@ from hdapbench.fleet.local.device import LocalDevice, devices_of
 from hdapbench.fleet.local.fleet import LocalFleet
 from hdapbench.fleet.local.hog import Hog
 from hdapbench.fleet.open import open_fleet
-from hdapbench.spec import LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
+from hdapbench.spec import AnyFleetSpec, LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
 from hdapbench.testing import models as testing_models
 
 
@@ -95,10 +96,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
 class Loaded:
     """A meter that always reads the same."""
 
-    def __init__(self, cores: float) -> None:
+    def __init__(self, cores: float | None) -> None:
         self._cores = cores
 
-    def cores(self) -> float:
+    def cores(self) -> float | None:
         return self._cores
 
 
@@ -364,10 +365,77 @@ def test_hogs_run_while_a_device_is_timed_and_are_gone_after_an_error(stand_in: 
 
 
 def test_hogs_end_with_the_process_that_started_them() -> None:
-    program = "import sys; from hdapbench.fleet.local.hog import Hog\nhog = Hog('cache'); hog.resume(); print(hog.pid, flush=True)\nimport os; os.kill(os.getpid(), 9)"
+    program = "import sys; from hdapbench.fleet.local.hog import Hog\nhog = Hog('cache', name='test'); hog.resume(); print(hog.pid, flush=True)\nimport os; os.kill(os.getpid(), 9)"
     parent = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
 
     assert eventually(lambda: not alive(int(parent.stdout)))
+
+
+def test_a_hog_that_dies_midway_makes_its_device_unusable_with_the_reason_and_the_next_time_begins_anew(
+    stand_in: type[StandIn], network: Network, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = fleet_spec(devices=[{"name": "beside", "cache_hogs": 1}], rounds=1)
+    fleet = LocalFleet(spec, cache_dir=cache, start=stand_in)
+    time_model = LocalDevice.time
+
+    def killing(device: LocalDevice, key: str, runs: int) -> Floats:
+        (pid,) = [pid for pid in device.pids if pid != os.getpid()]
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return time_model(device, key, runs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalDevice, "time", killing)
+        with pytest.raises(DeviceLostError, match="'cache hog of beside' died: without it the device is not the one"):
+            fleet.measure(two_widths(network), np.array([0]), runs=1, seed=0)
+
+    assert fleet.measure(two_widths(network), np.array([0]), runs=1, seed=0).shape == (1, 2, 1)
+    fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("condition", "module", "name"),
+    [
+        ("cpus: [0]", os, "sched_setaffinity"),
+        ("nice: 5", os, "setpriority"),
+        ("cpu_share: 0.5", signal, "SIGSTOP"),
+        ("memory_hogs: 1", signal, "SIGSTOP"),
+    ],
+)
+def test_conditions_that_a_system_has_no_means_for_are_refused_before_anything_is_measured(
+    condition: str, module: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _, value = condition.partition(": ")
+    spec = fleet_spec(devices=[{"name": "a", key: yaml.safe_load(value)}])
+    monkeypatch.delattr(module, name)
+
+    with pytest.raises(FleetError, match=f"device 'a': this system has no means for '{key}'; leave it out"):
+        open_fleet(spec)
+
+
+@pytest.mark.parametrize("kind", ["local", "command", "ray"])
+def test_fleets_that_wait_for_processes_say_that_they_do_not_run_on_windows(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"name": "here", "kind": kind, "devices": [{"name": "a"}]} | (
+        {"run": "x {models}"} if kind != "local" else {}
+    )
+    spec = TypeAdapter(AnyFleetSpec).validate_python(values)
+    monkeypatch.setattr("hdapbench.fleet.visits.on_windows", lambda: True)
+
+    with pytest.raises(FleetError, match=f"fleets of kind '{kind}' run on Linux and macOS; on Windows use fleet ask"):
+        open_fleet(spec)
+
+
+def test_a_system_that_tells_no_foreign_load_is_said_and_its_visits_count(
+    stand_in: type[StandIn], network: Network, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "ForeignLoad", lambda _: Loaded(None))
+    fleet = LocalFleet(fleet_spec(rounds=1), cache_dir=cache, start=stand_in)
+
+    fleet.measure(two_widths(network), np.array([0]), runs=1, seed=0)
+
+    assert fleet.describe()["foreign_load"] == "not told by this system"
 
 
 def test_stop_and_go_gives_about_its_share_and_lets_go(busy: subprocess.Popen[bytes]) -> None:
@@ -406,7 +474,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_a_hog_can_be_closed_twice() -> None:
-    hog = Hog("cache")
+    hog = Hog("cache", name="test")
     hog.close()
     hog.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hdapbench.cli.main import main
@@ -12,11 +13,14 @@ from hdapbench.cost.kernels import KernelModel
 from hdapbench.errors import PluginError, SpecError
 from hdapbench.fleet.base import Fleet, Workloads
 from hdapbench.fleet.open import open_fleet
-from hdapbench.spec import RuntimeSpec, Spec, canonical_json, load_fleets, load_spec
+from hdapbench.method.registry import MethodRegistry
+from hdapbench.run.grid import plan_trials
+from hdapbench.spec import FleetKind, Opening, RuntimeSpec, Spec, canonical_json, load, load_fleets, load_spec
 from hdapbench.testing.fleet_contract import FleetContract
 from hdapbench.testing.runtime_contract import RuntimeContract
 from tests.fleet.making import pruned
 
+ROOT = Path(__file__).parents[2]
 FARM = "{name: farm, kind: leading-farm, n_boards: 6, clustering: {n_clusters: 2}}"
 
 
@@ -78,6 +82,32 @@ class TestAKindOfFleetThatPipInstalled(FleetContract):
         with pytest.raises(SpecError, match=r"farm\.yaml:3:1 n_board: unknown key 'n_board'; did you mean 'n_boards'"):
             load_fleets(farm)
 
+    def test_is_opened_by_check_asked_for_trust_and_named_by_its_code_in_trials(
+        self, farm: Path, tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HDAPBENCH_TRUST", "")
+        lines = tiny_spec.read_text().splitlines()
+
+        def checked(fleet: str, *options: str) -> tuple[int, str]:
+            tiny_spec.write_text("\n".join(f"  - {fleet}" if "kind: simulated" in line else line for line in lines))
+            return main(["check", str(tiny_spec), *options]), capsys.readouterr().err
+
+        assert checked(FARM)[0] == 0
+        assert "the farm has 100 boards, not 600; ask for fewer" in checked(FARM.replace("6,", "600,"))[1]
+        gated = FARM.replace("n_boards", "gate: sesame, n_boards")
+        code, error = checked(gated)
+        assert code == 2
+        assert "fleets[0].kind: 'sesame' is code that would be run; if you trust it, add --trust" in error
+        assert checked(gated, "--trust")[0] == 0
+        assert checked(gated)[0] == 0  # remembered
+        assert checked(gated.replace("sesame", "barley"))[0] == 2
+
+        loaded = load(tiny_spec, [f"fleets=[{FARM}]"])
+        by_another_door = load(tiny_spec, [f"fleets=[{FARM.replace('n_boards', 'door: 2, n_boards')}]"])
+        trials = plan_trials(loaded, MethodRegistry())
+        assert [trial.id for trial in trials] == [trial.id for trial in plan_trials(by_another_door, MethodRegistry())]
+        assert all(trial.sources["fleet's kind"] for trial in trials)
+
     def test_a_stored_spec_is_read_without_its_package(
         self, farm_spec: Spec, installed: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -118,3 +148,15 @@ class TestARuntimeThatPipInstalled(RuntimeContract):
 
         assert main(["fleet", "show", "local.yaml"]) == 0
         assert "leading-channels 1.2" in capsys.readouterr().out
+
+
+def test_the_kind_of_fleet_in_the_documentation_measures(kernels: KernelModel) -> None:
+    text = (ROOT / "docs" / "own-fleet.md").read_text()
+    names: dict[str, object] = {"__name__": "my_package"}
+    code = text.split("```python\n")[1].split("```")[0]
+    exec(compile(code, "own-fleet.md", "exec", dont_inherit=True), names)  # noqa: S102
+    kind = names["FARM"]
+    assert isinstance(kind, FleetKind)
+    fleet = kind.open(kind.spec.model_validate({"name": "farm", "kind": "farm", "boards": 3}), Opening())
+
+    assert fleet.measure(pruned(kernels, 2, seed=0), np.array([0, 2]), runs=2, seed=0).shape == (2, 2, 2)

@@ -1,4 +1,4 @@
-"""``hdapbench fleet make``: the spec of a simulated fleet, a local one for this host, or a Ray cluster's boards."""
+"""``hdapbench fleet make``: the spec of a fleet: simulated, local and fitted to this host, or of a Ray cluster."""
 
 from __future__ import annotations
 

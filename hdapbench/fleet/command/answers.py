@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from hdapbench.arrays import Floats
+from hdapbench.fleet.command.board_runner import THROTTLED
 from hdapbench.fleet.exports import REFERENCE_MACS
 
 MOST_MACS_PER_MS = 1e12
 """1,000 T multiply-accumulates a second: no edge board comes near."""
-THROTTLED = 2.0
-"""A board whose reference network takes so many times as long as at first is not measured."""
 
 
 class AnswerError(Exception):

@@ -3,6 +3,8 @@
     python3 board_runner.py --runs 7 a.onnx b.onnx        one line of JSON: samples of each model, and the board's state
     python3 job.zip --device nx-017                       all of a job, into job-nx-017.json; called again, it goes on
 
+A visit of a job that finds the board half as fast as it was is repeated after a pause, and again when called again.
+
 What the board does not tell (clocks, temperatures, power mode, power, energy) is left out.
 """
 
@@ -24,6 +26,9 @@ import numpy as np
 
 FORMAT = 1
 WARM_UP_RUNS = 3
+THROTTLED = 2.0
+"""A board whose reference network takes so many times as long as at first is throttled, or busy with something else."""
+ATTEMPTS = 3
 CLOCKS = ("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq", 1e-3), ("sys/class/devfreq/*/cur_freq", 1e-6)
 GOVERNOR = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 POWER_MODES = ("var/lib/nvpmodel/status", "sys/firmware/acpi/platform_profile")
@@ -45,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--provider", default="CPUExecutionProvider", help="onnxruntime's (default: %(default)s)")
     parser.add_argument("--device", default=platform.node(), help="name of this board, of a job (default: host name)")
     parser.add_argument("-o", "--output", default=None, help="file for the answers of a job")
+    parser.add_argument(
+        "--pause", type=float, default=10.0, help="seconds before a visit is repeated, of a job (default: %(default)s)"
+    )
     known = parser.parse_args(arguments)
     inside = Path(__file__).parent  # of a job, which brings this file along
     job = inside if inside.is_file() else None
@@ -123,18 +131,50 @@ def run_job(path: Path, options: argparse.Namespace) -> None:
             if hashlib.sha256(content).hexdigest() != model["sha256"]:
                 sys.exit("{}: {} is damaged; copy the job again".format(path, model["file"]))
             Path(folder, str(number)).write_bytes(content)
-        for number, visit in enumerate(job["visits"][len(answers) :], len(answers)):
+        first = job.get("references", {}).get(options.device) or (reference_ms(answers[0]) if answers else None)
+        for number, visit in enumerate(job["visits"]):
+            if number < len(answers) and not is_slow(answers[number], first):
+                continue
             files = [str(Path(folder, str(model))) for model in visit["models"]]
-            started = time.monotonic()
-            answer = timed(files, visit["runs"], options)
-            answer["seconds"] = time.monotonic() - started
-            answers.append(answer)
+            answers[number : number + 1] = [quietest(files, visit["runs"], first, options)]
+            first = first or reference_ms(answers[0])
             whole = {"format": FORMAT, "job": job["job"], "device": options.device, "answers": answers}
             partial = output.with_name(output.name + ".partial")
             partial.write_text(json.dumps(whole))
             partial.replace(output)
             print("{} of {} visits".format(number + 1, len(job["visits"])), file=sys.stderr, flush=True)
     print(f"wrote {output}; next, where the job came from: hdapbench fleet tell SPEC JOB {output}")
+
+
+def quietest(files: Sequence[str], runs: int, first: float | None, options: argparse.Namespace) -> dict[str, Any]:
+    """Answer of a visit; of several, where the board was slow, the one whose reference network was fastest."""
+    best: dict[str, Any] = {}
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            print("the board is half as fast as at first: the visit is repeated", file=sys.stderr, flush=True)
+            time.sleep(options.pause)
+        started = time.monotonic()
+        answer = timed(files, runs, options)
+        answer["seconds"] = time.monotonic() - started
+        if not best or reference_ms(answer) < reference_ms(best):
+            best = answer
+        if not is_slow(best, first):
+            break
+    return best
+
+
+def is_slow(answer: dict[str, Any], first: float | None) -> bool:
+    """Whether the reference network took at least twice as long as at first, as far as that is known."""
+    return first is not None and first > 0 and reference_ms(answer) > THROTTLED * first
+
+
+def reference_ms(answer: dict[str, Any]) -> float:
+    """Median time of the reference network, a job's first and last model of each visit; 0 where it is not told."""
+    try:
+        samples = answer["samples_ms"]
+        return float(np.median([samples[0], samples[-1]]))
+    except (KeyError, TypeError, ValueError, IndexError):
+        return 0.0
 
 
 def answers_so_far(output: Path, job: str) -> list[Any]:

@@ -17,7 +17,7 @@ from hdapbench.fleet.base import DeviceLostError
 from hdapbench.fleet.command import board_runner
 from hdapbench.fleet.command.answers import AnswerError, References, ThrottledError, checked_samples, parsed
 from hdapbench.fleet.command.calls import CallError, Said
-from hdapbench.fleet.visits import MODELS_PER_VISIT, VisitedFleet
+from hdapbench.fleet.visits import MODELS_PER_VISIT, VisitedFleet, refuse_windows
 from hdapbench.spec import BoardFleetSpec, RuntimeSpec
 
 RUNNER = Path(board_runner.__file__)
@@ -43,7 +43,7 @@ class BoardFleet(VisitedFleet):
     Raises
     ------
     FleetError
-        When the inventory cannot be used.
+        When the inventory cannot be used, or this is Windows.
     """
 
     most_per_visit = MODELS_PER_VISIT
@@ -51,6 +51,7 @@ class BoardFleet(VisitedFleet):
     def __init__(
         self, spec: BoardFleetSpec, *, cache_dir: Path | None, on_progress: Callable[[str], None] | None
     ) -> None:
+        refuse_windows(spec.kind)
         self._rules, self._boards = spec, spec.boards()
         runtime = RuntimeSpec(batch=spec.batch)
         super().__init__(spec, {board.name: runtime for board in self._boards}, cache_dir, on_progress)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hdapbench.errors import FleetError
 from hdapbench.fleet.command.boards import RUNNER, BoardFleet
 from hdapbench.fleet.command.calls import Said, call
 from hdapbench.fleet.command.commands import fields_of, words_of
@@ -38,8 +36,6 @@ class CommandFleet(BoardFleet):
         cache_dir: Path | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
-        if os.name == "nt":
-            raise FleetError("fleets of kind 'command' run on Linux and macOS; on Windows use fleet ask and fleet tell")
         super().__init__(spec, cache_dir=cache_dir, on_progress=on_progress)
         self.spec = spec
         self._pushed: dict[str, set[Path]] = {name: set() for name in self.device_ids}

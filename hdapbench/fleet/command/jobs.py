@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,20 @@ class Job:
                 visits.append({"models": models, "runs": n_runs})
         return cls(tuple(plans), runs, tuple(visits), tuple(map(file_hash, files)))
 
-    def write(self, path: Path, files: Sequence[Path]) -> None:
-        """Write the job with its models and the runner as a zip archive."""
+    def write(self, path: Path, files: Sequence[Path], references: Mapping[str, float]) -> None:
+        """Write the job with its models and the runner as a zip archive.
+
+        Parameters
+        ----------
+        references
+            What the reference network took on boards of earlier jobs in ms: a board repeats what it times while slower.
+        """
         manifest = {
             "format": FORMAT,
             "job": self.id,
             "models": [{"file": f"models/{number}.onnx", "sha256": known} for number, known in enumerate(self.files)],
             "plans": self.plans,
+            "references": dict(references),
             "runs": self.runs,
             "visits": self.visits,
         }

@@ -91,7 +91,8 @@ class StopAndGo:
         self._guard.kill()
         self._guard.wait()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGCONT)
+            if hasattr(signal, "SIGCONT"):  # elsewhere fleets with shares are refused
+                os.kill(self._pid, signal.SIGCONT)
 
 
 _ALTERNATE = """

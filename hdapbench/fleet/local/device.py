@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,16 @@ from hdapbench.fleet.local.cpu_share import CpuLimit, limit_cpu
 from hdapbench.fleet.local.hog import Hog
 from hdapbench.runtimes.worker import Worker
 from hdapbench.spec import LocalDeviceSpec, LocalFleetSpec, RuntimeSpec
+
+NEEDED = {
+    "cpus": (os, "sched_setaffinity"),  # not on macOS and Windows
+    "nice": (os, "setpriority"),  # not on Windows
+    "cpu_share": (signal, "SIGSTOP"),
+    "memory_hogs": (signal, "SIGSTOP"),
+    "cache_hogs": (signal, "SIGSTOP"),
+}
+"""Condition of a device -> what of Python's a system must have for it."""
+_PLAIN = {name: LocalDeviceSpec.model_fields[name].default for name in NEEDED}
 
 
 class DeviceWorker(Protocol):
@@ -87,14 +98,22 @@ class LocalDevice:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Run the hogs for as long as this device is the one that is timed."""
+        """Run the hogs for as long as this device is the one that is timed.
+
+        Raises
+        ------
+        RuntimeLostError
+            When one of them has died, also during the block: what was timed is not this device.
+        """
         if not self._hogs:
-            self._hogs = [Hog("memory") for _ in range(self.spec.memory_hogs)]
-            self._hogs += [Hog("cache") for _ in range(self.spec.cache_hogs)]
+            self._hogs = [Hog("memory", name=self.spec.name) for _ in range(self.spec.memory_hogs)]
+            self._hogs += [Hog("cache", name=self.spec.name) for _ in range(self.spec.cache_hogs)]
         try:
             for hog in self._hogs:
                 hog.resume()
             yield
+            for hog in self._hogs:
+                hog.check()
         finally:
             for hog in self._hogs:
                 hog.pause()
@@ -116,7 +135,8 @@ class LocalDevice:
         if self._worker is None:
             spec = self.spec
             self._worker = self._start(spec.runtime, cpus=spec.cpus, name=spec.name)
-            if spec.nice:  # before models are loaded: threads inherit the priority of the one that starts them
+            # Before models are loaded: threads inherit the priority of the one that starts them.
+            if spec.nice and hasattr(os, "setpriority"):
                 os.setpriority(os.PRIO_PROCESS, self._worker.pid, spec.nice)
             self._limit = limit_cpu(self._worker.pid, share=spec.cpu_share, threads=spec.runtime.threads)
         return self._worker
@@ -162,6 +182,9 @@ def check_devices(devices: tuple[LocalDeviceSpec, ...], available: set[int]) -> 
             )
         if hogs >= max(n_cpus, 2):
             problems.append(f"device '{device.name}': {hogs} hogs on {n_cpus} CPUs; at most {max(n_cpus, 2) - 1}")
+        for key, (module, name) in NEEDED.items():
+            if getattr(device, key) != _PLAIN[key] and not hasattr(module, name):
+                problems.append(f"device '{device.name}': this system has no means for '{key}'; leave it out")
         if missing := sorted(set(device.cpus or ()) - available):
             problems.append(f"device '{device.name}': there are no CPUs {missing}; known: {sorted(available)}")
     if problems:

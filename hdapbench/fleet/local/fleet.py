@@ -19,7 +19,7 @@ from hdapbench.fleet.base import DeviceLostError, Workloads
 from hdapbench.fleet.exports import REFERENCE
 from hdapbench.fleet.local.cpu_share import means_of_limiting
 from hdapbench.fleet.local.device import LocalDevice, StartWorker, check_devices, devices_of
-from hdapbench.fleet.visits import VisitedFleet
+from hdapbench.fleet.visits import VisitedFleet, refuse_windows
 from hdapbench.runtimes.base import find_runtime
 from hdapbench.runtimes.host import package_versions, read_host, usable_cpus
 from hdapbench.runtimes.load import ForeignLoad
@@ -62,6 +62,7 @@ class LocalFleet(VisitedFleet):
         on_progress: Callable[[str], None] | None = None,
         start: StartWorker = Worker,
     ) -> None:
+        refuse_windows(spec.kind)
         devices = devices_of(spec)
         check_devices(devices, set(usable_cpus()))
         super().__init__(spec, {device.name: device.runtime for device in devices}, cache_dir, on_progress)
@@ -69,7 +70,7 @@ class LocalFleet(VisitedFleet):
         self._devices = tuple(LocalDevice(device, start=start) for device in devices)
         self.tiling = BLOCKS_OF_16 if _has_wide_registers() else BLOCKS_OF_8
         self._reference_ms: dict[int, float] = {}  # device -> what its reference took at first
-        self._foreign: list[float] = []  # of every visit
+        self._foreign: list[float] = []  # of every visit whose load the system told
         self._impatience = 0
         self._finalizer = weakref.finalize(self, _close, self._devices, self._scratch)
 
@@ -91,7 +92,9 @@ class LocalFleet(VisitedFleet):
             if n := sum(bool(getattr(spec, name)) for spec in specs):
                 facts[name] = f"on {n} devices"
         facts["drift"] = "divided out by a reference network" if self.spec.drift == "divide" else "kept"
-        if self._foreign:
+        if self._reference_ms and not self._foreign:
+            facts["foreign_load"] = "not told by this system"
+        elif self._foreign:
             n_loaded = sum(cores > self.spec.foreign_load for cores in self._foreign)
             facts["foreign_load"] = (
                 f"{np.mean(self._foreign):.1f} cores on average, above {self.spec.foreign_load:g} in {n_loaded} of "
@@ -118,22 +121,23 @@ class LocalFleet(VisitedFleet):
 
     def _visit(self, device: int, files: dict[int, Path], runs: int) -> dict[int, Floats]:
         """Times of each model on a device in ms, shape (runs,) each; repeated while others load the host."""
-        best: tuple[float, dict[int, Floats]] | None = None
+        best: tuple[float | None, dict[int, Floats]] | None = None
         for attempt in range(1 + (self.spec.retries if self._impatience < PATIENCE else 0)):
             if attempt:
                 self._say(f"{self.device_ids[device]}: other processes load the host, timing again")
             foreign, times = self._attempt(device, files, runs)
-            if best is None or foreign < best[0]:
+            if best is None or foreign is None or (best[0] is not None and foreign < best[0]):
                 best = (foreign, times)
-            if foreign <= self.spec.foreign_load:
+            if foreign is None or foreign <= self.spec.foreign_load:
                 break
         assert best is not None  # noqa: S101 - there is at least one attempt
-        self._impatience = 0 if best[0] <= self.spec.foreign_load else self._impatience + 1
-        self._foreign.append(best[0])
+        if best[0] is not None:
+            self._impatience = 0 if best[0] <= self.spec.foreign_load else self._impatience + 1
+            self._foreign.append(best[0])
         return best[1]
 
-    def _attempt(self, device: int, files: dict[int, Path], runs: int) -> tuple[float, dict[int, Floats]]:
-        """Cores that others used, and times of each model in ms with drift divided out."""
+    def _attempt(self, device: int, files: dict[int, Path], runs: int) -> tuple[float | None, dict[int, Floats]]:
+        """Cores that others used, None where unknown, and times of each model in ms with drift divided out."""
         active = self._devices[device]
         with self._answering(device):
             reference = self._exports.reference(active.spec.runtime)
@@ -145,7 +149,7 @@ class LocalFleet(VisitedFleet):
                 before = active.time(REFERENCE, REFERENCE_RUNS)
                 times = {number: active.time(str(number), runs) for number in files}
                 after = active.time(REFERENCE, REFERENCE_RUNS)
-                foreign = load.cores() or 0.0
+                foreign = load.cores()
         now = float(np.median([*before, *after]))
         factor = self._reference_ms[device] / now if self.spec.drift == "divide" else 1.0
         return foreign, {number: values * factor for number, values in times.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -12,6 +11,8 @@ import time
 from typing import Literal
 
 import numpy as np
+
+from hdapbench.errors import RuntimeLostError
 
 HogKind = Literal["memory", "cache"]
 
@@ -23,9 +24,18 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class Hog:
-    """Background load: a process that takes up memory bandwidth or cache until paused. It dies with its parent."""
+    """Background load: a process that takes up memory bandwidth or cache until paused. It dies with its parent.
 
-    def __init__(self, kind: HogKind) -> None:
+    Parameters
+    ----------
+    kind
+        What it takes up.
+    name
+        How errors call it.
+    """
+
+    def __init__(self, kind: HogKind, *, name: str) -> None:
+        self.name = f"{kind} hog of {name}"
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "hdapbench.fleet.local.hog", kind, str(os.getpid())],
@@ -42,15 +52,29 @@ class Hog:
         return self._process.pid
 
     def resume(self) -> None:
-        """Run; the first time, wait until its memory is ready."""
+        """Run; the first time, wait until its memory is ready.
+
+        Raises
+        ------
+        RuntimeLostError
+            When the process is not there any more: a device is not timed without its load.
+        """
         if not self._ready and self._process.stdout is not None:
-            self._process.stdout.readline()
-            self._ready = True
-        self._signal(signal.SIGCONT)
+            self._ready = bool(self._process.stdout.readline())
+        self._signal("SIGCONT")
+        self.check()
 
     def pause(self) -> None:
-        """Stop until it is asked to run again."""
-        self._signal(signal.SIGSTOP)
+        """Stop until it is asked to run again; nothing where the process is not there."""
+        self._signal("SIGSTOP")
+
+    def check(self) -> None:
+        """Raise `RuntimeLostError` when the process is not there any more."""
+        code = self._process.poll()
+        if code is not None or not self._ready:
+            raise RuntimeLostError(
+                self.name, "died: without it the device is not the one that was asked for", exit_code=code
+            )
 
     def close(self) -> None:
         """End the process; again is harmless."""
@@ -59,14 +83,15 @@ class Hog:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, number)
+    def _signal(self, name: str) -> None:
+        if self._process.poll() is None and hasattr(signal, name):  # elsewhere fleets with hogs are refused
+            self._process.send_signal(getattr(signal, name))
 
 
 def main(kind: str, parent: int) -> None:
     """Load the host until the parent ends."""
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
+    if sys.platform == "linux":  # elsewhere the loop below sees it a moment later
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL))
     rng = np.random.default_rng(0)
     size = MEMORY_BYTES if kind == "memory" else CACHE_BYTES
     values = np.ones(size // 8)

@@ -7,6 +7,7 @@ module: boards need Ray, numpy and onnxruntime, and no hdapbench.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -54,10 +55,10 @@ def on_board(words: list[str], names: list[str], contents: list[Any], timeout: f
                 yield {"error": f"no answer within {timeout:g} s"}
                 return
             finally:
-                try:
-                    os.killpg(process.pid, 9)
-                except OSError:
-                    process.kill()
+                if hasattr(os, "killpg"):
+                    with contextlib.suppress(OSError):  # it has ended
+                        os.killpg(process.pid, 9)
+                process.kill()
                 process.wait()
         said = Path(folder, ".output").read_bytes()[-(16 << 20) :].decode(errors="replace")
         last = Path(folder, ".errors").read_bytes()[-2000:].decode(errors="replace").strip().split("\n")[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,8 +38,6 @@ class RayFleet(BoardFleet):
     def __init__(
         self, spec: RayFleetSpec, *, cache_dir: Path | None = None, on_progress: Callable[[str], None] | None = None
     ) -> None:
-        if os.name == "nt":
-            raise FleetError("fleets of kind 'ray' run on Linux and macOS; on Windows use fleet ask and fleet tell")
         super().__init__(spec, cache_dir=cache_dir, on_progress=on_progress)
         self.spec = spec
         self._link = Link(spec.address)
