@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hdapbench.quant.graph.graph import Operation, QuantGraph
 
-EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat"})
+EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat", "take"})
 """Operations whose output lies on the grid of their input: they need no quantiser."""
 
 ABSORBS_RELU = frozenset({"layer", "add", "mul"})
