@@ -138,3 +138,15 @@ def test_a_float_trial_cannot_be_packed(workspace, kind, said, capsys):
 
     assert main(["export", result["artifact"], *options]) == 2
     assert f"has no bit-widths {said}" in capsys.readouterr().err
+
+
+def test_an_explanation_has_a_table_of_bits_by_layer(workspace, capsys):
+    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+
+    assert main(["explain", result["artifact"], "--workspace", str(workspace / "ws")]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("output channels at "))
+    bits = [int(value) for value in lines[head].removesuffix(" bits:").split(" at ")[1].split(" / ")]
+    for line, (layer, of_channels) in zip(lines[head + 1 :], result["plan"]["weight_bits"].items(), strict=False):
+        assert line.split() == [layer, *(str(of_channels.count(p) or "-") for p in bits)]

@@ -175,6 +175,9 @@ class _Graph:
                 raw = self._node("Add" if operation.op == "add" else "Mul", inputs, f"{name}.raw")
             case "concat":
                 raw = self._node("Concat", inputs, f"{name}.raw", axis=1)
+            case "take":
+                channels = self._constant(f"{name}.channels", np.array(operation.arguments["channels"], dtype=np.int64))
+                raw = self._node("Gather", [*inputs, channels], f"{name}.raw", axis=1)
             case "flatten":
                 raw = self._node("Flatten", inputs, f"{name}.raw", axis=1)
             case "relu":
