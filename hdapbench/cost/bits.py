@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hdapbench.cost.memory import Memory
 from hdapbench.cost.records import WEIGHTED, LayerRecord
 from hdapbench.cost.trace import record_layers
 from hdapbench.errors import UnknownLayerError
@@ -94,6 +95,8 @@ class BitLayers:
         Groups of a convolution that is not depthwise; 1 otherwise.
     stored : ndarray of bool, shape (n_layers,)
         False for repeated calls, whose weights count once.
+    memory
+        Values of the network by the channels that are left; None where they are not known.
     """
 
     names: tuple[str, ...]
@@ -106,6 +109,7 @@ class BitLayers:
     depthwise: np.ndarray
     grouped: np.ndarray
     stored: np.ndarray
+    memory: Memory | None = None
 
     @classmethod
     def from_model(cls, model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]) -> BitLayers:

@@ -15,7 +15,8 @@ class BitCosts:
     """Means over seeds of what bit-widths cost, for one row.
 
     ``integer_accuracy`` is that of the whole-number form; ``difference_share`` the share of test inputs on which it
-    names another class than the network that was trained. Cycles are None where a processor cannot run the model.
+    names another class than the network that was trained. Cycles are None where a processor cannot run the model,
+    flash and RAM where there is no C code, or where results are older than they are.
     ``channels`` maps bits to the mean number of output channels, over all layers.
     """
 
@@ -26,6 +27,8 @@ class BitCosts:
     channels: dict[int, float]
     integer_accuracy: float
     difference_share: float
+    flash_bytes: float | None = None
+    ram_bytes: float | None = None
 
 
 def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
@@ -47,5 +50,7 @@ def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
         ne16_cycles=mean(lambda bits: bits.ne16_cycles),
         channels={width: fmean(bits.channels_at_bits.get(width, 0) for bits in found) for width in widths},
         integer_accuracy=fmean(bits.integer_accuracy for bits in found),
+        flash_bytes=mean(lambda bits: bits.flash_bytes),
+        ram_bytes=mean(lambda bits: bits.ram_bytes),
         difference_share=sum(b.argmax_differences for b in found) / sum(b.n_compared for b in found),
     )

@@ -23,7 +23,10 @@ _NUMBERS = (
     *("missed_by", "n_seeds", "n_planned", "fleet_half_width", "p95_ms", "worst_cluster_ms", "flops", "flops_share"),
     *("params", "size_bytes", "device_queries", "accuracy_evals", "train_epochs", "map50", "target_share"),
 )
-_BITS = ("weight_bytes", "packed_bytes", "mpic_cycles", "ne16_cycles", "integer_accuracy", "difference_share")
+_BITS = (
+    *("weight_bytes", "packed_bytes", "mpic_cycles", "ne16_cycles", "integer_accuracy", "difference_share"),
+    *("flash_bytes", "ram_bytes"),
+)
 
 COLUMNS = (
     *("board", "fleet", "target", "latency_source", "ranked_by", "status", "reason", "rank", "label", "method", "seed"),

@@ -86,7 +86,7 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     except SpecError as error:
         raise SpecError([*error.problems, *unmet(loaded, None, cache_dir=cache_dir)]) from error
     # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
-    targets = [parse_target(target.text) for target in spec.targets if target.flops is not None]
+    targets = [part for t in spec.targets for part in parse_target(t.text).parts if part.kind == "flops"]
     limits = [target.resolve(found["flops"]) for target in targets]
     return Inspection(
         **found,
@@ -105,7 +105,11 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
     spec = loaded.spec
     about: list[Any] = [INSPECTION, spec.task, n_classes, counted, __version__, *_files(loaded)]
     about += [part.model_dump(mode="json") for part in (spec.model, spec.base, spec.fine_tune)]
-    about += [spec.device, spec.count_products, sorted({parse_target(target.text).kind for target in spec.targets})]
+    about += [
+        spec.device,
+        spec.count_products,
+        sorted({kind for t in spec.targets for kind in parse_target(t.text).kinds}),
+    ]
     about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
     path = cache_dir / "inspection" / f"{_key(about)}.json"
     # Code that the user names may change under the same name: only models that ship with packages are cached.

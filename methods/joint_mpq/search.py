@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hdapbench.cost.bits import BitLayers, ChannelBitCounts
-from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost, soft_cost
+from hdapbench.cost.hardware import CostName, Together, hardware_cost, reference_cost, soft_cost
 from hdapbench.errors import TargetUnreachableError
 from hdapbench.groups import GroupSet
 from hdapbench.method import Plan, Problem
@@ -24,6 +24,9 @@ from hdapbench.quant.training.searchable import SearchNetwork, SearchOptions
 from .control import Controller
 from .latency import FleetLatency
 from .prices import PriceControl
+
+TIE = 1e-7
+"""Share of a maximum by which its smooth form tells equal ones apart."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class _Goal:
     units of the dense model's. ``soft_reference`` is the dense model's soft cost.
     """
 
-    name: str
+    name: CostName
     layers: BitLayers
     limit: float
     reference: float
@@ -181,8 +184,8 @@ class _Goal:
         if kind == "latency":
             latency = FleetLatency.fitted(problem, n_plans=n_plans, least_channels=least_channels)
             return cls(kind, layers, amount, 1.0, 1.0, latency)
-        name, factor = LIMITED_BY[kind]
-        return cls(name, layers, amount * factor, reference_cost(name, layers), reference_cost(name, layers, soft=True))
+        name, most = problem.limit.cost
+        return cls(name, layers, most, reference_cost(name, layers), reference_cost(name, layers, soft=True))
 
     def at(self, target: float) -> _Goal:
         """The same cost limited to another share of the reference."""
@@ -199,13 +202,21 @@ class _Goal:
     def target(self) -> float:
         return self.limit / self.reference
 
+    @property
+    def has_peaks(self) -> bool:
+        """Whether the cost is a maximum."""
+        return self.name == "ram" or isinstance(self.name, Together)
+
     def share(self, counts: ChannelBitCounts) -> Tensor:
         """Cost of soft choices, as a share of the dense model's."""
         return (self.latency or soft_cost(self.name))(self.layers, counts) / self.soft_reference
 
     @torch.no_grad()
     def exact(self, network: SearchNetwork, channels: Tensor) -> float:
-        return float(self.cost(network.counts_at(channels)))
+        counts = network.counts_at(channels)
+        cost = float(self.cost(counts))
+        # A maximum stays as it is where one of two equal peaks falls: what is smooth then tells moves apart.
+        return cost * (1.0 + TIE * float(self.share(counts))) if self.has_peaks else cost
 
     def __str__(self) -> str:
         return f"{self.limit:,.0f} ({self.name})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import nn
@@ -13,6 +13,7 @@ from hdapbench.prune.trace import find_groups
 from hdapbench.quant.graph.capture import trace_graph
 from hdapbench.quant.graph.fold import fold_batch_norm
 from hdapbench.quant.graph.graph import QuantGraph
+from hdapbench.quant.graph.values import memory_of
 
 
 @dataclass(frozen=True)
@@ -58,4 +59,5 @@ class FoldedModel:
     @cached_property
     def layers(self) -> BitLayers:
         """Layers as functions of the bit-widths of channels."""
-        return BitLayers.from_model(self.model, self.group_set, self.input_shape)
+        layers = BitLayers.from_model(self.model, self.group_set, self.input_shape)
+        return replace(layers, memory=memory_of(self.graph, layers))
