@@ -116,7 +116,8 @@ class BitMetrics(_Value):
     was counted. ``weight_bytes`` are packed weights alone, ``packed_bytes`` the whole file with its header.
     Cycles are None where a processor has no mode for the model. ``argmax_differences`` counts test inputs on which the
     integer network names another class than the fake-quantised one, of ``n_compared``; ``integer_accuracy`` is the
-    integer network's accuracy on them.
+    integer network's accuracy on them. ``flash_bytes`` and ``ram_bytes`` are what generated C code takes; None for what
+    has no C code, and in results of before it was counted.
     """
 
     weight_bytes: float
@@ -129,6 +130,8 @@ class BitMetrics(_Value):
     argmax_differences: int
     n_compared: int
     stored_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    flash_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    ram_bytes: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Metrics(_Value):
@@ -140,7 +143,8 @@ class Metrics(_Value):
     ``mask_difference`` is the largest absolute difference between masked and compact model on the probe batch.
     ``accuracy`` is the task's metric: top-1 accuracy, or mAP50-95 for detection, whose ``map50`` is beside it.
     ``accuracy_before`` is that metric before fine-tuning. ``bits`` belongs to quantised models, whose ``size_bytes``
-    are those of the packed file. ``target_share`` is the share that is used of a target other than FLOPs.
+    are those of the packed file. ``target_share`` is the share that is used of a target other than FLOPs, of several
+    limits the greatest; ``target_shares`` has the share of each of several.
     ``product_flops`` are products between activations, which ``flops`` hold unless the spec leaves them out.
     """
 
@@ -162,6 +166,7 @@ class Metrics(_Value):
     map50: float | None = None
     bits: BitMetrics | None = None
     target_share: float | None = None
+    target_shares: dict[str, float] = Field(default_factory=dict, exclude_if=lambda value: not value)
     product_flops: int = Field(default=0, exclude_if=lambda value: value == 0)
 
     @property

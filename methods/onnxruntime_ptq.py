@@ -37,14 +37,15 @@ class OnnxruntimePtq(Method):
         """Say which package is missing, or why the cost of the target does not apply."""
         if missing := [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]:
             return f"{' and '.join(missing)} not installed; install with: pip install 'hdapbench[onnx]'"
-        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+        from hdapbench.cost.hardware import hardware_cost
 
-        kind = problem.limit.kind
-        if self.mode == "dynamic" and kind != "size":
-            return f"{kind.upper()} has no floating point, which activations quantised while the model runs need"
+        kinds = problem.limit.kinds - {"size"}
+        if self.mode == "dynamic" and kinds:
+            names = " and ".join(sorted(kinds)).upper()
+            return f"{names} has no floating point, which activations quantised while the model runs need"
         try:
             layers = problem.quantization.folded().layers
-            hardware_cost(LIMITED_BY[kind][0])(layers, layers.uniform_counts(8))
+            hardware_cost(problem.limit.cost[0])(layers, layers.uniform_counts(8))
         except ModelError as error:
             return str(error)
         return None
@@ -57,13 +58,12 @@ class OnnxruntimePtq(Method):
         TargetUnreachableError
             When 8 bits everywhere exceed the target.
         """
-        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+        from hdapbench.cost.hardware import hardware_cost
         from hdapbench.quant.deploy.post_training import PostTraining
 
-        kind, amount = problem.limit.kind, problem.limit.amount
-        name, factor = LIMITED_BY[kind]
+        name, most = problem.limit.cost
         folded = problem.quantization.folded()
-        if float(hardware_cost(name)(folded.layers, folded.layers.uniform_counts(8))) > amount * factor:
+        if float(hardware_cost(name)(folded.layers, folded.layers.uniform_counts(8))) > most:
             raise TargetUnreachableError("the tool quantises to 8 bits, and 8 bits everywhere exceed the target")
         problem.progress("quantising with onnxruntime")
         file = problem.quantization.after_training(PostTraining(self.mode, self.per_channel, self.calibration))

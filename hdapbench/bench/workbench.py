@@ -90,6 +90,9 @@ class Workbench:
 
     def limit(self, target: CostTarget, *, seed: int) -> Limit:
         """Limit of a target for plans of a seed; a limit on latency measures the dense model."""
+        return Limit.joint([self._limit(part, seed=seed) for part in target.parts])
+
+    def _limit(self, target: CostTarget, *, seed: int) -> Limit:
         cost = self.network.cost
         if target.kind == "flops":
             return Limit.on_flops(target.resolve(cost.dense.flops))

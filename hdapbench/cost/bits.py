@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hdapbench.cost.memory import Memory
 from hdapbench.cost.records import WEIGHTED, LayerRecord
 from hdapbench.cost.trace import record_layers
 from hdapbench.errors import UnknownLayerError
@@ -99,6 +100,8 @@ class BitLayers:
         False for repeated calls, whose weights count once.
     constant_bytes
         What operations without weights store: multipliers of sums and averages, tables of functions.
+    memory
+        Values of the network by the channels that are left; None where they are not known.
     """
 
     names: tuple[str, ...]
@@ -112,6 +115,7 @@ class BitLayers:
     grouped: np.ndarray
     stored: np.ndarray
     constant_bytes: int = 0
+    memory: Memory | None = None
 
     @classmethod
     def from_model(cls, model: nn.Module, group_set: GroupSet, input_shape: tuple[int, int, int]) -> BitLayers:

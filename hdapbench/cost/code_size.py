@@ -24,6 +24,11 @@ KERNEL_BYTES: Final = {
 SHARED_BYTES: Final = {"filter": 160, "rescaled": 88}
 """Of functions that do not depend on types."""
 
+POINTWISE_BYTES: Final = 40
+POOL_BYTES: Final = 40
+TABLE_BYTES: Final = 256
+"""Of constants that operations without weights read."""
+
 RESCALING: Final = frozenset({"conv", "linear", "avg_pool", "mul", "rescale"})
 RUN_BYTES: Final = 72
 CALL_BYTES: Final = 26

@@ -17,7 +17,8 @@ class BitCosts:
     ``stored_bytes`` is what a device stores, ``weight_bytes`` the weights' part of it; None where results of before it
     was counted do not say. ``integer_accuracy`` is that of the whole-number form; ``difference_share`` the share of
     test inputs on which it names another class than the network that was trained. Cycles are None where a processor
-    cannot run the model. ``channels`` maps bits to the mean number of output channels, over all layers.
+    cannot run the model, flash and RAM where there is no C code, or where results are older than they are.
+    ``channels`` maps bits to the mean number of output channels, over all layers.
     """
 
     weight_bytes: float
@@ -28,6 +29,8 @@ class BitCosts:
     integer_accuracy: float
     difference_share: float
     stored_bytes: float | None = None
+    flash_bytes: float | None = None
+    ram_bytes: float | None = None
 
 
 def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
@@ -50,5 +53,7 @@ def bit_costs(seeds: Sequence[Numbers]) -> BitCosts | None:
         ne16_cycles=mean(lambda bits: bits.ne16_cycles),
         channels={width: fmean(bits.channels_at_bits.get(width, 0) for bits in found) for width in widths},
         integer_accuracy=fmean(bits.integer_accuracy for bits in found),
+        flash_bytes=mean(lambda bits: bits.flash_bytes),
+        ram_bytes=mean(lambda bits: bits.ram_bytes),
         difference_share=sum(b.argmax_differences for b in found) / sum(b.n_compared for b in found),
     )

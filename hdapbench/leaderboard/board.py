@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hdapbench.leaderboard.bits import BitCosts
@@ -94,6 +94,7 @@ class Row:
     seeds: tuple[Seed, ...]
     devices: tuple[MeasuredDevice, ...]
     kept: Mapping[str, float]
+    target_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_partial(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -260,4 +260,10 @@ def _costs(cells: Cells, latency: Interval, accuracy: Interval, n_planned: int) 
         seeds=cells.seeds,
         devices=cells.devices,
         kept=cells.kept,
+        target_shares=_mean_shares(cells.column("target_shares")),
     )
+
+
+def _mean_shares(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Kind of limit -> share that is used of it, averaged over seeds; of several limits alone."""
+    return {kind: fmean(shares[kind] for shares in seeds) for kind in seeds[0]}

@@ -19,7 +19,6 @@ from hdapbench.render.front import far_below, front_chart, is_by_bytes
 from hdapbench.render.markdown import provenance
 from hdapbench.render.page import account
 from hdapbench.render.table import (
-    BITS,
     CHANNELS,
     COSTS,
     FLEET,
@@ -28,6 +27,7 @@ from hdapbench.render.table import (
     Column,
     about,
     answer,
+    bit_columns,
     counted,
     front_cells,
     lead_cells,
@@ -202,7 +202,7 @@ class _Page:
         if section.unranked:
             columns.append(unranked_columns(self.board)[-1])
         if any(row.bits is not None for row in rows):
-            columns += [*BITS[1:], *CHANNELS[1:]]
+            columns += [*bit_columns(rows)[1:], *CHANNELS[1:]]
 
         def made(chosen: Sequence[Row]) -> list[Table]:
             return [self._row(row.label, [c.cell(row) for c in columns], opens.get(row.label, "")) for row in chosen]

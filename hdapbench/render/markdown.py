@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from hdapbench.errors import printable
 from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
 from hdapbench.render.table import (
-    BITS,
     CHANNELS,
     COSTS,
     FLEET,
@@ -15,6 +14,7 @@ from hdapbench.render.table import (
     LEADS,
     Column,
     answer,
+    bit_columns,
     front_cells,
     lead_cells,
     leads_sentence,
@@ -78,7 +78,14 @@ def _section(board: Leaderboard, section: Section) -> list[str]:
         lines += ["", "Size, and latency over seeds and devices:", "", *_columns(FLEET, rows)]
         lines += ["", "What deciding took:", "", *_columns(COSTS, section.rows)]
     if quantised := [row for row in section.rows if row.bits is not None]:
-        lines += ["", "Bit-widths:", "", *_columns(BITS, quantised), "", *_columns(CHANNELS, quantised)]
+        lines += [
+            "",
+            "Bit-widths:",
+            "",
+            *_columns(bit_columns(quantised), quantised),
+            "",
+            *_columns(CHANNELS, quantised),
+        ]
     if section.gaps:
         lines += ["", "Without numbers:", ""]
         lines += table(

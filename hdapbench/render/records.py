@@ -25,7 +25,7 @@ _NUMBERS = (
 )
 _BITS = (
     *("stored_bytes", "weight_bytes", "packed_bytes", "mpic_cycles", "ne16_cycles"),
-    *("integer_accuracy", "difference_share"),
+    *("integer_accuracy", "difference_share", "flash_bytes", "ram_bytes"),
 )
 
 COLUMNS = (

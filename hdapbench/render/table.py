@@ -111,11 +111,18 @@ def _bits(value: Callable[[BitCosts], float | None], form: str = "") -> Callable
     return cell
 
 
+def _of_target(row: Row) -> str:
+    """Share of the limit, or of each of several, that is used."""
+    if row.target_shares:
+        return ", ".join(f"{kind} {used:.3f}" for kind, used in row.target_shares.items())
+    return ABSENT if row.target_share is None else f"{row.target_share:.3f}"
+
+
 BITS = [
     Column("method", lambda row: row.label),
     Column("stored (kB)", _bits(lambda bits: bits.stored_bytes)),
     Column("weights (kB)", _bits(lambda bits: bits.weight_bytes)),
-    Column("of target", lambda row: ABSENT if row.target_share is None else f"{row.target_share:.3f}"),
+    Column("of target", _of_target),
     Column("file (kB)", _bits(lambda bits: bits.packed_bytes)),
     Column("MPIC (k)", _bits(lambda bits: bits.mpic_cycles)),
     Column("NE16 (k)", _bits(lambda bits: bits.ne16_cycles)),
@@ -123,6 +130,19 @@ BITS = [
     Column("differing (%)", _bits(lambda bits: bits.difference_share * 100, ".3f")),
 ]
 """Columns on bit-widths."""
+
+ON_CHIP = [
+    Column("flash (kB)", _bits(lambda bits: bits.flash_bytes)),
+    Column("RAM (kB)", _bits(lambda bits: bits.ram_bytes)),
+]
+"""Columns on generated C code."""
+
+
+def bit_columns(rows: Sequence[Row]) -> list[Column]:
+    """Columns on the bit-widths of rows; on C code only where it was counted."""
+    counted = any(row.bits is not None and row.bits.ram_bytes is not None for row in rows)
+    return [*BITS, *ON_CHIP] if counted else BITS
+
 
 FRONT = ("front", "method", "target", "stored (kB)", "weights (kB)", "accuracy (%)", "MPIC (k)", "NE16 (k)", "ms")
 LEADS = ("method", "at equal accuracy", "95 %", "accuracies (%)", "targets")
@@ -235,15 +255,24 @@ CHANNELS = [
 """How many channels have how many bits."""
 
 
+LIMITED = {
+    "flops": "FLOPs",
+    "size": "stored bytes",
+    "latency": "average clustered latency",
+    "ram": "RAM",
+    "flash": "flash",
+}
+"""What targets limit, in words; others are processors."""
+
+
 def section_title(board: Leaderboard, section: Section) -> str:
     """Target and fleet, and how latency came about."""
-    limited = parse_target(section.target).kind
-    if limited != "flops":
-        what = {"size": "stored bytes", "latency": "average clustered latency"}.get(
-            limited, f"{limited.upper()} cycles"
+    target = parse_target(section.target)
+    if target.kinds != {"flops"}:
+        limits = " and ".join(
+            f"{LIMITED.get(p.kind, f'{p.kind.upper()} cycles')} at most {p.text}" for p in target.parts
         )
-        amount = section.target.partition(" ")[0]
-        return f"{what} at most {amount}, fleet {section.fleet} ({latency_origin(board, section)})"
+        return f"{limits}, fleet {section.fleet} ({latency_origin(board, section)})"
     flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""
     return f"{section.target} FLOPs{flops}, fleet {section.fleet} ({latency_origin(board, section)})"
 

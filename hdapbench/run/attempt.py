@@ -98,7 +98,7 @@ def _propose(trial: Trial, preparation: Preparation, registry: MethodRegistry, b
     bench, target = preparation.bench(trial.fleet), parse_target(str(trial.target))
     method = registry.resolve(trial.method, trial.parameters)
     method.model_dump(mode="json")  # what cannot be stored names no trial
-    if target.kind not in method.targets:
+    if not target.kinds <= method.targets:
         return f"meets targets in {', '.join(sorted(method.targets))}"
     limit = bench.limit(target, seed=trial.seed)
     decisions: dict[str, Any] = {}

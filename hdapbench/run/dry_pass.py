@@ -22,6 +22,8 @@ from hdapbench.fleet.local.device import devices_of
 from hdapbench.models import build_model, check_published
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import checked_apply
+from hdapbench.quant.deploy.c99 import c_code
+from hdapbench.quant.deploy.integer import IntegerModel
 from hdapbench.quant.deploy.report import deploy
 from hdapbench.run.grid import base_directory
 from hdapbench.runtimes.base import find_runtime
@@ -34,7 +36,7 @@ from hdapbench.tasks.open import open_task
 from hdapbench.tasks.stepper import Setting
 from hdapbench.tasks.teacher import check_teacher
 
-BIT_TARGETS = frozenset({"size", "mpic", "ne16"})
+BIT_TARGETS = frozenset({"size", "mpic", "ne16", "ram", "flash"})
 """Kinds of targets that limit what bit-widths change."""
 
 
@@ -74,9 +76,12 @@ def dry_pass(loaded: LoadedSpec, *, n_classes: int, counted: bool) -> Network:
             setting = Setting(task, resolved(spec.device), teacher=model)
             dry_training(compact, examples, setting=setting, recipes=_recipes(loaded))
     for number, target in enumerate(spec.targets):
-        if parse_target(target.text).kind in BIT_TARGETS:
+        kinds = parse_target(target.text).kinds
+        if kinds & BIT_TARGETS:
             with _refused(loaded, ("targets", number), "the model cannot be quantised"):
-                _quantize(network, compact, Plan(kept=half), examples)
+                integer = _quantize(network, compact, Plan(kept=half), examples)
+                if kinds & {"ram", "flash"}:
+                    c_code(integer, loaded.spec.name)
     for number, fleet in enumerate(spec.fleets):
         if isinstance(fleet, LocalFleetSpec):
             with _refused(loaded, ("fleets", number), "the model cannot be exported"):
@@ -102,13 +107,13 @@ def _recipes(loaded: LoadedSpec) -> list[Recipe]:
     return [recipe for recipe in recipes if recipe.epochs > 0]
 
 
-def _quantize(network: Network, compact: nn.Module, plan: Plan, examples: Examples) -> None:
+def _quantize(network: Network, compact: nn.Module, plan: Plan, examples: Examples) -> IntegerModel:
     """Bring a plan of 8 bits to whole numbers, as is done with the plans of methods."""
     quantizer = Quantizer(network, examples, WeightStore(network.model, Path()))
     graph = quantizer.fold(compact).graph
     bits = {layer: (8,) * graph.by_name[layer].shape[0] for layer in graph.layers}
     fixed, folded = quantizer.quantize(compact, plan.model_copy(update={"weight_bits": bits}))
-    deploy(fixed, folded, examples.batches(N_IMAGES, shuffle_seed=None))
+    return deploy(fixed, folded, examples.batches(N_IMAGES, shuffle_seed=None)).model
 
 
 def _export(compact: nn.Module, fleet: LocalFleetSpec, input_shape: tuple[int, int, int]) -> None:

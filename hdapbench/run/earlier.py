@@ -37,7 +37,7 @@ class EarlierResults:
         """
         if trial.fleet not in self._recorded or trial.method == DENSE or trial.id in self._rerun:
             return None
-        if trial.target is not None and parse_target(trial.target).kind == "latency":
+        if trial.target is not None and "latency" in parse_target(trial.target).kinds:
             return None
         return self._results.get(_apart_from_fleet(trial))
 

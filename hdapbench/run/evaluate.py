@@ -171,6 +171,7 @@ def measure(evaluation: Evaluation, tuned: FineTuned, use: LimitUse | None = Non
         fine_tune_epochs=tuned.epochs,
         bits=bits,
         target_share=None if use is None else use.share,
+        target_shares={} if use is None else use.shares,
         product_flops=int(costs.product_flops[0]),
     )
     onnx = None if quantized.file is None else quantized.file.content
@@ -179,20 +180,28 @@ def measure(evaluation: Evaluation, tuned: FineTuned, use: LimitUse | None = Non
 
 
 def use_of(limit: Limit | None, bench: Workbench, quantized: Quantized, *, seed: int) -> LimitUse | None:
-    """What a plan uses of a limit; None where FLOPs are limited, which are known from its widths.
+    """What a plan uses of a limit; None where FLOPs alone are limited, which are known from its widths.
 
     Raises
     ------
     PlanError
         When the plan has no bit-widths that the limit asks for.
     """
-    if limit is None or limit.kind == "flops":
+    if limit is None or limit.kinds == {"flops"}:
         return None
+    uses = [_use_of(part, bench, quantized, seed=seed) for part in limit.parts]
+    return LimitUse.joint({part.kind: use for part, use in zip(limit.parts, uses, strict=True)})
+
+
+def _use_of(limit: Limit, bench: Workbench, quantized: Quantized, *, seed: int) -> LimitUse:
+    """What a plan uses of one limit."""
     if limit.dense_ms is not None:
         latency = measure_plan(bench.measurer, quantized.compacted.plan, seed=seed)
         allowed_ms = limit.amount * limit.dense_ms
         excess = f"the fleet takes {latency.mean_ms:.4g} ms on average, above the target of {allowed_ms:.4g} ms"
         return LimitUse(latency.mean_ms / allowed_ms, excess if latency.mean_ms > allowed_ms else None, latency)
+    if limit.kind == "flops":
+        return LimitUse(int(quantized.compacted.costs.flops[0]) / limit.amount, None)  # known to hold
     used = bit_cost(quantized, limit.kind)
     excess = f"the plan needs {used:,.0f} ({limit.kind}), above the target of {limit.amount:,.0f}"
     return LimitUse(used / limit.amount, excess if used > limit.amount else None)

@@ -87,7 +87,7 @@ def inspect_model(loaded: LoadedSpec, *, cache_dir: Path) -> Inspection:
     except SpecError as error:
         raise SpecError([*error.problems, *unmet(loaded, None, cache_dir=cache_dir)]) from error
     # Bit-widths lower size and cycles without a change of FLOPs: whether such a target is in reach, its method says.
-    targets = [parse_target(target.text) for target in spec.targets if target.flops is not None]
+    targets = [part for t in spec.targets for part in parse_target(t.text).parts if part.kind == "flops"]
     limits = [target.resolve(found["flops"]) for target in targets]
     return Inspection(
         **found,
@@ -109,7 +109,7 @@ def _found(loaded: LoadedSpec, n_classes: int, *, counted: bool, cache_dir: Path
     about += [
         kind_of(spec.device),
         spec.count_products,
-        sorted({parse_target(target.text).kind for target in spec.targets}),
+        sorted({kind for t in spec.targets for kind in parse_target(t.text).kinds}),
     ]
     about += [fleet.model_dump(mode="json") for fleet in spec.fleets if isinstance(fleet, LocalFleetSpec)]
     path = cache_dir / "inspection" / f"{_key(about)}.json"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -35,16 +36,29 @@ class LimitUse:
     Attributes
     ----------
     share
-        Of what is allowed.
+        Of what is allowed; the greatest where there are several limits.
     excess
         What is above the limit, by how much; None where it holds.
     latency
         The plan's, where that was measured.
+    shares
+        Kind of limit -> its share, where there are several.
     """
 
     share: float
     excess: str | None
     latency: PlanLatency | None = None
+    shares: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def joint(cls, uses: Mapping[str, LimitUse]) -> LimitUse:
+        """Uses of limits that hold at once, by kind, as one."""
+        return cls(
+            share=max(use.share for use in uses.values()),
+            excess="; ".join(use.excess for use in uses.values() if use.excess is not None) or None,
+            latency=next((use.latency for use in uses.values() if use.latency is not None), None),
+            shares={kind: use.share for kind, use in uses.items()} if len(uses) > 1 else {},
+        )
 
 
 @dataclass(frozen=True)

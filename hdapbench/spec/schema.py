@@ -15,7 +15,7 @@ from hdapbench.spec.base import Name, Strict, refuse, sequence_to_tuple
 from hdapbench.spec.data import BOX_DATASETS, DataSpec, NormalizeSpec
 from hdapbench.spec.fleet_kinds import AnyFleetSpec
 from hdapbench.spec.plugins import plugin_names
-from hdapbench.spec.units import parse_flops, parse_target
+from hdapbench.spec.units import JOINT, parse_flops, parse_target
 
 Problems = list[tuple[tuple[str | int, ...], str]]
 """Path in the spec, and what is wrong there."""
@@ -168,7 +168,7 @@ class BaseRecipe(Recipe):
 
 
 class TargetSpec(Strict):
-    """What a compressed model must not exceed: exactly one of FLOPs, size, cycles and latency."""
+    """What a compressed model must not exceed: FLOPs, size, cycles, latency, RAM or flash. Several hold all at once."""
 
     flops: Annotated[str | None, BeforeValidator(_check_flops)] = Field(
         default=None, description="Multiply-accumulates: relative to the dense model (0.5x) or absolute (1.0G)."
@@ -187,21 +187,35 @@ class TargetSpec(Strict):
         description="Average clustered latency: relative to the dense model on that fleet (0.8x) or absolute (4.2ms).",
     )
 
+    ram: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Peak RAM of generated C code: relative to the dense model at 8 bits (0.5x) or absolute (64kB).",
+    )
+    flash: str | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Flash of generated C code: relative to the dense model at 8 bits (0.5x) or absolute (32kB).",
+    )
+
     @model_validator(mode="after")
-    def _one_limit(self) -> TargetSpec:
-        given = [name for name in ("flops", "size", "cycles", "latency") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"a target limits exactly one of flops, size, cycles and latency; got {given or 'none'}")
+    def _some_limit(self) -> TargetSpec:
+        if not self._limits:
+            raise ValueError("a target limits one or more of flops, size, cycles, latency, ram and flash; got none")
         parse_target(self.text)  # says what is wrong with it
         return self
 
     @property
+    def _limits(self) -> dict[str, str]:
+        """Kind of limit -> amount."""
+        given = {"size": self.size, self.core: self.cycles, "latency": self.latency, "ram": self.ram}
+        given = {"flops": self.flops} | given | {"flash": self.flash}
+        return {kind: amount for kind, amount in given.items() if amount is not None}
+
+    @property
     def text(self) -> str:
-        """The one text of this target, whatever way it was written: ``0.5x``, ``0.3x size``, ``0.5x ne16``."""
-        if self.flops is not None:
-            return str(parse_flops(self.flops))
-        limits = {"size": self.size, self.core: self.cycles, "latency": self.latency}
-        return next(str(parse_target(f"{amount} {kind}")) for kind, amount in limits.items() if amount is not None)
+        """The one text of this target, whatever way it was written: ``0.5x``, ``0.5x ne16 + 64kB ram``."""
+        return str(parse_target(JOINT.join(f"{amount} {kind}" for kind, amount in self._limits.items())))
 
 
 class MethodSpec(Strict):
@@ -276,7 +290,8 @@ class Spec(Strict):
         min_length=1, description="Device fleets."
     )
     targets: Annotated[tuple[TargetSpec, ...], BeforeValidator(sequence_to_tuple)] = Field(
-        min_length=1, description="Targets, each a limit on FLOPs, size, cycles or latency."
+        min_length=1,
+        description="Targets, each a limit on FLOPs, size, cycles, latency, RAM or flash, or several at once.",
     )
     methods: Annotated[
         tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(sequence_to_tuple)

@@ -1,9 +1,9 @@
-"""Targets as people write them: FLOPs such as ``0.5x``, ``1.0G``, ``500M``; sizes such as ``20kB``; cycles; times."""
+"""Targets as people write them: FLOPs such as ``0.5x``, bytes such as ``20kB``, cycles, times, and several at once."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, get_args
 
@@ -63,8 +63,13 @@ def _share_text(share: float) -> str:
     return f"{short if 'e' not in short and float(short) == share else format(Decimal(repr(share)), 'f')}x"
 
 
-TargetKind = Literal["flops", "size", "mpic", "ne16", "latency"]
-"""What a target limits: multiply-accumulates, bytes stored, cycles on one of two processors, a fleet's latency."""
+TargetKind = Literal["flops", "size", "mpic", "ne16", "latency", "ram", "flash"]
+"""What a target limits: multiply-accumulates, bytes stored, cycles on one of two processors, a fleet's latency, memory
+of generated code."""
+
+IN_BYTES = frozenset({"size", "ram", "flash"})
+JOINT = " + "
+"""What stands between limits that hold at once."""
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|k|M|G)B")
 _TIME = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*ms")
@@ -82,12 +87,25 @@ class CostTarget:
         In (0, 1]: relative to the dense model, for ``size``, ``mpic`` and ``ne16`` with 8-bit weights and activations.
     absolute
         Multiply-accumulates, bytes, cycles or ms.
+    others
+        Further limits that hold at the same time.
     """
 
     kind: TargetKind
     text: str
     relative: float | None = None
     absolute: float | None = None
+    others: tuple[CostTarget, ...] = ()
+
+    @property
+    def parts(self) -> tuple[CostTarget, ...]:
+        """Every limit, each alone."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def kinds(self) -> frozenset[TargetKind]:
+        """What is limited."""
+        return frozenset(part.kind for part in self.parts)
 
     def resolve(self, dense: float) -> int:
         """What the target allows where the dense model costs ``dense``, in whole units."""
@@ -98,27 +116,39 @@ class CostTarget:
         return self.relative if self.relative is not None else (self.absolute or 0.0) / dense
 
     def __str__(self) -> str:
-        return self.text if self.kind == "flops" else f"{self.text} {self.kind}"
+        return JOINT.join(p.text if p.kind == "flops" else f"{p.text} {p.kind}" for p in self.parts)
 
 
 def parse_target(text: str) -> CostTarget:
-    """Target of a text such as ``0.5x``, ``0.3x size``, ``20kB size``, ``0.5x ne16`` or ``4.2ms latency``.
+    """Target of a text such as ``0.5x``, ``20kB size``, ``0.5x ne16``, ``4.2ms latency`` or ``0.3x size + 64kB ram``.
 
-    Without a kind it is FLOPs.
+    Without a kind it is FLOPs. Several limits are brought into the order of `TargetKind`.
 
     Raises
     ------
     ValueError
         When the text is none of these; the message says what is allowed.
     """
+    order = get_args(TargetKind)
+    found = sorted((_parse_one(part) for part in text.split("+")), key=lambda part: order.index(part.kind))
+    kinds = [part.kind for part in found]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError(f"a target limits each of {', '.join(sorted(set(kinds)))} once; got '{text}'")
+    return replace(found[0], others=tuple(found[1:]))
+
+
+def _parse_one(text: str) -> CostTarget:
+    """One limit."""
     amount, _, kind = text.strip().partition(" ")
     kind = kind.strip() or "flops"
     if kind not in get_args(TargetKind):
         raise ValueError(f"a target limits one of {', '.join(get_args(TargetKind))}; got '{kind}'")
-    if match := (_SIZE.fullmatch(amount) if kind == "size" else None):
-        return CostTarget("size", amount, absolute=round(float(match["number"]) * _UNITS[match["unit"]]))
-    if kind == "size" and not amount.endswith("x"):
-        raise ValueError(f"write sizes as 0.3x (of the dense model at 8 bits), 20kB or 1.5MB; got '{amount}'")
+    chosen: TargetKind = kind  # type: ignore[assignment] # it is one of them
+    if match := (_SIZE.fullmatch(amount) if kind in IN_BYTES else None):
+        return CostTarget(chosen, amount, absolute=round(float(match["number"]) * _UNITS[match["unit"]]))
+    if kind in IN_BYTES and not amount.endswith("x"):
+        what = "sizes" if kind == "size" else kind
+        raise ValueError(f"write {what} as 0.3x (of the dense model at 8 bits), 20kB or 1.5MB; got '{amount}'")
     if match := (_TIME.fullmatch(amount) if kind == "latency" else None):
         if not float(match["number"]):
             raise ValueError(f"a latency target lies above zero; got '{amount}'")
@@ -126,5 +156,4 @@ def parse_target(text: str) -> CostTarget:
     if kind == "latency" and not amount.endswith("x"):
         raise ValueError(f"write latencies as 0.8x (of the dense model) or 4.2ms; got '{amount}'")
     found = parse_flops(amount)  # cycles are written like FLOPs
-    chosen: TargetKind = kind  # type: ignore[assignment] # it is one of them
     return CostTarget(chosen, found.text, relative=found.relative, absolute=found.absolute)

@@ -41,6 +41,7 @@ class Numbers(NamedTuple):
     map50: float | None
     target_share: float | None
     product_flops: int
+    target_shares: dict[str, float]
     bits: BitMetrics | None
 
     @property
@@ -186,6 +187,7 @@ def read_brief(trial_id: str, content: bytes, samples: bytes, bits: bytes | None
     if numbers is not None:
         if numbers[-1] is not None:
             numbers[-1] = BitMetrics.model_validate_json(json.dumps(numbers[-1]))
+        numbers[-1:-1] = [{}] * (len(Numbers._fields) - len(numbers))  # of before there were several limits
         fields[_NUMBERS] = Numbers._make(numbers)
     for place in _TUPLES:
         fields[place] = tuple(fields[place])

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from hdapbench.cost.bits import BitLayers, ChannelBitCounts
-from hdapbench.cost.hardware import LIMITED_BY, hardware_cost, reference_cost, soft_cost
+from hdapbench.cost.hardware import CostName, Together, hardware_cost, reference_cost, soft_cost
 from hdapbench.method import Problem
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.training.searchable import SearchNetwork
 
 from .latency import FleetLatency
+
+TIE = 1e-7
+"""Share of a maximum by which its smooth form tells equal ones apart."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Goal:
     units of the dense model's. ``soft_reference`` is the dense model's soft cost.
     """
 
-    name: str
+    name: CostName
     layers: BitLayers
     limit: float
     reference: float
@@ -39,8 +42,8 @@ class Goal:
         if kind == "latency":
             latency = FleetLatency.fitted(problem, n_plans=n_plans, least_channels=least_channels)
             return cls(kind, layers, amount, 1.0, 1.0, latency)
-        name, factor = LIMITED_BY[kind]
-        return cls(name, layers, amount * factor, reference_cost(name, layers), reference_cost(name, layers, soft=True))
+        name, most = problem.limit.cost
+        return cls(name, layers, most, reference_cost(name, layers), reference_cost(name, layers, soft=True))
 
     def at(self, target: float) -> Goal:
         """The same cost limited to another share of the reference."""
@@ -79,8 +82,18 @@ class Goal:
 
     @torch.no_grad()
     def exact(self, network: SearchNetwork, channels: Tensor) -> float:
-        """Exact cost of so many channels of each selector at each bit-width."""
-        return float(self.cost(network.counts_at(channels)))
+        """Exact cost of so many channels of each selector at each bit-width.
+
+        A maximum stays as it is where one of two equal peaks falls: what is smooth then tells moves apart.
+        """
+        counts = network.counts_at(channels)
+        cost = float(self.cost(counts))
+        return cost * (1.0 + TIE * float(self.share(counts))) if self.has_peaks else cost
+
+    @property
+    def has_peaks(self) -> bool:
+        """Whether the cost is a maximum."""
+        return self.name == "ram" or isinstance(self.name, Together)
 
     def __str__(self) -> str:
         return f"{self.limit:,.0f} ({self.name})"

@@ -42,7 +42,7 @@ class JointMpq(Method):
     """
 
     name = "joint-mpq"
-    targets: ClassVar[frozenset[TargetKind]] = frozenset({"flops", "size", "mpic", "ne16", "latency"})
+    targets: ClassVar[frozenset[TargetKind]] = frozenset({"flops", "size", "mpic", "ne16", "latency", "ram", "flash"})
 
     choose: Choose = Field(
         default="joint", description="joint, or a rival: channel, layer, fixed, sequence, ilp, sigma."
@@ -84,13 +84,15 @@ class JointMpq(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Say which node of the model has no integer counterpart, or why the cost does not apply."""
-        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+        from hdapbench.cost.hardware import hardware_cost
 
         try:
             layers = problem.quantization.folded().layers
+            if "latency" in problem.limit.kinds and problem.limit.others:
+                return "meets latency alone, not together with other limits"
             if problem.limit.kind == "latency":
                 return None if self.choose == "joint" else "latency knows no bit-widths: choose: joint alone meets it"
-            hardware_cost(LIMITED_BY[problem.limit.kind][0])(layers, layers.uniform_counts(8))
+            hardware_cost(problem.limit.cost[0])(layers, layers.uniform_counts(8))
         except ModelError as error:
             return str(error)
         return None

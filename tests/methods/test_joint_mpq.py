@@ -6,7 +6,7 @@ from hdapbench_methods.joint_mpq import JointMpq
 
 from hdapbench.cost.hardware import hardware_cost, reference_cost
 from hdapbench.errors import BudgetExceededError, TargetUnreachableError
-from hdapbench.run.evaluate import Evaluation, evaluate
+from hdapbench.run.evaluate import Evaluation, compact, evaluate, quantize, use_of
 from hdapbench.testing import MethodContract, tiny_data, tiny_workbench
 from tests.methods.worlds import limited, share_used
 
@@ -17,7 +17,7 @@ class TestJointMpq(MethodContract):
         return JointMpq(epochs=1.0)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("size", 0.2), ("mpic", 0.6), ("ne16", 0.7)])
+@pytest.mark.parametrize(("kind", "share"), [("size", 0.2), ("mpic", 0.6), ("ne16", 0.7), ("ram", 0.8), ("flash", 0.7)])
 @pytest.mark.parametrize("model", ["residual", "depthwise", "concat"])
 def test_a_limit_on_any_cost_is_met_and_used(kind, share, model):
     asked = limited(f"{share}x {kind}", model)
@@ -26,6 +26,34 @@ def test_a_limit_on_any_cost_is_met_and_used(kind, share, model):
 
     assert 0.9 < share_used(plan, asked, model) <= 1.0
     assert asked.budget.spent.train_epochs == 2.0
+
+
+def test_several_limits_hold_at_once_and_one_of_them_is_used():
+    asked = limited("0.5x size + 0.8x ram + 0.9x mpic")
+
+    plan = JointMpq(epochs=1.0).compress(asked)
+
+    bench = tiny_workbench("residual")
+    use = use_of(asked.limit, bench, quantize(bench, compact(bench, plan)), seed=0)
+    assert list(use.shares) == ["size", "mpic", "ram"]
+    assert 0.9 < use.share == max(use.shares.values()) <= 1.0
+    assert use.excess is None
+
+
+def test_a_plan_above_one_of_several_limits_says_which():
+    asked = limited("0.9x size + 0.5x ram")
+    plan = JointMpq(epochs=0.5).compress(limited("0.9x size"))
+
+    bench = tiny_workbench("residual")
+    use = use_of(asked.limit, bench, quantize(bench, compact(bench, plan)), seed=0)
+
+    assert use.shares["size"] <= 1.0 < use.shares["ram"]
+    assert "(ram), above the target of" in use.excess
+    assert "(size)" not in use.excess
+
+
+def test_latency_beside_other_limits_is_skipped_with_the_reason():
+    assert JointMpq().skip(limited("0.9x size + 0.9x latency")) == "meets latency alone, not together with other limits"
 
 
 @pytest.mark.parametrize("choose", ["channel", "layer", "fixed", "sequence", "ilp", "sigma"])

@@ -41,9 +41,31 @@ def test_what_is_no_latency_is_refused_with_an_example(written: str) -> None:
         TargetSpec(latency=written)
 
 
-def test_a_target_limits_one_thing() -> None:
-    with pytest.raises(ValueError, match="exactly one of flops, size, cycles and latency"):
-        TargetSpec(latency="0.8x", size="0.3x")
+def test_a_target_without_a_limit_is_refused() -> None:
+    with pytest.raises(ValueError, match="one or more of flops, size, cycles, latency, ram and flash"):
+        TargetSpec()
+
+
+def test_several_limits_have_one_text_whatever_their_order() -> None:
+    target = TargetSpec(ram="64kB", size="0.25x", cycles="0.50x", core="mpic")
+
+    assert target.text == "0.25x size + 0.5x mpic + 64kB ram"
+    assert str(parse_target("64kB ram + 0.5x mpic+0.25x size")) == target.text
+    assert [(part.kind, part.absolute or part.relative) for part in parse_target(target.text).parts] == [
+        ("size", 0.25),
+        ("mpic", 0.5),
+        ("ram", 64_000),
+    ]
+    assert TargetSpec(flops="0.5x", flash="32kB").text == "0.5x + 32kB flash"
+    with pytest.raises(ValueError, match="each of size once"):
+        parse_target("0.3x size + 20kB size")
+
+
+@pytest.mark.parametrize("written", ["64", "64k", "2x", "0kb"])
+@pytest.mark.parametrize("kind", ["ram", "flash"])
+def test_what_is_no_amount_of_memory_is_refused_with_an_example(kind: str, written: str) -> None:
+    with pytest.raises(ValueError, match=r"20kB or 1\.5MB|0\.5x"):
+        TargetSpec(**{kind: written})
 
 
 def test_a_target_on_something_else_is_stored_as_before_latency_was_one() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hdapbench.cost.bits import BitLayers, ChannelBitCounts
 from hdapbench.cost.hardware import hardware_cost
 from hdapbench.errors import UnknownLayerError
+from hdapbench.quant.deploy.c99 import c_code, footprint
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.integer import IntegerModel
 from hdapbench.quant.deploy.lower import lower
@@ -53,10 +54,20 @@ def deploy(network: FixedNetwork, folded: FoldedModel, batches: Iterable[tuple[T
         weight_bytes=model.n_weight_bits / 8,
         packed_bytes=len(packed_bytes(model)),
         stored_bytes=constant_bytes(model),
+        **_footprint(model),
         **_costs(folded, network.weight_bits, inputs),
         **_agreement(lambda images: run_integer(model, images), network, batches),
     )
     return Deployed(model, metrics)
+
+
+def _footprint(model: IntegerModel) -> dict[str, int | None]:
+    """Flash and RAM of generated C code, as fields of `BitMetrics`."""
+    try:
+        found = footprint(c_code(model, "network"))
+    except UnknownLayerError:
+        return {"flash_bytes": None, "ram_bytes": None}
+    return {"flash_bytes": found.flash, "ram_bytes": found.ram}
 
 
 def describe_onnx(

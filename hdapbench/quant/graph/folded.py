@@ -13,6 +13,7 @@ from hdapbench.prune.trace import find_groups
 from hdapbench.quant.graph.capture import trace_graph
 from hdapbench.quant.graph.fold import fold_batch_norm
 from hdapbench.quant.graph.graph import QuantGraph
+from hdapbench.quant.graph.values import memory_of
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,4 @@ class FoldedModel:
     def layers(self) -> BitLayers:
         """Layers as functions of the bit-widths of channels."""
         layers = BitLayers.from_model(self.model, self.group_set, self.input_shape)
-        return replace(layers, constant_bytes=self.graph.constant_bytes)
+        return replace(layers, constant_bytes=self.graph.constant_bytes, memory=memory_of(self.graph, layers))

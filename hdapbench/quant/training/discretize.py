@@ -84,7 +84,7 @@ class _Rows:
                 best += [(saving / float(x), int(row), there) for row, x in zip(rows, lead, strict=True)]
             if not best:
                 raise TargetUnreachableError(
-                    f"with the fewest bits and channels the cost is {now:,.0f}, above {limit:,.0f}"
+                    f"with the fewest bits and channels the cost is {_amount(now)}, above {_amount(limit)}"
                 )
             best.sort(key=lambda entry: -entry[0])
             self._apply_while_above(best, cost, limit)
@@ -184,3 +184,8 @@ class _Rows:
             changed[selector, there] += n
             saved[selector, here, there] = max((now - cost(changed)) / float(n), 1e-12)
         return saved
+
+
+def _amount(cost: float) -> str:
+    """A cost in whole units, or a share of limits that hold at once."""
+    return f"{cost:,.0f}" if cost >= 100 else f"{cost:.4g}"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from hdapbench.cost.code_size import POINTWISE_BYTES, POOL_BYTES
+from hdapbench.cost.memory import LAYER_BYTES
 from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.deploy.c99.constants import Constant, layer_constants
 from hdapbench.quant.deploy.c99.kernels import Kernel
@@ -14,7 +16,7 @@ from hdapbench.quant.deploy.c99.values import MOST_SIDE, Value, Values
 from hdapbench.quant.deploy.execute import pooling_window
 from hdapbench.quant.deploy.integer import IntegerOperation
 
-STRUCT_BYTES = {"layer": 56, "pool": 40, "pointwise": 40}
+STRUCT_BYTES = {"layer": LAYER_BYTES, "pool": POOL_BYTES, "pointwise": POINTWISE_BYTES}
 """Bytes of each structure where pointers have 32 bits."""
 
 MOST_WINDOW = 255

@@ -77,7 +77,7 @@ def sources(kernels: Iterable[Kernel]) -> str:
 
 
 def _dot(c_type: str, offset: bool) -> str:
-    loads = {f"x{place}": f"(x[{place}] - zero)" if offset else f"x[{place}]" for place in range(8)}
+    loads = {f"x{place}": f"(x[{place}] - zero)" if offset else f"x[{place}]" for place in (*range(8), "k")}
     zero = ", int32_t zero" if offset else ""
     return Template(DOT).substitute(x=_dot_name(c_type, offset), X=c_type, zero=zero, **loads)
 

@@ -84,10 +84,20 @@ DOT = """\
 static int32_t dot_$x(const $X *x, const int8_t *w, uint32_t n$zero)
 {
     int32_t sum = 0;
+#ifdef __thumb__ /* unrolled by hand; other compilers are left a loop that they make vectors of */
     for (; n >= 8u; n -= 8u, x += 8, w += 8) {
         sum += ${x0} * w[0] + ${x1} * w[1] + ${x2} * w[2] + ${x3} * w[3];
         sum += ${x4} * w[4] + ${x5} * w[5] + ${x6} * w[6] + ${x7} * w[7];
     }
+#else
+    for (; n >= 16u; n -= 16u, x += 16, w += 16) {
+        int32_t part = 0;
+        for (int k = 0; k < 16; k++) {
+            part += ${xk} * w[k];
+        }
+        sum += part;
+    }
+#endif
     for (; n > 0u; n--, x++, w++) {
         sum += ${x0} * w[0];
     }
@@ -115,8 +125,8 @@ static void $name(const struct layer *l, const $X *x, $Y *y, int8_t *room)
                 for (int32_t j = 0; j < l->w_out; j++, to += l->c_out) {
                     const int32_t left = j * l->s_w - l->p_w;
                     const int32_t k0 = left < 0 ? (l->d_w - 1 - left) / l->d_w : 0;
-                    const int32_t room_right = (l->w_in - left + l->d_w - 1) / l->d_w;
-                    const int32_t k1 = room_right < l->k_w ? room_right : l->k_w;
+                    const int32_t beyond = left + (l->k_w - 1) * l->d_w - (l->w_in - 1);
+                    const int32_t k1 = beyond > 0 ? l->k_w - (beyond + l->d_w - 1) / l->d_w : l->k_w;
                     int32_t sum = l->bias[o];
                     for (int32_t k = 0; k < l->k_h && k1 > k0; k++) {
                         const int32_t h = top + k * l->d_h;

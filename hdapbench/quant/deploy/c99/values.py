@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hdapbench.cost.arena import ALIGNMENT, Block, Buffers, Step, moves_nothing, place
+from hdapbench.cost.memory import SCRATCH_MARGIN
 from hdapbench.errors import UnknownLayerError
 from hdapbench.quant.deploy.c99.shapes import shapes_of
 from hdapbench.quant.deploy.execute import pooling_window
@@ -184,10 +185,6 @@ def scratch_bytes(operation: IntegerOperation) -> int:
     if layer is None or layer.shape.stride is None or all(part.bits == 8 for part in layer.parts):
         return 0
     return layer.parts[0].weight[0].numel() + SCRATCH_MARGIN
-
-
-SCRATCH_MARGIN = 6
-"""Weights beside a filter that are unpacked with it: up to three before and three behind."""
 
 
 def _range(operation: IntegerOperation, inputs: Sequence[Value]) -> tuple[int, int]:
