@@ -50,6 +50,11 @@ class Budget:
         ValueError
             When the amount is negative, infinite or no number: nothing is paid back, and everything can be paid.
         """
+        self.check(account, amount)
+        self._spent[account] += float(amount)
+
+    def check(self, account: Account, amount: float) -> None:
+        """Raise what `charge` would, and charge nothing."""
         amount = float(amount)
         if not amount >= 0 or not math.isfinite(amount + self._spent[account]):
             raise ValueError(f"{amount:g} {account} cannot be charged; amounts are finite and 0 or more")
@@ -60,7 +65,6 @@ class Budget:
                 f"{amount:g} {account} asked for, {self.remaining(account):g} left of {limit:g}; "
                 f"raise budget.{account} in the spec or ask for less (problem.budget.remaining)"
             )
-        self._spent[account] += amount
 
     def check_time(self) -> None:
         """Raise `BudgetExceededError` when ``wall_seconds`` have passed, and `TimeLimitError` a while later.

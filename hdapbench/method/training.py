@@ -137,8 +137,7 @@ class Training:
         """
         bench, n_images = self._bench, min(recalibrate, self.n_train_images)
         epochs = fine_tune_epochs + self.looking_epochs(n_images)
-        if epochs > self._budget.remaining("train_epochs"):  # before anything is charged
-            self._budget.charge("train_epochs", epochs)
+        self._budget.check("train_epochs", epochs)  # before anything is charged
         self._budget.charge("accuracy_evals", 1)
         if epochs:
             self._budget.charge("train_epochs", epochs)

@@ -167,3 +167,13 @@ def test_recalibration_is_charged_alike_before_a_loss_and_before_an_accuracy() -
     by_accuracy.accuracy(plan, recalibrate=64)
 
     assert by_loss.budget.spent.train_epochs == by_accuracy.budget.spent.train_epochs == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_the_last_third_of_a_budget_pays_for_one_evaluation_whatever_rounding_left() -> None:
+    problem = tiny_problem("plain", budget=BudgetSpec(train_epochs=0.7, accuracy_evals=3))
+    plan = problem.plan_by_widths(problem.cost.sizes, "l1")
+
+    for _ in range(3):  # three times 0.7 / 3 is a little more than 0.7
+        problem.accuracy(plan, 0.7 / 3 + 2e-10)
+
+    assert problem.budget.spent.accuracy_evals == 3

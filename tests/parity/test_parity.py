@@ -9,6 +9,7 @@ import pytest
 from hdapbench_methods.torch_pruning.sparse import Pruner
 
 from tests.parity.against_amc import PUBLISHED, clip_random_policies, count
+from tests.parity.against_modelopt import compare_fastnas
 from tests.parity.against_sparse_training import PRUNERS as PENALTIES
 from tests.parity.against_sparse_training import compare_penalty
 from tests.parity.against_torch_pruning import LEFT_OUT, SETTINGS, compare, describe
@@ -16,6 +17,10 @@ from tests.parity.subjects import SUBJECTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "parity.md"
 
+needs_modelopt = pytest.mark.skipif(
+    importlib.util.find_spec("modelopt") is None or importlib.util.find_spec("torchprofile") is None,
+    reason="not installed: nvidia-modelopt, torchprofile<0.1",
+)
 needs_nni = pytest.mark.skipif(importlib.util.find_spec("nni") is None, reason="nni is not installed")
 
 
@@ -129,3 +134,14 @@ def test_the_command_on_the_page_exists() -> None:
 
     assert command
     assert (PAGE.parents[1] / command[1]).is_file()
+
+
+@needs_modelopt
+@pytest.mark.filterwarnings("ignore")
+def test_fastnas_has_the_sensitivities_of_model_optimizer_and_at_its_threshold_its_widths() -> None:
+    found = compare_fastnas("vgg7", 16, 0.5)
+
+    assert found.n_groups >= 5
+    assert found.largest_difference < 1e-4 * found.largest
+    assert found.widths == found.widths_directly
+    assert found.only_ours == ("features.18",)  # it does not look for the widths of what a pooled classifier reads
