@@ -33,7 +33,8 @@ PUBLIC = (
 )
 """Row, bytes of weights without removed inputs, accuracy in %, seeds: PLiNIO and rivals on our path, under limits on weights.
 
-All were run by the project with this recipe. PLiNIO's sizes were counted outside it: what it reports is up to 56 % smaller. At its strongest setting the network was dead.
+All were run by the project with this recipe. PLiNIO's sizes were counted outside it: what it reports is up to 56 % smaller. At its
+strongest setting the network was dead.
 """
 
 WANTED = ((5500, 98.9), (3300, 98.3), (1600, 97.6))

@@ -94,8 +94,8 @@ def family(result: Result, bits: BitMetrics) -> str:
 class Saving:
     """What one front needs less than another at equal accuracy: a share, with its 95 % interval; negative is more.
 
-    ``accuracies`` are those that are compared. ``given_up`` is how far the rival's best accuracy is above them, in
-    [0, 1]: above our front's top nothing can be read, and the top is read instead.
+    ``accuracies`` are those that are compared. ``given_up`` is how far the rival's best accuracy is above our front's
+    top, in [0, 1]: where all of the rival's front is above it, the top is read.
     """
 
     share: float
@@ -116,7 +116,8 @@ def saving(points: Sequence[Point], ours: str, rival: str, field: str) -> Saving
     )
     own, other = drawn[:, : len(mine)], drawn[:, len(mine) :].copy()
     top, best = own[..., 0].max(axis=1), float(other[0, :, 0].max())
-    other[..., 0] = np.minimum(other[..., 0], top[:, None] - JUST_BELOW)
+    above = other[..., 0].min(axis=1) >= top
+    other[above, :, 0] = np.minimum(other[above, :, 0], top[above, None] - JUST_BELOW)
     lead = equal_accuracy_lead(own, Curves(other))
     ends = (1 - 1 / (1 + end) for end in (lead.value, lead.low, lead.high))
     return Saving(*ends, (lead.accuracy_low, lead.accuracy_high), max(0.0, best - float(top[0])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import log
 
@@ -57,7 +58,12 @@ def leads_on(
 def _reference(labels: Sequence[str], points: Sequence[tuple[str, Cells]], ranking: RankingSpec, spec: Spec) -> str:
     method = {cells.label: cells.briefs[0].method for _, cells in points}
     wanted = [ranking.reference, *(entry.name for entry in spec.methods)]
-    return next((label for name in wanted for label in labels if name in (label, method[label])), labels[0])
+    if ranking.reference in labels:
+        return ranking.reference
+    found = next((name for name in wanted if name in method.values()), method[labels[0]])
+    # Of a method's variants, the one of the most targets: a front tells more than a point.
+    n_points = Counter(cells.label for _, cells in points)
+    return max((label for label in labels if method[label] == found), key=n_points.__getitem__)
 
 
 def _leads(

@@ -16,7 +16,16 @@ SIZED = SPEC | {"targets": [{"size": "0.5x"}], "seeds": [0]}
 ROOT = Path(__file__).parents[2]
 
 
-def stored(method: str, stored_bytes: int | None, weight_bytes: int, *, accuracy: float, ms: float = 20.0) -> Result:
+def stored(
+    method: str,
+    stored_bytes: int | None,
+    weight_bytes: int,
+    *,
+    accuracy: float,
+    ms: float = 20.0,
+    target: str = "0.5x size",
+    **parameters: str,
+) -> Result:
     bits = BitMetrics(
         weight_bytes=weight_bytes,
         packed_bytes=weight_bytes + 3000,
@@ -31,7 +40,7 @@ def stored(method: str, stored_bytes: int | None, weight_bytes: int, *, accuracy
     )
     metrics = example_metrics(latency_ms=ms, accuracy=accuracy, flops=2000)
     metrics = metrics.model_copy(update={"bits": bits, "target_share": 0.9, "flops_target": 2000})
-    result = example_result(trial(method, spec=SIZED, target="0.5x size"), metrics=metrics)
+    result = example_result(trial(method, spec=SIZED, target=target, parameters=parameters), metrics=metrics)
     return result.model_copy(update={"plan": Plan(kept={"conv": tuple(range(round(ms * 10)))})})
 
 
@@ -80,3 +89,15 @@ def test_ids_name_what_a_limit_on_size_counts_and_those_of_other_limits_stay() -
     assert all(found.model_dump()["size_of"] == "stored" for found in of_size)
     assert not any("size_of" in found.model_dump() for found in others)
     assert {found.model_copy(update={"size_of": None}).id for found in of_size}.isdisjoint(f.id for f in of_size)
+
+
+def test_leads_are_against_the_variant_that_has_a_front_and_not_against_one_that_is_a_point() -> None:
+    found = sized(
+        stored("joint-mpq", 9_000, 8_000, accuracy=0.95, target="1x size", choose="fixed"),
+        stored("joint-mpq", 4_500, 3_000, accuracy=0.95, choose="joint"),
+        stored("joint-mpq", 2_500, 1_000, accuracy=0.9, target="0.3x size", choose="joint"),
+    )
+
+    (leads,) = found.leads
+
+    assert leads.reference == "joint-mpq (joint)"
