@@ -110,6 +110,7 @@ def run(folder: Path, *options: str) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.benchmark(group="executors")
 def test_workers_share_the_work(benchmark: Any, tmp_path: Path) -> None:
     n_workers = max((n for n in MOST_OF_INLINE if n <= len(usable_cpus())), default=0)

@@ -18,11 +18,16 @@ from typing import IO, Any
 
 import hdapbench
 from hdapbench.errors import ExecutorError, HdapbenchError, printable
+from hdapbench.executor.guard import Guard
 from hdapbench.executor.message import Order, Task, read_ended, read_error, write_object
 from hdapbench.files import process_mark, sweep_leftovers
 from hdapbench.run.waiting import Waits
 from hdapbench.run.workspace import Workspace
 from hdapbench.trial import Environment, Result, Spent, Status, Trial
+
+NEW_GROUP = 0
+if sys.platform == "win32":
+    NEW_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP
 
 PRINTED_LINES = 100
 """Lines of what is printed during a trial that are shown."""
@@ -85,6 +90,7 @@ class Slot:
     ) -> None:
         self._order, self._tell, self._variables = order, tell, dict(environment or {})
         self._workers: list[_Worker] = []
+        self._guard: Guard | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -95,8 +101,10 @@ class Slot:
         """Let the worker carry out a trial; what comes of it is told."""
         if self._workers and self._workers[-1].give(task):
             return
+        if self._guard is None:
+            self._guard = Guard()
         self._workers = [worker for worker in self._workers if not worker.is_gone]
-        self._workers.append(_Worker(self._order, self._tell, self._variables))
+        self._workers.append(_Worker(self._order, self._tell, self._variables, self._guard))
         self._workers[-1].give(task)
 
     def end_overdue(self) -> None:
@@ -110,13 +118,17 @@ class Slot:
             worker.leave()
         for worker in self._workers:
             worker.close(at_once=at_once)
+        if self._guard is not None:
+            self._guard.close()
 
 
 class _Worker:
     """One worker process: what it answers becomes events, its end too."""
 
-    def __init__(self, order: Order, tell: Callable[[Event], object], variables: Mapping[str, str]) -> None:
-        self._order, self._tell = order, tell
+    def __init__(
+        self, order: Order, tell: Callable[[Event], object], variables: Mapping[str, str], guard: Guard
+    ) -> None:
+        self._order, self._tell, self._guard = order, tell, guard
         self._workspace = Workspace(order.workspace)
         self._is_live = any(fleet.is_live for fleet in order.loaded.spec.fleets)
         self.task: Task | None = None
@@ -136,7 +148,9 @@ class _Worker:
             stderr=subprocess.PIPE,
             env={**_environment(), "TMPDIR": self._temporary.name, **variables},
             start_new_session=True,  # an interrupt on the terminal is for the run
+            creationflags=NEW_GROUP,
         )
+        self._guard.watch(self._process.pid)
         readers = [
             threading.Thread(target=target, args=(stream,), name="worker", daemon=True)
             for target, stream in ((self._read, self._process.stdout), (self._read_printed, self._process.stderr))
@@ -249,6 +263,7 @@ class _Worker:
         """Wait for the end of the process, and tell a trial that ended with it."""
         code = self._process.wait()
         self._kill()  # processes that it left behind
+        self._guard.forget(self._process.pid)
         for reader in readers:
             reader.join(END_SECONDS)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):

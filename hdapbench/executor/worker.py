@@ -6,7 +6,6 @@ gone, however it ended, so is the worker, with the processes that it or a method
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -33,7 +32,6 @@ from hdapbench.trial import Result, Trial
 STEP_SECONDS = 0.1
 """Between two steps that are told: a method may tell any number."""
 
-PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"
 """Where memory runs out, the system ends a worker before the run that started it."""
 
@@ -82,7 +80,6 @@ class Telling:
 def main() -> None:
     """Carry out what comes."""
     orders, answers = _own_streams()
-    _end_with(os.getppid())
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     try:
@@ -103,14 +100,6 @@ def _own_streams() -> tuple[IO[bytes], Answers]:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     return orders, Answers(answers)
-
-
-def _end_with(parent: int) -> None:
-    """End this process with its parent even while C code keeps the interpreter; where the system can do it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            _end_all()
 
 
 def _end_all() -> None:

@@ -154,7 +154,7 @@ def test_a_method_that_no_alarm_stops_is_ended_with_its_process(
 def test_a_run_that_is_interrupted_or_killed_leaves_no_process_and_what_had_ended(
     spec: Path, number: signal.Signals, code: int
 ) -> None:
-    write_odd(hangs="hang")
+    write_odd(hangs="lambda: (fork(), hang())")
     command = [
         sys.executable,
         "-m",
