@@ -8,29 +8,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from hdapbench.tasks import checkpoint
 from tests.faults.arena import Attack
 from tests.faults.runs import forked, with_pictures
-from tests.faults.stage import SPEC, WORKSPACE, Stage, damaged, run
+from tests.faults.stage import SPEC, WORKSPACE, Stage, damaged, kept_at_every_step, run
 
 RUN = ("tiny.yaml", "--quiet", "--output", "board.md")
 LIVE = ("--set", "data.decode=live")
 PHASES = ("cache/data", "cache/checkpoints", "cache/base", "artifacts", "results.db-wal", "../board.md")
 """What appears in the workspace, one after another, as a run goes on."""
-
-
-@contextmanager
-def kept_at_every_step() -> Iterator[None]:
-    """Trainings of seconds are kept as those of hours are."""
-    before = checkpoint.SECONDS, checkpoint.EPOCH_SECONDS, checkpoint.MOST_SHARE
-    checkpoint.SECONDS, checkpoint.EPOCH_SECONDS, checkpoint.MOST_SHARE = 0.0, 0.0, float("inf")
-    try:
-        yield
-    finally:
-        checkpoint.SECONDS, checkpoint.EPOCH_SECONDS, checkpoint.MOST_SHARE = before
 
 
 def _begin(stage: Stage) -> None:
@@ -102,6 +89,21 @@ def on_checkpoints(stage: Stage, n: int) -> Iterator[Attack]:
 
     for number in range(n):
         yield Attack("checkpoints damaged", f"checkpoint {number}", lambda number=number: attack(number), seconds=240)
+
+
+def deleted(stage: Stage, n: int) -> Iterator[Attack]:
+    """Any file of a finished workspace that is taken away: the same board, what is missed being made again."""
+
+    def attack(number: int) -> str | None:
+        stage.copied("tiny.yaml", WORKSPACE)
+        files = sorted(path for path in Path(WORKSPACE).rglob("*") if path.is_file())
+        stage.rng("deleted", number).choice(files).unlink()
+        if code := forked(lambda: run(*RUN)):
+            return f"the next run ends with {code}"
+        return None if Path("board.md").read_bytes() == (stage.root / "board.md").read_bytes() else "another board"
+
+    for number in range(n):
+        yield Attack("files of the workspace deleted", f"file {number}", lambda number=number: attack(number), 240)
 
 
 def _mounted_read_only(folder: str) -> bool:

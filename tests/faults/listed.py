@@ -53,6 +53,7 @@ def attacks(made: Stage, share: float, inputs: int) -> dict[str, Callable[[], It
         "at-once": lambda: runs.at_once(made),
         "killed": many(endings.killed, 50),
         "checkpoints": many(endings.on_checkpoints, 40),
+        "deleted": many(endings.deleted, 40),
         "read-only": lambda: endings.read_only(made),
         "clocks": lambda: endings.clocks(made),
         "midway": lambda: endings.data_midway(made),

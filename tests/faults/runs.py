@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hdapbench.cli.main import main
 from tests.faults.arena import Attack
-from tests.faults.stage import SPEC, WORKSPACE, Stage, run
+from tests.faults.stage import SPEC, WORKSPACE, Stage, kept_at_every_step, run
 
 
 def forked(do: Callable[[], int]) -> int:
@@ -92,7 +92,8 @@ def at_once(stage: Stage) -> Iterator[Attack]:
         for spec in specs:
             pid = os.fork()
             if pid == 0:
-                os._exit(_run(spec))
+                with kept_at_every_step():  # of each other, too
+                    os._exit(_run(spec))
             children.append(pid)
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
         if any(codes):

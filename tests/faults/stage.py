@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdapbench.cli.main import main
+from hdapbench.tasks import checkpoint
 from tests.faults.arena import Attack, fates
 
 SPEC = """\
@@ -29,6 +30,17 @@ methods: [uniform, fpgm]
 WORKSPACE = ".hdapbench"
 EXECUTOR = "HDAPBENCH_FAULTS_EXECUTOR"
 """Variable that names the executor of all runs; none is named to `hdapbench run` where it is not set."""
+
+
+@contextmanager
+def kept_at_every_step() -> Iterator[None]:
+    """Trainings of seconds are kept as those of hours are."""
+    before = checkpoint.SECONDS, checkpoint.EPOCH_SECONDS, checkpoint.MOST_SHARE
+    checkpoint.SECONDS, checkpoint.EPOCH_SECONDS, checkpoint.MOST_SHARE = 0.0, 0.0, float("inf")
+    try:
+        yield
+    finally:
+        checkpoint.SECONDS, checkpoint.EPOCH_SECONDS, checkpoint.MOST_SHARE = before
 
 
 def run(*arguments: str) -> int:
