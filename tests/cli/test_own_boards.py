@@ -158,6 +158,7 @@ def tell(capsys: pytest.CaptureFixture[str], job: Path, *boards: str) -> dict[st
     raise AssertionError("five times a board was refused")
 
 
+@pytest.mark.slow
 def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
     spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
