@@ -6,10 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from hdapbench.store.place import Place, place_of
+from tests.postgres import FAST, empty_schema, server
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +40,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = item.nodeid.removeprefix("tests/")
         if name in SLOW or name.startswith(tuple(f"{slow}{end}" for slow in SLOW for end in ("[", "::"))):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a server that all tests of a process share."""
+    with server(*FAST) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where there is no database yet, of both kinds."""
+    if request.param == "sqlite":
+        return tmp_path / "results.db"
+    return place_of(empty_schema(request.getfixturevalue("postgres")))
 
 
 @pytest.fixture

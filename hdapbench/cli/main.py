@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "show what can be pruned of a network, and where its FLOPs are",
     "board": "render a leaderboard: markdown, page, picture, CSV, LaTeX or JSON",
     "results": "export, import, merge, check, verify and remove results",
+    "store": "check, vacuum, export and import the whole database",
     "compare": "compare two trials, rows or boards: a sentence with numbers, then a table",
     "show": "show one trial, or the trials of a benchmark",
     "explain": "say what a method decided for a trial, and why",

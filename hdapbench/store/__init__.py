@@ -8,5 +8,6 @@ checksums: what damaged rows are found by.
 migrations: versions of the schema.
 connection: what databases differ in, once; sqlite_file, postgres: the two.
 place, network_folder: where a database is.
+moving: all of a database into another.
 travel: results of a benchmark in a file.
 """

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +25,9 @@ from hdapbench.store.connection import Connection
 LEASE_SECONDS = 60.0
 CHUNK = 500
 """Trials that are looked at together."""
+
+APART = 64
+"""How far from each other those go who want the same trials."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,8 @@ class Claims:
     ----------
     connection
         Of the store; `take`, `release` and `held_by_others` are called where it is used.
-    ended
-        Tells which of some trials have a whole result, failed ones too.
+    whole
+        Tells which of some trials have a result, failed ones too, and whether it is whole.
     owner
         Whose claims they are.
     lease_seconds
@@ -105,15 +108,16 @@ class Claims:
         self,
         connection: Connection,
         *,
-        ended: Callable[[Sequence[str]], Collection[str]],
+        whole: Callable[[Sequence[str]], Mapping[str, bool]],
         owner: Owner,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._connection, self._ended = connection, ended
+        self._connection, self._whole = connection, whole
         self.owner, self.lease_seconds, self._clock = owner, lease_seconds, clock
         self._seen: dict[str, tuple[str, int, float]] = {}
         self._known_ended: set[str] = set()
+        self._without_result: set[str] = set()
 
     def take(self, trial_ids: Sequence[str], *, at_most: int = 1, again: Collection[str] = ()) -> tuple[str, ...]:
         """Claim the first of these that have no result and that nobody alive has claimed.
@@ -126,9 +130,7 @@ class Claims:
         for start in range(0, len(wanted), CHUNK):
             free = self._free(wanted[start : start + CHUNK], again)
             while free and len(taken) < at_most:
-                tried = free[: at_most - len(taken)]
-                taken += self._claim(tried, again)
-                free = free[len(tried) :]
+                taken += self._claim(free, at_most - len(taken), again)
             if len(taken) >= at_most:
                 break
         return tuple(taken)
@@ -151,7 +153,7 @@ class Claims:
     def _free(self, trial_ids: Sequence[str], again: Collection[str]) -> list[str]:
         """Those that seem free, in their order, with what has been ended now noted."""
         rows = self._rows(trial_ids)
-        self._known_ended.update(self._ended([i for i in trial_ids if i not in rows and i not in again]))
+        self._note_ended([i for i in trial_ids if i not in rows and i not in again])
         return [
             i
             for i in trial_ids
@@ -159,30 +161,49 @@ class Claims:
             and (i not in rows or (rows[i][0].name != self.owner.name and self._is_dead(i, *rows[i])))
         ]
 
-    def _claim(self, trial_ids: Sequence[str], again: Collection[str]) -> list[str]:
-        """Those that this worker has now: of several who try, the database lets one have each.
+    def _claim(self, free: list[str], at_most: int, again: Collection[str]) -> list[str]:
+        """Those that this worker has now; what was tried goes from ``free``. Who comes too late goes elsewhere.
 
         Whoever ends a trial stores its result and gives back the claim in one transaction. So what is claimed first and
         looked up then is seen to have ended, if it has.
         """
-        me = self.owner
-        with self._connection.writing():
-            got = []
-            for trial_id in sorted(trial_ids):  # all writers in one order: none waits for another in a circle
-                owner, beat, _ = self._seen.get(trial_id, ("", 0, 0.0))
-                done = self._connection.execute(
-                    "INSERT INTO claim (trial_id, owner, host, pid, started, beat) VALUES (?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT (trial_id) DO UPDATE SET owner = excluded.owner, host = excluded.host,"
-                    " pid = excluded.pid, started = excluded.started, beat = excluded.beat"
-                    " WHERE claim.owner = ? AND claim.beat = ?",
-                    (trial_id, me.name, me.host, me.pid, me.started, secrets.randbelow(2**48), owner, beat),
-                )
-                if done.rowcount:
+        got: list[str] = []
+        with self._connection.writing(is_durable=False):
+            while free and len(got) < at_most:
+                trial_id = free.pop(0)
+                if self._connection.locks_now(f"claim {trial_id}") and self._insert(trial_id):
                     got.append(trial_id)
-            ended = set(self._ended([i for i in got if i not in again]))
-            release(self._connection, me, ended)
-        self._known_ended |= ended
-        return [i for i in trial_ids if i in got and i not in ended]
+                elif len(free) > 1:  # others are at it from the same end
+                    place = secrets.randbelow(min(len(free), APART))
+                    free[0], free[place] = free[place], free[0]
+            self._note_ended([i for i in got if i not in again])
+            ended = {i for i in got if i in self._known_ended and i not in again}
+            if ended:
+                release(self._connection, self.owner, ended)
+        return [i for i in got if i not in ended]
+
+    def _note_ended(self, trial_ids: Sequence[str]) -> None:
+        """Note which have a result. One that was there before this worker looked must be whole; later ones are new."""
+        known = [i for i in trial_ids if i in self._without_result]
+        if known:
+            self._known_ended.update(i for (i,) in self._connection.rows_of("trial_id", "result", known))
+        if unknown := [i for i in trial_ids if i not in self._without_result and i not in self._known_ended]:
+            whole = self._whole(unknown)
+            self._known_ended.update(i for i, is_whole in whole.items() if is_whole)
+            self._without_result.update(i for i in unknown if i not in whole)
+
+    def _insert(self, trial_id: str) -> bool:
+        """Whether the claim is this worker's now: there was none, or still that of an owner seen to be dead."""
+        me = self.owner
+        owner, beat, _ = self._seen.get(trial_id, ("", 0, 0.0))
+        done = self._connection.execute(
+            "INSERT INTO claim (trial_id, owner, host, pid, started, beat) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (trial_id) DO UPDATE SET owner = excluded.owner, host = excluded.host,"
+            " pid = excluded.pid, started = excluded.started, beat = excluded.beat"
+            " WHERE claim.owner = ? AND claim.beat = ? RETURNING 1",
+            (trial_id, me.name, me.host, me.pid, me.started, secrets.randbelow(2**48), owner, beat),
+        )
+        return done.fetchone() is not None
 
     def _is_dead(self, trial_id: str, owner: Owner, beat: int) -> bool:
         name, seen_beat, since = self._seen.get(trial_id, ("", 0, 0.0))
@@ -202,6 +223,5 @@ class Claims:
 
 def release(connection: Connection, owner: Owner, trial_ids: Iterable[str]) -> None:
     """Delete claims of an owner, within the caller's transaction."""
-    connection.executemany(
-        "DELETE FROM claim WHERE trial_id = ? AND owner = ?", [(trial_id, owner.name) for trial_id in sorted(trial_ids)]
-    )
+    for trial_id in sorted(trial_ids):
+        connection.execute("DELETE FROM claim WHERE trial_id = ? AND owner = ?", (trial_id, owner.name))

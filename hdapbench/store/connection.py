@@ -10,10 +10,6 @@ from typing import Any, Protocol
 class Rows(Protocol):
     """What a statement found."""
 
-    @property
-    def rowcount(self) -> int:
-        """Number of rows that the statement changed."""
-
     def fetchone(self) -> Any:
         """Next row as a tuple; None when there is none."""
 
@@ -40,13 +36,17 @@ class Connection(Protocol):
     def executemany(self, statement: str, parameters: Iterable[Sequence[Any]], /) -> Rows:
         """Carry out a statement with each of several parameters."""
 
-    def writing(self, lock: str = "") -> AbstractContextManager[None]:
+    def writing(self, lock: str = "", *, is_durable: bool = True) -> AbstractContextManager[None]:
         """Transaction: what is done in it is stored as a whole or not at all.
 
-        Of those with an equal ``lock``, where one is given, each sees what the one before it has done.
+        Of those with an equal ``lock``, where one is given, each sees what the one before it has done. What need not
+        be durable may be lost when the machine stops, as a whole.
         """
 
-    def rows_of(self, columns: str, table: str, trial_ids: Sequence[str]) -> Rows:
+    def locks_now(self, lock: str) -> bool:
+        """Whether this transaction has the lock, without waiting for another that has it."""
+
+    def rows_of(self, columns: str, table: str, trial_ids: Sequence[str], *, order: str = "") -> Rows:
         """Columns of the rows of a table that are of some trials."""
 
     def briefs(self, trial_ids: Sequence[str]) -> Iterable[tuple[str, bytes, bytes, bytes | None, bytes]]:
@@ -54,6 +54,12 @@ class Connection(Protocol):
 
     def vacuum(self) -> None:
         """Give back the room of what was deleted."""
+
+    def size(self) -> int:
+        """Bytes that the database takes."""
+
+    def damaged_pages(self) -> list[str]:
+        """What is wrong with how rows are kept, where the database can tell; checksums tell of what is in them."""
 
     def another(self) -> Connection:
         """New connection to the same database, for another thread."""

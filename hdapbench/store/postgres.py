@@ -16,7 +16,9 @@ from hdapbench.store.migrations import MIGRATIONS
 from hdapbench.store.place import Postgres
 
 CONNECT_SECONDS = 20
+TABLES = ("benchmark", "benchmark_trial", "result", "device_latency", "brief", "claim")
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_LOCK_NOW = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 _TYPES = (
     ("TEXT", 'TEXT COLLATE "C"'),
     ("INTEGER", "BIGINT"),
@@ -48,16 +50,23 @@ class PostgresConnection:
         return cursor
 
     @contextmanager
-    def writing(self, lock: str = "") -> Iterator[None]:
-        """Transaction that waits for others with the same lock."""
-        with self._raw.transaction():
+    def writing(self, lock: str = "", *, is_durable: bool = True) -> Iterator[None]:
+        """Transaction that waits for others with the same lock; they wait where one is read."""
+        with self._raw.pipeline(), self._raw.transaction():
+            if not is_durable:
+                self._raw.execute("SET LOCAL synchronous_commit = off")
             if lock:
                 self._raw.execute(_LOCK, (f"hdapbench {lock}",))
             yield
 
-    def rows_of(self, columns: str, table: str, trial_ids: Sequence[str]) -> Rows:
+    def locks_now(self, lock: str) -> bool:
+        """Whether this transaction has the lock, without waiting for another that has it."""
+        return bool(self._raw.execute(_LOCK_NOW, (f"hdapbench {lock}",)).fetchone() == (True,))
+
+    def rows_of(self, columns: str, table: str, trial_ids: Sequence[str], *, order: str = "") -> Rows:
         """Columns of the rows of a table that are of some trials."""
-        return self.execute(f"SELECT {columns} FROM {table} WHERE trial_id = ANY(?)", (list(trial_ids),))  # noqa: S608 - names in this room
+        statement = f"SELECT {columns} FROM {table} WHERE trial_id = ANY(?)"  # noqa: S608 - names in this room
+        return self.execute(f"{statement} ORDER BY {order}" if order else statement, (list(trial_ids),))
 
     def briefs(self, trial_ids: Sequence[str]) -> Iterable[tuple[str, bytes, bytes, bytes | None, bytes]]:
         """Id, content, samples, bits and checksum of stored briefs."""
@@ -66,8 +75,17 @@ class PostgresConnection:
 
     def vacuum(self) -> None:
         """Let what was deleted be overwritten."""
-        for table in ("benchmark", "benchmark_trial", "result", "device_latency", "brief", "claim"):
+        for table in TABLES:
             self.execute(f"VACUUM {table}")
+
+    def size(self) -> int:
+        """Bytes of tables and indices."""
+        sizes = "SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0) FROM unnest(?::text[]) AS name"
+        return int(self.execute(sizes, (list(TABLES),)).fetchone()[0])
+
+    def damaged_pages(self) -> list[str]:
+        """Nothing: the server sees to its own pages, and refuses to read a damaged one."""
+        return []
 
     def another(self) -> PostgresConnection:
         """New connection to the same database."""

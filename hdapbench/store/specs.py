@@ -43,6 +43,11 @@ class Specs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> Connection:
+        """For what works on whole databases."""
+        return self._connection
+
     def register(
         self, name: str, *, spec_hash: str, spec_json: str, trial_ids: Sequence[str], explores: bool = False
     ) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hdapbench.errors import MissingExtraError, StoreError
 from hdapbench.store.brief import Brief, brief_of, store_briefs, stored_briefs
-from hdapbench.store.checksums import result_checksum
+from hdapbench.store.checksums import result_checksum, result_checksums
 from hdapbench.store.claims import LEASE_SECONDS, Claims, Owner, release
 from hdapbench.store.place import Place, Postgres
 from hdapbench.store.specs import Benchmark, Registered, Specs
@@ -21,6 +21,9 @@ __all__ = ["DONE", "Benchmark", "Registered", "Store", "open_store"]
 
 DONE = frozenset({Status.COMPLETE, Status.SKIPPED, Status.INFEASIBLE})
 """Statuses that a second run would not change."""
+
+TOGETHER = 200
+"""Results whose checksums are computed together."""
 
 
 @contextmanager
@@ -70,7 +73,7 @@ class Store(Specs):
         """Claims of a worker."""
         return Claims(
             self._connection,
-            ended=self._ended,
+            whole=lambda trial_ids: self._whole(trial_ids, scans=False),
             owner=owner,
             lease_seconds=lease_seconds,
         )
@@ -110,7 +113,7 @@ class Store(Specs):
             with connection.writing(trial.id):  # what is there is read and replaced in one piece
                 if owner is not None:
                     release(connection, owner, [trial.id])
-                if result.status not in DONE and self.finished([trial.id]):
+                if result.status not in DONE and self._is_done(trial.id):
                     return
                 connection.execute("DELETE FROM result WHERE trial_id = ?", (trial.id,))
                 connection.execute("INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
@@ -126,17 +129,14 @@ class Store(Specs):
 
         Damaged results are none, whatever is asked for.
         """
-        known = self._checksums(trial_ids)
-        ids = [trial_id for trial_id in trial_ids if trial_id in known and self._is_whole(trial_id, known[trial_id])]
-        found = {trial_id: self._status(trial_id) for trial_id in ids}
-        return {trial_id: status for trial_id, status in found.items() if include_failed or status in DONE}
+        whole = self._whole(trial_ids)
+        statuses = self._statuses([trial_id for trial_id, is_whole in whole.items() if is_whole])
+        return {trial_id: status for trial_id, status in statuses.items() if include_failed or status in DONE}
 
     def damaged(self, trial_ids: Sequence[str]) -> tuple[str, ...]:
         """Those trials whose stored result is not what was stored, in the order asked for."""
-        known = self._checksums(trial_ids)
-        return tuple(
-            trial_id for trial_id in trial_ids if trial_id in known and not self._is_whole(trial_id, known[trial_id])
-        )
+        whole = self._whole(trial_ids)
+        return tuple(trial_id for trial_id in trial_ids if not whole.get(trial_id, True))
 
     def results(self, *, trial_ids: Sequence[str]) -> list[Result]:
         """Results of the trials that have one, in the order asked for.
@@ -170,25 +170,28 @@ class Store(Specs):
         found |= made
         return [found[trial_id] for trial_id in trial_ids if trial_id in found]
 
-    def _ended(self, trial_ids: Sequence[str]) -> set[str]:
-        """Those trials that have a whole result; unlike `finished`, this takes as long in a large database."""
-        known = dict(self._connection.rows_of("trial_id, checksum", "result", trial_ids).fetchall())
-        return {trial_id for trial_id, checksum in known.items() if self._is_whole(trial_id, checksum)}
+    def _whole(self, trial_ids: Sequence[str], *, scans: bool = True) -> dict[str, bool]:
+        """Id of every trial that is stored, in the order asked for -> whether it is what was stored.
 
-    def _checksums(self, trial_ids: Sequence[str]) -> dict[str, str | None]:
-        """Id of every trial that is stored -> the checksum that its result was stored with."""
-        found = dict(self._connection.rows_of("trial_id, checksum", "result", trial_ids).fetchall())
-        if len(found) < len(set(trial_ids)):  # not stored, or lost by a damaged index: the table itself tells
-            found = dict(self._connection.execute("SELECT trial_id, checksum FROM result").fetchall())
-        return found
+        What is not found is looked for in the whole table, in case an index is damaged, unless that takes too long.
+        """
+        ids = list(dict.fromkeys(trial_ids))
+        stored = dict(self._connection.rows_of("trial_id, checksum", "result", ids).fetchall())
+        if scans and len(stored) < len(ids):
+            stored = dict(self._connection.execute("SELECT trial_id, checksum FROM result").fetchall())
+        ids = [trial_id for trial_id in ids if trial_id in stored]
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), TOGETHER):
+            found |= result_checksums(self._connection, ids[start : start + TOGETHER])
+        return {trial_id: stored[trial_id] is not None and found.get(trial_id) == stored[trial_id] for trial_id in ids}
 
-    def _is_whole(self, trial_id: str, checksum: str | None) -> bool:
-        return checksum is not None and result_checksum(self._connection, trial_id) == checksum
+    def _is_done(self, trial_id: str) -> bool:
+        whole = self._whole([trial_id], scans=False)
+        return whole.get(trial_id, False) and self._statuses([trial_id])[trial_id] in DONE
 
-    def _status(self, trial_id: str) -> Status:
-        return Status(
-            self._connection.execute("SELECT status FROM result WHERE trial_id = ?", (trial_id,)).fetchone()[0]
-        )
+    def _statuses(self, trial_ids: Sequence[str]) -> dict[str, Status]:
+        found = dict(self._connection.rows_of("trial_id, status", "result", trial_ids).fetchall())
+        return {trial_id: Status(found[trial_id]) for trial_id in trial_ids}
 
     def get(self, prefix: str) -> Result:
         """Find the result of the trial whose id begins with ``prefix``.

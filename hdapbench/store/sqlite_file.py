@@ -22,16 +22,20 @@ class SqliteConnection(sqlite3.Connection):
     path: Path
 
     @contextmanager
-    def writing(self, lock: str = "") -> Iterator[None]:  # noqa: ARG002 - whoever writes has locked the file
+    def writing(self, lock: str = "", *, is_durable: bool = True) -> Iterator[None]:  # noqa: ARG002 - it has the file
         """Transaction that has the file to itself."""
         with self:
             self.execute("BEGIN IMMEDIATE")
             yield
 
-    def rows_of(self, columns: str, table: str, trial_ids: Sequence[str]) -> sqlite3.Cursor:
-        """Columns of the rows of a table that are of some trials, in their order."""
+    def locks_now(self, lock: str) -> bool:  # noqa: ARG002 - whoever writes has the file
+        """Whether this transaction has the lock: always."""
+        return True
+
+    def rows_of(self, columns: str, table: str, trial_ids: Sequence[str], *, order: str = "") -> sqlite3.Cursor:
+        """Columns of the rows of a table that are of some trials, in their order unless another is named."""
         statement = f"SELECT {columns} FROM json_each(?) AS wanted CROSS JOIN {table} ON trial_id = wanted.value"  # noqa: S608 - names in this room
-        return self.execute(statement, (json.dumps(list(trial_ids)),))
+        return self.execute(_ordered(statement, order), (json.dumps(list(trial_ids)),))
 
     def briefs(self, trial_ids: Sequence[str]) -> Iterable[tuple[str, bytes, bytes, bytes | None, bytes]]:
         """Id, content, samples, bits and checksum of stored briefs."""
@@ -45,6 +49,15 @@ class SqliteConnection(sqlite3.Connection):
         """Make the file as small as its content."""
         self.execute("VACUUM")
 
+    def size(self) -> int:
+        """Bytes of the file's pages."""
+        pages, of_page = (self.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(pages * of_page)
+
+    def damaged_pages(self) -> list[str]:
+        """What SQLite's own check says, in at most ten lines."""
+        return [line for (line,) in self.execute("PRAGMA quick_check(10)") if line != "ok"]
+
     def another(self) -> SqliteConnection:
         """New connection to the same file."""
         return connect(self.path)
@@ -56,6 +69,10 @@ def connect(path: Path) -> SqliteConnection:
     connection.path = path.absolute()
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _ordered(statement: str, order: str) -> str:
+    return f"{statement} ORDER BY {order}" if order else statement
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hdapbench.errors import StoreError
+from hdapbench.store.checksums import result_checksums
 from hdapbench.store.migrations import MIGRATIONS
 from hdapbench.store.place import Place, Postgres, place_of
 from hdapbench.store.sqlite import open_store
@@ -150,7 +151,7 @@ def test_both_databases_hold_a_result_under_the_same_checksum(team: Postgres, tm
         with open_store(place) as store:
             for result in results:
                 store.add(result)
-            found.append(store._checksums([result.trial.id for result in results]))
+            found.append(result_checksums(store.connection, [result.trial.id for result in results]))
             assert store.get(results[0].trial.id) == results[0]
 
     assert found[0] == found[1]
