@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,28 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--format",
         choices=sorted(SUFFIXES),
-        help="onnx: checked against torch, of trials with bit-widths QDQ with 2-bit weights in 4; packed: integers "
-        "alone, weights at their bits, for trials with bit-widths and their default (default of others: onnx); c: the "
-        "same as a C99 source and its header",
+        help="onnx: checked against torch, of trials with bit-widths QDQ and checked against the integer executor; "
+        "packed: integers alone, weights at their bits, for trials with bit-widths and their default (default of "
+        "others: onnx); c: the same as a C99 source and its header",
     )
     parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: TRIAL.hdpq, TRIAL.onnx or TRIAL.c")
     parser.add_argument(
-        "--batch", type=whole_number, default=1, metavar="N", help="inputs per run of onnx (default: 1)"
+        "--batch",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="inputs per run of onnx (default: 1; of trials with bit-widths any number)",
+    )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="onnx of trials with bit-widths: weights of at most 4 bits take 4, of 2 take 2, for runtimes of opset 21 "
+        "and 25",
+    )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="onnx of trials with bit-widths: weights that are exact on x86 without VNNI too, and slower with it",
     )
     parser.add_argument("--workspace", type=Path, default=DEFAULT_WORKSPACE, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--force", action="store_true", help="overwrite the file")
@@ -37,8 +53,9 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say how large it is and how far it agrees."""
     from hdapbench.quant.deploy.packed import PACKED
-    from hdapbench.run.artifact import ONNX
+    from hdapbench.run.artifact import ONNX, metadata
     from hdapbench.run.workspace import Workspace
+    from hdapbench.runtimes.onnx_file import describe
     from hdapbench.store.sqlite import open_store
 
     with open_store(existing_database(arguments.workspace)) as store:
@@ -65,22 +82,29 @@ def run(arguments: argparse.Namespace) -> int:
         _export_c(directory, trial_id, target, overwrite=arguments.force)
     elif finished.is_file():
         write_output(target, finished.read_bytes())
-        print(f"{target}: {target.stat().st_size:,} bytes")
     elif has_bits:
-        _export_bits(directory / PACKED, target, chosen)
+        _export_bits(directory / PACKED, target, chosen, small=arguments.small, portable=arguments.portable)
     else:
         _export_float(directory, target, batch=arguments.batch, trusted=arguments.trust)
+    if chosen == "onnx":
+        describe(target, metadata(directory, trial_id))
+    print(f"{target}: {target.stat().st_size:,} bytes")
     return 0
 
 
 def _export_c(directory: Path, trial_id: str, target: Path, *, overwrite: bool) -> None:
     from hdapbench.quant.deploy.c99 import About, c_code, footprint
     from hdapbench.quant.deploy.packed import PACKED, load_packed
+    from hdapbench.run.artifact import metadata
 
     header = target.with_suffix(".h")
     if header.is_file() and not overwrite:
         raise OutputError(f"'{header}' exists; overwrite it with --force")
-    code = c_code(load_packed(directory / PACKED), target.stem, About(f"trial {trial_id}"), header_name=header.name)
+    known = metadata(directory, trial_id)
+    classes = json.loads(known.get("class_names", "[]"))
+    notes = tuple(f"{key}: {known[key]}" for key in ("pixels", "mean", "std") if key in known)
+    about = About(f"trial {trial_id}", tuple(map(str, classes)), notes)
+    code = c_code(load_packed(directory / PACKED), target.stem, about, header_name=header.name)
     write_output(target, code.source.encode())
     write_output(header, code.header.encode())
     found = footprint(code)
@@ -91,18 +115,17 @@ def _export_c(directory: Path, trial_id: str, target: Path, *, overwrite: bool) 
     )
 
 
-def _export_bits(source: Path, target: Path, chosen: str) -> None:
-    from hdapbench.quant.deploy.packed import load_packed, save_packed
+def _export_bits(source: Path, target: Path, chosen: str, *, small: bool, portable: bool) -> None:
+    from hdapbench.quant.deploy.packed import constant_bytes, load_packed, save_packed
 
     model = load_packed(source)
     if chosen == "packed":
         save_packed(model, target)
+        print(f"weights: {model.n_weight_bits / 8:,.0f} bytes; all constants: {constant_bytes(model):,} bytes")
     else:
         from hdapbench.quant.deploy.onnx_export import export_onnx
 
-        export_onnx(model, target)
-    weights = f", {model.n_weight_bits / 8:,.0f} of them weights" if chosen == "packed" else ""
-    print(f"{target}: {target.stat().st_size:,} bytes{weights}")
+        print(export_onnx(model, target, small=small, portable=portable))
 
 
 def _export_float(directory: Path, target: Path, *, batch: int, trusted: bool) -> None:
@@ -115,10 +138,7 @@ def _export_float(directory: Path, target: Path, *, batch: int, trusted: bool) -
     written = write_onnx(saved.compact, saved.input_shape, target, batch=batch)
     with TemporaryDirectory(prefix="hdapbench-") as folder:
         dense = write_onnx(saved.dense, saved.input_shape, Path(folder) / "dense.onnx", batch=batch)
-    print(
-        f"{target}: {written.n_bytes:,} bytes, {written.n_bytes / dense.n_bytes:.3f} of the dense model's "
-        f"{dense.n_bytes:,}"
-    )
+    print(f"{written.n_bytes / dense.n_bytes:.3f} of the dense model's {dense.n_bytes:,} bytes")
     print(
         f"onnxruntime differs from torch by {written.difference:.2g} at most, where outputs reach {written.largest:.2g}"
     )

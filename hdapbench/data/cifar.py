@@ -43,6 +43,9 @@ def load_cifar10(source: Path) -> tuple[Tensor, Integers, Tensor, Integers]:
     return *_batches(folder, TRAIN_FILES), *_batches(folder, TEST_FILES)
 
 
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
 def count_classes(source: Path) -> int:
     """Ten, of a folder that holds the batches' files.
 

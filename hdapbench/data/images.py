@@ -110,6 +110,8 @@ class DataSplits:
         SHA-256 over images, labels, normalisation and augmentation of all three parts.
     n_skipped
         Files that were left out, because they could not be read or are of other kinds.
+    class_names
+        In the order of labels; empty where classes are numbers alone.
     """
 
     train: Samples
@@ -118,6 +120,7 @@ class DataSplits:
     n_classes: int
     content_hash: str
     n_skipped: int = 0
+    class_names: tuple[str, ...] = ()
 
 
 def part_of(images: StoredImages, chosen: slice) -> StoredImages:

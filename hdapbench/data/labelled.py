@@ -38,6 +38,8 @@ class Labelled:
         Hash of images and labels where one is known already.
     n_skipped
         Files that were left out.
+    class_names
+        In the order of labels, where classes have names.
     """
 
     train: tuple[StoredImages, Tensor]
@@ -46,6 +48,7 @@ class Labelled:
     n_classes: int | None = None
     digest: str | None = None
     n_skipped: int = 0
+    class_names: tuple[str, ...] = ()
 
 
 def split_labelled(spec: DataSpec, found: Labelled) -> DataSplits:
@@ -82,7 +85,13 @@ def split_labelled(spec: DataSpec, found: Labelled) -> DataSplits:
         digest.update(repr(tuple(part.images.shape)).encode())
         digest.update(part.labels.contiguous().numpy().data)
         digest.update(part.images.contiguous().numpy().data)
-    return DataSplits(*parts, n_classes=n_classes, content_hash=digest.hexdigest(), n_skipped=found.n_skipped)
+    return DataSplits(
+        *parts,
+        n_classes=n_classes,
+        content_hash=digest.hexdigest(),
+        n_skipped=found.n_skipped,
+        class_names=found.class_names,
+    )
 
 
 def _normalisation(spec: DataSpec, statistics: Statistics, n_channels: int) -> Statistics:

@@ -59,7 +59,7 @@ def _cifar10(request: DataRequest) -> DataSplits:
     order = torch.from_numpy(stratified_order(classes))
     train = resized_images(images, request.input_shape)[order], torch.from_numpy(classes)[order]
     test = resized_images(test_images, request.input_shape), torch.from_numpy(test_classes)
-    return split_labelled(request.spec, Labelled(train, test, CIFAR10_STATISTICS))
+    return split_labelled(request.spec, Labelled(train, test, CIFAR10_STATISTICS, class_names=cifar.CIFAR10_CLASSES))
 
 
 def _folder(form: FolderFormat, request: DataRequest, statistics: Statistics = IMAGENET_STATISTICS) -> DataSplits:
@@ -69,6 +69,7 @@ def _folder(form: FolderFormat, request: DataRequest, statistics: Statistics = I
         (test.images, test.labels),
         statistics,
         n_classes=len(train.layout.classes),
+        class_names=tuple(train.layout.classes),
         digest=f"{train.layout.digest}|{test.layout.digest}",
         n_skipped=train.layout.n_skipped + test.layout.n_skipped,
     )
@@ -115,6 +116,7 @@ def _box_splits(spec: DataSpec, train: DecodedPart, test: DecodedPart) -> DataSp
         box_set(train, 0, n_search),
         box_set(test, 0, len(test.labels)),
         n_classes=n_classes,
+        class_names=tuple(train.layout.classes),
         content_hash=hashlib.sha256(digest.encode()).hexdigest(),
         n_skipped=train.layout.n_skipped + test.layout.n_skipped,
     )

@@ -20,6 +20,9 @@ from hdapbench.trial import Result
 BAR = 30
 """Characters of a bar that stands for all channels of a group."""
 
+MOST_SHOWN = 8
+"""Entries of a stored list that are shown; --json has all."""
+
 SEEN = {
     "latency_ms": "{:.4g} ms",
     "flops": "{:,.0f} FLOPs",
@@ -60,11 +63,17 @@ def explanation(result: Result, rivals: Sequence[Rival] = (), dense: Result | No
             for device in result.devices
         ],
         "kept": _kept(result),
+        "channels_at_bits": {} if result.plan is None else channels_at_bits(result.plan.weight_bits),
         "uniform_widths": _kept(uniform),
         "dense_widths": _kept(dense),
         "rivals": [_against(result, rival) for rival in rivals],
         "decisions": result.notes.get("decisions", {}),
     }
+
+
+def channels_at_bits(weight_bits: Mapping[str, Sequence[int]]) -> dict[str, dict[int, int]]:
+    """Layer -> bits of weights, ascending -> output channels that have them."""
+    return {layer: {p: list(bits).count(p) for p in sorted(set(bits))} for layer, bits in weight_bits.items()}
 
 
 def _kept(result: Result | None) -> dict[str, int]:
@@ -111,11 +120,30 @@ def explanation_text(content: Mapping[str, Any]) -> str:
     lines += _clusters(content, told.predicted_ms or ())
     uniform = told.uniform_widths or content["uniform_widths"]
     lines += _widths(content["kept"], uniform, told.dense_widths or content["dense_widths"])
+    lines += _bits(content["channels_at_bits"])
     lines += [line for rival in content["rivals"] for line in _rival_lines(rival)]
     if told.why is not None:
         lines.append(f"why: {told.why}")
-    lines += [f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in others.items()]
+    lines += [f"{name}: {_short(value)}" for name, value in others.items()]
     return "\n".join(map(printable, lines))
+
+
+def _bits(layers: Mapping[str, Mapping[int, int]]) -> list[str]:
+    """A table of output channels by layer and bits of weights."""
+    columns = sorted({p for counts in layers.values() for p in counts})
+    width = max(map(len, layers), default=0)
+    head = [f"output channels at {' / '.join(map(str, columns))} bits:"] if layers else []
+    return head + [
+        f"  {layer:<{width}}" + "".join(f"{counts.get(p, 0) or '-':>7}" for p in columns)
+        for layer, counts in layers.items()
+    ]
+
+
+def _short(value: Any) -> str:
+    """A value as it was stored; of long lists the ends."""
+    if isinstance(value, list) and len(value) > MOST_SHOWN:
+        return f"{len(value)} values, from {json.dumps(value[0])} to {json.dumps(value[-1])}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def amount(value: float, unit: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from hdapbench.data import DataSplits, ImageSet
 from hdapbench.errors import ModelError, PlanError
 from hdapbench.files import replacing
 from hdapbench.groups import GroupSet
@@ -123,6 +124,27 @@ class SavedModel:
 def describe_model(spec: ModelSpec, *, n_classes: int, base_dir: Path) -> dict[str, Any]:
     """What `open_saved` needs to know about the architecture, as plain values for a description."""
     return {"model": spec.model_dump(mode="json"), "n_classes": n_classes, "base_dir": str(base_dir)}
+
+
+def describe_data(data: DataSplits) -> dict[str, Any]:
+    """What a model's user needs to know about its data, as plain values for a description: classes, normalisation."""
+    known: dict[str, Any] = {"class_names": list(data.class_names)}
+    if isinstance(data.train, ImageSet):
+        known |= {"mean": list(data.train.mean), "std": list(data.train.std)}
+    return known
+
+
+def metadata(directory: Path, trial_id: str) -> dict[str, str]:
+    """Metadata for a file of an artifact's model: its trial, and classes and normalisation where they are known."""
+    try:
+        description = json.loads((directory / DESCRIPTION).read_text())
+        known = {
+            name: json.dumps(description[name]) for name in ("class_names", "mean", "std") if description.get(name)
+        }
+    except (OSError, ValueError, AttributeError, RecursionError):
+        known = {}
+    pixels = {"pixels": "divided by 255, minus mean, divided by std"} if "mean" in known else {}
+    return {"trial": trial_id} | pixels | known
 
 
 def open_saved(directory: Path, *, trusted: bool = False) -> SavedModel:

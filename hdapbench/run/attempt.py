@@ -13,7 +13,7 @@ from hdapbench.method.isolation import kept_process, stdout_kept_free, told_inte
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.models import state_hash
 from hdapbench.quant.deploy.packed import PACKED, save_packed
-from hdapbench.run.artifact import ONNX, STATE_HASH, describe_model, save_artifact
+from hdapbench.run.artifact import ONNX, STATE_HASH, describe_data, describe_model, save_artifact
 from hdapbench.run.deaths import counted
 from hdapbench.run.evaluate import Evaluation, evaluate
 from hdapbench.run.grid import base_directory
@@ -152,6 +152,7 @@ def _save(found: Measured, trial: Trial, preparation: Preparation) -> None:
     loaded, n_classes = preparation.loaded, preparation.data.n_classes
     architecture = describe_model(loaded.spec.model, n_classes=n_classes, base_dir=base_directory(loaded))
     description = {"trial": trial.model_dump(mode="json"), STATE_HASH: state_hash(found.model)} | architecture
+    description |= describe_data(preparation.data)
     save_artifact(directory, plan=found.plan, model=found.model, description=description)
     if found.integer is not None:
         save_packed(found.integer, directory / PACKED)

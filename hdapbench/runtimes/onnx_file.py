@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def write_onnx(model: nn.Module, input_shape: tuple[int, int, int], path: Path, 
         found = torch.from_numpy(_run_onnx(partial, x))
         difference, largest = checked(found, expected, what="onnxruntime")
     return ModelFile(path, path.stat().st_size, difference, largest, OPSET, exporter)
+
+
+def describe(path: Path, about: Mapping[str, str]) -> None:
+    """Put what is known of a model into its file, as metadata that runtimes hand out."""
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, dict(about))
+    with replacing(path) as partial:
+        partial.write_bytes(model.SerializeToString())
 
 
 def _export(subject: nn.Module, x: Tensor, path: Path, *, dynamo: bool) -> None:

@@ -219,3 +219,9 @@ def test_a_plug_ins_own_facts_are_shown_as_they_are_under_names_that_mean_someth
         assert (
             f"{name}: {value if isinstance(value, str) else json.dumps(value)}" in capsys.readouterr().out.splitlines()
         )
+
+
+def test_a_long_list_is_told_by_its_ends(tmp_path, capsys):
+    assert explained(tmp_path, {"cost_and_strength": [[1.0 - k / 100, 2.0 * k] for k in range(77)]}) == 0
+
+    assert "cost_and_strength: 77 values, from [1.0, 0.0] to [0.24, 152.0]" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -59,8 +60,8 @@ def test_a_pruned_trial_is_exported_checked_and_smaller_than_the_dense_model(fol
 
     told = capsys.readouterr().out
     size = Path("out/pruned.onnx").stat().st_size
-    assert f"out/pruned.onnx: {size:,} bytes, 0." in told
-    assert "of the dense model's" in told
+    assert f"out/pruned.onnx: {size:,} bytes" in told
+    assert re.search(r"0\.\d+ of the dense model's", told)
     assert "onnxruntime differs from torch by" in told
     onnx.checker.check_model(onnx.load("out/pruned.onnx"), full_check=True)
 

@@ -102,7 +102,14 @@ def test_a_trial_is_exported(workspace, kind, capsys):
     codes = [main(command), main(command), main([*command, "--force"])]
 
     assert codes == [0, 2, 0]
-    assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{path.stat().st_size:,} bytes" in told
+    if kind == "onnx":
+        import onnx
+
+        known = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+        assert (known["trial"], known["mean"], known["std"]) == (result["artifact"], "[0.0]", "[1.0]")
+        assert "of 16 random images" in told
     if kind == "packed":
         assert path.stat().st_size == result["metrics"]["bits"]["packed_bytes"]
         assert load_packed(path).n_weight_bits == 8 * result["metrics"]["bits"]["weight_bytes"]
@@ -131,3 +138,15 @@ def test_a_float_trial_cannot_be_packed(workspace, kind, said, capsys):
 
     assert main(["export", result["artifact"], *options]) == 2
     assert f"has no bit-widths {said}" in capsys.readouterr().err
+
+
+def test_an_explanation_has_a_table_of_bits_by_layer(workspace, capsys):
+    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+
+    assert main(["explain", result["artifact"], "--workspace", str(workspace / "ws")]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("output channels at "))
+    bits = [int(value) for value in lines[head].removesuffix(" bits:").split(" at ")[1].split(" / ")]
+    for line, (layer, of_channels) in zip(lines[head + 1 :], result["plan"]["weight_bits"].items(), strict=False):
+        assert line.split() == [layer, *(str(of_channels.count(p) or "-") for p in bits)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from hdapbench.quant.deploy.execute import run_integer
 from hdapbench.quant.deploy.integer import Rescale
@@ -109,7 +110,28 @@ class Mean(nn.Module):
         return x.mean((2, 3))
 
 
+class Both(nn.Module):
+    """Outputs of two branches, added, multiplied or joined."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.first, self.second, self.join = nn.Conv2d(6, 4, 1), nn.Conv2d(6, 4, 1), join
+
+    def forward(self, x):
+        return self.join(self.first(x), self.second(x))
+
+
+FLAT = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
 ENDS = {
+    "squeezenet": [nn.Dropout(), nn.Conv2d(6, 4, 1), nn.ReLU(), *FLAT],
+    "convolutions": [nn.Conv2d(6, 4, 7), nn.Flatten()],
+    "relu": [*FLAT, nn.Linear(6, 4), nn.ReLU()],
+    "relu6": [*FLAT, nn.Linear(6, 4), nn.ReLU6()],
+    "max pool": [nn.Conv2d(6, 4, 1), nn.MaxPool2d(7), nn.Flatten()],
+    "sum": [Both(torch.add), *FLAT],
+    "product": [Both(torch.mul), *FLAT],
+    "concat": [Both(lambda *parts: torch.cat(parts, 1)), *FLAT],
+    "bare sum": [nn.AdaptiveAvgPool2d(1), Both(torch.add), nn.Flatten()],
     "mean": [nn.Conv2d(6, 4, 1), Mean()],
     "pool": [nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
     "convolution": [nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 4, 1), nn.Flatten()],
@@ -123,6 +145,8 @@ def test_networks_may_end_with_a_mean_a_pool_a_convolution_or_a_function(end, tm
     torch.manual_seed(0)
     x = torch.randn(32, 3, 9, 9)
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), *ENDS[end]).eval()
+    if end == "relu6":
+        nn.init.normal_(network[-2].weight, std=20.0)
     quantised, folded = fixed(network, shape=(3, 9, 9), x=x)
     save_packed(lower(quantised, folded.group_set, (3, 9, 9)), tmp_path / "ends.hdpq")
     model = load_packed(tmp_path / "ends.hdpq")
@@ -132,3 +156,30 @@ def test_networks_may_end_with_a_mean_a_pool_a_convolution_or_a_function(end, tm
     found = run_integer(model, x) * model.operations[-1].scale
 
     assert float((found - expected).abs().max()) < float(expected.abs().max()) / 50
+
+
+FUNCTIONS = [nn.Softplus(), nn.Mish(), nn.SELU(), nn.CELU(), nn.Softsign(), nn.Hardtanh(-1.0, 1.0)]
+CALLS = [
+    lambda x: functional.leaky_relu(x, 0.3),
+    lambda x: functional.hardtanh(x, -0.5, 2.0),
+    lambda x: x.clamp(-0.5, 0.7),
+    lambda x: torch.clip(x, max=0.4),
+    functional.mish,
+]
+
+
+class Call(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, *map(Call, CALLS)])
+def test_functions_of_one_value_are_tables(function):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), function, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+
+    assert agreement(model, torch.randn(32, 3, 9, 9)) < 0.02

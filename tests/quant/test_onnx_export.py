@@ -39,7 +39,7 @@ def nodes(path: Path, op_type: str) -> int:
     return sum(node.op_type == op_type for node in onnx.load(str(path)).graph.node)
 
 
-def test_a_layer_of_several_bit_widths_is_one_integer_kernel_with_unsigned_weights(tmp_path):
+def test_a_layer_of_several_bit_widths_is_one_integer_kernel(tmp_path):
     _, model = lowered("residual")
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
@@ -50,14 +50,47 @@ def test_a_layer_of_several_bit_widths_is_one_integer_kernel_with_unsigned_weigh
     assert any(len(layer.parts) > 1 for layer in model.layers.values())
     assert nodes(tmp_path / "model.onnx", "Conv") == len(model.layers) - 1
     assert nodes(tmp_path / "fused.onnx", "QLinearConv") == len(model.layers) - 1
-    weights = [t for t in onnx.load(str(tmp_path / "model.onnx")).graph.initializer if t.name.endswith(".weight")]
-    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.UINT8}
-    assert {zero for t in weights for zero in zeros_of(tmp_path / "model.onnx", t.name)} == {128}
 
 
-def zeros_of(path: Path, weight: str) -> list[int]:
+def kinds(path: Path) -> dict[str, tuple[int, frozenset[int]]]:
+    """Layer -> type of its weight, and zero points."""
     constants = {t.name: t for t in onnx.load(str(path)).graph.initializer}
-    return onnx.numpy_helper.to_array(constants[f"{weight}.zero"]).tolist()
+    zeros = {
+        name: frozenset(onnx.numpy_helper.to_array(constants[f"{name}.zero"]).tolist())
+        for name in constants
+        if name.endswith(".weight")
+    }
+    return {name.removesuffix(".weight"): (constants[name].data_type, found) for name, found in zeros.items()}
+
+
+@pytest.mark.parametrize("activation_bits", [8, 4])
+def test_portable_files_have_unsigned_weights_where_pairs_of_products_exceed_16_bits(activation_bits, tmp_path):
+    quantised, folded = fixed("residual", activation_bits=activation_bits)
+    model = lower(quantised, folded.group_set, SHAPE)
+
+    told = export_onnx(model, tmp_path / "fast.onnx")
+    portable = export_onnx(model, tmp_path / "portable.onnx", portable=True)
+
+    saturating = set()
+    for name, layer in model.layers.items():
+        flat = layer.filters.flatten(1).long()
+        pair = max(
+            int(flat.topk(2).values.clamp_min(0).sum(1).max()), int((-flat).topk(2).values.clamp_min(0).sum(1).max())
+        )
+        if pair * (2**activation_bits - 1) > 32767:
+            saturating.add(name)
+    signed = (onnx.TensorProto.INT8, frozenset({0}))
+    unsigned = (onnx.TensorProto.UINT8, frozenset({128}))
+    assert bool(saturating) == (activation_bits == 8)
+    assert set(told.saturating) == saturating
+    assert ("--portable" in str(told)) == bool(saturating)
+    assert not portable.saturating
+    assert set(kinds(tmp_path / "fast.onnx").values()) == {signed}
+    assert kinds(tmp_path / "portable.onnx") == {
+        name: unsigned if name in saturating else signed for name in model.layers
+    }
+    x = images(64, seed=5)
+    assert torch.allclose(scores(tmp_path / "fast.onnx", x), scores(tmp_path / "portable.onnx", x), atol=1e-5)
 
 
 @pytest.mark.parametrize("bits", [2, 4])

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ import torch
 from hdapbench.cost.bits import CHANNEL_BYTES
 from hdapbench.errors import PlanError
 from hdapbench.quant.deploy.execute import run_integer
+from hdapbench.quant.deploy.integer import IntegerModel
 from hdapbench.quant.deploy.lower import lower
 from hdapbench.quant.deploy.packed import (
     constant_bytes,
@@ -20,7 +24,9 @@ from hdapbench.quant.deploy.packed import (
     save_packed,
     unpack_bits,
 )
-from tests.quant.quant_networks import KINDS, SHAPE, fixed, images, lowered
+from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images, lowered
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -151,3 +157,31 @@ def test_headers_that_inflate_to_very_much_or_to_something_else_are_refused(text
 def test_an_absent_file_is_said(tmp_path):
     with pytest.raises(PlanError, match="cannot be read"):
         load_packed(tmp_path / "none.hdpq")
+
+
+READER = re.findall(r"```python\n(.*?)```", (ROOT / "docs/packed-format.md").read_text(), re.DOTALL)[0]
+
+
+def read_and_run(model: IntegerModel, x: torch.Tensor) -> torch.Tensor:
+    names: dict[str, Any] = {}
+    exec(READER, names)  # noqa: S102 - the page's own code
+    return torch.from_numpy(names["run"](names["read"](packed_bytes(model)), x.numpy()))
+
+
+@pytest.mark.parametrize("activation_bits", [8, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_documented_reader_computes_what_the_executor_computes(kind, activation_bits):
+    _, model = lowered(kind, activation_bits=activation_bits)
+
+    assert torch.equal(read_and_run(model, images(16)), run_integer(model, images(16)))
+
+
+def test_the_documented_reader_knows_unusual_windows_and_is_short():
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 9, 9)
+    quantised, folded = fixed(Awkward().eval(), shape=(3, 9, 9), x=x)
+    model = lower(quantised, folded.group_set, (3, 9, 9))
+
+    assert torch.equal(read_and_run(model, x), run_integer(model, x))
+    assert len(READER.splitlines()) <= 120
+    assert "zlib.crc32" in READER

@@ -188,5 +188,6 @@ _RULES: Mapping[Op, Callable[[IntegerOperation, Sequence[Tensor]], Tensor]] = {
     "relu": _relu,
     "function": _function,
     "concat": lambda _, inputs: torch.cat(list(inputs), 1),
+    "take": lambda operation, inputs: inputs[0][:, list(operation.arguments["channels"])],
     "flatten": lambda _, inputs: inputs[0].flatten(1),
 }

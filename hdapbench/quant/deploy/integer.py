@@ -127,7 +127,7 @@ class IntegerOperation:
     table_start
         Input value of the table's first entry.
     arguments
-        Keyword arguments of poolings.
+        Keyword arguments of poolings; ``channels`` of ``take``.
     """
 
     name: str

@@ -18,7 +18,7 @@ from hdapbench.quant.training.fixed import FixedNetwork
 from hdapbench.quant.training.quantizers import ActivationGrid
 from hdapbench.quant.training.ranges import integer_range
 
-MOVES = frozenset({"max_pool", "flatten", "dropout", "concat", "relu"})
+MOVES = frozenset({"max_pool", "flatten", "dropout", "concat", "take", "relu"})
 """Operations that pass whole numbers on as they are; a ReLU only cuts them."""
 
 OUTPUT_BITS = 24
@@ -66,7 +66,9 @@ class _Lowering:
         self._biases = {name: bias.detach().cpu() for name, bias in zip(names, network.biases, strict=True)}
         steps = torch.split(network.eval().current_steps().cpu(), [len(weight) for weight in network.weights])
         self._steps = dict(zip(names, steps, strict=True))
-        self._orders = sort_channels(groups, self._weights, network.weight_bits)
+        # Channels that are picked by number stay where they are: their layers keep the order of outputs in the file.
+        picked = any(operation.op == "take" for operation in network.graph)
+        self._orders = sort_channels(GroupSet(()) if picked else groups, self._weights, network.weight_bits)
         self._values: dict[str, _Value] = {}
 
     def model(self, input_shape: tuple[int, int, int]) -> IntegerModel:

@@ -1,12 +1,16 @@
 """IntegerModel -> ONNX in QDQ form, as onnxruntime and other runtimes take it.
 
 Every layer is one operation between DequantizeLinear and QuantizeLinear nodes, which runtimes fuse to one kernel.
-Filters of all bit-widths lie side by side in its weight, each with a scale of its own. Weights are unsigned, at 8 bits
-with zero point 128: onnxruntime's kernels for x86 without VNNI saturate sums of unsigned times signed bytes.
+Filters of all bit-widths lie side by side in its weight, signed bytes with a scale for each filter.
+
+On x86 without VNNI, onnxruntime adds pairs of products of unsigned and signed bytes in 16 bits, where large weights
+saturate. Unsigned bytes do not, but take twice the time with VNNI: where that can happen, they are written on demand.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,7 @@ from hdapbench.errors import MissingExtraError, PlanError, UnknownLayerError, sa
 from hdapbench.files import replacing
 from hdapbench.quant.deploy.execute import pooling_window, run_integer
 from hdapbench.quant.deploy.integer import IntegerLayer, IntegerModel, IntegerOperation
+from hdapbench.quant.deploy.post_training import OnnxNetwork
 
 if TYPE_CHECKING:
     import onnx
@@ -28,49 +33,115 @@ OPSETS = {2: 25, 4: 21, 8: 21}
 
 IR_VERSIONS = {21: 10, 25: 13}
 """The format that came with each opset."""
+N_COMPARED = 16
+"""Random images on which a file is compared with the executor."""
+
+MOST_PAIR = 2**15 - 1
+"""Where two products of bytes are added in 16 bits."""
+
 INPUT, OUTPUT = "images", "scores"
 
 
-def export_onnx(model: IntegerModel, path: Path, *, small: bool = False) -> None:
-    """Write a model as ONNX; inputs are normalised float images, shape (n, channels, height, width).
+@dataclass(frozen=True)
+class Agreement:
+    """How a file that onnxruntime runs and the integer executor compare on random images.
+
+    Attributes
+    ----------
+    difference, largest
+        Largest difference of an output, and largest output.
+    n_same, n_compared
+        Images for which the same output is greatest, and images.
+    saturating
+        Layers whose sums may saturate on x86 without VNNI.
+    """
+
+    difference: float
+    largest: float
+    n_same: int
+    n_compared: int
+    saturating: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        warning = (
+            f"\nnote: sums of {len(self.saturating)} layers ({', '.join(self.saturating[:3])}) may saturate on x86 "
+            "without VNNI, unless the session has session.x64quantprecision 1 or the file is exported with --portable"
+        )
+        told = (
+            f"onnxruntime differs from the integer executor by {self.difference:.2g} at most, where outputs reach "
+            f"{self.largest:.2g}; the same output is greatest for {self.n_same} of {self.n_compared} random images"
+        )
+        return told + warning if self.saturating else told
+
+
+def export_onnx(model: IntegerModel, path: Path, *, small: bool = False, portable: bool = False) -> Agreement:
+    """Write a model as ONNX, for any number of normalised float images at once, and compare it with the executor.
+
+    Parameters
+    ----------
+    model
+        What is written.
+    path
+        The file appears when it is complete and onnxruntime runs it.
+    small
+        Whether layers of at most 4 or 2 bits are stored in these; the file then needs a runtime of opset 21 or 25.
+    portable
+        Whether weights are unsigned where signed ones could saturate on x86 without VNNI.
 
     Raises
     ------
     MissingExtraError
-        When onnx is not installed.
+        When onnx or onnxruntime is not installed.
     UnknownLayerError
         When ONNX has no counterpart for an operation.
     PlanError
-        When its parts do not fit each other, as in a file that was put together by hand.
+        When its parts do not fit each other, as in a file that was put together by hand, or onnxruntime refuses it.
     """
+    for package in ("onnx", "onnxruntime"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "onnx", "ONNX export")
+    import onnx
+
     try:
-        import onnx
-    except ImportError:
-        raise MissingExtraError("onnx", "onnx", "ONNX export") from None
-    try:
-        content = _Graph(small=small).model(model)
-        onnx.checker.check_model(content, full_check=True)
+        builder = _Graph(small=small, portable=portable)
+        graph = builder.model(model)
+        onnx.checker.check_model(graph, full_check=True)
+        content = graph.SerializeToString()
+        saturating = () if portable else tuple(builder.saturating)
+        agreement = replace(_compared(model, content), saturating=saturating)
     except UnknownLayerError:
         raise
     except Exception as error:
         raise PlanError(f"the network cannot be exported, its parts do not fit: {said(error)[:200]}") from error
     with replacing(path) as partial:
-        partial.write_bytes(content.SerializeToString())
+        partial.write_bytes(content)
+    return agreement
+
+
+@torch.no_grad()
+def _compared(model: IntegerModel, content: bytes) -> Agreement:
+    x = torch.randn(N_COMPARED, *model.input_shape, generator=torch.Generator().manual_seed(0))
+    expected = (run_integer(model, x) * model.operations[-1].scale).flatten(1)
+    found = OnnxNetwork(content)(x).flatten(1)
+    n_same = int((found.argmax(1) == expected.argmax(1)).sum())
+    return Agreement(float((found - expected).abs().max()), float(expected.abs().max()), n_same, N_COMPARED)
 
 
 class _Graph:
     """Nodes and constants of one model."""
 
-    def __init__(self, *, small: bool) -> None:
+    def __init__(self, *, small: bool, portable: bool) -> None:
         import onnx
         from onnx import helper, numpy_helper
 
-        self._small, self._opset = small, OPSETS[8]
+        self._small, self._portable, self._opset = small, portable, OPSETS[8]
         self._onnx, self._helper, self._numpy = onnx, helper, numpy_helper
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._zeros: dict[str, int] = {}  # operation -> zero point of its quantised output
         self._scales: dict[str, float] = {}  # dequantised tensor -> its scale
+        self._spans: dict[str, int] = {}  # dequantised tensor -> greatest byte that it is made of
+        self.saturating: list[str] = []
 
     def model(self, model: IntegerModel) -> onnx.ModelProto:
         """The whole model."""
@@ -104,6 +175,9 @@ class _Graph:
                 raw = self._node("Add" if operation.op == "add" else "Mul", inputs, f"{name}.raw")
             case "concat":
                 raw = self._node("Concat", inputs, f"{name}.raw", axis=1)
+            case "take":
+                channels = self._constant(f"{name}.channels", np.array(operation.arguments["channels"], dtype=np.int64))
+                raw = self._node("Gather", [*inputs, channels], f"{name}.raw", axis=1)
             case "flatten":
                 raw = self._node("Flatten", inputs, f"{name}.raw", axis=1)
             case "relu":
@@ -122,7 +196,7 @@ class _Graph:
             self._node("Identity", [raw], _real(name))
             return
         zero = self._zeros[name] = -min(low, 0)
-        self._scales[_real(name)] = operation.scale
+        self._scales[_real(name)], self._spans[_real(name)] = operation.scale, high + zero
         scale = self._constant(f"{name}.scale", np.float32(operation.scale))
         point = self._constant(f"{name}.zero", np.uint8(zero))
         if (low, high) == (-zero, 255 - zero):
@@ -136,7 +210,7 @@ class _Graph:
     def _layer(self, operation: IntegerOperation, layer: IntegerLayer, source: str) -> str:
         name, filters, sums = operation.name, layer.filters, _array(operation.sum_scale)
         steps = self._constant(f"{name}.steps", (sums / self._scales[source]).astype(np.float32))
-        weight, zeros = self._weight(f"{name}.weight", layer)
+        weight, zeros = self._weight(f"{name}.weight", layer, self._spans[source])
         real = self._node("DequantizeLinear", [weight, steps, zeros], f"{name}.w", axis=0)
         whole = self._constant(f"{name}.bias", _array(layer.bias))
         bias_steps = self._constant(f"{name}.bias_steps", sums.astype(np.float32))
@@ -146,20 +220,24 @@ class _Graph:
         window = _window(layer, filters)
         return self._node("Conv", [source, real, real_bias], f"{name}.raw", group=layer.shape.groups, **window)
 
-    def _weight(self, name: str, layer: IntegerLayer) -> tuple[str, str]:
-        """Names of a layer's weight, uint8, and of its zero points."""
+    def _weight(self, name: str, layer: IntegerLayer, span: int) -> tuple[str, str]:
+        """Names of a layer's weight, as bytes, and of its zero points; ``span`` is the greatest byte of its input."""
         filters, bits = _array(layer.filters), max(part.bits for part in layer.parts)
-        zero = 1 << (bits - 1)
-        zeros = self._constant(f"{name}.zero", np.full(len(filters), zero, dtype=np.uint8))
-        values = (filters.astype(np.int16) + zero).astype(np.uint8)
+        saturates = span * _largest_pair(filters) > MOST_PAIR
+        if saturates:
+            self.saturating.append(name.removesuffix(".weight"))
+        zero = 1 << (bits - 1) if saturates and self._portable else 0
+        dtype = np.uint8 if zero else np.int8
+        zeros = self._constant(f"{name}.zero", np.full(len(filters), zero, dtype=dtype))
+        values = (filters.astype(np.int16) + zero).astype(dtype)
         if not self._small or bits == 8:
             return self._constant(name, values), zeros
         tensor = self._onnx.TensorProto
         self._opset = max(self._opset, OPSETS[bits])
-        kind = {2: tensor.UINT2, 4: tensor.UINT4}[bits]
+        kind = {2: tensor.INT2, 4: tensor.INT4}[bits]
         self._constants.append(self._helper.make_tensor(name, kind, values.shape, values.flatten()))
         # Runtimes carry the cast out once, when they load the file, and fuse as they do with bytes.
-        return self._node("Cast", [name], f"{name}.bytes", to=tensor.UINT8), zeros
+        return self._node("Cast", [name], f"{name}.bytes", to=tensor.INT8), zeros
 
     def _pool(self, operation: IntegerOperation, source: str) -> str:
         kernel, stride, dilation, pads = pooling_window(operation)
@@ -188,6 +266,12 @@ class _Graph:
     def _constant(self, name: str, value: Any) -> str:
         self._constants.append(self._numpy.from_array(np.asarray(value), name))
         return name
+
+
+def _largest_pair(filters: NDArray[Any]) -> int:
+    """Largest sum of two weights of one sign in a filter, without its sign."""
+    ordered = np.sort(filters.reshape(len(filters), -1).astype(np.int64), axis=1)
+    return int(max(ordered[:, -2:].clip(0).sum(1).max(), -ordered[:, :2].clip(None, 0).sum(1).min()))
 
 
 def _real(name: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from hdapbench.errors import UnknownLayerError
+from hdapbench.quant.graph.arrange import Arrangement, Shapes
 from hdapbench.quant.graph.fold import symbolic_graph
 from hdapbench.quant.graph.graph import Op, Operation, QuantGraph
 from hdapbench.quant.graph.insert_quantizers import insert_quantizers
@@ -37,7 +37,7 @@ def trace_graph(model: nn.Module, input_shape: tuple[int, int, int]) -> QuantGra
     copy = deepcopy(model).float().cpu().eval()
     graph = symbolic_graph(copy)
     with torch.no_grad():
-        ShapeProp(fx.GraphModule(copy, graph)).propagate(torch.zeros(2, *input_shape))
+        Shapes(fx.GraphModule(copy, graph)).propagate(torch.zeros(2, *input_shape))
     return insert_quantizers(_Reader(copy, graph).operations())
 
 
@@ -50,6 +50,7 @@ class _Reader:
     found: list[Operation] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     alias: dict[fx.Node, str] = field(default_factory=dict)  # node -> operation that holds its value
+    loose: dict[fx.Node, Arrangement] = field(default_factory=dict)  # nodes whose values no operation holds
 
     def operations(self) -> list[Operation]:
         """Operations in order of execution, without quantisers.
@@ -64,7 +65,12 @@ class _Reader:
             if node.op == "output":
                 self._finish(node)
             elif not _is_number(node):
-                self._read(node, recognise(node, modules))
+                is_loose = any(source in self.loose for source in node.all_input_nodes)
+                meaning = (
+                    "reads values that were moved about, not whole channels" if is_loose else recognise(node, modules)
+                )
+                if not (isinstance(meaning, str) and self._arrange(node, modules)):
+                    self._read(node, meaning)
         if self.refused:
             more = f" and {len(self.refused) - 5} more" if len(self.refused) > 5 else ""
             raise UnknownLayerError(
@@ -102,10 +108,33 @@ class _Reader:
             self.found.append(flat)
             self.alias[node] = flat.name
 
+    def _arrange(self, node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+        """Whether a node only moves values of one operation; whole channels become an operation."""
+        sources = [source for source in node.all_input_nodes if not _is_number(source)]
+        if len(sources) != 1:
+            return False
+        before = self.loose.get(sources[0]) or Arrangement.of(self.alias[sources[0]], sources[0])
+        moved = before.moved(node, sources[0], modules)
+        if moved is None:
+            return False
+        channels = moved.channels
+        if channels is None:
+            self.loose[node] = moved
+        elif channels == tuple(range(moved.shape[1])):
+            self.alias[node] = moved.origin
+        else:
+            arguments = {"channels": channels}
+            self.found.append(Operation(node.name, "take", (moved.origin,), _shape(node), arguments=arguments))
+            self.alias[node] = node.name
+        return True
+
     def _finish(self, node: fx.Node) -> None:
         result = node.args[0]
         if not isinstance(result, fx.Node):
             self.refused.append("the output is not a single tensor")
+            return
+        if result in self.loose:
+            self.refused.append(f"node '{result.name}' moves values about in a way that has no integer counterpart")
             return
         last = self.alias.get(result)
         if self.found and last != self.found[-1].name and not self.refused:

@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-Op = Literal["input", "layer", "add", "mul", "concat", "function", "relu", "max_pool", "avg_pool", "flatten", "dropout"]
+Op = Literal[
+    "input", "layer", "add", "mul", "concat", "take", "function", "relu", "max_pool", "avg_pool", "flatten", "dropout"
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Operation:
     name
         Unique; for a layer the dotted name of its module, otherwise the node of the trace.
     op
-        What it does. ``layer`` is a convolution or linear layer, ``function`` a pointwise function other than ReLU.
+        What it does. ``layer`` is a convolution or linear layer, ``function`` a pointwise function other than ReLU,
+        ``take`` channels of its input in some order.
     inputs
         Names of the operations that it reads.
     shape
@@ -38,7 +41,7 @@ class Operation:
     function
         The pointwise function of ``function``.
     arguments
-        Keyword arguments of poolings; ``p`` of dropout.
+        Keyword arguments of poolings; ``p`` of dropout; ``channels`` of ``take``.
     """
 
     name: str

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hdapbench.quant.graph.graph import Operation, QuantGraph
 
-EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat"})
+EXACT = frozenset({"relu", "max_pool", "flatten", "dropout", "concat", "take"})
 """Operations whose output lies on the grid of their input: they need no quantiser."""
 
 ABSORBS_RELU = frozenset({"layer", "add", "mul"})
@@ -68,7 +68,7 @@ def _unquantized_tail(operations: list[Operation]) -> set[str]:
     while last.op == "dropout" and n_readers[last.inputs[0]] == 1:
         last = by_name[last.inputs[0]]
         tail.add(last.name)
-    return tail if last.op != "function" else set()
+    return tail if last.op != "function" and last.cap is None else set()
 
 
 def _caps_late(operation: Operation) -> bool:

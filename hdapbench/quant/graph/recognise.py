@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -84,8 +84,10 @@ def _linear(_: nn.Module, source: fx.Node, node: fx.Node) -> Meaning | None:
     return Meaning("layer", (source,)) if len(_shape(node)) == 1 else None  # one vector per image, no tokens
 
 
-def _clipped_relu(module: Any, source: fx.Node, _: fx.Node) -> Meaning | None:
-    return Meaning("relu", (source,), cap=float(module.max_val)) if module.min_val == 0 else None
+def _clipped(module: Any, source: fx.Node, node: fx.Node) -> Meaning:
+    if module.min_val == 0:
+        return Meaning("relu", (source,), cap=float(module.max_val))
+    return _pointwise_module(module, source, node)
 
 
 def _pointwise_module(module: nn.Module, source: fx.Node, _: fx.Node) -> Meaning:
@@ -96,11 +98,18 @@ def _pointwise_module(module: nn.Module, source: fx.Node, _: fx.Node) -> Meaning
 
 def _pointwise(name: str) -> CallRule:
     def rule(source: fx.Node, node: fx.Node) -> Meaning | None:
-        rest = {key: value for key, value in node.kwargs.items() if key not in {"input", "inplace"}}
+        named = {key: value for key, value in node.kwargs.items() if key not in {"input", "inplace"}}
+        placed = node.args[1:]
+        if any(isinstance(value, fx.Node) for value in (*placed, *named.values())):
+            return None
         function = getattr(torch, name, None) or getattr(functional, name)
-        return Meaning("function", (source,), function=partial(function, **rest)) if len(node.args) <= 1 else None
+        return Meaning("function", (source,), function=partial(_applied, function, placed, named))
 
     return rule
+
+
+def _applied(function: Callable[..., Tensor], placed: Sequence[Any], named: Mapping[str, Any], value: Tensor) -> Tensor:
+    return function(value, *placed, **named)
 
 
 def _max_pool(source: fx.Node, node: fx.Node) -> Meaning:
@@ -191,17 +200,21 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 _MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-_POINTWISE = ("silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "leaky_relu", "elu", "tanh")
+_POINTWISE = (
+    *("silu", "hardswish", "hardsigmoid", "sigmoid", "gelu", "leaky_relu", "elu", "tanh", "softplus", "mish", "selu"),
+    *("celu", "softsign", "hardtanh", "clamp", "clip"),
+)
+_POINTWISE_MODULES = (
+    *(nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Softplus, nn.Mish),
+    *(nn.SELU, nn.CELU, nn.Softsign),
+)
 
 _MODULE_RULES: tuple[tuple[Any, ModuleRule], ...] = (
     (nn.Conv2d, _convolution),
     (nn.Linear, _linear),
     (nn.ReLU, lambda _, source, __: Meaning("relu", (source,))),
-    (nn.Hardtanh, _clipped_relu),  # ReLU6 is one
-    (
-        (nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.GELU, nn.LeakyReLU, nn.ELU, nn.Tanh),
-        _pointwise_module,
-    ),
+    (nn.Hardtanh, _clipped),  # ReLU6 is one
+    (_POINTWISE_MODULES, _pointwise_module),
     (nn.MaxPool2d, _max_pool_module),
     (nn.AvgPool2d, _average_pool_module),
     (nn.AdaptiveAvgPool2d, lambda _, source, node: _adaptive_average(source, node)),

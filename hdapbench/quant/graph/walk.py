@@ -102,6 +102,7 @@ _RULES: Mapping[Op, Callable[[Operation, list[Tensor]], Tensor]] = {
     "add": lambda _, inputs: inputs[0] + inputs[1],
     "mul": lambda _, inputs: inputs[0] * inputs[1],
     "concat": lambda _, inputs: torch.cat(inputs, 1),
+    "take": lambda operation, inputs: inputs[0][:, list(operation.arguments["channels"])],
     "function": _function,
     "relu": lambda _, inputs: inputs[0].relu(),
     "max_pool": lambda operation, inputs: functional.max_pool2d(inputs[0], **operation.arguments),
