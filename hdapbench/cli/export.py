@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _export_c(directory: Path, trial_id: str, target: Path, *, overwrite: bool) -> None:
     from hdapbench.quant.deploy.c99 import About, c_code, footprint
     from hdapbench.quant.deploy.packed import PACKED, load_packed
+    from hdapbench.run.artifact import metadata
 
     header = target.with_suffix(".h")
     if header.is_file() and not overwrite:
         raise OutputError(f"'{header}' exists; overwrite it with --force")
-    code = c_code(load_packed(directory / PACKED), target.stem, About(f"trial {trial_id}"), header_name=header.name)
+    known = metadata(directory, trial_id)
+    classes = json.loads(known.get("class_names", "[]"))
+    notes = tuple(f"{key}: {known[key]}" for key in ("pixels", "mean", "std") if key in known)
+    about = About(f"trial {trial_id}", tuple(map(str, classes)), notes)
+    code = c_code(load_packed(directory / PACKED), target.stem, about, header_name=header.name)
     write_output(target, code.source.encode())
     write_output(header, code.header.encode())
     found = footprint(code)

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from hdapbench.cost import arena
+from hdapbench.cost.hardware import hardware_cost, soft_cost
+from hdapbench.errors import HdapbenchError, UnknownLayerError
 from hdapbench.quant.deploy.c99 import About, c_code, footprint, identifier
 from hdapbench.quant.deploy.lower import lower
 from tests.quant.c_programs import M4, check, needs_arm, needs_gcc, program, write
-from tests.quant.quant_networks import KINDS, Awkward, fixed, images, lowered
+from tests.quant.quant_networks import KINDS, SHAPE, Awkward, fixed, images, lowered
 
 GCC, SIZE = (shutil.which(name) or name for name in ("gcc", "arm-none-eabi-size"))
 
@@ -123,6 +126,34 @@ class RandomNetwork(nn.Module):
         return self.tail(self.blocks(x))
 
 
+def chunked():
+    """Halves of a map that swap places, one of them through a convolution."""
+
+    class Chunked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.one, self.end = nn.Conv2d(3, 8, 3), nn.Conv2d(4, 4, 1), nn.Linear(8, 3)
+
+        def forward(self, x):
+            left, right = functional.relu(self.stem(x)).chunk(2, 1)
+            return self.end(torch.cat([right, self.one(left)], 1).mean((2, 3)))
+
+    torch.manual_seed(0)
+    quantised, folded = fixed(Chunked().eval())
+    return lower(quantised, folded.group_set, SHAPE), quantised, folded
+
+
+@needs_gcc
+def test_channels_that_are_taken_by_number_are_exact(tmp_path):
+    model, quantised, folded = chunked()
+    code = c_code(model, "chunked")
+
+    check(code, tmp_path, images(16))
+
+    assert {call.kernel.kind for call in code.calls} >= {"take", "move"}
+    assert closed_forms(quantised, folded)["ram"] == footprint(code).ram
+
+
 BLOCKS = ["conv", "depthwise", "grouped", "residual", "concat", "gate", "max", "avg"]
 
 
@@ -214,6 +245,68 @@ def test_flash_and_ram_are_what_the_compiler_says(kind, tmp_path):
     called = [n for name, n in depths.items() if name.startswith(("dot", "filter", "rescaled"))]
     of_kernels = [n for name, n in depths.items() if not name.startswith(("dot", "filter", "rescaled", f"{kind}_run"))]
     assert depths[f"{kind}_run"] + max(of_kernels) + max(called, default=0) <= found.stack
+
+
+def closed_forms(quantised, folded):
+    inputs = {name: quantised.activation_bits[place] for name, place in quantised.graph.input_quantizers.items()}
+    counts = folded.layers.counts_of_layers(quantised.weight_bits, inputs)
+    return {name: float(hardware_cost(name)(folded.layers, counts)) for name in ("ram", "flash")}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "awkward"])
+def test_ram_and_flash_are_known_from_channels_alone(kind):
+    torch.manual_seed(0)
+    shape, x = ((3, 9, 9), torch.randn(16, 3, 9, 9)) if kind == "awkward" else (SHAPE, images())
+    quantised, folded = fixed(Awkward().eval() if kind == "awkward" else kind, shape=shape, x=x)
+    found = footprint(c_code(lower(quantised, folded.group_set, shape), "net"))
+
+    known = closed_forms(quantised, folded)
+
+    assert known["ram"] == found.ram
+    assert known["flash"] == pytest.approx(found.flash, rel=0.12)
+
+
+def test_smooth_ram_and_flash_lie_near_the_exact_ones_and_fall_with_every_channel():
+    _, folded = fixed("residual")
+    layers = folded.layers
+    channels = torch.zeros(len(layers.selectors), 2, dtype=torch.float64)
+    channels[:, 1] = torch.tensor([float(selector.n_channels) for selector in layers.selectors])
+    channels.requires_grad_()
+
+    for name in ("ram", "flash"):
+        smooth = soft_cost(name)(layers, layers.counts(channels, (0, 8)))
+        (gradient,) = torch.autograd.grad(smooth, channels)
+
+        assert smooth.item() == pytest.approx(float(hardware_cost(name)(layers, layers.uniform_counts(8))), rel=0.15)
+        prunable = torch.tensor([selector.prunable for selector in layers.selectors])
+        assert bool((gradient[prunable, 1] > 0).all())
+
+
+def test_blocks_in_use_at_the_same_time_do_not_overlap():
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        numbers = torch.randint(0, 8, (9, 3), generator=draw).tolist()
+        blocks = [arena.Block(str(k), 1 + 4 * n, a, a + m // 2) for k, (a, n, m) in enumerate(numbers)]
+        offsets, total = arena.place(blocks)
+        for number, one in enumerate(blocks):
+            start, stop = offsets[one.name], offsets[one.name] + one.n_bytes
+            assert stop <= total
+            for other in blocks[:number]:
+                if one.first <= other.last and other.first <= one.last:
+                    assert offsets[other.name] >= stop or offsets[other.name] + other.n_bytes <= start
+
+
+def test_what_has_no_c_code_is_refused_by_name(monkeypatch):
+    _, model = lowered("plain")
+    monkeypatch.setattr("hdapbench.quant.deploy.c99.values.MOST_SUM", 100)
+
+    with pytest.raises(UnknownLayerError, match=r"^'.*': its sums may exceed 32 bits, so it has no C code$"):
+        c_code(model, "plain")
+
+
+def test_a_file_name_that_no_source_can_include_is_refused():
+    with pytest.raises(HdapbenchError, match="can include"):
+        c_code(lowered("plain")[1], "x", header_name='a".h')
 
 
 @needs_gcc

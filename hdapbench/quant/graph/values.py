@@ -14,7 +14,7 @@ from hdapbench.cost.code_size import POINTWISE_BYTES, POOL_BYTES, TABLE_BYTES, c
 from hdapbench.cost.memory import Memory
 from hdapbench.quant.graph.graph import Operation, QuantGraph
 
-MOVES = frozenset({"max_pool", "flatten", "concat"})
+MOVES = frozenset({"max_pool", "flatten", "concat", "take"})
 
 KINDS = {"max_pool": "max_pool", "avg_pool": "avg_pool", "add": "add", "mul": "mul", "function": "table"}
 """Functions of generated code by operation, where these are called as the operation is not."""
@@ -40,6 +40,8 @@ def memory_of(graph: QuantGraph, layers: BitLayers) -> Memory:
             channels[name], constant[name] = torch.zeros(n, dtype=torch.float64), float(operation.shape[0])
         elif operation.op == "layer":
             channels[name], constant[name] = layers.out_channels[rows[name]], 0.0
+        elif operation.op == "take":  # channels by number: how many are left is not known before
+            channels[name], constant[name] = torch.zeros(n, dtype=torch.float64), float(operation.shape[0])
         elif operation.op == "flatten":
             channels[name] = channels[inputs[0]] * area[inputs[0]]
             constant[name] = constant[inputs[0]] * area[inputs[0]]
@@ -108,6 +110,9 @@ def _fixed_bytes(operations: list[Operation], graph: QuantGraph, buffers: Buffer
             constants += POINTWISE_BYTES * len(step.inputs)
         elif operation.op == "flatten":
             kernels += [] if buffers.of_value[step.name] != step.name else [("reorder", f"{reads} {writes}")]
+        elif operation.op == "take":
+            kernels.append(("take", f"{reads} {writes}"))
+            constants += 2 * operation.shape[0]
         elif operation.op == "relu":
             kernels.append(("rescale", f"{reads} {writes}"))
             constants += POINTWISE_BYTES

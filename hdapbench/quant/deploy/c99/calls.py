@@ -218,6 +218,14 @@ def _table(place: _Place) -> list[Call]:
     return [Call(operation.name, place.kernel("table"), arguments, (table,))]
 
 
+def _take(place: _Place) -> list[Call]:
+    source, output = place.inputs[0], place.output
+    channels = Constant(f"channels_{place.number}", "uint16_t", place.operation.arguments["channels"])
+    sizes = (f"{source.area}u", f"{output.shape[0]}u", f"{source.shape[0]}u", str(output.zero - source.zero))
+    arguments = (channels.name, *sizes, *place.sources, place.pointer(place.operation.name))
+    return [Call(place.operation.name, place.kernel("take"), arguments, (channels,))]
+
+
 def _flatten(place: _Place) -> list[Call]:
     source, output = place.inputs[0], place.output
     n = source.shape[0]
@@ -236,4 +244,5 @@ _RULES: Mapping[str, Callable[[_Place], Sequence[Call]]] = {
     "concat": _concat,
     "function": _table,
     "flatten": _flatten,
+    "take": _take,
 }

@@ -23,6 +23,7 @@ from hdapbench.quant.deploy.c99.templates import (
     REORDER,
     RESCALED,
     TABLE,
+    TAKE,
     WIDE,
 )
 
@@ -105,7 +106,7 @@ def _source(kernel: Kernel) -> str:
         names = ("first", "second")
         operands = "".join(f", const {text} *{name}" for text, name in zip(kernel.reads, names, strict=False))
         return _filled(ELEMENTS, given | {"operands": operands, "compute": COMPUTE[kernel.kind]})
-    return _filled(TABLE if kernel.kind == "table" else REORDER, given)
+    return _filled({"table": TABLE, "take": TAKE, "reorder": REORDER}[kernel.kind], given)
 
 
 def _filled(template: str, given: dict[str, str]) -> str:

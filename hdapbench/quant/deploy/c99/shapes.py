@@ -37,8 +37,9 @@ def _shape(operation: IntegerOperation, inputs: Sequence[Shape]) -> Shape:
         return (first[0], *(_extent(first[1 + axis], window, axis, ceil=ceil) for axis in (0, 1)))  # type: ignore[return-value]
     if operation.op == "flatten":
         return prod(first), 1, 1
-    if operation.op == "concat":
-        return sum(shape[0] for shape in inputs), first[1], first[2]
+    if operation.op in {"take", "concat"}:
+        picked = operation.arguments.get("channels")
+        return sum(shape[0] for shape in inputs) if picked is None else len(picked), first[1], first[2]
     return max(inputs, key=prod)
 
 

@@ -245,6 +245,18 @@ static void $name(const $Y *table, int32_t start, uint32_t n, const $X *x, $Y *y
 }
 """
 
+TAKE = """\
+static void $name(const uint16_t *channels, uint32_t n_pixels, uint32_t n, uint32_t all, int32_t move, const $X *x,
+                  $Y *y)
+{
+    for (uint32_t i = 0; i < n_pixels; i++) {
+        for (uint32_t c = 0; c < n; c++) {
+            *y++ = ($Y)(x[i * all + channels[c]] + move);
+        }
+    }
+}
+"""
+
 REORDER = """\
 /* Channels innermost becomes channels outermost. */
 static void $name(uint32_t n_pixels, uint32_t n, int32_t move, const $X *x, $Y *y)
