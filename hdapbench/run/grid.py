@@ -123,7 +123,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
                 target=target.text,
                 seed=seed,
                 code=registry.code(method.name),
-                size_of="stored" if parse_target(target.text).kind == "size" else None,
+                size_of="stored" if "size" in parse_target(target.text).kinds else None,
             )
             for seed in spec.seeds
             for target in spec.targets

@@ -47,7 +47,7 @@ class AmcBits(Method):
 
     name = "amc-bits"
     extra = "amc"
-    targets: ClassVar[frozenset[TargetKind]] = frozenset({"size", "mpic", "ne16"})
+    targets: ClassVar[frozenset[TargetKind]] = frozenset({"size", "mpic", "ne16", "ram", "flash"})
 
     epochs: float | None = Field(
         default=None, ge=0.0, description="Training epochs in all; null takes as many as the final fine-tuning."
@@ -57,14 +57,14 @@ class AmcBits(Method):
 
     def skip(self, problem: Problem) -> str | None:
         """Reason when a package is not installed, or the model or the cost is not for bits."""
-        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+        from hdapbench.cost.hardware import hardware_cost
 
         missing = [name.replace("_", "-") for name in PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed; install with: pip install 'hdapbench[amc]'"
         try:
             layers = problem.quantization.folded().layers
-            hardware_cost(LIMITED_BY[problem.limit.kind][0])(layers, layers.uniform_counts(8))
+            hardware_cost(problem.limit.cost[0])(layers, layers.uniform_counts(8))
         except ModelError as error:
             return str(error)
         return None
@@ -112,10 +112,10 @@ class _Choices:
     """Shares in [0, 1], three per selector -> bits of every channel that hold the limit."""
 
     def __init__(self, problem: Problem) -> None:
-        from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+        from hdapbench.cost.hardware import hardware_cost
 
-        name, factor = LIMITED_BY[problem.limit.kind]
-        self._cost, self._limit = hardware_cost(name), problem.limit.amount * factor
+        name, self._limit = problem.limit.cost
+        self._cost = hardware_cost(name)
         self._layers: BitLayers = problem.quantization.folded().layers
         self._scores = [problem.importance(criterion) for criterion in CRITERIA]
         self._sizes = np.array([selector.n_channels for selector in self._layers.selectors])
