@@ -18,6 +18,7 @@ from .method import PACKAGES, Amc
 
 if TYPE_CHECKING:
     from hdapbench.cost.bits import BitLayers
+    from hdapbench.cost.hardware import HardwareCost
 
 CRITERIA = ("l1", "fpgm", "taylor")
 """Pruning algorithms that a group can take: by size, by distance from the others, by gradients."""
@@ -26,6 +27,9 @@ WEIGHT_BITS = (0, 2, 4, 8)
 LOSS_IMAGES = 256
 CUT = 0.1
 """Share of a group's channels that go at once where a choice is above the limit."""
+
+TIE = 1e-6
+"""Weight of the smooth cost, which tells choices apart where the exact one is a maximum that neither lowers."""
 
 
 class AmcBits(Method):
@@ -112,10 +116,10 @@ class _Choices:
     """Shares in [0, 1], three per selector -> bits of every channel that hold the limit."""
 
     def __init__(self, problem: Problem) -> None:
-        from hdapbench.cost.hardware import hardware_cost
+        from hdapbench.cost.hardware import hardware_cost, soft_cost
 
         name, self._limit = problem.limit.cost
-        self._cost = hardware_cost(name)
+        self._cost, self._soft = hardware_cost(name), soft_cost(name)
         self._layers: BitLayers = problem.quantization.folded().layers
         self._scores = [problem.importance(criterion) for criterion in CRITERIA]
         self._sizes = np.array([selector.n_channels for selector in self._layers.selectors])
@@ -166,21 +170,22 @@ class _Choices:
                     fewer[row] = max(1, kept[row] - max(1, round(CUT * size)))
                 else:
                     continue
-                saved = now - self._used(fewer, lower)
+                saved = now - self._used(fewer, lower) - TIE * self._used(fewer, lower, self._soft)
                 if best is None or saved > best[0]:
                     best = saved, fewer, lower
             assert best is not None  # noqa: S101 - the fewest bits and channels hold it
             _, kept, column = best
         return kept, column
 
-    def _used(self, kept: Integers, column: Integers) -> float:
+    def _used(self, kept: Integers, column: Integers, cost: HardwareCost | None = None) -> float:
+        """Cost of a choice: the limited one, unless another is named."""
         import torch
 
         channels = torch.zeros(len(kept), len(WEIGHT_BITS), dtype=torch.float64)
         rows = torch.arange(len(kept))
         channels[rows, 0] = torch.as_tensor(self._sizes - kept).double()
         channels[rows, torch.as_tensor(column)] = torch.as_tensor(kept).double()
-        return float(self._cost(self._layers, self._layers.counts(channels, WEIGHT_BITS)))
+        return float((cost or self._cost)(self._layers, self._layers.counts(channels, WEIGHT_BITS)))
 
     def _described(self) -> Floats:
         """What an agent sees of each selector, shape (n_selectors, 3): place, channels, and what it costs at 8 bits."""
@@ -192,5 +197,9 @@ class _Choices:
             column[row] = 1
             alone.append(whole - self._used(self._sizes, column))
         saved = np.array(alone)
-        rows: list[Any] = [np.arange(n) / max(1, n - 1), self._sizes / self._sizes.max(), saved / saved.max()]
+        rows: list[Any] = [
+            np.arange(n) / max(1, n - 1),
+            self._sizes / self._sizes.max(),
+            saved / (np.abs(saved).max() or 1.0),
+        ]
         return np.stack(rows, 1)
