@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hdapbench.cost.hardware import LIMITED_BY, CostName, Together
+from hdapbench.cost.limits import LIMITED_BY, CostName, Together
 from hdapbench.spec import TargetKind
 
 

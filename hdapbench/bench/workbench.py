@@ -13,7 +13,8 @@ from hdapbench.bench.network import Network
 from hdapbench.bench.quantization import Quantizer
 from hdapbench.bench.training import Trainer
 from hdapbench.bench.weights import WeightStore
-from hdapbench.cost.hardware import LIMITED_BY, reference_cost
+from hdapbench.cost.hardware import reference_cost
+from hdapbench.cost.limits import LIMITED_BY
 from hdapbench.data import Samples
 from hdapbench.fleet.base import Fleet
 from hdapbench.spec import ClusteringSpec, CostTarget, Recipe

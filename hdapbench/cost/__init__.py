@@ -17,5 +17,6 @@
 - ``tiling``: what runtimes pad channels to
 - ``bits``: BitLayers and ChannelBitCounts, what costs of bit-widths are computed from; size and bit operations
 - ``mpic``, ``ne16``: cycles on two integer processors
-- ``hardware``: costs of bit-widths by name, and which of them a target limits
+- ``limits``: which of them a target limits, by name; imports no torch
+- ``hardware``: costs of bit-widths by name
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,10 +18,10 @@ from hdapbench.cost.bits import (
     stored_bits,
 )
 from hdapbench.cost.footprint import SHARPNESS, flash_bytes, ram_bytes, smooth_flash_bytes, smooth_ram_bytes
+from hdapbench.cost.limits import CostName, Together
 from hdapbench.cost.mpic import mpic_cycles
 from hdapbench.cost.ne16 import ne16_cycles, smooth_ne16_cycles
 from hdapbench.errors import PlanError
-from hdapbench.spec import TargetKind
 
 HardwareCost = Callable[[BitLayers, ChannelBitCounts], Tensor]
 
@@ -38,34 +38,6 @@ HARDWARE_COSTS: Mapping[str, HardwareCost] = {
 """Name -> cost of an assignment, a float64 scalar that gradients flow through."""
 
 
-@dataclass(frozen=True)
-class Together:
-    """Several costs that are limited at once: each as a share of what is allowed, of which the greatest counts.
-
-    Attributes
-    ----------
-    allowed
-        Name of each cost, and what it must not exceed in its own unit.
-    """
-
-    allowed: tuple[tuple[str, float], ...]
-
-    def __str__(self) -> str:
-        return f"share of {', '.join(name for name, _ in self.allowed)}"
-
-    def exact(self, layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
-        """The greatest share."""
-        return torch.stack([hardware_cost(name)(layers, counts) / most for name, most in self.allowed]).max()
-
-    def smooth(self, layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
-        """The same of soft costs, as a norm that the greatest share dominates."""
-        shares = torch.stack([soft_cost(name)(layers, counts) / most for name, most in self.allowed])
-        return (shares**SHARPNESS).sum() ** (1.0 / SHARPNESS)
-
-
-CostName = str | Together
-
-
 def hardware_cost(name: CostName) -> HardwareCost:
     """Cost of a name.
 
@@ -75,7 +47,7 @@ def hardware_cost(name: CostName) -> HardwareCost:
         When the name is unknown.
     """
     if isinstance(name, Together):
-        return name.exact
+        return partial(_greatest_share, name)
     if name not in HARDWARE_COSTS:
         raise PlanError(f"unknown hardware cost '{name}'. Known: {', '.join(HARDWARE_COSTS)}")
     return HARDWARE_COSTS[name]
@@ -90,8 +62,18 @@ def soft_cost(name: CostName) -> HardwareCost:
         When the name is unknown.
     """
     if isinstance(name, Together):
-        return name.smooth
+        return partial(_smooth_share, name)
     return _SOFT.get(name) or hardware_cost(name)
+
+
+def _greatest_share(several: Together, layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
+    return torch.stack([hardware_cost(name)(layers, counts) / most for name, most in several.allowed]).max()
+
+
+def _smooth_share(several: Together, layers: BitLayers, counts: ChannelBitCounts) -> Tensor:
+    """A norm of the shares of soft costs, which the greatest dominates."""
+    shares = torch.stack([soft_cost(name)(layers, counts) / most for name, most in several.allowed])
+    return (shares**SHARPNESS).sum() ** (1.0 / SHARPNESS)
 
 
 _SOFT: Mapping[str, HardwareCost] = {
@@ -100,17 +82,6 @@ _SOFT: Mapping[str, HardwareCost] = {
     "ram": smooth_ram_bytes,
     "flash": smooth_flash_bytes,
 }
-
-
-LIMITED_BY: Mapping[TargetKind, tuple[str, int]] = {
-    "flops": ("macs", 1),
-    "size": ("stored", 8),
-    "mpic": ("mpic", 1),
-    "ne16": ("ne16", 1),
-    "ram": ("ram", 1),
-    "flash": ("flash", 1),
-}
-"""Kind of target -> the cost that it limits, and how many of the cost's units (bits) make one of its own (bytes)."""
 
 
 def reference_cost(name: CostName, layers: BitLayers, *, soft: bool = False) -> float:

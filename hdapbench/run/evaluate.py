@@ -14,7 +14,8 @@ from torch import Tensor
 from hdapbench.bench.limit import Limit
 from hdapbench.bench.measuring import Measurer, scoring_session
 from hdapbench.bench.workbench import Workbench
-from hdapbench.cost.hardware import LIMITED_BY, hardware_cost
+from hdapbench.cost.hardware import hardware_cost
+from hdapbench.cost.limits import LIMITED_BY
 from hdapbench.cost.model import Costs
 from hdapbench.data import DataSplits
 from hdapbench.errors import PlanError, SurgeryError

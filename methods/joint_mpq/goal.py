@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hdapbench.cost.bits import BitLayers, ChannelBitCounts
-from hdapbench.cost.hardware import CostName, Together, hardware_cost, reference_cost, soft_cost
+from hdapbench.cost.hardware import hardware_cost, reference_cost, soft_cost
+from hdapbench.cost.limits import CostName, Together
 from hdapbench.method import Problem
 from hdapbench.quant.graph.folded import FoldedModel
 from hdapbench.quant.training.searchable import SearchNetwork
