@@ -19,7 +19,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+try:
     import msvcrt
+except ImportError:  # all others
+    msvcrt = None  # type: ignore[assignment]
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _MARK = re.compile(r"\.(?P<process>\d+)(?:@(?P<host>[0-9a-f]{6}))?-")
@@ -98,7 +101,7 @@ def _try_lock(handle: int) -> bool:
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
+        elif msvcrt is not None:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)

@@ -66,6 +66,10 @@ class Fastnas(Method):
     )
     reconstruct: bool = Field(default=False, description="Let weights make up for removed channels.")
 
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when the criterion does not apply to the model."""
+        return problem.training.lack_of(self.criterion)
+
     def compress(self, problem: Problem) -> Plan:
         """Plan of the least threshold with which all limits hold.
 

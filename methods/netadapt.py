@@ -63,6 +63,10 @@ class Netadapt(Method):
         default="l2", description="Which channels of a group stay."
     )
 
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when the criterion does not apply to the model."""
+        return problem.training.lack_of(self.criterion)
+
     def compress(self, problem: Problem) -> Plan:
         """Plan that the last iteration reached, filled up to the target."""
         step = np.maximum(np.minimum(self.round_to, problem.cost.sizes // 4), 1)

@@ -33,6 +33,10 @@ class Uniform(Method):
         description="Let the weights left make up for removed channels, by least squares.",
     )
 
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when the criterion does not apply to the model."""
+        return problem.training.lack_of(self.criterion)
+
     def compress(self, problem: Problem) -> Plan:
         """Plan of the largest common share under the target."""
         share = problem.solve_ratio(steps=self.steps, round_to=self.round_to)

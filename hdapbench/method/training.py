@@ -67,6 +67,15 @@ class Training:
         """
         return self._bench.train.batches(batch_size, shuffle_seed=self.seed, limit=n_images)
 
+    def lack_of(self, criterion: str) -> str | None:
+        """Why a criterion does not apply to this model, for a method to skip; None where it does."""
+        if criterion != "hrank":
+            return None
+        from hdapbench.prune.hrank import without_maps
+
+        lacking = without_maps(self._bench.network.model, self._bench.network.group_set, self.example_input())
+        return f"criterion hrank: the channels of {', '.join(lacking[:3])} are no feature maps" if lacking else None
+
     def example_input(self) -> Tensor:
         """Two normalised training images, shape (2, channels, height, width)."""
         images, _ = next(iter(self.batches(2, batch_size=2)))

@@ -47,14 +47,39 @@ def rank_importance(model: nn.Module, groups: GroupSet, images: Iterable[Tensor]
     return {group.name: _scores(model, group, read, given) for group in groups}
 
 
+def without_maps(model: nn.Module, groups: GroupSet, image: Tensor) -> tuple[str, ...]:
+    """Groups whose channels are never maps, as in attention: these ranks say nothing of them.
+
+    Parameters
+    ----------
+    image
+        One input with its batch, shape (1, channels, height, width).
+    """
+    read: dict[str, list[Tensor]] = {}
+    given: dict[str, list[Tensor]] = {}
+    training = model.training
+    model.eval()
+    with _watched(model, groups, read, given), torch.no_grad():
+        model(image)
+    model.train(training)
+    return tuple(group.name for group in groups if not _ranks(model, group, read, given))
+
+
+def _ranks(
+    model: nn.Module, group: ChannelGroup, read: dict[str, list[Tensor]], given: dict[str, list[Tensor]]
+) -> list[tuple[GroupMember, list[Tensor]]]:
+    """Ranks of the maps that a group's consumers read, or else of those that its makers give."""
+    consumers = [member for member in group.members if member.side == "in" and read.get(member.layer)]
+    return [(member, read[member.layer]) for member in consumers] or [
+        (member, given[member.layer]) for member in _makers(model, group) if given.get(member.layer)
+    ]
+
+
 def _scores(
     model: nn.Module, group: ChannelGroup, read: dict[str, list[Tensor]], given: dict[str, list[Tensor]]
 ) -> Floats:
     """Mean ranks of a group's channels, shape (n_channels,)."""
-    consumers = [member for member in group.members if member.side == "in" and read.get(member.layer)]
-    ranks = [(member, read[member.layer]) for member in consumers]
-    if not ranks:
-        ranks = [(member, given[member.layer]) for member in _makers(model, group) if given.get(member.layer)]
+    ranks = _ranks(model, group, read, given)
     if not ranks:
         raise ModelError(f"the criterion 'hrank' needs feature maps, and '{group.name}' gives none")
     total = np.zeros(group.n_channels)

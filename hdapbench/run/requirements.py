@@ -94,11 +94,8 @@ def _data(loaded: LoadedSpec) -> Iterator[SpecProblem]:
 def _fleet(loaded: LoadedSpec, number: int, widths: Sequence[int] | None, *, cache_dir: Path) -> Iterator[SpecProblem]:
     """Problems of a fleet that cannot be opened here, or has not recorded what a run measures."""
     spec = loaded.spec.fleets[number]
-    place: tuple[str | int, ...] = (
-        "fleets",
-        number,
-        *([spec.file_key] if spec.file_key and spec.file is not None else []),
-    )
+    named = spec.model_dump(include={spec.file_key or ""}, exclude_none=True)  # not where boards stand in the spec
+    place: tuple[str | int, ...] = ("fleets", number, *named)
     try:
         fleet = open_fleet(spec.located(base_directory(loaded)), cache_dir=cache_dir / "exports")
     except Exception as error:  # noqa: BLE001 - kinds of other packages may raise anything

@@ -93,7 +93,7 @@ class Stepper:
         """All that steps change, random numbers included; `resume` goes on from it to the same bits."""
         regularize = self._regularize
         return {
-            "tensors": [tensor.detach() for tensor in _tensors(self._model)],
+            "tensors": {name: tensor.detach() for name, tensor in _tensors(self._model)},
             "attributes": _attributes(self._model),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -104,10 +104,15 @@ class Stepper:
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, of a stepper of the same network and recipe."""
-        with torch.no_grad():
-            for tensor, kept in zip(_tensors(self._model), state["tensors"], strict=True):
-                tensor.copy_(kept)
         modules = dict(self._model.named_modules())
+        here = dict(_tensors(self._model))
+        with torch.no_grad():
+            for name, kept in state["tensors"].items():
+                if name in here and here[name].shape == kept.shape:
+                    here[name].copy_(kept)
+                else:  # a buffer that the first steps made
+                    module, _, key = name.rpartition(".")
+                    modules[module].register_buffer(key, kept.to(self._device), persistent=False)
         for name, attributes in state["attributes"].items():
             modules[name].__dict__.update(attributes)
         self._optimizer.load_state_dict(state["optimizer"])
@@ -153,9 +158,9 @@ class Stepper:
         return teacher
 
 
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers, also those that are no part of a state dict."""
-    return chain(model.parameters(), model.buffers())
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, also those that are no part of a state dict."""
+    return chain(model.named_parameters(), model.named_buffers())
 
 
 def _attributes(model: nn.Module) -> dict[str, dict[str, bool | int | float | Tensor]]:

@@ -44,12 +44,12 @@ class Amc(Parameters):
     name = "amc"
     extra = "amc"
 
-    def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the reason does not depend on it
-        """Reason when a package of the extra is not installed."""
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when a package of the extra is not installed, or the criterion does not apply to the model."""
         missing = [name.replace("_", "-") for name in PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed; install with: pip install 'hdapbench[amc]'"
-        return None
+        return problem.training.lack_of(self.criterion)
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of the best reward; see `trace` for all of them."""

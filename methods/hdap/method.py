@@ -51,11 +51,11 @@ class Hdap(Parameters):
 
     name = "hdap"
 
-    def skip(self, problem: Problem) -> str | None:  # noqa: ARG002 - the same for every problem
-        """Reason when the searcher's package is not installed."""
+    def skip(self, problem: Problem) -> str | None:
+        """Reason when the searcher's package is not installed, or the criterion does not apply to the model."""
         if self.searcher == "cma-es" and importlib.util.find_spec("cma") is None:
             return "searcher cma-es needs the package cma; install it with: pip install 'hdapbench[cma]'"
-        return None
+        return problem.training.lack_of(self.criterion)
 
     def compress(self, problem: Problem) -> Plan:
         """Plan of least measured average clustered latency among the accurate ones.

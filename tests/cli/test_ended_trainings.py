@@ -63,9 +63,9 @@ def test_a_run_that_is_ended_within_trainings_has_the_board_of_one_that_is_not(c
     assert not Workspace(Path(".hdapbench")).checkpoints.exists()
 
 
-@pytest.mark.parametrize("logits", ["prices", "descent"])
-def test_a_search_of_bit_widths_goes_on_where_it_was_ended(tmp_path, logits, monkeypatch):
-    method = JointMpq(epochs=4.0, logits=logits)
+@pytest.mark.parametrize("preset", ["ours", "paper"])
+def test_a_search_of_bit_widths_goes_on_where_it_was_ended(tmp_path, preset, monkeypatch):
+    method = JointMpq(epochs=4.0, preset=preset)
     right = method.compress(limited("0.4x size"))
     bench = replace(tiny_workbench("residual"), checkpoints=Checkpoints(tmp_path))
 

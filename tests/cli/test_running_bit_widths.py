@@ -116,7 +116,7 @@ def test_a_trial_is_exported(workspace, kind, capsys):
 
 
 def test_a_trial_is_exported_as_c_source_and_header(workspace, capsys):
-    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+    result = trials(workspace, capsys)["joint-mpq", "0.35x size", "joint"]
     path = workspace / "On Chip.c"
     command = ["export", result["artifact"], "--format", "c", "-o", str(path), "--workspace", str(workspace / "ws")]
 
@@ -141,7 +141,7 @@ def test_a_float_trial_cannot_be_packed(workspace, kind, said, capsys):
 
 
 def test_an_explanation_has_a_table_of_bits_by_layer(workspace, capsys):
-    result = trials(workspace, capsys)["joint-mpq", "0.3x size", "joint"]
+    result = trials(workspace, capsys)["joint-mpq", "0.35x size", "joint"]
 
     assert main(["explain", result["artifact"], "--workspace", str(workspace / "ws")]) == 0
 

@@ -72,8 +72,8 @@ def test_a_board_is_that_of_the_spec_that_ran_whatever_was_registered_meanwhile(
 
     add = Store.add
 
-    def interfering(self: Store, result: object) -> None:
-        add(self, result)  # type: ignore[arg-type]
+    def interfering(self: Store, result: object, **named: object) -> None:
+        add(self, result, **named)  # type: ignore[arg-type]
         self.register("tiny", spec_hash="f" * 16, spec_json="{}", trial_ids=[])
 
     monkeypatch.setattr(Store, "add", interfering)

@@ -179,7 +179,7 @@ def test_traces_of_a_bit_width_open_no_tile_of_the_soft_cost():
     assert float(ne16_cycles(layers, layers.counts(traces, (0, 2, 4, 8)))) > 1.4 * reference_cost("ne16", layers)
 
 
-@pytest.mark.parametrize("name", HARDWARE_COSTS)
+@pytest.mark.parametrize("name", sorted(set(HARDWARE_COSTS) - {"ram", "flash"}))  # those are of whole networks
 def test_pruning_a_layer_is_credited_with_what_its_consumer_saves(name):
     layers = zoo_layers("resnet8")
     counts = torch.tensor([[0.0, float(s.n_channels)] for s in layers.selectors], dtype=torch.float64).requires_grad_(

@@ -74,6 +74,7 @@ class _Child:
     folder: Path
     pid: int
     deadline: float
+    mib_before: float
     timed_out: bool = field(default=False)
 
 
@@ -108,10 +109,11 @@ def _started(attack: Attack) -> _Child:
     folder = Path(tempfile.mkdtemp(prefix="hdapbench-attack-"))
     sys.stdout.flush()
     sys.stderr.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     pid = os.fork()
     if pid == 0:
         _carry_out(attack, folder)
-    return _Child(attack, folder, pid, time.monotonic() + attack.seconds)
+    return _Child(attack, folder, pid, time.monotonic() + attack.seconds, before)
 
 
 def _carry_out(attack: Attack, folder: Path) -> None:
@@ -141,6 +143,8 @@ def _judged(child: _Child, status: int, usage: resource.struct_rusage) -> Fate:
     attack, folder = child.attack, child.folder
     said = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
     mib = usage.ru_maxrss / 1024
+    if mib <= child.mib_before:  # it began with what this process holds
+        mib = 0.0
     stays = _group_of(child.pid)
     with suppress(ProcessLookupError):  # what it started and left behind
         os.killpg(child.pid, signal.SIGKILL)

@@ -86,6 +86,7 @@ class TestAKindOfFleetThatPipInstalled(FleetContract):
         self, farm: Path, tiny_spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HDAPBENCH_TRUST", "")
+        monkeypatch.setenv("XDG_STATE_HOME", str(tiny_spec.parent / "state"))
         lines = tiny_spec.read_text().splitlines()
 
         def checked(fleet: str, *options: str) -> tuple[int, str]:

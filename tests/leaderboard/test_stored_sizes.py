@@ -80,8 +80,9 @@ def test_results_of_before_bytes_were_counted_are_on_the_board_and_on_no_front()
 
 
 def test_ids_name_what_a_limit_on_size_counts_and_those_of_other_limits_stay() -> None:
-    trials = plan_trials(load(str(ROOT / "specs/resnet8-cifar10-joint.yaml"), []), MethodRegistry())
-    of_size = [found for found in trials if str(found.target).endswith("size")]
+    changes = ["targets=[{size: 0.5x}, {cycles: 0.7x, core: ne16}, {size: 0.5x, ram: 64kB}]", "methods=[joint-mpq]"]
+    trials = plan_trials(load(str(ROOT / "specs/resnet6-digits-joint.yaml"), changes), MethodRegistry())
+    of_size = [found for found in trials if "size" in str(found.target)]
     others = [found for found in trials if found not in of_size]
 
     assert of_size

