@@ -62,7 +62,7 @@ def ratios(name: str) -> dict[str, float]:
     folded = FoldedModel.of(model, shape)
     clips = calibrate_clips(folded.model, folded.graph, [torch.rand(64, *shape)])
     steps = {"float": stepper(model, shape)}
-    for cost in ("size", "mpic", "ne16"):
+    for cost in ("stored", "mpic", "ne16"):
         network = SearchNetwork(folded, clips, SearchOptions())
         try:
             reference = reference_cost(cost, network.layers)
@@ -75,11 +75,11 @@ def ratios(name: str) -> dict[str, float]:
         control = Controller(
             network, share, 0.3, lambda: None, n_steps=10_000, learning_rate=0.01, last_temperature=0.01
         )
-        steps[f"search by descent, {cost}"] = stepper(network, shape, control.after_backward)
+        steps[f"search by descent, {cost}"] = stepper(network, shape, control)
         network = SearchNetwork(folded, clips, SearchOptions())
         prices = PriceControl(network, share, 0.3, lambda: None, n_steps=100, last_temperature=0.01)
         prices._step = 10  # past the steps that only watch
-        steps[f"search, {cost}"] = stepper(network, shape, prices.after_backward)
+        steps[f"search, {cost}"] = stepper(network, shape, prices)
     widths = {layer: folded.graph.by_name[layer].shape[0] for layer in folded.graph.layers}
     bits = {layer: tuple((2, 4, 8)[k % 3] for k in range(width)) for layer, width in widths.items()}
     fixed = FixedNetwork(
