@@ -144,6 +144,7 @@ def _sources(loaded: LoadedSpec, cache_dir: Path | None) -> dict[str, str]:
     found = {
         "program": str(NUMBERS) if NUMBERS else None,
         "model": code_hash(spec.model.name, base_directory(loaded)),
+        "teacher": code_hash(spec.base.teacher.name, base_directory(loaded)) if spec.base.teacher else None,
         "data set": plugin_code(dataset_group(spec.data.name), spec.data.name),
         "images": None if images in UNNAMED_IMAGES else images,
     }

@@ -28,9 +28,6 @@ from hdapbench.store.claims import Owner
 from hdapbench.store.sqlite import Benchmark, Store, open_store
 from hdapbench.trial import Result, Status, Trial
 
-DEFAULT = ".hdapbench"
-"""Workspace that commands take without being told."""
-
 NO_NUMBERS = frozenset({Status.FAILED, Status.TIMEOUT})
 
 Show = Callable[[tuple[Trial, ...], int], AbstractContextManager[Listener]]

@@ -92,6 +92,17 @@ def test_ids_name_the_teacher_by_its_content_and_not_by_its_place(tiny_spec: Pat
     assert not ids["a.pt"] & ids["c.pt"]
 
 
+def test_ids_name_the_code_of_a_teacher_that_is_the_users(tiny_spec: Path) -> None:
+    kept(tiny_spec.with_name("t.pt"))
+    taught(tiny_spec, "name: './nn.py:net', weights: t.pt")
+    ids = []
+    for text in ("def net(n_classes): ...", "def net(n_classes): return 1"):
+        tiny_spec.with_name("nn.py").write_text(text)
+        ids.append({trial.id for trial in plan_trials(load(str(tiny_spec), ()), MethodRegistry())})
+
+    assert not ids[0] & ids[1]
+
+
 @pytest.mark.parametrize(
     ("teacher", "complaint"),
     [
