@@ -390,8 +390,8 @@ def legend(board: Leaderboard) -> list[str]:
         )
     if any(not row.overlaps for leads in board.leads for row in leads.rows):
         said.append(
-            "`no overlap`: one front is more accurate throughout. Its fastest point is compared with all that the "
-            "other spans."
+            "`no overlap`: one front is more accurate throughout. Its fastest point is compared with the other's most "
+            "accurate one."
         )
     said.append(
         "Latency is the geometric mean over seeds. `seeds`: half-width of its 95 % interval over seeds; `fleet`: over "

@@ -335,23 +335,29 @@ class TestLeadsAtEqualAccuracy:
         assert lead.value == pytest.approx(0)
 
     @pytest.mark.parametrize(
-        ("own", "lead", "accuracies"),
+        ("own", "lead", "accuracy"),
         [
-            (front((0.70, 3.0), (0.60, 2.0)), 4 / sqrt(6) - 1, (0.60, 0.70)),
-            (front((0.96, 3.0), (0.95, 2.0)), 3.5, (0.80, 0.93)),
-            (front((0.93, 2.0), (0.90, 3.0)), 3.5, (0.80, 0.93)),
+            (front((0.70, 3.0), (0.60, 2.0)), 4 / 3 - 1, 0.70),
+            (front((0.96, 3.0), (0.95, 2.0)), 10 / 2 - 1, 0.93),
+            (front((0.93, 2.0), (0.90, 3.0)), 10 / 2 - 1, 0.93),
         ],
     )
-    def test_a_front_that_is_more_accurate_throughout_is_compared_at_its_fastest_point(
-        self, own: np.ndarray, lead: float, accuracies: tuple[float, float]
+    def test_the_fastest_of_a_front_that_is_more_accurate_throughout_meets_the_most_accurate_of_the_other(
+        self, own: np.ndarray, lead: float, accuracy: float
     ) -> None:
         found = equal_accuracy_lead(own, front(*self.REFERENCE))
 
-        mean = PchipInterpolator([0.80, 0.89, 0.92, 0.93], np.log([4.0, 5.0, 7.0, 10.0])).integrate(0.80, 0.93) / 0.13
-        expected = lead if lead < 1 else exp(mean) / 2.0 - 1
         assert not found.overlaps
-        assert (found.accuracy_low, found.accuracy_high) == pytest.approx(accuracies)
-        assert found.value == pytest.approx(expected)
+        assert (found.accuracy_low, found.accuracy_high) == pytest.approx((accuracy, accuracy))
+        assert found.value == pytest.approx(lead)
+
+    def test_a_lead_does_not_jump_where_fronts_begin_to_overlap(self) -> None:
+        apart, touching = front((0.9301, 2.0), (0.95, 3.0)), front((0.9299, 2.0), (0.95, 3.0))
+
+        leads = [equal_accuracy_lead(own, front(*self.REFERENCE)) for own in (apart, touching)]
+
+        assert [lead.overlaps for lead in leads] == [False, True]
+        assert leads[0].value == pytest.approx(leads[1].value, rel=0.02)
 
 
 class TestTheBootstrapOfFronts:

@@ -97,7 +97,7 @@ def equal_accuracy_lead(front: Floats, reference: Floats | Curves) -> Lead:
     Returns
     -------
     Lead
-        Over the accuracies that both fronts span or, where one is more accurate throughout, that the other spans.
+        Over the accuracies that both fronts span or, where one is more accurate throughout, at the other's greatest.
     """
     own, other = Curves(front), reference if isinstance(reference, Curves) else Curves(reference)
     low, high = _common(own, other)
@@ -111,13 +111,12 @@ def equal_accuracy_lead(front: Floats, reference: Floats | Curves) -> Lead:
 def _common(own: Curves, other: Curves) -> tuple[Floats, Floats]:
     """Accuracies over which fronts are compared, shape (n,): those that both span.
 
-    Where one is more accurate throughout, those that the other spans: its fastest point reaches all of them, and more.
+    Where one is more accurate throughout, the other's greatest: its fastest point reaches that, and more. Over all that
+    the other spans it would be compared with points that nobody chooses who wants its accuracy.
     """
     low, high = np.maximum(own.low, other.low), np.minimum(own.high, other.high)
     own_is_less = (own.high < other.high) | ((own.high == other.high) & (own.low < other.low))
-    apart = low >= high
-    low = np.where(apart, np.where(own_is_less, own.low, other.low), low)
-    high = np.where(apart, np.where(own_is_less, own.high, other.high), high)
+    high = np.where(low >= high, np.where(own_is_less, own.high, other.high), high)
     return np.minimum(low, high - POINT), high
 
 
