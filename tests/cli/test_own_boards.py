@@ -71,8 +71,8 @@ def test_hdap_runs_on_six_boards_of_which_one_lies_and_one_vanishes(
     assert "vanishing-a" in Path("board.md").read_text()
 
 
-SHARES = {"whole": 1.0, "third-a": 0.3, "third-b": 0.3, "sixth": 0.15}
-"""So far apart that their order shows on a machine that has other work."""
+SHARES = {"whole": 1.0, "fifth-a": 0.2, "fifth-b": 0.2, "least": 0.04}
+"""Each a fifth of the one before, and less than what a group of processes gets of a CPU that four others want too."""
 
 
 @pytest.mark.slow
