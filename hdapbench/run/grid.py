@@ -128,7 +128,7 @@ def plan_trials(loaded: LoadedSpec, registry: MethodRegistry, *, cache_dir: Path
             for seed in spec.seeds
             for target in spec.targets
             for method in spec.methods
-            if method.targets is None or target in method.targets
+            if (method.targets is None or target in method.targets) and (method.seeds is None or seed in method.seeds)
             for parameters in method.grid()
         ]
     return tuple({trial.id: trial for trial in trials}.values())  # what the grid names twice runs once

@@ -33,11 +33,14 @@ def narrowed(
     kept_texts = {target.text for target in kept_targets}
     kept_methods = []
     for method in spec.methods:
-        own = method.targets and tuple(target for target in method.targets if target.text in kept_texts)
-        if (not methods or method.name in methods) and own != ():
-            kept_methods.append(method.model_copy(update={"targets": own}))
+        at = method.targets and tuple(target for target in method.targets if target.text in kept_texts)
+        using = method.seeds and tuple(seed for seed in method.seeds if not seeds or seed in seeds)
+        if (not methods or method.name in methods) and at != () and using != ():
+            kept_methods.append(method.model_copy(update={"targets": at, "seeds": using}))
     if not kept_methods:
-        raise SpecError([SpecProblem("--target", 0, 0, "", f"{', '.join(methods)} is run at none of these targets")])
+        parts = " with ".join(name for name, given in (("targets", targets), ("seeds", seeds)) if given)
+        none = f"{', '.join(methods) or 'every method'} is run at none of these {parts}"
+        raise SpecError([SpecProblem("--target" if targets else "--seeds", 0, 0, "", none)])
     narrow = {
         "targets": kept_targets,
         "methods": tuple(kept_methods),

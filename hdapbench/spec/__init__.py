@@ -3,6 +3,7 @@
 document: YAML text, and where its values stand.
 loader: a file as a checked spec, with all problems at once.
 schema: the keys of a spec.
+methods: keys of its targets and methods.
 data: keys of its data, and names of data sets.
 fleets: keys of simulated and recorded fleets.
 fleet_kinds: kinds of fleet by entry point.
@@ -45,13 +46,13 @@ from hdapbench.spec.loader import (
     spec_hash,
 )
 from hdapbench.spec.local_fleet import ConditionsSpec, LocalDeviceSpec, LocalFleetSpec, LocalKindSpec
+from hdapbench.spec.methods import MethodSpec
 from hdapbench.spec.ray_fleet import RayFleetSpec
 from hdapbench.spec.runtime import RuntimeSpec
 from hdapbench.spec.schema import (
     BaseRecipe,
     BudgetSpec,
     DistillationSpec,
-    MethodSpec,
     ModelSpec,
     RankingSpec,
     Recipe,

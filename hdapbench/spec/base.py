@@ -22,6 +22,8 @@ LOCATED = "located"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=NAME_LENGTH)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Problems = list[tuple[tuple[str | int, ...], str]]
+"""Path in the spec, and what is wrong there."""
 
 
 class Strict(BaseModel):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticKnownError
 
-from hdapbench.spec.base import Name, Strict, refuse, sequence_to_tuple
+from hdapbench.spec.base import Name, Problems, Strict, refuse, sequence_to_tuple
 from hdapbench.spec.data import BOX_DATASETS, DataSpec, NormalizeSpec
 from hdapbench.spec.fleet_kinds import AnyFleetSpec
+from hdapbench.spec.methods import MethodSpec, Seeds, TargetSpec, repeated_trials, shorthand, unknown_parts
 from hdapbench.spec.plugins import plugin_names
-from hdapbench.spec.units import JOINT, parse_flops, parse_target
-
-Problems = list[tuple[tuple[str | int, ...], str]]
-"""Path in the spec, and what is wrong there."""
-
 
 MOST_VALUES = 1 << 26
 """Of one input: an image of 4,700 by 4,700 pixels in colour."""
@@ -31,19 +25,6 @@ DEVICE = re.compile(r"^(cpu|cuda|cuda:(0|[1-9][0-9]{0,2})|auto)$")
 def _device(value: object) -> object:
     if isinstance(value, str) and not DEVICE.match(value):
         raise PydanticKnownError("literal_error", {"expected": "'cpu', 'cuda', 'cuda:1' or 'auto'"})
-    return value
-
-
-def _shorthand(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
-
-
-def _check_flops(value: object) -> object:
-    """Text of a FLOPs target; a bare whole number is accepted too."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if isinstance(value, str):
-        parse_flops(value)
     return value
 
 
@@ -167,76 +148,6 @@ class BaseRecipe(Recipe):
     seed: int = Field(default=0, ge=0, description="Seed of initialisation and batches.")
 
 
-class TargetSpec(Strict):
-    """What a compressed model must not exceed: FLOPs, size, cycles, latency, RAM or flash. Several hold all at once."""
-
-    flops: Annotated[str | None, BeforeValidator(_check_flops)] = Field(
-        default=None, description="Multiply-accumulates: relative to the dense model (0.5x) or absolute (1.0G)."
-    )
-    size: str | None = Field(
-        default=None,
-        description="What a device stores: relative to the dense model at 8 bits (0.3x) or absolute (20kB).",
-    )
-    cycles: str | None = Field(
-        default=None, description="Cycles on `core`: relative to the dense model at 8 bits (0.5x) or absolute (100k)."
-    )
-    core: Literal["ne16", "mpic"] = Field(default="ne16", description="Processor whose cycles `cycles` limits.")
-    latency: str | None = Field(
-        default=None,
-        exclude_if=lambda value: value is None,
-        description="Average clustered latency: relative to the dense model on that fleet (0.8x) or absolute (4.2ms).",
-    )
-
-    ram: str | None = Field(
-        default=None,
-        exclude_if=lambda value: value is None,
-        description="Peak RAM of generated C code: relative to the dense model at 8 bits (0.5x) or absolute (64kB).",
-    )
-    flash: str | None = Field(
-        default=None,
-        exclude_if=lambda value: value is None,
-        description="Flash of generated C code: relative to the dense model at 8 bits (0.5x) or absolute (32kB).",
-    )
-
-    @model_validator(mode="after")
-    def _some_limit(self) -> TargetSpec:
-        if not self._limits:
-            raise ValueError("a target limits one or more of flops, size, cycles, latency, ram and flash; got none")
-        parse_target(self.text)  # says what is wrong with it
-        return self
-
-    @property
-    def _limits(self) -> dict[str, str]:
-        """Kind of limit -> amount."""
-        given = {"size": self.size, self.core: self.cycles, "latency": self.latency, "ram": self.ram}
-        given = {"flops": self.flops} | given | {"flash": self.flash}
-        return {kind: amount for kind, amount in given.items() if amount is not None}
-
-    @property
-    def text(self) -> str:
-        """The one text of this target, whatever way it was written: ``0.5x``, ``0.5x ne16 + 64kB ram``."""
-        return str(parse_target(JOINT.join(f"{amount} {kind}" for kind, amount in self._limits.items())))
-
-
-class MethodSpec(Strict):
-    """A method and its parameters. A list as a parameter's value makes one trial per entry."""
-
-    name: str = Field(min_length=1, description="A name that `hdapbench methods` lists.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="The method's parameters.")
-    targets: Annotated[tuple[TargetSpec, ...] | None, BeforeValidator(sequence_to_tuple)] = Field(
-        default=None,
-        min_length=1,
-        exclude_if=lambda value: value is None,
-        description="Those of the spec's targets that this entry is run at; null runs it at all.",
-    )
-
-    def grid(self) -> list[dict[str, Any]]:
-        """Every combination of the parameters that are lists, in the order written."""
-        names = list(self.parameters)
-        choices = [value if isinstance(value, list) else [value] for value in self.parameters.values()]
-        return [dict(zip(names, combination, strict=True)) for combination in product(*choices)]
-
-
 class BudgetSpec(Strict):
     """What one method may use up in one trial; null is unlimited."""
 
@@ -294,12 +205,10 @@ class Spec(Strict):
         description="Targets, each a limit on FLOPs, size, cycles, latency, RAM or flash, or several at once.",
     )
     methods: Annotated[
-        tuple[Annotated[MethodSpec, BeforeValidator(_shorthand)], ...], BeforeValidator(sequence_to_tuple)
+        tuple[Annotated[MethodSpec, BeforeValidator(shorthand)], ...], BeforeValidator(sequence_to_tuple)
     ] = Field(min_length=1, description="Methods to compare; a bare name takes the defaults.")
     budget: BudgetSpec = Field(default_factory=BudgetSpec, description="Limits per method and trial.")
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**63 - 1)], ...], BeforeValidator(sequence_to_tuple)] = Field(
-        default=(0,), min_length=1, description="Seeds; each repeats every trial."
-    )
+    seeds: Seeds = Field(default=(0,), min_length=1, description="Seeds; each repeats every trial.")
     ranking: RankingSpec | None = Field(
         default=None,
         exclude_if=lambda value: value is None,
@@ -390,32 +299,11 @@ class Spec(Strict):
                     place = (key, number, "name") if key == "fleets" else (key, number)
                     problems.append((place, f"{value} stands twice in {key}; remove or change one"))
         if info.mode != "json":  # what was stored before this was asked can still be read
-            problems += self._repeated_methods()
+            problems += repeated_trials(self.methods, self.targets, self.seeds)
         refuse(problems)
         return self
 
-    def _repeated_methods(self) -> Problems:
-        """Entries of methods that make trials which an entry before them makes."""
-        first: dict[str, int] = {}
-        problems: Problems = []
-        for number, method in enumerate(self.methods):
-            targets = [target.text for target in method.targets or self.targets]
-            trials = [json.dumps([method.name, p, t], default=str) for p in method.grid() for t in targets]
-            before = next((first[trial] for trial in trials if trial in first), None)
-            if before is not None:
-                problems.append((("methods", number), f"{method.name} repeats trials of methods[{before}]; remove one"))
-            first |= {trial: number for trial in trials if trial not in first}
-        return problems
-
     @model_validator(mode="after")
-    def _methods_name_targets_of_the_spec(self) -> Spec:
-        known = [target.text for target in self.targets]
-        refuse(
-            [
-                (("methods", number, "targets", place), f"{target.text} is not in targets; known: {', '.join(known)}")
-                for number, method in enumerate(self.methods)
-                for place, target in enumerate(method.targets or ())
-                if target.text not in known
-            ]
-        )
+    def _methods_name_parts_of_the_spec(self) -> Spec:
+        refuse(unknown_parts(self.methods, self.targets, self.seeds))
         return self

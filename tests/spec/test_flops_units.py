@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hdapbench.spec import parse_flops, parse_target
-from hdapbench.spec.schema import TargetSpec
+from hdapbench.spec.methods import TargetSpec
 
 
 @pytest.mark.parametrize(
