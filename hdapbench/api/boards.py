@@ -14,7 +14,7 @@ from hdapbench.leaderboard.build import build_from_briefs, build_leaderboard
 from hdapbench.render.markdown import render_markdown
 from hdapbench.render.notebook import notebook_html
 from hdapbench.render.records import COLUMNS, TEXT_COLUMNS, WHOLE_COLUMNS, Record, records
-from hdapbench.render.table import answer
+from hdapbench.render.sentences import answer
 from hdapbench.run.grid import named_by_content
 from hdapbench.run.merging import is_results, results_at
 from hdapbench.run.workspace import Workspace

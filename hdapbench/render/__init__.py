@@ -1,6 +1,8 @@
 """Boards, trials and sessions as text, HTML and pictures: pure, the same for the same values.
 
-- table: what a board's cells, titles and sentences say, for all of its forms
+- cells: numbers and words, for all forms of a board
+- table: columns of its tables
+- sentences: its titles, answer and legend
 - markdown: a board as markdown
 - terminal: a board on a terminal or in a pipe
 - records: a board as flat records, and as CSV

@@ -13,11 +13,13 @@ from markupsafe import Markup
 
 from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
 from hdapbench.render.account import explanation
+from hdapbench.render.cells import counted, one_line, significant
 from hdapbench.render.charts import devices_chart, kept_chart, leads_chart
 from hdapbench.render.drawing import DARK, LIGHT, Chart, config, labels
 from hdapbench.render.front import far_below, front_chart, is_by_bytes
 from hdapbench.render.markdown import provenance
 from hdapbench.render.page import account
+from hdapbench.render.sentences import about, answer, leads_sentence, legend, rule_words, section_title
 from hdapbench.render.table import (
     CHANNELS,
     COSTS,
@@ -25,19 +27,10 @@ from hdapbench.render.table import (
     FRONT,
     LEADS,
     Column,
-    about,
-    answer,
     bit_columns,
-    counted,
     front_cells,
     lead_cells,
-    leads_sentence,
-    legend,
-    one_line,
     ranking_columns,
-    rule_words,
-    section_title,
-    significant,
     unranked_columns,
 )
 from hdapbench.render.verdict import verdict

@@ -8,6 +8,7 @@ from functools import cache
 import altair as alt
 
 from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
+from hdapbench.render.cells import interval_words, lead_of, lead_words, one_line
 from hdapbench.render.drawing import (
     INK,
     TICKS,
@@ -19,7 +20,6 @@ from hdapbench.render.drawing import (
     specification,
     when_picked,
 )
-from hdapbench.render.table import interval_words, lead_of, lead_words, one_line
 
 LINE = 26
 """Pixels of height of one method."""

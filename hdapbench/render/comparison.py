@@ -10,8 +10,8 @@ from hdapbench.errors import printable
 from hdapbench.leaderboard.board import Row
 from hdapbench.leaderboard.comparing import Change, Pair, Side
 from hdapbench.leaderboard.statistics import Interval
+from hdapbench.render.cells import ABSENT, interval_words, significant
 from hdapbench.render.markdown import table
-from hdapbench.render.table import ABSENT, interval_words, significant
 
 _PLURAL = {"appears": "appear", "vanishes": "vanish", "changes": "change", "stays": "stay"}
 

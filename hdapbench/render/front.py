@@ -11,6 +11,7 @@ import vl_convert
 
 from hdapbench.leaderboard.board import Leaderboard, Row
 from hdapbench.leaderboard.statistics import Interval
+from hdapbench.render.cells import ABSENT, interval_words, points, significant
 from hdapbench.render.drawing import (
     INK,
     TICKS,
@@ -23,7 +24,7 @@ from hdapbench.render.drawing import (
     specification,
     when_picked,
 )
-from hdapbench.render.table import ABSENT, interval_words, points, significant, stored_kb
+from hdapbench.render.table import stored_kb
 
 SAID = ("latency", "stored", "reached", "to dense", "ranked")
 """What a tooltip says of a row beside its method and target."""

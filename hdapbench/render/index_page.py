@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from hdapbench.leaderboard.board import Leaderboard, Section
-from hdapbench.render.table import about, leads_sentence, significant
+from hdapbench.render.cells import significant
+from hdapbench.render.sentences import about, leads_sentence
 from hdapbench.render.web import marked, style, templates
 
 N_RANKINGS = 6

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from hdapbench.errors import printable
 from hdapbench.leaderboard.board import Leaderboard, Row, Section
-from hdapbench.render.table import ABSENT, Column, one_line, ranking_columns, rule_words, section_title
+from hdapbench.render.cells import ABSENT, one_line
+from hdapbench.render.sentences import rule_words, section_title
+from hdapbench.render.table import Column, ranking_columns
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

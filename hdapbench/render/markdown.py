@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from hdapbench.errors import printable
 from hdapbench.leaderboard.board import Leaderboard, Leads, Row, Section
+from hdapbench.render.cells import one_line
+from hdapbench.render.sentences import answer, leads_sentence, legend, rule_words, section_title
 from hdapbench.render.table import (
     CHANNELS,
     COSTS,
@@ -13,16 +15,10 @@ from hdapbench.render.table import (
     FRONT,
     LEADS,
     Column,
-    answer,
     bit_columns,
     front_cells,
     lead_cells,
-    leads_sentence,
-    legend,
-    one_line,
     ranking_columns,
-    rule_words,
-    section_title,
     unranked_columns,
 )
 

@@ -6,7 +6,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hdapbench.errors import printable
 from hdapbench.leaderboard.board import Leaderboard, Section
-from hdapbench.render.table import answer, ranking_columns, section_title
+from hdapbench.render.sentences import answer, section_title
+from hdapbench.render.table import ranking_columns
 
 
 def notebook_html(board: Leaderboard) -> str:

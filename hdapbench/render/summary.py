@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hdapbench.leaderboard.summary import Standing
-from hdapbench.render.table import lead_cells, lead_of
+from hdapbench.render.cells import lead_of
+from hdapbench.render.table import lead_cells
 
 HEAD = (
     "board",

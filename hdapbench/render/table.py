@@ -1,17 +1,13 @@
-"""What a board's cells and sentences say, shared by markdown, terminal and page."""
+"""Columns of a board's tables and what their cells say, shared by markdown, terminal and page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import floor, log10
 
 from hdapbench.leaderboard.bits import BitCosts
-from hdapbench.leaderboard.board import EqualAccuracy, Leaderboard, Leads, Row, Section
-from hdapbench.leaderboard.statistics import Interval
-from hdapbench.spec import parse_target
-
-ABSENT = "-"
+from hdapbench.leaderboard.board import EqualAccuracy, Leaderboard, Row, Section
+from hdapbench.render.cells import ABSENT, lead_of, lead_words, points, relative, share, significant
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ def ranking_columns(board: Leaderboard, section: Section, *, is_narrow: bool = F
     out.
     """
     first = "accuracy behind" if section.by_accuracy else "x first (95 %)"
-    stored = [Column("stored (kB)", _stored)] if any(stored_kb(row) for row in section.rows) else []
+    stored = [Column("stored (kB)", stored_cell)] if any(stored_kb(row) for row in section.rows) else []
     latency = [
         Column("ms", lambda row: significant(row.latency_ms.value)),
         Column("speed-up", lambda row: ABSENT if row.speed_up is None else f"{row.speed_up.value:.2f}x"),
@@ -54,7 +50,8 @@ def stored_kb(row: Row) -> float | None:
     return None if stored is None else stored / 1000
 
 
-def _stored(row: Row) -> str:
+def stored_cell(row: Row) -> str:
+    """Bytes stored, in kB, as text."""
     found = stored_kb(row)
     return ABSENT if found is None else significant(found)
 
@@ -145,6 +142,7 @@ def bit_columns(rows: Sequence[Row]) -> list[Column]:
 
 
 FRONT = ("front", "method", "target", "stored (kB)", "weights (kB)", "accuracy (%)", "MPIC (k)", "NE16 (k)", "ms")
+
 LEADS = ("method", "at equal accuracy", "95 %", "accuracies (%)", "targets")
 
 
@@ -156,7 +154,7 @@ def front_cells(target: str, row: Row, *, leads: bool) -> tuple[str, ...]:
         "*" if leads else "",
         row.label,
         target,
-        _stored(row),
+        stored_cell(row),
         significant(bits.weight_bytes / 1000),
         share(row.accuracy),
         *(ABSENT if cycles is None else significant(cycles / 1000) for cycles in (bits.mpic_cycles, bits.ne16_cycles)),
@@ -170,35 +168,9 @@ def lead_cells(row: EqualAccuracy, cost: str) -> tuple[str, ...]:
     return row.label, lead_words(lead, cost), f"{lead.low:+.1%} to {lead.high:+.1%}", _span(row), str(row.n_targets)
 
 
-def lead_of(row: EqualAccuracy, cost: str) -> Interval:
-    """Gain in speed at equal accuracy, or share of the reference's bytes that is saved; negative is a loss."""
-    if cost == "latency":
-        return row.lead
-    return Interval(*(1 - 1 / (1 + end) for end in (row.lead.value, row.lead.low, row.lead.high)))
-
-
 def _span(row: EqualAccuracy) -> str:
     low, high = (f"{max(accuracy, 0.0):.1%}" for accuracy in row.accuracies)
     return f"{high if low == high else f'{low} to {high}'}{'' if row.overlaps else ' (no overlap)'}"
-
-
-def lead_words(lead: Interval, cost: str) -> str:
-    """``31.2% faster`` or ``4.1% slower``; smaller and larger where bytes are compared."""
-    less, more = ("faster", "slower") if cost == "latency" else ("smaller", "larger")
-    return f"{abs(lead.value):.1%} {less if lead.value >= 0 else more}"
-
-
-def leads_sentence(leads: Leads) -> str:
-    """Which method leads at equal accuracy, by how much, and how sure that is."""
-    best = leads.rows[0]
-    lead = lead_of(best, leads.cost)
-    low, high = (f"{max(accuracy, 0.0):.1%}" for accuracy in best.accuracies)
-    span = f" of {high}" if low == high else f", averaged over {low} to {high}"
-    shown = "" if lead.low > 0 else ", which is not shown to be a lead"
-    return (
-        f"Against {leads.reference} at equal accuracy{span}: **{best.label}** is "
-        f"{lead_words(lead, leads.cost)} ({lead.low:+.1%} to {lead.high:+.1%}){shown}."
-    )
 
 
 def compared(row: Row, *, by_accuracy: bool) -> str:
@@ -211,38 +183,6 @@ def compared(row: Row, *, by_accuracy: bool) -> str:
     return f"{1 + row.slower.value:.3f} ({low:.2f}-{high:.2f})"
 
 
-def share(value: Interval) -> str:
-    """A share as per cent, with its interval: ``98.2 (96.4-99.1)``; alone where nothing is known of it."""
-    if (value.low, value.high) == (0.0, 1.0):
-        return f"{value.value * 100:.2f}"
-    decimals = 1 if value.high - value.low > 0.01 else 2
-    ends = f"{value.low * 100:.{decimals}f}-{value.high * 100:.{decimals}f}"
-    return f"{value.value * 100:.{decimals}f} ({ends})"
-
-
-def points(value: Interval | None) -> str:
-    """A difference of accuracies in points, with its sign; a star where its interval leaves out zero."""
-    if value is None:
-        return ABSENT
-    return f"{value.value * 100:+z.2f}" + ("*" if value.low > 0 or value.high < 0 else "")
-
-
-def relative(value: Interval) -> float:
-    """Half the length of an interval, as share of its value."""
-    return (value.high - value.low) / 2 / value.value
-
-
-def significant(number: float) -> str:
-    """Four significant digits, zeros included, without an exponent; ``number`` is positive."""
-    rounded = float(f"{number:.4g}")
-    return f"{rounded:,.{max(0, 3 - floor(log10(rounded)))}f}"
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks."""
-    return " ".join(text.split())
-
-
 def _channels(row: Row) -> str:
     channels = {} if row.bits is None else row.bits.channels
     return ", ".join(f"{width}: {n:g}" if n == int(n) else f"{width}: {n:.1f}" for width, n in channels.items())
@@ -253,183 +193,3 @@ CHANNELS = [
     Column("bits: channels", _channels),
 ]
 """How many channels have how many bits."""
-
-
-LIMITED = {
-    "flops": "FLOPs",
-    "size": "stored bytes",
-    "latency": "average clustered latency",
-    "ram": "RAM",
-    "flash": "flash",
-}
-"""What targets limit, in words; others are processors."""
-
-
-def section_title(board: Leaderboard, section: Section) -> str:
-    """Target and fleet, and how latency came about."""
-    target = parse_target(section.target)
-    if target.kinds != {"flops"}:
-        limits = " and ".join(
-            f"{LIMITED.get(p.kind, f'{p.kind.upper()} cycles')} at most {p.text}" for p in target.parts
-        )
-        return f"{limits}, fleet {section.fleet} ({latency_origin(board, section)})"
-    flops = f" = at most {section.target_flops:,} multiply-accumulates" if section.target_flops else ""
-    return f"{section.target} FLOPs{flops}, fleet {section.fleet} ({latency_origin(board, section)})"
-
-
-def latency_origin(board: Leaderboard, section: Section) -> str:
-    """How latency came about: ``simulated: xavier_nx, mixed, ...`` or ``measured: ...``."""
-    fleet = board.notes.get(section.fleet, {}).get("fleet", {})
-    details = ", ".join(
-        f"{value}" if key in {"sku", "scenario", "precision"} else f"{key} {value}"
-        for key, value in fleet.items()
-        if key != "kind"
-    )
-    return f"{section.source}: {details}" if details else section.source
-
-
-def rule_words(section: Section) -> str:
-    """What a row needs to be ranked: ``within 1 point of the most accurate (hdap, 98.9%)``."""
-    rule = section.rule
-    if rule.accuracy_within is None or rule.least_accuracy is None:
-        return "of all rows"
-    unit = "point" if rule.accuracy_within == 1 else "points"
-    of = "the dense model" if rule.of == "dense" else f"the most accurate ({rule.of}"
-    best = rule.least_accuracy + rule.accuracy_within / 100
-    return f"within {rule.accuracy_within:g} {unit} of {of}{' (' if rule.of == 'dense' else ', '}{best:.1%})"
-
-
-def answer(board: Leaderboard, section: Section) -> str:
-    """What a ranking says: the first row by its rule, its accuracy, its lead with interval, and ties as ties."""
-    if not section.ranked:
-        return "No method has a complete row yet." if not section.rows else "No row is ranked."
-    first, others = section.ranked[0], section.ranked[1:]
-    accuracy = f"{board.metric} {interval_words(first.accuracy, scale=100, unit=' %', decimals=1)}"
-    change = "" if first.change is None else f", {first.change.value * 100:+z.2f} points to dense"
-    if section.by_accuracy:
-        size = "" if stored_kb(first) is None else f", {_stored(first)} kB stored"
-        lines = [f"Most accurate: **{first.label}**, {accuracy}{change}{size}."]
-    else:
-        speed = "" if first.speed_up is None else f", {interval_words(first.speed_up, unit='x', decimals=2)} dense"
-        latency = significant(first.latency_ms.value)
-        lines = [f"Fastest {rule_words(section)}: **{first.label}**, {latency} ms{speed}, {accuracy}{change}."]
-    lines += [_lead_of_first(section, others)] if others else []
-    lines += [f"{_joined(names)} chose the same widths." for names in _ties(section.rows)]
-    return " ".join(lines)
-
-
-def _lead_of_first(section: Section, others: Sequence[Row]) -> str:
-    """By how much the first leads the next, and over how many rows that is shown."""
-    compared = [(row, row.behind if section.by_accuracy else row.slower) for row in others]
-    rivals = [(row, found) for row, found in compared if found is not None]
-    if not rivals:
-        return "All ranked rows chose the same widths."
-    row, found = rivals[0]
-    if section.by_accuracy:
-        lead, less = Interval(-found.value, -found.high, -found.low), "less accurate"
-        shown = [rival for _, rival in rivals if rival.high < 0]
-    else:
-        lead, less = found, "slower"
-        shown = [rival for _, rival in rivals if rival.low > 0]
-    by = interval_words(lead, scale=100, unit=" points" if section.by_accuracy else " %", decimals=1)
-    said = f"{row.label} is next, {by} {less}"
-    if len(rivals) == 1:
-        return f"{said}, which is {'' if shown else 'not '}shown."
-    return f"{said}; {len(shown)} of the {len(rivals)} others are shown to be {less}."
-
-
-def interval_words(value: Interval, *, scale: float = 1.0, unit: str = "", decimals: int = 2) -> str:
-    """``1.17x (1.15 to 1.19)``; the value alone where nothing is known of its interval."""
-    said = f"{value.value * scale:z.{decimals}f}{unit}"
-    if scale == 100 and (value.low, value.high) == (0.0, 1.0):
-        return said
-    return f"{said} ({value.low * scale:z.{decimals}f} to {value.high * scale:z.{decimals}f})"
-
-
-def _ties(rows: Sequence[Row]) -> list[list[str]]:
-    """Labels of rows that chose the same widths, each group once."""
-    groups = {tuple(sorted((row.label, *row.same_as))) for row in rows if row.same_as}
-    return [list(group) for group in sorted(groups)]
-
-
-def _joined(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def legend(board: Leaderboard) -> list[str]:
-    """What the columns and marks mean that this board uses."""
-    rows = [row for section in board.sections for row in section.rows]
-    latency = any(not section.by_accuracy for section in board.sections)
-    said = [
-        (
-            "Average clustered latency (ms): the average over all devices, estimated from the median latencies on the "
-            "clusters' representatives and every device's fingerprint. Rows of a seed share session and devices."
-        )
-    ]
-    if latency and any(row.slower is not None for row in rows):
-        said.append(
-            "`x first`: latency over that of the first row, with a 95 % interval that holds for the whole table "
-            "(two-way layout of methods and seeds, Tukey). An interval that contains 1.00 shows no difference."
-        )
-    if board.n_images is not None:
-        said.append(f"{board.metric}: 95 % interval over seeds and the {board.n_images:,} test images together.")
-    if any(row.change is not None for row in rows):
-        said.append(
-            "`change`: points to the dense model on the same images, which is not fine-tuned further; `*` where the "
-            "difference is shown (95 %, whole table)."
-        )
-    if any(section.unranked for section in board.sections):
-        said.append(
-            "Rows below a ranking lose more accuracy than its rule allows (`ranking` in the spec). They are not ranked."
-        )
-    if board.leads:
-        said.append(
-            "At equal accuracy: mean difference of log latency (or bytes stored) between two methods' fronts over "
-            "all targets, the dense model among them, over the accuracies that both reach; bootstrap over seeds and "
-            "test images."
-        )
-    if any(not row.overlaps for leads in board.leads for row in leads.rows):
-        said.append(
-            "`no overlap`: one front is more accurate throughout. Its fastest point is compared with the other's most "
-            "accurate one."
-        )
-    said.append(
-        "Latency is the geometric mean over seeds. `seeds`: half-width of its 95 % interval over seeds; `fleet`: over "
-        "devices that were not measured. p95: 95 % quantile over all devices in ms, each predicted from the measured "
-        "ones by its fingerprint. worst: the slowest representative in ms."
-    )
-    said.append(
-        "All methods share one fine-tuning recipe, test split and latency protocol. Device queries, accuracy "
-        "evaluations and training epochs are what a method used up before it proposed its plan."
-    )
-    if any(row.is_partial for row in rows):
-        said.append("`~` not every seed has numbers: the row is compared on those it has.")
-    if any(row.bits is not None for row in rows):
-        said.append(
-            "Stored: what a device keeps of a model: weights packed at their bits, biases, multipliers and shifts. "
-            "`weights` is their part of it, `file` has a header besides. Rows with bits have 8-bit activations unless "
-            "a parameter says otherwise; accuracy is that of the fake-quantised network, `integer` that of the "
-            "integer-only executor, `differing` the share of test inputs on which the two name different classes. "
-            "Latency is that of the pruned widths in the fleet's arithmetic."
-        )
-    return said
-
-
-def about(board: Leaderboard) -> str:
-    """What a board compares: ``resnet20 on digits · 10 methods · 2 targets ...``."""
-    spec, n_fleets = board.spec, len({section.fleet for section in board.sections})
-    targets = list(dict.fromkeys(section.target for section in board.sections))
-    parts = [
-        f"{spec['model']['name']} on {spec['data']['name']}",
-        counted(len({row.label for section in board.sections for row in section.rows}), "method"),
-        f"{counted(len(targets), 'target')}",
-        counted(n_fleets, "fleet"),
-        counted(len(spec["seeds"]), "seed"),
-        f"{board.n_finished:,} of {board.n_trials:,} trials have ended",
-    ]
-    return " · ".join(parts)
-
-
-def counted(n: int, noun: str) -> str:
-    """``1 seed`` or ``2 seeds``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

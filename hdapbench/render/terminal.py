@@ -11,15 +11,9 @@ from rich.table import Table
 
 from hdapbench.errors import printable
 from hdapbench.leaderboard.board import Leaderboard, Section
-from hdapbench.render.table import (
-    answer,
-    leads_sentence,
-    one_line,
-    ranking_columns,
-    rule_words,
-    section_title,
-    significant,
-)
+from hdapbench.render.cells import one_line, significant
+from hdapbench.render.sentences import answer, leads_sentence, rule_words, section_title
+from hdapbench.render.table import ranking_columns
 
 NARROW = 100
 """Columns of a terminal below which a table leaves out what follows from the rest."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hdapbench.leaderboard.board import EqualAccuracy, Leaderboard, Leads, Row, Section
 from hdapbench.leaderboard.statistics import Interval
-from hdapbench.render.table import interval_words, lead_of, lead_words, rule_words, significant
+from hdapbench.render.cells import interval_words, lead_of, lead_words, significant
+from hdapbench.render.sentences import rule_words
 
 
 def verdict(board: Leaderboard, section: Section, row: Row) -> list[str]:

@@ -14,7 +14,7 @@ from hdapbench.leaderboard.board import Section
 from hdapbench.leaderboard.build import build_leaderboard
 from hdapbench.leaderboard.labels import _telling
 from hdapbench.plan import Plan
-from hdapbench.render.table import leads_sentence
+from hdapbench.render.sentences import leads_sentence
 from hdapbench.store.sqlite import Benchmark
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Outcomes, Result, Status

@@ -14,8 +14,8 @@ from rich.console import Console
 from hdapbench.leaderboard.board import Leaderboard
 from hdapbench.leaderboard.statistics import Interval
 from hdapbench.plan import Plan
+from hdapbench.render.cells import share, significant
 from hdapbench.render.markdown import render_markdown, table
-from hdapbench.render.table import share, significant
 from hdapbench.render.terminal import print_leaderboard
 from hdapbench.testing.store_contract import example_gap, example_metrics, example_result
 from hdapbench.trial import DENSE, Result, Spent, Status, Trial
