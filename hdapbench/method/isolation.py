@@ -248,7 +248,8 @@ def kept_process() -> Iterator[list[str]]:
     try:
         yield changed
     finally:
-        changed += _ended(set(threading.enumerate()) - threads)  # first: they could go on changing things
+        changed += code.restore_builtins()
+        changed += _ended(set(threading.enumerate()) - threads)  # before the rest: they could go on changing it
         changed += [*code.restore(), *settings.restore()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
@@ -43,6 +44,7 @@ class Code:
     """
 
     def __init__(self) -> None:
+        self._builtins = dict(builtins.__dict__)
         known = list(sys.modules.items())  # None stands for one that may not be imported
         self._modules = {name: module for name, module in known if module is not None and _is_watched(name)}
         self._owners: list[tuple[Any, dict[str, Any]]] = []
@@ -73,7 +75,7 @@ class Code:
 
     def restore(self) -> tuple[str, ...]:
         """Put back what was replaced; its names, such as ``torch.nn.functional.relu``."""
-        found = []
+        found = self.restore_builtins()
         for name, module in self._modules.items():
             if sys.modules.get(name) is not module:
                 found.append(f"the module {name}")
@@ -92,6 +94,13 @@ class Code:
                 hooks.clear()
                 hooks.update(before)
         return tuple(dict.fromkeys(found))
+
+    def restore_builtins(self) -> list[str]:
+        """Put back python's own functions alone, by which all else is told and put back; their names."""
+        now = builtins.__dict__
+        found = [f"builtins.{name}" for name, value in self._builtins.items() if now.get(name) is not value]
+        now.update(self._builtins)
+        return found
 
     def _exchanged(self) -> list[str]:
         """Names of functions whose inside had been exchanged, which is put back."""

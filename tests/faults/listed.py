@@ -86,7 +86,7 @@ HEADER = """\
 `make faults` carries out a list of faults, bad inputs and attacks, each in a process of its own, and writes this table; a row is
 replaced when its attacks are carried out again (`python -m tests.faults --only plugins --write`). `make fuzz` tries 100,000 inputs
 made of real ones, guided by the code that they reach; CI tries 2,000 and a share of the list. `FAULTS="--executor process"` runs
-all in worker processes. *Right* is the right answer, or a refusal in a line, and for faults that end a run: the board of a run that
+all in worker processes; three methods that no run withstands in its own process always run there. *Right* is the right answer, or a refusal in a line, and for faults that end a run: the board of a run that
 nothing happened to, with nothing left behind. *Tracebacks* are errors that nobody foresaw. *Silent wrong* is a number or a network
 that changed without a word. *Other* is what ends by a signal, hangs, takes more than a gigabyte, runs code that lies in data, moves
 the terminal's cursor, or leaves processes or unfinished files behind. Damage is drawn at random from a seed: bits, blocks of 512

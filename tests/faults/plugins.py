@@ -208,6 +208,9 @@ BODIES = {
 LEAVES = ("a fork that goes on", "a child that stays", "waits for a child", "deletes artifacts")
 """What starts processes, which end on their own."""
 
+IN_WORKERS = ("closes many files", "endless generators", "endless with nested catch-alls")
+"""What no run withstands in its own process: these run as runs do by default, in worker processes."""
+
 TIMED = ("endless", "sleeps", "waits for a", "no alarms")
 
 
@@ -242,6 +245,8 @@ def on_plugins(stage: Stage, share: float) -> Iterator[Attack]:
         options = ["tiny.yaml", *SPEC_OPTIONS, "--method", "./mine.py", "--method", "fpgm"]
         if name.startswith(TIMED):
             options += ["--set", "budget.wall_seconds=2"]
+        if name in IN_WORKERS:
+            options += ["--executor", "process", "--workers", "2"]
         right = (stage.root / "rows.json").read_text()
         for _ in range(3):  # what ends the process is asked twice, and a row of the third run
             pid = os.fork()
@@ -258,4 +263,4 @@ def on_plugins(stage: Stage, share: float) -> Iterator[Attack]:
 
     for number, name in enumerate(BODIES):
         if number % max(1, round(1 / share)) == 0:
-            yield Attack(FAULT, name, lambda name=name: attack(name), seconds=180, leaves=name in LEAVES)
+            yield Attack(FAULT, name, lambda name=name: attack(name), seconds=600, leaves=name in LEAVES)

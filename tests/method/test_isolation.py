@@ -60,6 +60,8 @@ LEFT_ON = {
     "hdapbench.surrogate.regression.RIDGE_STRENGTHS[:] = 0": "hdapbench.surrogate.regression.RIDGE_STRENGTHS",
     "hdapbench_methods.uniform.Uniform.compress = None": "hdapbench_methods.uniform.Uniform.compress",
     "__import__('hashlib').sha256 = None": "hashlib.sha256",
+    "__import__('builtins').isinstance = lambda *_: True": "builtins.isinstance",
+    "__import__('builtins').getattr = __import__('builtins').set = None": "builtins.set",
     "sys.stderr = None": "python's streams",
     "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')": "the working directory",
     "sys.path.insert(0, '/nowhere')": "python's search for modules",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hdapbench.errors import SpecError
+from hdapbench.files import file_hash
 from hdapbench.fleet.simulated.profile import known_skus
 from hdapbench.method.registry import MethodRegistry
 from hdapbench.run import contents
@@ -209,6 +210,21 @@ def test_images_are_read_once_until_they_change_and_a_damaged_note_is_made_again
 
     assert len(read) == 8
     assert len(set(found)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among files on this system")
+@pytest.mark.timeout(300)
+def test_pipes_and_devices_among_images_are_not_read(images: Path) -> None:
+    before = images_hash("imagefolder", images)
+    folder = next(path.parent for path in images.rglob("*.png"))
+    os.mkfifo(folder / "odd.png")
+    (folder / "endless.png").symlink_to("/dev/zero")
+
+    found = images_hash("imagefolder", images)
+
+    assert found not in (None, before)
+    with pytest.raises(OSError, match="not a plain file"):
+        file_hash(folder / "endless.png")
 
 
 def test_a_workspace_inside_the_images_is_no_image(tmp_path: Path) -> None:
