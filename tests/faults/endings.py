@@ -72,7 +72,7 @@ def killed(stage: Stage, n: int) -> Iterator[Attack]:
         return _goes_on(stage)
 
     for number in range(n):
-        yield Attack("killed runs", f"kill {number}", lambda number=number: attack(number), seconds=240)
+        yield Attack("killed runs", f"kill {number}", lambda number=number: attack(number))
 
 
 def on_checkpoints(stage: Stage, n: int) -> Iterator[Attack]:
@@ -88,7 +88,7 @@ def on_checkpoints(stage: Stage, n: int) -> Iterator[Attack]:
         return _goes_on(stage)
 
     for number in range(n):
-        yield Attack("checkpoints damaged", f"checkpoint {number}", lambda number=number: attack(number), seconds=240)
+        yield Attack("checkpoints damaged", f"checkpoint {number}", lambda number=number: attack(number))
 
 
 def deleted(stage: Stage, n: int) -> Iterator[Attack]:
@@ -103,7 +103,7 @@ def deleted(stage: Stage, n: int) -> Iterator[Attack]:
         return None if Path("board.md").read_bytes() == (stage.root / "board.md").read_bytes() else "another board"
 
     for number in range(n):
-        yield Attack("files of the workspace deleted", f"file {number}", lambda number=number: attack(number), 240)
+        yield Attack("files of the workspace deleted", f"file {number}", lambda number=number: attack(number))
 
 
 def _mounted_read_only(folder: str) -> bool:
@@ -128,9 +128,9 @@ def read_only(stage: Stage) -> Iterator[Attack]:
             return f"ended with {code}"
         return f"spent before it was refused: {spent[0]}" if spent else _goes_on(stage)
 
-    yield Attack("read-only", "the workspace", lambda: attack(WORKSPACE), seconds=240)
-    yield Attack("read-only", "its cache", lambda: attack(f"{WORKSPACE}/cache"), seconds=240)
-    yield Attack("read-only", "the board's folder", lambda: attack("out", "--output", "out/board.md"), seconds=240)
+    yield Attack("read-only", "the workspace", lambda: attack(WORKSPACE))
+    yield Attack("read-only", "its cache", lambda: attack(f"{WORKSPACE}/cache"))
+    yield Attack("read-only", "the board's folder", lambda: attack("out", "--output", "out/board.md"))
 
 
 def clocks(stage: Stage) -> Iterator[Attack]:
@@ -159,7 +159,7 @@ def clocks(stage: Stage) -> Iterator[Attack]:
         "before 1970": lambda _: -60 * year,
     }
     for name, jump in jumps.items():
-        yield Attack("clock jumps", name, lambda jump=jump: attack(jump), seconds=240)
+        yield Attack("clock jumps", name, lambda jump=jump: attack(jump))
 
 
 def data_midway(stage: Stage) -> Iterator[Attack]:
@@ -198,10 +198,8 @@ def data_midway(stage: Stage) -> Iterator[Attack]:
         "empty": lambda path: path.write_bytes(b""),
     }
     for name, harm in harms.items():
-        yield Attack("data that fail midway", name, lambda harm=harm: attack(harm), seconds=240)
-        yield Attack(
-            "data that fail midway", f"{name}, decoded live", lambda harm=harm: attack(harm, *LIVE), seconds=240
-        )
+        yield Attack("data that fail midway", name, lambda harm=harm: attack(harm))
+        yield Attack("data that fail midway", f"{name}, decoded live", lambda harm=harm: attack(harm, *LIVE))
 
 
 def _users_of_decoding() -> list[object]:
@@ -228,4 +226,4 @@ def diverging(stage: Stage) -> Iterator[Attack]:
         return None
 
     for part in ("base", "fine_tune"):
-        yield Attack("losses that are no numbers", part, lambda part=part: attack(part), seconds=240)
+        yield Attack("losses that are no numbers", part, lambda part=part: attack(part))

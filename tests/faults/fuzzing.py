@@ -239,7 +239,6 @@ def by_mutation(stage: Stage, n: int) -> Iterator[Attack]:
                 f"fuzzing: {WHAT.get(target, target)}",
                 f"{target} {number}",
                 lambda target=target, number=number, size=size: batch(target, number, size),
-                seconds=120,
                 n=size,
             )
 

@@ -195,7 +195,7 @@ BODIES = {
     "sleeps": "time.sleep(10_000)",
     "waits for a child": "subprocess.run(['sleep', '10000'])",
     "waits for a lock": "l = threading.Lock(); l.acquire(); l.acquire()",
-    "no alarms": "signal.setitimer(signal.ITIMER_REAL, 0); time.sleep(6)",
+    "no alarms": "signal.setitimer(signal.ITIMER_REAL, 0); time.sleep(15)",
     # Others
     "a thread that spoils": "threading.Thread(target=lambda: [setattr(F, 'relu', None) for _ in iter(lambda: time.sleep(0.001), 1)], daemon=True).start()",
     "a thread that waits": "threading.Thread(target=time.sleep, args=(3,)).start()",
@@ -244,7 +244,7 @@ def on_plugins(stage: Stage, share: float) -> Iterator[Attack]:
         Path("mine.py").write_text(TEMPLATE.format(top=ODD_ERROR, body=body))
         options = ["tiny.yaml", *SPEC_OPTIONS, "--method", "./mine.py", "--method", "fpgm"]
         if name.startswith(TIMED):
-            options += ["--set", "budget.wall_seconds=2"]
+            options += ["--set", "budget.wall_seconds=10"]
         if name in IN_WORKERS:
             options += ["--executor", "process", "--workers", "2"]
         right = (stage.root / "rows.json").read_text()
@@ -263,4 +263,4 @@ def on_plugins(stage: Stage, share: float) -> Iterator[Attack]:
 
     for number, name in enumerate(BODIES):
         if number % max(1, round(1 / share)) == 0:
-            yield Attack(FAULT, name, lambda name=name: attack(name), seconds=600, leaves=name in LEAVES)
+            yield Attack(FAULT, name, lambda name=name: attack(name), leaves=name in LEAVES)

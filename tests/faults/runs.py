@@ -74,9 +74,9 @@ def disk_full(stage: Stage) -> Iterator[Attack]:
         return None if same else "another board after it went on"
 
     for kib in (1, 20, 40, 100, 200, 300):
-        yield Attack("disk full", f"files of {kib} KiB", lambda kib=kib: attack(kib, _with_small_files), seconds=240)
+        yield Attack("disk full", f"files of {kib} KiB", lambda kib=kib: attack(kib, _with_small_files))
     for kib in (64, 160, 400, 700):
-        yield Attack("disk full", f"a disk of {kib} KiB", lambda kib=kib: attack(kib, _on_a_small_disk), seconds=240)
+        yield Attack("disk full", f"a disk of {kib} KiB", lambda kib=kib: attack(kib, _on_a_small_disk))
 
 
 def at_once(stage: Stage) -> Iterator[Attack]:
@@ -106,9 +106,9 @@ def at_once(stage: Stage) -> Iterator[Attack]:
         return None
 
     name = "2 and 8 runs of a spec at once, three settings under one name"
-    yield Attack(name, "twice", lambda: attack((0.05, 0.05)), seconds=240)
-    yield Attack(name, "eight times", lambda: attack((0.05,) * 8), seconds=900)
-    yield Attack(name, "three settings", lambda: attack((0.01, 0.05, 0.2)), seconds=400)
+    yield Attack(name, "twice", lambda: attack((0.05, 0.05)))
+    yield Attack(name, "eight times", lambda: attack((0.05,) * 8))
+    yield Attack(name, "three settings", lambda: attack((0.01, 0.05, 0.2)))
 
 
 OUTPUTS = (
@@ -227,4 +227,4 @@ def on_images(stage: Stage) -> Iterator[Attack]:
         return None
 
     for name in _odd_folders():
-        yield Attack("image folder oddities", name, lambda name=name: attack(name), seconds=120)
+        yield Attack("image folder oddities", name, lambda name=name: attack(name))

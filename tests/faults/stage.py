@@ -81,7 +81,7 @@ def built(*parts: Callable[[Path], None], seed: int = 0) -> Iterator[Stage]:
             part(stage.root)
 
         for part in parts:
-            for fate in fates([Attack("stage", part.__name__, lambda part=part: made(part), seconds=300)]):
+            for fate in fates([Attack("stage", part.__name__, lambda part=part: made(part))]):
                 if fate.outcome != "right":
                     raise RuntimeError(f"{part.__name__}: {fate.outcome}: {fate.why}")
         yield stage

@@ -19,7 +19,7 @@ def main(name: str, runs: int, files: list[str]) -> None:
         n_calls = int(state.read_text()) if state.exists() else 0
         state.write_text(str(n_calls + 1))
     if kind == "hanging":
-        time.sleep(60)
+        time.sleep(3600)
     if (
         kind == "failing"
         or (kind == "vanishing" and n_calls >= 1)

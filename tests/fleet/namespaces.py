@@ -17,8 +17,10 @@ from tests.fleet.agent import PORT
 
 AGENT = Path(__file__).with_name("agent.py")
 ROOT = Path(__file__).parents[2]
-SHAPES = ("netem delay 20ms loss 2%", "tbf rate 20mbit burst 16kbit latency 20ms")
-"""The second one delays, and drops what waits for longer than 20 ms."""
+DELAY_MS = 200
+"""Of every packet: more than a model takes that a busy machine runs."""
+SHAPES = (f"netem delay {DELAY_MS}ms loss 2%", "tbf rate 20mbit burst 16kbit latency 20ms")
+"""The second one delays by little, and drops what waits for longer than 20 ms."""
 
 
 def done(command: str) -> bool:
@@ -29,10 +31,10 @@ class Namespace:
     """A namespace with one link to this host; its board listens there."""
 
     def __init__(self, number: int, folder: Path, *, share: float = 1.0, kind: str = "honest") -> None:
-        mark = f"hb{os.getpid() % 100000}{number}"
+        mark = f"hb{os.getpid()}n{number}"
         self.namespace, self.link, self.folder = mark, f"{mark}a", folder
         self.server: subprocess.Popen[bytes] | None = None
-        block = f"10.211.{os.getpid() % 200}"
+        block = f"10.{211 + os.getpid() // 250 % 40}.{os.getpid() % 250}"  # other tests may run beside
         self.address = f"{block}.{4 * number + 2}"
         inside = f"ip netns exec {mark}"
         made = all(
@@ -57,7 +59,9 @@ class Namespace:
 
     def wait(self) -> None:
         """Until its board listens."""
-        for _ in range(600):
+        for _ in range(6000):
+            assert self.server is not None
+            assert self.server.poll() is None, "the board has ended"
             try:
                 socket.create_connection((self.address, PORT), timeout=1.0).close()
             except OSError:

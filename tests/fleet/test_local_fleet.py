@@ -306,7 +306,7 @@ def alive(pid: int) -> bool:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
     return condition()
@@ -451,7 +451,7 @@ def test_stop_and_go_ends_a_process_whose_measurer_is_gone(busy: subprocess.Pope
     program = f"from hdapbench.fleet.local.cpu_share import StopAndGo; import os; StopAndGo({busy.pid}, share=0.2); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", program], check=False)
 
-    assert busy.wait(timeout=20) == -signal.SIGKILL
+    assert busy.wait(timeout=300) == -signal.SIGKILL
 
 
 def test_a_limited_process_gets_less_of_the_cpu_than_one_that_is_not(busy: subprocess.Popen[bytes]) -> None:

@@ -21,6 +21,7 @@ from hdapbench.spec import ClusteringSpec, RayFleetSpec, load_fleets
 from hdapbench.testing.fleet_contract import FleetContract
 from tests.fleet.boards import BOARD
 from tests.fleet.test_command_fleet import workloads_that_run
+from tests.ray_cluster import ray_cluster
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -32,13 +33,8 @@ BOARDS = ("honest-a", "slow-bb", "nan-ccc")
 class Boards:
     """A cluster of this machine, its boards as nodes that offer no CPUs."""
 
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 << 20},
-        )
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
         self.nodes: dict[str, Any] = {}
         self.address = self.cluster.address
 
@@ -54,12 +50,10 @@ class Boards:
 
 @pytest.fixture(scope="module")
 def boards() -> Iterator[Boards]:
-    made = Boards()
-    try:
+    with ray_cluster(object_store_memory=80 << 20) as cluster:
+        made = Boards(cluster)
         made.join(*BOARDS)
         yield made
-    finally:
-        made.cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +105,7 @@ def test_a_board_that_hangs_with_all_its_processes_is_quarantined_and_its_task_c
 ) -> None:
     stop = "import os, signal; os.kill(os.getppid(), signal.SIGSTOP)"
     hanging = f'{{python}} -c "{stop}" {{models}}'
-    hung = RayFleet(spec(boards, "slow-bb", run=hanging, timeout_seconds=1.0), cache_dir=exports)
+    hung = RayFleet(spec(boards, "slow-bb", run=hanging, timeout_seconds=10.0), cache_dir=exports)
     with hung, pytest.raises(DeviceLostError, match=r"slow-bb is quarantined: no answer within .* s: hung"):
         hung.measure(runnable, np.array([0]), runs=3, seed=0)
     with RayFleet(spec(boards, "slow-bb"), cache_dir=exports) as fleet:  # nothing holds the board any more

@@ -56,18 +56,16 @@ def _goes_on_for_a_while() -> None:
 
 @pytest.mark.parametrize("code", [_catches_exceptions, _catches_everything, _goes_on_for_a_while])
 def test_a_time_limit_ends_code_that_catches_what_stops_it(code: Callable[[], None]) -> None:
-    budget, started = Budget(BudgetSpec(wall_seconds=0.1)), time.monotonic()
+    budget = Budget(BudgetSpec(wall_seconds=0.1))
 
     with pytest.raises(TimeLimitError, match=r"the time limit of 0.1 s is up"), budget.enforced():
         code()
 
-    assert time.monotonic() - started < 10
 
-
-def test_a_plan_may_still_be_handed_in_right_after_the_limit() -> None:
-    budget = Budget(BudgetSpec(wall_seconds=0.05))
+def test_a_plan_may_still_be_handed_in_right_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, now = Budget(BudgetSpec(wall_seconds=600)), time.monotonic
 
     with budget.enforced():
-        time.sleep(0.1)
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 610)
         with pytest.raises(BudgetExceededError):
             budget.check_time()

@@ -158,7 +158,12 @@ BLOCKS = ["conv", "depthwise", "grouped", "residual", "concat", "gate", "max", "
 
 
 @needs_gcc
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.tuples(st.integers(1, 3), st.integers(6, 9), st.integers(6, 9)),
     st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=4),

@@ -143,7 +143,7 @@ def test_a_worker_ends_when_its_parent_is_killed():
         "from hdapbench.runtimes.worker import Worker\n"
         "from hdapbench.spec import RuntimeSpec\n"
         "print(Worker(RuntimeSpec()).pid, flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
@@ -156,11 +156,11 @@ def test_a_worker_ends_when_its_parent_is_killed():
 
 
 def poll_end(watch: int) -> bool:
-    """Whether a process ends within ten seconds."""
+    """Whether a process ends."""
     import select
 
     try:
-        return bool(select.select([watch], [], [], 10)[0])
+        return bool(select.select([watch], [], [], 300)[0])
     finally:
         os.close(watch)
 

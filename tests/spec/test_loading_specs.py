@@ -185,7 +185,9 @@ def test_the_committed_schema_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "spec.schema.json").read_text() == schema_json()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200)))
 def test_any_file_at_all_loads_or_raises_a_spec_error(tmp_path: Path, content: str | bytes) -> None:
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content

@@ -234,7 +234,7 @@ def test_many_who_open_a_new_database_at_once_all_succeed(tmp_path: Path) -> Non
 
     def open_all() -> None:
         for number in range(n_databases):
-            barrier.wait(timeout=60)
+            barrier.wait(timeout=600)
             try:
                 with open_store(tmp_path / f"{number}.db") as store:
                     store.benchmarks()
@@ -262,7 +262,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         writers = [pool.submit(_add_many, path, method, 60) for method in ("uniform", "random")]
         for writer in writers:
-            writer.result(timeout=60)
+            writer.result(timeout=600)
 
     ids = [example_trial(method, seed=seed).id for method in ("uniform", "random") for seed in range(60)]
     with open_store(path) as store:
@@ -289,7 +289,7 @@ def test_kill_9_in_mid_write_loses_that_result_and_no_other(tmp_path: Path) -> N
     writer = multiprocessing.get_context("spawn").Process(target=_die_in_the_middle_of_the_third_result, args=(path,))
 
     writer.start()
-    writer.join(timeout=60)
+    writer.join(timeout=600)
 
     assert writer.exitcode == -signal.SIGKILL
     with open_store(path) as store:

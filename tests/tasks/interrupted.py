@@ -10,8 +10,9 @@ import os
 import random
 import signal
 import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch._dynamo  # optimizers import it at their first step: once is enough
@@ -21,7 +22,7 @@ from hdapbench.data import ImageSet
 from hdapbench.models import state_hash
 from hdapbench.spec import DistillationSpec, Recipe
 from hdapbench.tasks import checkpoint
-from hdapbench.tasks.checkpoint import Checkpoints
+from hdapbench.tasks.checkpoint import Checkpoint, Checkpoints
 from hdapbench.tasks.classification import Classification
 from hdapbench.tasks.stepper import Setting
 from hdapbench.tasks.training import train_model
@@ -69,9 +70,17 @@ def trained(folder: Path | None, optimizer: str) -> str:
     return state_hash(model) + str(model[-1].temperature)
 
 
-def kept_at(folder: Path) -> float:
-    """When a training was last kept."""
-    return max((path.stat().st_mtime_ns for path in folder.glob("*/[0-9]*.ckpt")), default=0)
+def end_after(n_kept: int, seconds: float) -> None:
+    """End this process at once wherever it is so much processor time after a training was kept so many times."""
+    write, left = Checkpoint.write, [n_kept]
+
+    def counted(self: Checkpoint, state: Mapping[str, Any]) -> None:
+        write(self, state)
+        left[0] -= 1
+        if left[0] == 0:
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles its signal, which so ends the process
+
+    Checkpoint.write = counted  # type: ignore[method-assign]
 
 
 def main(folder: Path, seed: int) -> None:
@@ -82,19 +91,15 @@ def main(folder: Path, seed: int) -> None:
     for optimizer in ("sgd", "adamw"):
         ended = folder / f"{optimizer}.txt"
         while not ended.exists():
+            n_kept, seconds = rng.randrange(2, 6), rng.uniform(0.001, 0.01)
             pid = os.fork()
             if pid == 0:
-                ended.write_text(trained(folder / optimizer, optimizer))
+                end_after(n_kept, seconds)
+                text = trained(folder / optimizer, optimizer)
+                signal.setitimer(signal.ITIMER_PROF, 0.0)
+                ended.write_text(text)
                 os._exit(0)
-            n_left, before = rng.randrange(2, 10), kept_at(folder / optimizer)
-            while n_left and os.waitpid(pid, os.WNOHANG) == (0, 0):
-                if (now := kept_at(folder / optimizer)) != before:
-                    n_left, before = n_left - 1, now
-            if n_left == 0:
-                time.sleep(rng.uniform(0.0, 0.01))
-                os.kill(pid, signal.SIGKILL)
-                n_kills += 1
-                os.waitpid(pid, 0)
+            n_kills += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGPROF
         found[optimizer] = ended.read_text() == trained(None, optimizer)
     print(json.dumps({"same": found, "n_kills": n_kills}))
 

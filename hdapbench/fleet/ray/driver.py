@@ -22,7 +22,9 @@ from typing import Any
 MOST_HELD_BYTES = 1 << 30
 """Models kept in the object store; those that were not used for longest are shipped again."""
 GRACE_SECONDS = 15.0
-"""A board ends a visit that takes too long by itself; one that does not is hung, and the task is cancelled by force."""
+"""A board ends a visit that takes too long by itself; one that does not is hung, and the task is cancelled by force.
+
+It also has so much longer to begin: Ray starts a process on it first."""
 TURNS = 10
 """A board that another run uses is waited for as long as so many visits may take."""
 GONE = "it is not in the cluster"
@@ -101,7 +103,8 @@ class Driver:
 
     def wait_for_turn(self, task: Any, resource: str, timeout: float) -> None:
         """Wait until the board begins; others may use it first."""
-        deadline = time.monotonic() + TURNS * timeout
+        patience = timeout + GRACE_SECONDS
+        deadline = time.monotonic() + TURNS * patience
         free_since = time.monotonic()
         while not self.ready(task, 1.0):
             now = time.monotonic()
@@ -109,10 +112,10 @@ class Driver:
                 if resource not in self.ray.cluster_resources():
                     raise VisitError(GONE)
                 free_since = now  # another run's turn
-            if now - free_since > timeout:
-                raise VisitError(f"it began nothing within {timeout:g} s")
+            if now - free_since > patience:
+                raise VisitError(f"it began nothing within {patience:g} s")
             if now > deadline:
-                raise VisitError(f"another run used it for {TURNS * timeout:g} s")
+                raise VisitError(f"another run used it for {TURNS * patience:g} s")
         self.ray.get(next(task))
 
     def next_of(self, task: Any, timeout: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hdapbench.fleet.command.calls import CallError, Said
 from hdapbench.fleet.ray.driver import GRACE_SECONDS, TURNS
 from hdapbench.runtimes.conversation import Conversation, ConversationLostError
 
-JOIN_SECONDS = 60.0
+JOIN_SECONDS = 180.0
 KNOCK_SECONDS = 5.0
 
 
@@ -75,7 +75,7 @@ class Link:
             self.resources()
         named = {name: str(path) for name, path in files.items()}
         request = {"do": "visit", "resource": resource, "words": [*words], "files": named, "timeout": timeout}
-        answer = self._ask(request, (TURNS + 1) * timeout + 4 * GRACE_SECONDS)
+        answer = self._ask(request, (TURNS + 2) * (timeout + GRACE_SECONDS))
         if "error" in answer:
             raise CallError(answer["error"])
         return Said(answer["output"], answer["seconds"])
