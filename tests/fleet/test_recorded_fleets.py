@@ -16,6 +16,7 @@ from hdapbench.fleet.base import Workloads
 from hdapbench.fleet.estimate.clustered import cluster_fleet, fingerprint_fleet
 from hdapbench.fleet.estimate.probes import choose_probes, take_fingerprint
 from hdapbench.fleet.open import open_fleet
+from hdapbench.fleet.recorded import reading
 from hdapbench.fleet.recorded.fleet import RecordedFleet
 from hdapbench.spec import ClusteringSpec, RecordedFleetSpec
 from tests.fleet.making import RUNS, pruned, simulated
@@ -207,6 +208,18 @@ def test_damaged_parquet_files_are_refused_in_a_line(tmp_path: Path, content: by
 
     with pytest.raises(FleetError, match="cannot be read"):
         recorded(path)
+
+
+def test_rows_that_are_packed_into_nothing_are_refused_before_they_take_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "FREE_ROWS", 1000)
+    honest = rows(n_devices=20, n_samples=50)
+    equal = {name: [values[0]] * 100_000 for name, values in honest.items() if name != "sample"}
+
+    with pytest.raises(FleetError, match=r"latency\.parquet' holds 100,000 rows in [\d,]+ bytes"):
+        recorded(written(tmp_path, equal, ".parquet"))
+    assert recorded(written(tmp_path, honest, ".parquet")).describe()["n_samples"] == 2000
 
 
 def test_panics_of_the_reader_are_errors_that_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ _LATENCY_COLUMNS: dict[str, Unit | None] = {
 }
 SAMPLE_COLUMN = "sample"
 PARQUET = (".parquet", ".pq")
+FREE_ROWS = 1_000_000
+"""Rows of a Parquet file of any size; more need a byte each: equal values are packed into nothing, and fill memory."""
 
 
 MISSING, NO_NUMBER, NOT_FINITE, NOT_POSITIVE, REPEATED = (
@@ -89,6 +91,12 @@ def scan(path: Path) -> pl.LazyFrame:
         with reading(path):
             frame = pl.scan_parquet(path)
             frame.collect_schema()
+            n_rows = int(frame.select(pl.len()).collect().item())
+        n_bytes = path.stat().st_size
+        if n_rows > max(FREE_ROWS, n_bytes):
+            raise FleetError(
+                f"'{path}' holds {n_rows:,} rows in {n_bytes:,} bytes; measured latencies take more than a byte each"
+            )
     elif path.suffix in (".csv", ".tsv"):
         with reading(path):
             frame = pl.scan_csv(path, separator=_separator(path), infer_schema=False)
