@@ -1,16 +1,15 @@
-"""Costs in closed form: 10,000 plans at once, and against pruning the model to count."""
+"""Costs in closed form: 10,000 plans at once, and against pruning the model to count, in processor time of one thread."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from hdapbench.bench.network import Network
 from hdapbench.plan import Plan
 from hdapbench.prune.surgery import apply_plan
+from studies.search_speed import seconds
 from tests.zoo import needs_yolo, traced
 
 N_PLANS = 10_000
@@ -35,16 +34,6 @@ LATER = [
 def random_widths(net: Network) -> np.ndarray:
     """Widths of random plans, shape (n_plans, n_groups)."""
     return np.random.default_rng(0).integers(1, net.cost.sizes + 1, size=(N_PLANS, len(net.cost.sizes)))
-
-
-def best_seconds(function: Callable[[], object], *, repeats: int) -> float:
-    """Shortest of several runs: other work on the machine only ever adds time."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def prune_and_count(net: Network, widths: np.ndarray) -> int:
@@ -72,8 +61,9 @@ def test_the_closed_form_is_a_thousand_times_faster_than_pruning(benchmark, name
     widths = random_widths(net)
 
     benchmark.pedantic(prune_and_count, args=(net, widths[0]), rounds=3)
-    pruning = best_seconds(lambda: prune_and_count(net, widths[0]), repeats=3)
-    closed_form = best_seconds(lambda: net.cost.evaluate(widths), repeats=5) / N_PLANS
+    with threadpool_limits(1):
+        pruning = seconds(lambda: prune_and_count(net, widths[0]), rounds=3)
+        closed_form = seconds(lambda: net.cost.evaluate(widths), rounds=5) / N_PLANS
 
     assert net.cost.evaluate(widths[0]).params[0] == prune_and_count(net, widths[0])
     benchmark.extra_info["speedup"] = round(pruning / closed_form)
@@ -87,5 +77,7 @@ def test_a_single_plan_is_far_cheaper_than_pruning_it(benchmark, name, side, _):
 
     benchmark.pedantic(net.cost.flops, args=(widths,), rounds=200, warmup_rounds=5)
 
-    pruning = best_seconds(lambda: prune_and_count(net, widths), repeats=3)
-    assert pruning / best_seconds(lambda: net.cost.flops(widths), repeats=100) > 100
+    with threadpool_limits(1):
+        pruning = seconds(lambda: prune_and_count(net, widths), rounds=3)
+        alone = seconds(lambda: [net.cost.flops(widths) for _ in range(10)], rounds=20) / 10
+    assert pruning / alone > 100

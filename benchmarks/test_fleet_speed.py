@@ -35,8 +35,9 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time)
 
 MILLION = 1_000_000
 LEAST_TIMES_FASTER = 1000.0
-MOST_GROWTH_PER_DEVICE = 1.5
-"""Most that a device may cost in a fleet of a million, relative to one of 100,000: no more than linear growth."""
+MOST_GROWTH_PER_DEVICE = 2.0
+"""Most that a device may cost in a fleet of a million, relative to one of 100,000: no more than linear growth, and caches
+that others fill too. What grows with the square costs ten times as much."""
 MEBIBYTE = 1 << 20
 
 
@@ -130,15 +131,20 @@ def test_a_device_costs_no_more_in_a_fleet_of_a_million_than_in_one_of_a_tenth(b
     run, tenth = STEPS[step], MILLION // 10
     run(tenth)  # what is made once and kept
 
-    with threadpool_limits(1):
-        small = seconds(lambda: run(tenth), rounds=4)
-        if step == "cluster":
-            fingerprint(MILLION)
-        benchmark.pedantic(run, args=(MILLION,), rounds=2)
+    if step == "cluster":
+        fingerprint(MILLION)
+    small, large = [], []
 
-    growth = benchmark.stats.stats.min / MILLION / (small / tenth)
+    def both() -> None:
+        small.append(seconds(lambda: run(tenth), rounds=2))
+        large.append(seconds(lambda: run(MILLION)))
+
+    with threadpool_limits(1):
+        benchmark.pedantic(both, rounds=3)  # in turns, so that load hits both alike
+
+    growth = min(large) / MILLION / (min(small) / tenth)
     benchmark.extra_info["per_device_relative_to_a_tenth"] = round(growth, 2)
-    benchmark.extra_info["microseconds_per_device"] = round(benchmark.stats.stats.min, 3)
+    benchmark.extra_info["microseconds_per_device"] = round(min(large), 3)
     assert growth <= MOST_GROWTH_PER_DEVICE
 
 

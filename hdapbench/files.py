@@ -10,8 +10,10 @@ import re
 import shutil
 import stat
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 from hdapbench.errors import DataError
@@ -28,6 +30,9 @@ except ImportError:  # all others
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _MARK = re.compile(r"\.(?P<process>\d+)(?:@(?P<host>[0-9a-f]{6}))?-")
 _DAY = 24 * 60 * 60
+
+FREE_BYTES, MOST_EXPANSION = 1 << 28, 4
+"""A zip of more than `FREE_BYTES` unpacked may be so many times its size: torch packs nothing, numbers pack badly."""
 
 
 def expand_path(text: str) -> Path:
@@ -75,6 +80,24 @@ def replacing(path: Path) -> Iterator[Path]:
             flush_to_disk(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_kept(folder: Path) -> None:
+    """Remove a folder with what is in it, and the one around it when that holds nothing else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others are kept there, or nothing ever was
+        folder.parent.rmdir()
+
+
+def expands_beyond_reason(archive: Path | bytes) -> bool:
+    """Whether a zip, as torch's files are, unpacks to far more than it is; False for what is no zip."""
+    n_bytes = len(archive) if isinstance(archive, bytes) else archive.stat().st_size
+    try:
+        with zipfile.ZipFile(BytesIO(archive) if isinstance(archive, bytes) else archive) as file:
+            n_unpacked = sum(member.file_size for member in file.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False
+    return n_unpacked > max(FREE_BYTES, MOST_EXPANSION * n_bytes)
 
 
 @contextmanager

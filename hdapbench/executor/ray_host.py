@@ -19,6 +19,7 @@ from hdapbench.executor.slot import Event, NotBegun, Slot
 from hdapbench.files import is_left_over, locked, process_mark
 from hdapbench.run.supply import POLL_SECONDS
 from hdapbench.run.waiting import Waits
+from hdapbench.run.workspace import Workspace
 from hdapbench.trial import NUMBERS, Result
 
 PREFIX = "hdapbench-ray-"
@@ -49,7 +50,7 @@ class Host:
             order = luggage.unpacked(self._root, sys.path)
             write_files(order.workspace, base)
         order.workspace.mkdir(exist_ok=True)
-        self._workspace = order.workspace
+        self._workspace = Workspace(order.workspace)
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._slot = Slot(order, self._events.put)
 
@@ -69,7 +70,8 @@ class Host:
             if isinstance(event, NotBegun):
                 self._slot.give(event.task)
             elif isinstance(event, Result):
-                yield event, read_files(self._workspace, f"artifacts/{event.trial.id}")
+                yield event, read_files(self._workspace.root, f"artifacts/{event.trial.id}")
+                self._workspace.forget(event.trial.id)  # a lost host takes its checkpoints along
                 return
             else:
                 yield event, {}
@@ -78,7 +80,7 @@ class Host:
 
     def base(self) -> Files:
         """Files of the base model."""
-        return read_files(self._workspace, "cache/base")
+        return read_files(self._workspace.root, "cache/base")
 
     def end(self) -> None:
         """End the worker process, and remove what the run left on this node if this is the last of its hosts."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import ModelError
-from hdapbench.files import replacing
+from hdapbench.files import expands_beyond_reason, replacing
 from hdapbench.models.weights import state_hash
 
 STATE, HASH = "state_dict", "sha256"
@@ -63,6 +63,8 @@ def kept_state(path: Path, *, expected: str | None = None) -> dict[str, Tensor] 
     """
     if not path.is_file():
         raise FileNotFoundError(path)
+    if expands_beyond_reason(path):
+        return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get(STATE, content)

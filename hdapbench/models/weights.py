@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hdapbench.errors import MissingExtraError, ModelError
+from hdapbench.files import expands_beyond_reason
 from hdapbench.models.attention import with_separate_heads
 from hdapbench.models.checkpoint import tensors_beside_objects, ultralytics_state
 from hdapbench.models.resnet import with_identity_shortcuts
@@ -65,6 +66,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == SAFETENSORS:
         return _read_safetensors(path)
     advice = "save weights with torch.save(model.state_dict(), path)"
+    if expands_beyond_reason(path):
+        raise ModelError(f"weights '{path}': the file expands to many times its size, which torch's never do; {advice}")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the bytes make it raise

@@ -104,11 +104,7 @@ class Run:
                 self.listener.started(trial)
                 preparation.lacking.clear()
                 result = self._result(trial, preparation)
-                if preparation.lacking:
-                    yield Waits(trial, copy.deepcopy(preparation.lacking))
-                else:
-                    yield result
-                    preparation.checkpoints.forget(trial.id)  # now it is stored
+                yield Waits(trial, copy.deepcopy(preparation.lacking)) if preparation.lacking else result
 
     def _check_base(self, preparation: Preparation) -> None:
         """Refuse to put results of two base models on one board: another torch or processor trains another one."""

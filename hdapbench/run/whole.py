@@ -182,6 +182,7 @@ def _stored_as_they_end(job: Job, executor: Executor, supply: Supply, store: Sto
     with supply.kept(), closing(executor.ended(job, supply, listener)) as ended:
         for result in results_alone(ended, waiting, listener):
             store.add(result, owner=supply.owner)
+            job.workspace.forget(result.trial.id)
             listener.finished(result)
             statuses.append(result.status)
     return statuses

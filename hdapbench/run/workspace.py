@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hdapbench.files import remove_kept
 from hdapbench.store.place import VARIABLE, Place
 
 DATABASE = "results.db"
@@ -29,6 +30,10 @@ class Workspace:
     def checkpoints(self) -> Path:
         """Long trainings under way: a folder per trial, or ``base-<hash>``; empty while nothing runs."""
         return self.cache / "checkpoints"
+
+    def forget(self, trial_id: str) -> None:
+        """Remove what is kept of a trial's trainings: its result is stored."""
+        remove_kept(self.checkpoints / trial_id)
 
     @property
     def artifacts(self) -> Path:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from hdapbench.files import replacing
+from hdapbench.files import expands_beyond_reason, remove_kept, replacing
 
 EPOCH_SECONDS = 30.0
 """A training is kept at the end of an epoch when so much time has passed since it began or was kept."""
@@ -76,9 +75,7 @@ class Checkpoints:
 
     def forget(self, owner: str) -> None:
         """Remove what is kept of an owner, whose work is done and stored."""
-        shutil.rmtree(self._folder / owner, ignore_errors=True)
-        with suppress(OSError):  # others are kept there, or nothing ever was
-            self._folder.rmdir()
+        remove_kept(self._folder / owner)
 
 
 class Checkpoint:
@@ -133,7 +130,7 @@ class Checkpoint:
 def _loaded(content: bytes) -> dict[str, Any] | None:
     """Content of a file that was written whole, read without running code; None of others."""
     digest, kept = content[:_HASH_BYTES], content[_HASH_BYTES:]
-    if hashlib.sha256(kept).digest() != digest:
+    if hashlib.sha256(kept).digest() != digest or expands_beyond_reason(kept):
         return None
     try:
         found = torch.load(BytesIO(kept), map_location="cpu", weights_only=True)

@@ -11,7 +11,9 @@ import pytest
 from hdapbench_methods.joint_mpq import JointMpq
 
 from hdapbench.cli.main import main
+from hdapbench.run.runner import Run
 from hdapbench.run.workspace import Workspace
+from hdapbench.store.sqlite import Store
 from hdapbench.tasks import checkpoint
 from hdapbench.tasks.checkpoint import Checkpoints
 from hdapbench.tasks.stepper import Stepper
@@ -61,6 +63,24 @@ def test_a_run_that_is_ended_within_trainings_has_the_board_of_one_that_is_not(c
     assert n_ended == 3
     assert Path("ended.md").read_bytes() == Path("whole.md").read_bytes()
     assert not Workspace(Path(".hdapbench")).checkpoints.exists()
+
+
+@pytest.mark.usefixtures("in_the_folder_of_the_spec")
+def test_a_training_is_kept_until_its_result_is_stored_also_where_the_next_trial_begins_before(monkeypatch):
+    results, add, kept = Run.results, Store.add, []
+    folder = Workspace(Path(".hdapbench")).checkpoints
+
+    def adding(self, result, **named):
+        kept.append((folder / result.trial.id).exists())
+        add(self, result, **named)
+
+    monkeypatch.setattr(Run, "results", lambda self, trials: iter(list(results(self, trials))))  # as workers send them
+    monkeypatch.setattr(Store, "add", adding)
+
+    assert main(["run", "tiny.yaml", "--quiet", "--output", "board.md", *SMALL]) == 0
+
+    assert kept == [False, True]  # the dense model is not fine-tuned
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("preset", ["ours", "paper"])

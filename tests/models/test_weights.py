@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import pickle
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -17,13 +19,16 @@ from hdapbench.errors import ModelError
 from hdapbench.models import (
     build_model,
     calibrate_identity_shortcuts,
+    kept_state,
     load_state,
     load_weights,
     published_state,
     state_hash,
 )
 from hdapbench.models.resnet import projection_shortcuts
+from hdapbench.models.weights import read_state
 from hdapbench.spec import ModelSpec
+from hdapbench.tasks.checkpoint import Checkpoint
 
 
 class OptionABlock(nn.Module):
@@ -362,6 +367,23 @@ def test_what_a_training_program_wrapped_beside_the_network_is_left_out(tmp_path
     load_weights(model, saved({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "w.ckpt"))
 
     assert state_hash(model) == state_hash(source)
+
+
+def test_a_file_that_expands_to_many_times_its_size_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr("hdapbench.files.FREE_BYTES", 1 << 16)
+    plain, bomb = saved({"w": torch.zeros(1 << 18)}, tmp_path / "plain.pt"), tmp_path / "bomb.pt"
+    assert read_state(plain).keys() == kept_state(plain).keys() == {"w"}
+    with ZipFile(plain) as whole, ZipFile(bomb, "w", ZIP_DEFLATED) as packed:
+        for member in whole.namelist():
+            packed.writestr(member, whole.read(member))
+    about = tmp_path / "0.ckpt"
+    about.write_bytes(hashlib.sha256(bomb.read_bytes()).digest() + bomb.read_bytes())
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it is read"))
+
+    with pytest.raises(ModelError, match=r"bomb.pt': the file expands to many times its size.*; save weights with"):
+        read_state(bomb)
+    assert kept_state(bomb) is None
+    assert Checkpoint(about, {}, print).read() is None
 
 
 @pytest.mark.parametrize(("name", "side"), [("vit_b_32", 64), ("maxvit_t", 224)])
