@@ -152,7 +152,7 @@ def test_random_shares_keep_their_proportions_whether_they_are_scaled_up_or_down
 def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> None:
     model = deepcopy(tiny_workbench("residual").network.model)
     with torch.no_grad():
-        model.body.inner[0].weight.zero_()
+        model.body[1].inner[0].weight.zero_()
     problem = problem_on(bench_on(model))
 
     plan = MethodRegistry().resolve("magnitude", {}).compress(problem)
