@@ -38,6 +38,7 @@ VARIANTS = [
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
     *[("joint", {"penalty": penalty}) for penalty in ("growing-l2", "group-lasso")],
     ("fastnas", {"choices": 5}),
+    ("depth", {"candidates": 3}),
     ("fastnas", {"choices": 4, "score": "loss", "criterion": "osscar", "reconstruct": True, "params_share": 0.9}),
     *[
         ("torch-pruning", {"importance": importance})
