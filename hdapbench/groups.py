@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -93,16 +93,54 @@ class FrozenGroup:
 
 
 @dataclass(frozen=True)
+class ResidualBlock:
+    """A module that adds its shortcut, the identity, to what its layers give, so that it can be removed as a whole.
+
+    A plan removes it by keeping no channel of any of its groups. The groups that its output belongs to stay as planned.
+
+    Attributes
+    ----------
+    name
+        Dotted name of the module.
+    groups
+        Channel groups that lie in it entirely; no other block has them.
+    after
+        What is left of it: what it does after the addition.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    after: Literal["identity", "relu"]
+
+    def holds(self, name: str) -> bool:
+        """Whether a module or parameter of this name lies in it, or is the block."""
+        return name == self.name or name.startswith(f"{self.name}.")
+
+
+@dataclass(frozen=True)
 class GroupSet:
-    """All channel groups of a model: those that can be pruned, in order of execution, and the frozen ones."""
+    """All channel groups of a model: those that can be pruned, in order of execution, and the frozen ones.
+
+    ``blocks`` are the residual blocks that can be removed.
+    """
 
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[FrozenGroup, ...] = ()
+    blocks: tuple[ResidualBlock, ...] = ()
 
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Group -> channels in the dense model."""
         return {group.name: group.n_channels for group in self.groups}
+
+    @property
+    def removable(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of each removable block: what `hdapbench.plan.Plan.check` allows to be empty together."""
+        return tuple(block.groups for block in self.blocks)
+
+    def removed_blocks(self, kept: Mapping[str, Sequence[int]]) -> tuple[ResidualBlock, ...]:
+        """Blocks of whose groups no channel is kept."""
+        return tuple(block for block in self.blocks if not any(kept[name] for name in block.groups))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,8 +23,8 @@ class Plan(BaseModel):
     Attributes
     ----------
     kept
-        Channel group -> indices of the kept channels, ascending, without repeats, never empty.
-        Every group of the model has an entry.
+        Channel group -> indices of the kept channels, ascending, without repeats. Every group of the model has an
+        entry. It is empty only where a residual block is removed: then those of all its groups are.
     weight_bits
         Layer -> bits of each output channel that is kept, 2 to 8. Empty for float models.
     activation_bits
@@ -59,13 +59,15 @@ class Plan(BaseModel):
         """Number of kept channels of each of ``groups``, in that order."""
         return tuple(len(self.kept[name]) for name in groups)
 
-    def check(self, sizes: Mapping[str, int]) -> None:
+    def check(self, sizes: Mapping[str, int], removable: Iterable[Collection[str]] = ()) -> None:
         """Raise `PlanError` unless the plan fits groups of these sizes exactly.
 
         Parameters
         ----------
         sizes
             Channel group -> number of channels in the dense model.
+        removable
+            Groups of each residual block that can be removed.
 
         Raises
         ------
@@ -73,9 +75,16 @@ class Plan(BaseModel):
             With every mismatch, one per line.
         """
         problems = [f"group '{name}' is not planned" for name in sizes if name not in self.kept]
+        removed = {name for names in removable if not any(self.kept.get(n, (0,)) for n in names) for name in names}
+        if removed and (self.weight_bits or self.activation_bits or self.file is not None):
+            problems.append(
+                f"the residual block of {', '.join(sorted(removed))} is removed: with bit-widths, all blocks must stay"
+            )
         for name, kept in self.kept.items():
             if name not in sizes:
                 problems.append(f"group '{name}' does not exist in the model")
+            elif name in removed:
+                continue
             elif not kept:
                 problems.append(f"group '{name}' keeps no channel; at least one must stay")
             elif any(later <= earlier for earlier, later in pairwise(kept)):

@@ -56,7 +56,7 @@ class Compactor:
             When compact and masked model disagree.
         """
         groups = self.network.group_set
-        plan.check(groups.sizes)
+        plan.check(groups.sizes, groups.removable)
         compact, difference = checked_apply(self._source(plan, reconstruct), groups, plan, self.trainer.probe)
         if reconstruct:
             self.trainer.recalibrate(compact, self.trainer.batches(self.n_images, seed=0))

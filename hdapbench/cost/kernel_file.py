@@ -19,12 +19,19 @@ _MOST = 1 << 31
 _FIELDS = {stored: name for name, stored in _STORED.items()}
 
 
-def kernels_to_dict(kernels: KernelModel) -> dict[str, Any]:
-    """JSON-able values of a model's kernels."""
+def kernels_to_dict(kernels: KernelModel, *, with_blocks: bool) -> dict[str, Any]:
+    """JSON-able values of a model's kernels.
+
+    Parameters
+    ----------
+    with_blocks
+        Whether they tell which residual blocks can be removed: only plans that remove some need it.
+    """
     return {
         "groups": {name: int(size) for name, size in zip(kernels.groups, kernels.sizes, strict=True)},
         "kernels": [
-            {_STORED.get(name, name): value for name, value in asdict(kernel).items()} for kernel in kernels.kernels
+            {_STORED.get(name, name): value for name, value in asdict(kernel).items() if name != "block" or with_blocks}
+            for kernel in kernels.kernels
         ],
     }
 
@@ -47,6 +54,7 @@ def kernels_from_dict(values: Any) -> KernelModel:
         raise FleetError(f"these are not the kernels of a model: {' '.join(str(error).split())[:200]}") from None
     counts = [count for kernel in kernels for count in (kernel.channels_in, kernel.channels_out)]
     strangers = {name for count in counts for name in count.multiplicity} - set(groups)
+    strangers |= {name for kernel in kernels for name in kernel.block} - set(groups)
     numbers = [value for kernel in kernels for value in asdict(kernel).values() if isinstance(value, int)]
     numbers += [value for count in counts for value in (count.constant, *count.multiplicity.values())]
     if (

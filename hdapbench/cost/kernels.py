@@ -39,6 +39,8 @@ class Kernel:
         Height times width of its window.
     residual
         Whether its epilogue also reads a tensor shaped like its output.
+    block
+        Groups of the removable residual block that it is part of: with no channel of any of them, it is not run.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Kernel:
     kernel_area: int
     stride: int
     residual: bool = False
+    block: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,33 @@ class KernelModel:
         return digest.hexdigest()[:16]
 
     def channels(self, widths: ArrayLike) -> tuple[Integers, Integers]:
-        """Consumed and produced channels of every kernel, two arrays of shape (n_plans, n_kernels)."""
+        """Consumed and produced channels of every kernel, two arrays of shape (n_plans, n_kernels).
+
+        Affine in the widths, whether a kernel is run (`are_run`) or not.
+        """
         plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
         (constant_in, matrix_in), (constant_out, matrix_out) = self._counts
         return plans @ matrix_in.T + constant_in, plans @ matrix_out.T + constant_out
+
+    def are_run(self, widths: ArrayLike) -> NDArray[np.bool_]:
+        """Which kernels plans run, shape (n_plans, n_kernels): all but those of removed residual blocks."""
+        plans = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        found = np.ones((len(plans), len(self.kernels)), dtype=bool)
+        if self._blocks and not plans.all():
+            for groups, are_inside in self._blocks:
+                found &= (plans[:, groups] > 0).any(axis=1, keepdims=True) | ~are_inside
+        return found
+
+    @cached_property
+    def _blocks(self) -> list[tuple[list[int], NDArray[np.bool_]]]:
+        """Groups of each removable block, and whether kernels lie in it, shape (n_kernels,)."""
+        return [
+            (
+                [self.groups.index(name) for name in block],
+                np.array([kernel.block == block for kernel in self.kernels]),
+            )
+            for block in dict.fromkeys(kernel.block for kernel in self.kernels if kernel.block)
+        ]
 
     @cached_property
     def table(self) -> dict[str, NDArray[Any]]:
@@ -172,6 +198,7 @@ def _kernel(record: LayerRecord) -> Kernel:
         kernel_area=record.kernel_area,
         stride=record.stride,
         residual=record.kind == "add",
+        block=() if record.block is None else record.block.groups,
     )
     if record.kind == "transposed":
         return _transposed(kernel)

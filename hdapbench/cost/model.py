@@ -7,16 +7,18 @@ products of attention are affine: ``tokens**2`` times the channels of the querie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.records import WEIGHTED, LayerRecord
 from hdapbench.cost.terms import Terms
+from hdapbench.groups import ResidualBlock
 
 BYTES_PER_VALUE = 4
 """float32. Buffers such as batch norm's running statistics are no parameters and do not count."""
@@ -67,6 +69,9 @@ class CostModel:
         What they cost per channel. Products are multiply-accumulates between activations.
     counts_products
         Whether FLOPs hold the products.
+    blocks
+        The residual blocks that can be removed: their costs count in the model's as long as one of their groups keeps a
+        channel.
     """
 
     groups: tuple[str, ...]
@@ -84,6 +89,7 @@ class CostModel:
     single_products: Integers  # (n_counts,)
     single_activations: Integers  # (n_counts,)
     counts_products: bool = True
+    blocks: tuple[BlockCosts, ...] = ()
 
     def __post_init__(self) -> None:
         self.sizes.flags.writeable = False  # handed to methods, and shared by all trials
@@ -99,8 +105,10 @@ class CostModel:
         sizes
             Group -> channels in the dense model; their order is the order of widths.
         """
-        terms = Terms(tuple(sizes))
+        terms, in_blocks = Terms(tuple(sizes)), defaultdict[ResidualBlock, list[LayerRecord]](list)
         for record in records:
+            if record.block is not None:
+                in_blocks[record.block].append(replace(record, block=None))
             if record.kind in WEIGHTED or record.kind in {"norm", "layer_norm"}:
                 terms.add_layer(record)
             elif record.kind == "matmul":
@@ -124,6 +132,10 @@ class CostModel:
             single_params=singles[1],
             single_products=singles[2],
             single_activations=singles[3],
+            blocks=tuple(
+                BlockCosts(block.name, tuple(map(list(sizes).index, block.groups)), cls.from_records(inside, sizes))
+                for block, inside in in_blocks.items()
+            ),
         )
 
     def without_products(self) -> CostModel:
@@ -135,6 +147,7 @@ class CostModel:
             pair_flops=self.pair_flops - self.pair_products,
             single_flops=self.single_flops - self.single_products,
             counts_products=False,
+            blocks=tuple(replace(block, costs=block.costs.without_products()) for block in self.blocks),
         )
 
     def evaluate(self, widths: ArrayLike) -> Costs:
@@ -148,13 +161,32 @@ class CostModel:
         counts = self.channel_counts(widths)
         pairs = counts[self.pair_first] * counts[self.pair_second]  # (n_pairs, n_plans)
         flops, params, products, activations = self._exact(self._per_pair @ pairs + self._per_channel @ counts)
+        for gone, block in self._removed(widths):
+            costs = block.evaluate(widths)
+            flops -= gone * costs.flops
+            params -= gone * costs.params
+            products -= gone * costs.product_flops
+            activations -= gone * (costs.activation_bytes // BYTES_PER_VALUE)
         return Costs(flops, params, params * BYTES_PER_VALUE, activations * BYTES_PER_VALUE, products)
 
     def flops(self, widths: ArrayLike) -> Integers:
         """Multiply-accumulates of plans, shape (n_plans,); widths as for `evaluate`."""
         counts = self.channel_counts(widths)
         products = counts[self.pair_first] * counts[self.pair_second]
-        return self._exact(self.pair_flops @ products + self.single_flops @ counts)
+        flops = self._exact(self.pair_flops @ products + self.single_flops @ counts)
+        for gone, block in self._removed(widths):
+            flops -= gone * block.flops(widths)
+        return flops
+
+    def _removed(self, widths: ArrayLike) -> Iterator[tuple[NDArray[np.bool_], CostModel]]:
+        """Blocks that some plans remove: which plans, shape (n_plans,), and what is left of the block's costs."""
+        plans = np.atleast_2d(np.asarray(widths))
+        if not self.blocks or plans.all():
+            return
+        for block in self.blocks:
+            gone = np.asarray((plans[:, block.groups] == 0).all(axis=1))
+            if gone.any():
+                yield gone, block.costs
 
     def channel_counts(self, widths: ArrayLike) -> Floats:
         """Distinct channel counts of plans, shape (n_counts, n_plans).
@@ -199,9 +231,28 @@ class CostModel:
 
     @cached_property
     def minimum_flops(self) -> int:
-        """Multiply-accumulates with one channel left in every group: no plan needs fewer."""
+        """Multiply-accumulates with one channel left in every group: no plan that keeps all blocks needs fewer."""
         return int(self.flops(np.ones_like(self.sizes))[0])
 
     def narrowed(self, widths: ArrayLike) -> CostModel:
         """Cost model of the model pruned to these widths, shape (n_groups,): they are its dense ones."""
         return replace(self, sizes=np.array(widths, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class BlockCosts:
+    """A residual block that can be removed, and its costs alone.
+
+    Attributes
+    ----------
+    name
+        Dotted name of the module.
+    groups
+        Positions of its channel groups: a plan with a width of 0 in all of them removes it.
+    costs
+        What its layers cost.
+    """
+
+    name: str
+    groups: tuple[int, ...]
+    costs: CostModel

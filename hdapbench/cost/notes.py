@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -17,11 +18,20 @@ _MOVES = ("upsample_", "roll_", "pixel_shuffle_", "pixel_unshuffle_")
 
 
 class Notes:
-    """Records in order of execution, and which of them the tensors come from."""
+    """Records in order of execution, and which of them the tensors come from.
 
-    def __init__(self, tensors: Tracker) -> None:
+    Parameters
+    ----------
+    tensors
+        What is known of the tensors.
+    placed
+        Says of a record that is noted now which residual block it is part of.
+    """
+
+    def __init__(self, tensors: Tracker, placed: Callable[[LayerRecord], LayerRecord]) -> None:
         self.records: list[LayerRecord] = []
         self._tensors = tensors
+        self._placed = placed
 
     def append(self, record: LayerRecord, ends: tuple[Tensor, ...], axis: int) -> None:
         """Note an operation; the last of its ends is what it wrote, which comes from the image if what it read does.
@@ -32,7 +42,7 @@ class Notes:
             Dimension in which the channels of what it wrote lie.
         """
         *inputs, y = ends
-        self.records.append(record)
+        self.records.append(self._placed(record))
         if any(map(self._tensors.knows, inputs)):
             self._tensors.remember(y, len(self.records) - 1, axis)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,11 +61,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.records: tuple[LayerRecord, ...] = ()
         self.counted = 0
         self._model = model
+        self._blocks = group_set.blocks
         self._names = {module: name for name, module in model.named_modules()}
         self._running: list[Call] = []  # the innermost last
         self._labels = AxisLabels.of_groups(model, group_set)
         self._tensors = Tracker(model, self._labels)
-        self._notes = Notes(self._tensors)
+        self._notes = Notes(self._tensors, self._placed)
         self._products = Products(model, tensors=self._tensors, notes=self._notes, running=self._running)
 
     @contextmanager
@@ -81,13 +83,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             with torch.no_grad(), self._labels.following(), sdpa_kernel(SDPBackend.MATH), self:
                 yield
-            self.records = tuple(self._notes.records + self._products.rest())
+            self.records = (*self._notes.records, *map(self._placed, self._products.rest()))
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
             for handle in handles:
                 handle.remove()
             self._running.clear()
             self._tensors.forget()
+
+    def _placed(self, record: LayerRecord) -> LayerRecord:
+        """The record with the removable block whose layer it is, or in which it was noted."""
+        places = (record.name, self._running[-1].name if self._running else "")
+        block = next((block for block in self._blocks if any(map(block.holds, places))), None)
+        return replace(record, block=block)
 
     def _refuse_unwatchable(self) -> None:
         """Refuse modules that take no hooks, and layers whose weight is computed: what would be cut is no weight."""

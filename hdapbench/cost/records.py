@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hdapbench.groups import ResidualBlock
+
 OperationKind = Literal[
     "conv",
     "depthwise",
@@ -96,6 +98,8 @@ class LayerRecord:
         Whether it counts the layer's parameters: they count once, arithmetic at every call.
     executed
         False for a layer with parameters that the forward pass does not reach.
+    block
+        Removable residual block that it is part of: with no channel of any of the block's groups, it is not there.
     """
 
     name: str
@@ -115,6 +119,7 @@ class LayerRecord:
     parameters_per_channel: int = 0
     first: bool = True
     executed: bool = True
+    block: ResidualBlock | None = None
 
     @property
     def area_in(self) -> int:

@@ -78,7 +78,7 @@ def fill(cost: CostModel, widths: ArrayLike, target_flops: int, *, round_to: int
     following = (filled // step + 1) * step
     open_groups = following <= cost.sizes
     while open_groups.any():
-        share = np.where(open_groups, filled / cost.sizes, np.inf)
+        share = np.where(open_groups, filled / np.maximum(cost.sizes, 1), np.inf)
         group = int(np.argmin(share))
         before = filled[group]
         filled[group] = following[group]

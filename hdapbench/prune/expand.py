@@ -36,5 +36,7 @@ def expand_weights(dense: nn.Module, compact: nn.Module, groups: GroupSet, plan:
         places = apply_plan(positions, groups, plan).state_dict()
         trained = compact.state_dict()
         for name, tensor in expanded.state_dict().items():
+            if name not in places:  # of a removed block
+                continue
             tensor.view(-1)[places[name].reshape(-1).long()] = trained[name].reshape(-1).to(tensor.dtype)
     return expanded

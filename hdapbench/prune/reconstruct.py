@@ -150,12 +150,13 @@ def _change(weight: Tensor, covariance: Tensor, is_gone: Tensor, ridge: float) -
 
 def _removed_inputs(groups: GroupSet, plan: Plan) -> dict[str, set[int]]:
     """Layer -> indices of the inputs that a plan removes."""
-    plan.check(groups.sizes)
+    plan.check(groups.sizes, groups.removable)
+    blocks = groups.removed_blocks(plan.kept)
     removed: dict[str, set[int]] = {}
     for group in groups:
         kept = set(plan.kept[group.name])
         for member in group.members:
-            if member.side == "in":
+            if member.side == "in" and not any(block.holds(member.layer) for block in blocks):
                 pairs = zip(member.indices, member.channels, strict=True)
                 removed.setdefault(member.layer, set()).update(i for i, channel in pairs if channel not in kept)
     return removed

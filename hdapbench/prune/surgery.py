@@ -30,14 +30,22 @@ def apply_plan(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     PlanError
         When the plan does not fit the groups.
     """
-    smaller = {id(cut.tensor): _without(cut.tensor, cut.removed) for cut in _cuts(model, groups, plan)}
-    compact = deepcopy(model, {**smaller})  # the copy takes these for copies that it has made already
+    smaller: dict[int, object] = {
+        id(cut.tensor): _without(cut.tensor, cut.removed) for cut in _cuts(model, groups, plan)
+    }
+    blocks = groups.removed_blocks(plan.kept)
+    for block in blocks:
+        rest = nn.ReLU() if block.after == "relu" else nn.Identity()
+        smaller[id(model.get_submodule(block.name))] = rest.train(model.training)
+    compact = deepcopy(model, smaller)  # the copy takes these for copies that it has made already
     modules = dict(compact.named_modules())
     for (layer, side), removed in _removed_channels(groups, plan).items():
         _shrink(modules[layer], side, len(removed))
     for group in groups:
         n_kept = len(plan.kept[group.name])
         for size in group.sizes:
+            if any(block.holds(size.module) for block in blocks):
+                continue
             own = modules[size.module]
             held = int(getattr(own, size.attribute))
             setattr(own, size.attribute, held - size.per_channel * (group.n_channels - n_kept))
@@ -47,8 +55,9 @@ def apply_plan(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
 def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
     """Deep copy of ``model`` in its dense shapes, with everything that belongs to removed channels set to zero.
 
-    Both ends are zeroed: what produces a removed channel and what consumes it. Norms whose statistics run over channels
-    still count the zeros: `over_kept_channels` keeps them from it while the model runs.
+    Both ends are zeroed: what produces a removed channel and what consumes it; of a removed block, all parameters.
+    Norms whose statistics run over channels still count the zeros: `over_kept_channels` keeps them from it while the
+    model runs.
 
     Raises
     ------
@@ -60,6 +69,9 @@ def mask_model(model: nn.Module, groups: GroupSet, plan: Plan) -> nn.Module:
         for cut in _cuts(masked, groups, plan, statistics=False):
             for dimension, index in cut.removed.items():
                 cut.tensor.index_fill_(dimension, torch.tensor(index), 0.0)
+        for block in groups.removed_blocks(plan.kept):
+            for parameter in masked.get_submodule(block.name).parameters():
+                parameter.zero_()
     return masked
 
 
@@ -176,14 +188,20 @@ def _flatten(outputs: object) -> Iterator[Tensor]:
 
 
 def _removed_channels(groups: GroupSet, plan: Plan) -> dict[tuple[str, Side], set[int]]:
-    """(Layer, side) -> indices to remove, gathered over all groups: a concat's consumer belongs to several."""
-    plan.check(groups.sizes)
+    """(Layer, side) -> indices to remove, gathered over all groups: a concat's consumer belongs to several.
+
+    Layers of removed blocks are left out: they go as they are.
+    """
+    plan.check(groups.sizes, groups.removable)
+    blocks = groups.removed_blocks(plan.kept)
     removed: dict[tuple[str, Side], set[int]] = defaultdict(set)
     for group in groups:
         kept = set(plan.kept[group.name])
         if len(kept) == group.n_channels:
             continue
         for member in group.members:
+            if any(block.holds(member.layer) for block in blocks):
+                continue
             gone = {i for i, channel in zip(member.indices, member.channels, strict=True) if channel not in kept}
             removed[(member.layer, member.side)] |= gone
     return removed
@@ -216,9 +234,12 @@ def _cuts(model: nn.Module, groups: GroupSet, plan: Plan, *, statistics: bool = 
         for part in sides_of(modules[layer]):
             if part.side == side and (statistics or isinstance(part.tensor, nn.Parameter)):
                 remove(part.tensor, part.dimension, part.placed(list(gone), list(gone))[0])
+    blocks = groups.removed_blocks(plan.kept)
     for group in groups:
         kept = set(plan.kept[group.name])
         for piece in group.parameters:
+            if any(block.holds(piece.name) for block in blocks):
+                continue
             pairs = zip(piece.indices, piece.channels, strict=True)
             gone = {index for index, channel in pairs if channel not in kept}
             if gone:

@@ -17,6 +17,7 @@ from hdapbench.axes.labels import Attention, AxisLabels
 from hdapbench.axes.rules import UNEQUAL
 from hdapbench.errors import ModelError
 from hdapbench.groups import ChannelGroup, FrozenGroup, GroupSet
+from hdapbench.prune.blocks import find_blocks
 from hdapbench.prune.candidates import Candidates, candidates_of
 from hdapbench.prune.surgery import main_outputs
 from hdapbench.prune.verify import verify_groups
@@ -34,6 +35,7 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int], *, attentio
 
     One forward pass tells which channels meet (`hdapbench.axes`). A group passes when removing a random half of its
     channels leaves the output shape as it is and the compact model equal to the masked one. ``model`` is not changed.
+    Residual blocks that can be removed are found with them.
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int], *, attentio
     if not groups:
         reasons = "; ".join(f"{group.name}: {group.reason}" for group in frozen[:3])
         raise ModelError(f"no channel group of {type(model).__name__} can be pruned ({reasons or 'no layer found'})")
-    return GroupSet(groups=tuple(groups), frozen=tuple(frozen))
+    return GroupSet(tuple(groups), tuple(frozen), find_blocks(copy, groups, probe))
 
 
 def _search(

@@ -128,7 +128,7 @@ def ask(
         "spec": loaded.source,
         "model": name_of_model(model),
         "facts": facts,
-        "kernels": kernels_to_dict(network.kernels),
+        "kernels": kernels_to_dict(network.kernels, with_blocks=True),
         "widths": {name: list(widths) for name, widths in wanted.items()},
         "probes": list(probes),
     }

@@ -71,7 +71,8 @@ def evaluate(evaluation: Evaluation, plan: Plan) -> Measured | OverLimit:
         When the compact model differs from the masked one, or its parameters from the closed form.
     """
     bench, limit = evaluation.bench, evaluation.limit
-    plan.check(bench.network.group_set.sizes)
+    groups = bench.network.group_set
+    plan.check(groups.sizes, groups.removable)
     flops = int(costs_of(bench, plan).flops[0])
     if limit is not None and flops > limit.flops:
         return OverLimit(plan, f"the plan needs {flops:,} FLOPs, {flops / limit.flops - 1:.1%} above the target")

@@ -7,6 +7,8 @@ import json
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
+
 from hdapbench.bench.limit import Limit
 from hdapbench.errors import BudgetExceededError, HdapbenchError, PlanError, TargetUnreachableError
 from hdapbench.method import Method, Plan
@@ -137,7 +139,8 @@ class _Checker:
             yield Violation(rules.PLAN, message, kind, self._returned(assignment))
             return
         try:
-            plan.check(tiny_workbench(kind).network.group_set.sizes)
+            groups = tiny_workbench(kind).network.group_set
+            plan.check(groups.sizes, groups.removable)
         except PlanError as wrong:
             message = "; ".join(str(wrong).splitlines()[:3])
             yield Violation(rules.PLAN, f"at {assignment.name} {message}", kind, self._returned(assignment))
@@ -259,7 +262,11 @@ class _Checker:
 
     def _of_unreachable(self, kind: ModelKind) -> Iterator[Violation]:
         """A target below the least possible FLOPs is refused."""
-        assignment = Assignment(kind, Limit.on_flops(tiny_workbench(kind).network.cost.minimum_flops - 1))
+        network = tiny_workbench(kind).network
+        least = np.array(
+            [not any(name in block for block in network.group_set.removable) for name in network.cost.groups]
+        )
+        assignment = Assignment(kind, Limit.on_flops(int(network.cost.flops(least)[0]) - 1))
         attempt = self._attempts.once(assignment)
         if isinstance(attempt.error, TargetUnreachableError):
             return

@@ -22,14 +22,13 @@ class _Net(nn.Module):
 
 
 class _Residual(nn.Module):
-    """A stem and a block whose output is added to its input."""
+    """A block whose output is added to its input, and which can be removed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.inner, self.outer = _block(3, 12), _block(12, 10), _block(10, 12)
+        self.inner, self.outer = _block(12, 10), _block(10, 12)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
         refined: Tensor = self.outer(self.inner(x))
         return x + refined
 
@@ -57,7 +56,7 @@ def build(kind: str, *, n_classes: int) -> nn.Module:
     """
     bodies: dict[str, Callable[[], tuple[nn.Module, int]]] = {
         "plain": lambda: (nn.Sequential(_block(3, 12), _block(12, 2), _block(2, 1), _block(1, 16)), 16),
-        "residual": lambda: (_Residual(), 12),
+        "residual": lambda: (nn.Sequential(_block(3, 12), _Residual()), 12),
         "depthwise": lambda: (nn.Sequential(_block(3, 12), _block(12, 12, groups=12), _block(12, 16)), 16),
         "concat": lambda: (_Concat(), 12),
     }

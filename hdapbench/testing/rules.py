@@ -26,7 +26,7 @@ CARD = "the card is true"
 RULES: dict[str, str] = {
     PARAMETERS: "a trial is known by its parameters, which are stored as JSON and read back",
     SKIP: "None, or a text such as 'needs batch norm', which becomes the trial's row",
-    PLAN: "a Plan that keeps one channel or more of every group, and reads back from JSON as it was",
+    PLAN: "a Plan that keeps a channel or more of every group, removed blocks aside, and reads back as it was",
     TARGET: "FLOPs, as problem.cost counts them, stay at or below problem.target_flops, and costs below problem.limit",
     SEED: "random numbers come from problem.rng, and nothing is remembered from one trial to the next",
     BUDGET: "a spent budget ends in BudgetExceededError or in the best plan so far",

@@ -40,7 +40,7 @@ def changed(values: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 def test_kernels_with_any_value_changed_are_kernels_or_refused(kernels: KernelModel) -> None:
     few = KernelModel(kernels.groups, kernels.sizes, kernels.kernels[:3])
-    values = kernels_to_dict(few)
+    values = kernels_to_dict(few, with_blocks=True)
     assert kernels_from_dict(json.loads(json.dumps(values))).digest == few.digest
 
     refused = 0

@@ -93,7 +93,7 @@ def test_the_stacks_of_the_reference_study_are_known_by_name() -> None:
 
 def test_chunks_do_not_change_latencies(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    times = KernelTimes(rng.uniform(0, 1, (6, 9)), rng.uniform(0, 1, (6, 9)))
+    times = KernelTimes(rng.uniform(0, 1, (6, 9)), rng.uniform(0, 1, (6, 9)), np.full(6, 9))
     alpha, beta, gamma = rng.uniform(0.5, 2.0, size=(3, 11))
 
     whole = device_latency_ms(times, 0.01, alpha, beta, gamma)
@@ -159,7 +159,7 @@ def test_many_devices_are_looked_up_with_the_result_of_asking_each_kernel_by_ker
     rng = np.random.default_rng(n_devices)
     compute, memory = np.exp(rng.normal(-1, 1.5, size=(2, 3, 40)))
     compute[0, :3], memory[0, 2:5], memory[1] = 0.0, 0.0, compute[1]  # nothing computed, moved, both; equal borders
-    times = KernelTimes(compute, memory)
+    times = KernelTimes(compute, memory, np.full(3, 40))
     alpha, beta, gamma = np.exp(rng.normal(0, 0.5, size=(3, n_devices)))
     gamma[:5] = beta[:5]  # devices on the border
 

@@ -31,7 +31,7 @@ def dense_latency(times: KernelTimes, launch_ms: float, device: tuple[float, flo
 @pytest.mark.parametrize("seed", range(6))
 def test_the_mean_over_sorted_devices_is_that_of_the_dense_evaluation(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    times = KernelTimes(*np.exp(rng.normal(-1, 1.5, size=(2, 5, 30))))
+    times = KernelTimes(*np.exp(rng.normal(-1, 1.5, size=(2, 5, 30))), np.full(5, 30))
     alpha, beta, gamma = np.exp(rng.normal(0, 0.5, size=(3, 700)))
     weights = rng.exponential(size=700)
     weights /= weights.sum()
@@ -44,7 +44,7 @@ def test_the_mean_over_sorted_devices_is_that_of_the_dense_evaluation(seed: int)
 
 def test_devices_on_the_border_and_kernels_that_move_or_compute_nothing_are_counted_once() -> None:
     """Equal ratios of devices and kernels, a kernel without memory time, one without compute time, one without both."""
-    times = KernelTimes(np.array([[2.0, 1.0, 3.0, 0.0, 0.0]]), np.array([[1.0, 1.0, 0.0, 2.0, 0.0]]))
+    times = KernelTimes(np.array([[2.0, 1.0, 3.0, 0.0, 0.0]]), np.array([[1.0, 1.0, 0.0, 2.0, 0.0]]), np.array([5]))
     alpha, beta, gamma = np.array([[1.0, 1.0, 2.0, 1.0], [1.0, 2.0, 0.5, 1.0], [2.0, 4.0, 0.5, 1.0]])
 
     found = SortedDevices.of(alpha, beta, gamma, np.full(4, 0.25)).mean_ms(times, 0.1)

@@ -72,7 +72,7 @@ def test_a_budget_without_two_evaluations_is_refused_before_anything_is_spent() 
 def test_a_group_that_nothing_depends_on_is_narrowed_first() -> None:
     model = deepcopy(tiny_workbench("residual").network.model)
     with torch.no_grad():
-        model.body.outer[0].weight.zero_()  # whatever the inner channels hold, nothing reads it
+        model.body[1].outer[0].weight.zero_()  # whatever the inner channels hold, nothing reads it
     problem = problem_on(bench_on(model, "residual"), 0.8)
 
     plan = Fastnas(round_to=1, choices=12, score="loss", params_share=1.0).compress(problem)

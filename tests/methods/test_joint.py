@@ -40,7 +40,7 @@ def test_the_pull_of_norms_is_the_gradient_of_their_sum() -> None:
 
     weights.pull({name: 1 / norms for name, norms in weights.norms().items()})
 
-    probe = model.body.inner[0].weight
+    probe = model.body[1].inner[0].weight
     step = 1e-3
     direction = torch.randn(probe.shape, generator=torch.Generator().manual_seed(0))
     found = float((probe.grad * direction).sum())

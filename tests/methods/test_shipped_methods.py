@@ -38,6 +38,7 @@ VARIANTS = [
     ("halp", {"fleet": True, "table": "measured", "steps": 2, "bundles": 4}),
     *[("joint", {"penalty": penalty}) for penalty in ("growing-l2", "group-lasso")],
     ("fastnas", {"choices": 5}),
+    ("depth", {"candidates": 3}),
     ("fastnas", {"choices": 4, "score": "loss", "criterion": "osscar", "reconstruct": True, "params_share": 0.9}),
     *[
         ("torch-pruning", {"importance": importance})
@@ -152,7 +153,7 @@ def test_random_shares_keep_their_proportions_whether_they_are_scaled_up_or_down
 def test_a_layer_without_weights_goes_first_in_global_magnitude_pruning() -> None:
     model = deepcopy(tiny_workbench("residual").network.model)
     with torch.no_grad():
-        model.body.inner[0].weight.zero_()
+        model.body[1].inner[0].weight.zero_()
     problem = problem_on(bench_on(model))
 
     plan = MethodRegistry().resolve("magnitude", {}).compress(problem)

@@ -56,7 +56,7 @@ def test_layers_that_share_channels_choose_as_one(kind):
     of_layer = {name: rows[starts[k] : starts[k + 1]].tolist() for k, name in enumerate(model.graph.layers)}
 
     tied = {
-        "residual": ("body.stem.0", "body.outer.0"),
+        "residual": ("body.0.0", "body.1.outer.0"),
         "depthwise": ("body.0.0", "body.1.0"),
         "concat": (),
     }[kind]

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             on_progress=None if simulated and found.fleet.n_devices < 200_000 else _progress,
         )
         taken.conditions["model_spec"] = model.model_dump(mode="json") | {"n_classes": n_classes}
-        taken.conditions["kernels"] = kernels_to_dict(kernels)
+        taken.conditions["kernels"] = kernels_to_dict(kernels, with_blocks=False)
     taken = replace(taken, conditions=taken.conditions | {"fleet_spec": found.spec.model_dump(mode="json")})
     if arguments.output is not None:
         save_fingerprint(taken, arguments.output)

@@ -169,9 +169,10 @@ class LatencyMatrix:
             Device -> what the reference network took in ms.
         """
         about = self._about() or {"format": _FORMAT, "models": {}, "plans": {}}
-        about["models"][model] = facts | {"kernels": kernels_to_dict(kernels)}
         for name, widths in plans.items():
             about["plans"][name] = {"model": model, "widths": [int(width) for width in widths]}
+        removes = any(plan["model"] == model and 0 in plan["widths"] for plan in about["plans"].values())
+        about["models"][model] = facts | {"kernels": kernels_to_dict(kernels, with_blocks=removes)}
         if probes and not about.get("probes"):
             about["probes"] = list(probes)
         if references:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hdapbench.arrays import Floats
+from hdapbench.arrays import Floats, Integers
 from hdapbench.cost.kernels import PRODUCT_KINDS, KernelModel
 from hdapbench.fleet.simulated.profile import SkuProfile
 
@@ -62,10 +62,14 @@ OLD_STACK = SoftwareStack(narrow_tile_factor=1.5)
 
 @dataclass(frozen=True)
 class KernelTimes:
-    """Compute and memory time of every kernel on the nominal board, in ms, shape (n_plans, n_kernels)."""
+    """Compute and memory time of every kernel on the nominal board, in ms, shape (n_plans, n_kernels).
+
+    ``n_run`` is the number of kernels that plans run, shape (n_plans,); the times of others are 0.
+    """
 
     compute_ms: Floats
     memory_ms: Floats
+    n_run: Integers
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,21 @@ def kernel_times(
     """
     profile.check_precision(precision)
     in_channels, out_channels = kernels.channels(widths)
-    compute = np.empty(in_channels.shape)
-    memory = np.empty(in_channels.shape)
+    are_run = kernels.are_run(widths)
+    compute = np.zeros(in_channels.shape)
+    memory = np.zeros(in_channels.shape)
     for number in range(len(kernels)):
         # Plans share widths: each distinct pair of channel counts is timed once.
-        codes, back = np.unique(in_channels[:, number] << 32 | out_channels[:, number], return_inverse=True)
+        plans = are_run[:, number]
+        codes, back = np.unique(in_channels[plans, number] << 32 | out_channels[plans, number], return_inverse=True)
         pairs = np.stack([codes >> 32, codes & 0xFFFFFFFF]).astype(float)
         parts = [
             _kernel_cost(kernels, number, pairs[:, first : first + _PAIRS_AT_A_TIME], profile, precision, stack)
             for first in range(0, max(len(codes), 1), _PAIRS_AT_A_TIME)
         ]
-        compute[:, number] = (np.concatenate([cycles for cycles, _ in parts]) / profile.cycles_per_ms)[back]
-        memory[:, number] = (np.concatenate([moved for _, moved in parts]) / profile.bytes_per_ms)[back]
-    return KernelTimes(compute, memory)
+        compute[plans, number] = (np.concatenate([cycles for cycles, _ in parts]) / profile.cycles_per_ms)[back]
+        memory[plans, number] = (np.concatenate([moved for _, moved in parts]) / profile.bytes_per_ms)[back]
+    return KernelTimes(compute, memory, are_run.sum(axis=1))
 
 
 def device_latency_ms(times: KernelTimes, launch_ms: float, alpha: Floats, beta: Floats, gamma: Floats) -> Floats:
@@ -161,7 +167,7 @@ def device_latency_ms(times: KernelTimes, launch_ms: float, alpha: Floats, beta:
             for plan, (border, compute, memory) in enumerate(tables):
                 place = np.searchsorted(border, ratio)
                 latency[part, plan] = beta[part] * compute[place] + gamma[part] * memory[place]
-    latency += (n_kernels * launch_ms * alpha)[:, None]
+    latency += times.n_run * launch_ms * alpha[:, None]
     return latency
 
 

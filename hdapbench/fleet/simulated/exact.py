@@ -55,6 +55,5 @@ class SortedDevices:
 
     def mean_ms(self, times: KernelTimes, launch_ms: float) -> Floats:
         """Weighted sum over the devices of the latency of plans, shape (n_plans,)."""
-        n_kernels = times.compute_ms.shape[1]
         bound = self.kernel_mean_ms(times.compute_ms, times.memory_ms).sum(axis=1)
-        return np.asarray(bound + n_kernels * launch_ms * self.alpha)
+        return np.asarray(bound + times.n_run * launch_ms * self.alpha)

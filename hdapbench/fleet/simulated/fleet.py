@@ -96,7 +96,7 @@ class SimulatedFleet(Fleet):
         """Share of latency on the nominal board bound by launches, compute and memory, shape (n_plans, 3)."""
         times = kernel_times(kernels, widths, self.profile, self.spec.precision)
         by_compute = times.compute_ms >= times.memory_ms
-        launch = np.full(len(widths), len(kernels) * self._launch_ms)
+        launch = times.n_run * self._launch_ms
         parts = [launch, (times.compute_ms * by_compute).sum(axis=1), (times.memory_ms * ~by_compute).sum(axis=1)]
         shares = np.stack(parts, axis=1)
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
