@@ -15,6 +15,7 @@ import pytest
 
 from hdapbench.cli.main import main
 from hdapbench.executor import slot
+from hdapbench.trial import Trial
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ends processes by signals")
 
@@ -189,6 +190,27 @@ def test_a_run_that_is_interrupted_or_killed_leaves_no_process_and_what_had_ende
         assert "interrupted: 1 of 3 trials are stored; go on with: hdapbench run tiny.yaml" in told
         assert "--executor process --workers 2" in told
         assert unfinished(spec.parent) == [spec.parent / ".hdapbench"]
+
+
+@pytest.mark.parametrize("executor", [("inline",), ("process", "--workers", "2")], ids=["inline", "process"])
+def test_what_failed_is_tried_again_when_asked_and_any_trial_anew(
+    spec: Path, executor: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_odd(fails="lambda: sys.exit('too early') if not os.path.exists('ready') else None")
+    options = ("--executor", *executor, "--method", "./odd.py", "--only", "uniform", "--only", "fails")
+    first = rows(capsys, *options)
+    Path("ready").touch()
+
+    kept, again = rows(capsys, *options), rows(capsys, *options, "--retry-failed")
+    trial = Trial.model_validate(again["uniform"]["trial"]).id
+    main(["run", "tiny.yaml", "--target", "0.5x", *options, "--rerun", trial])
+    told, anew = capsys.readouterr().err, rows(capsys, *options)
+
+    assert [found["fails"]["status"] for found in (first, kept, again, anew)] == ["failed", "failed", *["complete"] * 2]
+    assert first["uniform"] == kept["uniform"] == again["uniform"]
+    assert told.count("accuracy") == 1
+    assert f"[{trial}]" in told
+    assert anew["uniform"]["metrics"] == first["uniform"]["metrics"]
 
 
 def test_two_runs_at_once_do_each_trial_once_and_show_the_same_board(spec: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from hdapbench.executor import choose, on_ray
 from hdapbench.executor.luggage import packed
 from hdapbench.executor.message import Order
 from hdapbench.spec import load
+from tests.executor.test_processes import INTERRUPTIBLE
 from tests.ray_cluster import ray_cluster
 
 SLOW = """\
@@ -93,6 +95,34 @@ def test_the_board_of_three_nodes_of_which_one_is_lost_is_that_of_one_process(
             assert (Path("ray/artifacts") / artifact.name / name).read_bytes() == (artifact / name).read_bytes()
     left = [mark.name for mark in hosts.glob("hdapbench-ray-*/.*-host")]
     assert all(name.startswith(f".{begun.read_text()}@") for name in left), "the lost host alone left its mark"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_interrupt_ends_what_runs_on_the_cluster_and_the_run_goes_on_later(
+    spec: Path, cluster: Any, hosts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = Path("begun").absolute()
+    Path("slow.py").write_text(SLOW.format(begun=str(begun)))
+    options = ["tiny.yaml", "--method", "./slow.py", "--target", "0.5x", "--address", cluster.address]
+
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, "run", *options], stderr=subprocess.PIPE, text=True
+    ) as run:
+        while not begun.exists():
+            assert run.poll() is None
+            time.sleep(0.1)
+        os.kill(run.pid, signal.SIGINT)
+        assert run.stderr is not None
+        told = run.stderr.read()
+
+    assert run.returncode == 130
+    assert "trials are stored; go on with: hdapbench run tiny.yaml" in told
+    assert "Traceback" not in told
+    host, last = Path("/proc", begun.read_text()), time.monotonic() + 300
+    while host.exists() and time.monotonic() < last:
+        time.sleep(0.1)
+    assert not host.exists()
+    assert main(["run", *options]) == 0
 
 
 def test_a_cluster_that_is_not_there_is_said_before_anything_is_spent() -> None:
