@@ -183,9 +183,10 @@ def trials(spec: Path, workspace: Path, *, n_arm: int) -> Iterator[Found]:
         def batches() -> Iterator[Tensor]:
             return (images for images, _ in data.test.batches(BATCH, shuffle_seed=None))
 
-        bits, taken = result.metrics.bits, footprint(code)
+        bits, taken, parameters = result.metrics.bits, footprint(code), result.trial.parameters
+        chosen = f"{parameters.get('choose', '')} {parameters.get('weight_bits', '')}".strip()
         yield Found(
-            network=f"{loaded.spec.model.name}, {result.trial.parameters.get('choose', '')} @ {result.trial.target}",
+            network=f"{loaded.spec.model.name}, {chosen} @ {result.trial.target}",
             weights="trained",
             weight_bytes=bits.weight_bytes,
             flash=taken.flash,

@@ -28,7 +28,7 @@ class Standing:
     lead
         The method's lead over it; negative where the rival is ahead.
     n_rivals, n_targets, n_seeds
-        Rows that it was compared with, targets of the board, and seeds of its spec.
+        Rows that it was compared with, targets of the board, and seeds with numbers of the method.
     """
 
     board: str
@@ -71,7 +71,7 @@ def standings(benchmark: Benchmark, briefs: Sequence[Brief], method: str) -> lis
                 lead,
                 len(rivals),
                 len(sections),
-                len(board.spec.get("seeds", [0])),
+                max(row.n_seeds for section in sections for row in section.rows if row.label == own),
             )
         )
     return found
