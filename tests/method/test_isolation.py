@@ -51,7 +51,7 @@ LEFT_ON = {
     "hdapbench.run.attempt.evaluate = None": "hdapbench.run.attempt.evaluate",
     "sys.modules['torch.nn.functional'] = None": "the module torch.nn.functional",
     "sys.setrecursionlimit(500)": "python's recursion limit",
-    "signal.signal(signal.SIGINT, signal.SIG_IGN)": "python's signal handlers",
+    "signal.signal(signal.SIGINT, print)": "python's signal handlers",
     "F.relu.__code__ = (lambda input, inplace=False: input).__code__": "torch.nn.functional.relu",
     "nn.Module.eval.__code__ = nn.Module.train.__code__": "torch.nn.modules.module.Module.eval",
     "hdapbench.run.attempt.carry_out.__defaults__ = (1,)": "hdapbench.run.attempt.carry_out",

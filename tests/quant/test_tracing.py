@@ -74,7 +74,7 @@ def test_relus_are_absorbed_and_the_output_has_no_grid():
     graph = trace_graph(fold_batch_norm(network("residual")), SHAPE)
 
     assert not any(o.op == "relu" for o in graph)
-    assert graph.by_name["body.stem.0"].relu
+    assert graph.by_name["body.0.0"].relu
     assert graph.operations[-1].quantizer is None
 
 
