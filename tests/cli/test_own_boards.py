@@ -98,7 +98,8 @@ def test_hdap_runs_on_six_boards_in_namespaces_whose_latencies_follow_their_shar
     assert "vanishing: " in fleet["quarantined"]
     assert fleet["n_remaining"] == 4
     assert found["hdap"]["metrics"]["latency_source"] == "measured"
-    assert found["hdap"]["metrics"]["latency_ms"] < found["dense"]["metrics"]["latency_ms"]
+    fastest = {name: min(np.min(of["samples_ms"]) for of in found[name]["devices"]) for name in ("hdap", "dense")}
+    assert fastest["hdap"] < fastest["dense"]  # means have what else the machine did
     means = {SHARES[device["device"]]: np.mean(device["samples_ms"]) for device in found["dense"]["devices"]}
     assert len(means) > 1
     assert sorted(means, key=lambda share: means[share]) == sorted(means, reverse=True)
