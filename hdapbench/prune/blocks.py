@@ -93,13 +93,19 @@ def _shares_parameters(model: nn.Module, module: nn.Module) -> bool:
 
 
 def _left_of(module: nn.Module, shape: torch.Size) -> Literal["identity", "relu"] | None:
-    """What a module does to its input when all its parameters are zero, if that is nothing or a ReLU."""
+    """What a module does to its input when all its parameters are zero, if that is nothing or a ReLU.
+
+    A module that does not run alone, or on any numbers, is no block.
+    """
     empty = deepcopy(module)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(PROBE_SEED))
     with torch.no_grad():
         for parameter in empty.parameters():
             parameter.zero_()
-        y = empty(x)
+        try:
+            y = empty(x)
+        except Exception:  # noqa: BLE001 - anybody's code, which may need what it finds in the whole network
+            return None
     if torch.equal(y, x):
         return "identity"
     return "relu" if torch.equal(y, torch.relu(x)) else None

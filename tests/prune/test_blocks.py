@@ -21,6 +21,7 @@ from hdapbench.groups import GroupSet
 from hdapbench.plan import Plan
 from hdapbench.prune.expand import expand_weights
 from hdapbench.prune.surgery import apply_plan, checked_apply, output_tensors
+from hdapbench.prune.trace import find_groups
 from tests.zoo import built, needs_yolo, random_plan, traced, with_statistics
 
 NETWORKS = [
@@ -132,8 +133,28 @@ def test_a_module_whose_weights_are_used_elsewhere_too_is_no_removable_block():
     model = built("resnet20")
     model.layer1[1].conv2.weight = model.layer1[2].conv2.weight
 
-    from hdapbench.prune.trace import find_groups
-
     names = {block.name for block in find_groups(model, (3, 32, 32)).blocks}
     assert "layer1.0" in names
     assert not names & {"layer1.1", "layer1.2"}
+
+
+class Particular(nn.Module):
+    """A residual block that runs on what its network gives it alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert float(x.min()) >= 0
+        return x + self.outer(torch.relu(self.inner(x)))
+
+
+def test_a_module_that_does_not_run_on_any_numbers_is_no_removable_block_and_its_network_can_be_pruned():
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), Particular(), head).eval()
+
+    groups = find_groups(model, (3, 8, 8))
+
+    assert groups.blocks == ()
+    assert "2.inner" in groups.sizes
